@@ -1,0 +1,154 @@
+"""clipsearch: local-first semantic image search and zero-shot classification.
+
+>>> from clipsearch import Library
+>>> with Library.open_or_create("index", model="mini") as library:
+...     library.index(["~/Pictures"])
+...     library.search("orange boy riding a blue horse", k=5)
+...     library.classify(library.head(["cat", "dog", "horse"]))
+
+The map of the package, from the outside in (a module imports only from those below it):
+
+    cli                      the `clipsearch` command: parse, one Library call, render
+    render                   results as table, json, jsonl, csv, paths, contact sheet
+    library                  Library, the facade
+    indexing                 folders in, embeddings out, as a chain of generators
+    snapshot                 publish, open and sweep the files of the vector index
+    catalog  encoders  vectors       the truth (SQLite) · the models · nearest neighbours
+    schema  filters  scan  decode  metadata  templates  terms  head
+    errors  types            what is raised and what is returned
+
+Names are imported on first use, so that `import clipsearch` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipsearch.encoders import load_encoder
+    from clipsearch.encoders.base import Encoder
+    from clipsearch.errors import (
+        BadFilter,
+        BadGlob,
+        BadLabelFile,
+        BadTemplate,
+        BadTerm,
+        ClipsearchError,
+        EmptyQuery,
+        EncoderError,
+        ImageError,
+        ImageTooLarge,
+        LibraryCorrupt,
+        LibraryError,
+        LibraryLocked,
+        LibraryNotFound,
+        LibraryTooNew,
+        MissingDependency,
+        ModelMismatch,
+        ModelUnavailable,
+        QueryError,
+        SnapshotUnreadable,
+        TooFewLabels,
+        UnknownModel,
+        UnknownVectorIndex,
+        UnreadableImage,
+        VectorIndexError,
+    )
+    from clipsearch.head import Head
+    from clipsearch.library import Library
+    from clipsearch.terms import Term
+    from clipsearch.types import (
+        Facts,
+        Failure,
+        Finding,
+        Hit,
+        ImageRecord,
+        IndexReport,
+        LabelScore,
+        ModelInfo,
+        Prediction,
+        Progress,
+        Results,
+        Status,
+    )
+    from clipsearch.vectors.base import VectorIndex
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "clipsearch.library": "Library",
+    "clipsearch.head": "Head",
+    "clipsearch.terms": "Term",
+    "clipsearch.encoders": "load_encoder",
+    "clipsearch.encoders.base": "Encoder",
+    "clipsearch.vectors.base": "VectorIndex",
+    "clipsearch.types": "Facts Failure Finding Hit ImageRecord IndexReport LabelScore ModelInfo "
+    "Prediction Progress Results Status",
+    "clipsearch.errors": "BadFilter BadGlob BadLabelFile BadTemplate BadTerm ClipsearchError EmptyQuery "
+    "EncoderError ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
+    "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable QueryError "
+    "SnapshotUnreadable TooFewLabels UnknownModel UnknownVectorIndex UnreadableImage "
+    "VectorIndexError",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "BadFilter",
+    "BadGlob",
+    "BadLabelFile",
+    "BadTemplate",
+    "BadTerm",
+    "ClipsearchError",
+    "EmptyQuery",
+    "Encoder",
+    "EncoderError",
+    "Facts",
+    "Failure",
+    "Finding",
+    "Head",
+    "Hit",
+    "ImageError",
+    "ImageRecord",
+    "ImageTooLarge",
+    "IndexReport",
+    "LabelScore",
+    "Library",
+    "LibraryCorrupt",
+    "LibraryError",
+    "LibraryLocked",
+    "LibraryNotFound",
+    "LibraryTooNew",
+    "MissingDependency",
+    "ModelInfo",
+    "ModelMismatch",
+    "ModelUnavailable",
+    "Prediction",
+    "Progress",
+    "QueryError",
+    "Results",
+    "SnapshotUnreadable",
+    "Status",
+    "Term",
+    "TooFewLabels",
+    "UnknownModel",
+    "UnknownVectorIndex",
+    "UnreadableImage",
+    "VectorIndex",
+    "VectorIndexError",
+    "__version__",
+    "load_encoder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module on first use (PEP 562)."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,125 @@
+"""What a person sees besides results: messages, warnings and progress, all on stderr."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import TextIO
+
+import typer
+
+from clipsearch.render import printable
+from clipsearch.types import Progress
+
+PHASES = {
+    "scan": ("looking for pictures", "files"),
+    "hash": ("reading", "files"),
+    "embed": ("indexing", "pictures"),
+    "classify": ("classifying", "pictures"),
+    "publish": ("writing the vector index", "vectors"),
+    "check": ("checking", "vectors"),
+}
+"""Progress.phase -> what a person calls it, and what it counts."""
+
+
+BAR_WIDTH = 40
+
+
+class UsageError(typer.BadParameter):
+    """The command line makes no sense as a whole; exit code 2."""
+
+    def format_message(self) -> str:
+        """Return the message alone: no single parameter is to blame."""
+        return self.message
+
+
+def say(message: str) -> None:
+    """Tell the user something that is not a result."""
+    print(message, file=sys.stderr)
+
+
+def warn_all(messages: Iterable[str]) -> None:
+    """Show the warnings that results carry."""
+    for message in messages:
+        say(f"warning: {message}")
+
+
+def show_own_warnings() -> None:
+    """Show warnings of clipsearch as one line each, and hide those of the libraries below it.
+
+    `python -W` and PYTHONWARNINGS win: who asks for warnings gets all of them.
+    """
+    if sys.warnoptions:
+        return
+    package = str(Path(__file__).resolve().parent.parent)
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if filename.startswith(package) and not issubclass(category, DeprecationWarning):
+            say(f"warning: {message}")
+
+    warnings.showwarning = show
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Progress], None] | None]:
+    """Yield a callback that draws one bar a phase, with speed and time left; None off a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        yield _drawer(bars.add_task, bars.update)
+
+
+def _drawer(
+    add: Callable[..., object], update: Callable[..., object]
+) -> Callable[[Progress], None]:
+    tasks: dict[str, tuple[object, float, int]] = {}
+
+    def draw(step: Progress) -> None:
+        verb, unit = PHASES.get(step.phase, (step.phase, "done"))
+        if step.phase not in tasks:
+            task = add(verb, total=step.total, completed=step.done, speed="")
+            tasks[step.phase] = (task, monotonic(), step.done)
+        task, start, first = tasks[step.phase]
+        seconds = monotonic() - start
+        speed = f"{(step.done - first) / seconds:,.1f} {unit}/s" if seconds > 0.5 else ""
+        update(task, completed=step.done, total=step.total, speed=speed)
+
+    return draw
+
+
+def bar_chart(counts: Mapping[str, int]) -> None:
+    """Show one bar a label, scaled to the largest: `cat  ████████  12  60 %`."""
+    names = {label: printable(label) for label in counts}
+    name_width = max(map(len, names.values()), default=0)
+    top, total = max(counts.values(), default=0), sum(counts.values())
+    digits = len(f"{top:,}")
+    width = min(BAR_WIDTH, shutil.get_terminal_size().columns - name_width - digits - 12)
+    block = "█" if (sys.stderr.encoding or "").lower().startswith("utf") else "#"
+    for label, count in counts.items():
+        bar = block * max(1, round(max(8, width) * count / top))
+        share = f"{100 * count / total:3.0f} %"
+        say(f"{names[label]:{name_width}}  {bar:{max(8, width)}}  {count:>{digits},}  {share}")

@@ -1,0 +1,99 @@
+"""`clipsearch demo`: the bundled cartoons, indexed, queried and classified in one go."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import clipsearch
+from clipsearch.cli.console import progress, say
+from clipsearch.cli.options import LibraryOption, OpenOption
+from clipsearch.cli.output import show_in_browser
+from clipsearch.errors import ClipsearchError
+from clipsearch.render import contact_page, label_counts, table
+from clipsearch.types import Hit, Prediction
+
+if TYPE_CHECKING:
+    from clipsearch.library import Library
+
+QUERY = "orange boy riding a blue horse"
+ANIMALS = (
+    *("bear", "bee", "butterfly", "camel", "cat", "chicken", "cow", "crab", "dog", "dolphin"),
+    *("duck", "elephant", "fish", "fox", "frog", "horse", "lion", "monkey", "mouse", "octopus"),
+    *("owl", "panda", "penguin", "pig", "rabbit", "sheep", "snail", "snake", "tiger", "turtle"),
+)
+BEST_OF_LABEL = 4
+
+
+def samples() -> Path:
+    """Return the folder of the bundled pictures and their captions.csv."""
+    return Path(clipsearch.__file__).with_name("samples")
+
+
+def demo(library: LibraryOption = None, open_: OpenOption = False) -> None:
+    """Try it all on bundled cartoons, offline.
+
+    Indexes about 300 pictures, runs a query, classifies them, and writes a contact sheet.
+
+    \b
+    The library is kept (`demo` in your user data folder, or -L), so you can go on with
+    clipsearch query "two yellow cats" -L DIR
+    """
+    if not samples().is_dir():
+        raise ClipsearchError(f"the bundled pictures are missing: {samples()}. Install again.")
+    import platformdirs
+
+    from clipsearch.library import Library
+
+    folder = library or platformdirs.user_data_path("clipsearch") / "demo"
+    with Library.open_or_create(folder, model="mini") as lib:
+        page = _run(lib)
+    print(f"\ncontact sheet: {page}")
+    say(f'more: clipsearch query "two yellow cats" -L {folder}')
+    if open_:
+        show_in_browser(page)
+
+
+def _run(library: Library) -> Path:
+    """Index, query and classify; print two tables; return the path of the contact sheet."""
+    with progress() as on_progress:
+        report = library.index([samples()], on_progress=on_progress)
+    say(f"{report.added:,} pictures added, {report.unchanged:,} already there.")
+    hits: Sequence[Hit] = library.search(QUERY, k=10)
+    animals: Sequence[Prediction] = library.classify(library.head(ANIMALS), top=3)
+    captions = _captions()
+    print(f'clipsearch query "{QUERY}"\n')
+    rows = [
+        (f"{hit.score:.3f}", Path(hit.path).name, captions.get(Path(hit.path).name, ""))
+        for hit in hits
+    ]
+    table((">score", "picture", "caption, which the search has not seen"), rows, sys.stdout)
+    best = _best_of_each(animals)
+    counts = label_counts(animals)
+    print(f"\nclipsearch classify {' '.join(ANIMALS[:4])} ...  ({len(ANIMALS)} animals)\n")
+    tops = [(label, f"{counts[label]}", best[label][0]) for label in counts]
+    lines = [
+        (label, n, f"{100 * p.probability:.1f} %", captions.get(Path(p.path).name, ""))
+        for label, n, p in tops
+    ]
+    table(("label", ">pictures", ">best", "caption of the best"), lines, sys.stdout)
+    page = Path(library.path) / "demo.html"
+    shown = [prediction for label in counts for prediction in best[label]]
+    page.write_text(contact_page({QUERY: hits, "Which animal?": shown}), encoding="utf-8")
+    return page
+
+
+def _best_of_each(predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
+    best: dict[str, list[Prediction]] = {}
+    for prediction in sorted(predictions, key=lambda p: -p.probability):
+        best.setdefault(prediction.label, []).append(prediction)
+    return {label: found[:BEST_OF_LABEL] for label, found in best.items()}
+
+
+def _captions() -> dict[str, str]:
+    """Return file name -> caption of the bundled pictures."""
+    with (samples() / "captions.csv").open(encoding="utf-8", newline="") as lines:
+        return {Path(row["path"]).name: row["caption"] for row in csv.DictReader(lines)}

@@ -1,0 +1,156 @@
+"""`clipsearch index`, `errors` and `remove`: what is in the library."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipsearch.cli.console import UsageError, progress, say, warn_all
+from clipsearch.cli.options import LibraryOption, ModelOption, PlainFormat, PlainFormatOption
+from clipsearch.render import shown_path, table, write_json
+from clipsearch.types import IndexReport
+
+SOME_FILES_FAILED = 3
+INTERRUPTED = 130
+FAILURES_SHOWN = 5
+
+
+def index(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Folders (and all below) and files."),
+    ],
+    model: ModelOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights for --model ARCH, from a file of your own.",
+            show_default=False,
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Leave out what matches, by the rules of .gitignore. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Hidden files and folders too.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try unchanged files that failed before again.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 3 if some files failed.")
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Pictures a batch through the model.")
+    ] = 32,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Threads that decode.", show_default=False),
+    ] = None,
+    format: PlainFormatOption = "table",
+    library: LibraryOption = None,
+) -> None:
+    """Add pictures, or bring the library up to date.
+
+    Finds what is new, changed, renamed and gone; what is unchanged costs next to nothing.
+
+    \b
+    clipsearch index ~/Pictures
+    clipsearch index . --exclude "*.gif" --exclude drafts/
+    clipsearch index ~/Pictures --model mini -L ~/small-library
+    """
+    if checkpoint and not model:
+        raise UsageError("--checkpoint needs --model ARCH: which architecture is it?")
+    from clipsearch.library import Library
+
+    spec = _spec(model, checkpoint)
+    with Library.open_or_create(library, model=spec) as lib, progress() as on_progress:
+        report = lib.index(
+            paths,
+            model=spec,
+            exclude=exclude or (),
+            hidden=hidden,
+            dry_run=dry_run,
+            retry_failed=retry_failed,
+            batch_size=batch_size,
+            workers=workers,
+            on_progress=on_progress,
+        )
+    _show(report, format)
+    if report.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if strict and report.failed:
+        raise typer.Exit(SOME_FILES_FAILED)
+
+
+def _spec(model: str | None, checkpoint: Path | None) -> str | None:
+    return f"{model}@{checkpoint.absolute()}" if checkpoint else model
+
+
+def _show(report: IndexReport, format: PlainFormat) -> None:
+    warn_all(report.warnings)
+    if format == "json":
+        write_json(report.to_dict(), sys.stdout)
+    else:
+        names = ("added", "updated", "unchanged", "renamed", "removed", "failed")
+        table((">files", ""), [(f"{getattr(report, name):,}", name) for name in names], sys.stdout)
+        say(_pace(report))
+        for failure in report.failures[:FAILURES_SHOWN]:
+            say(f"failed: {shown_path(failure.path)}: {failure.reason}")
+        if len(report.failures) > FAILURES_SHOWN:
+            say("all of them, with reasons: `clipsearch errors`")
+    if report.interrupted:
+        say("interrupted: what is done is searchable. Run the same command again to go on.")
+
+
+def _pace(report: IndexReport) -> str:
+    if report.dry_run:
+        return "a dry run: nothing was written."
+    speed = f", {report.embedded / report.seconds:,.1f} a second" if report.seconds > 0 else ""
+    return f"{report.embedded:,} pictures embedded in {report.seconds:,.1f} s{speed}."
+
+
+def errors(format: PlainFormatOption = "table", library: LibraryOption = None) -> None:
+    """List the files that could not be indexed, and why."""
+    from clipsearch.library import Library
+
+    with Library.open(library) as lib:
+        failures = lib.errors()
+    if format == "json":
+        write_json([{"path": f.path, "reason": f.reason} for f in failures], sys.stdout)
+    elif failures:
+        rows = [(shown_path(f.path), f.reason) for f in failures]
+        table(("file", "reason"), rows, sys.stdout)
+    else:
+        say("no file failed.")
+
+
+def remove(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Files, or folders with all below."),
+    ],
+    library: LibraryOption = None,
+) -> None:
+    """Take pictures out of the library.
+
+    The files themselves stay where they are, and come back with the next `index` of their folder.
+    """
+    from clipsearch.library import Library
+
+    with Library.open(library) as lib:
+        count = lib.remove(paths)
+    say(f"removed {count:,} pictures from the library; the files stay where they are.")
+    if not count:
+        say("error: none of these paths is in the library; `clipsearch status` shows what is.")
+        raise typer.Exit(1)

@@ -1,0 +1,120 @@
+"""`clipsearch query` and `clipsearch similar`: find pictures by words, pictures, or both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipsearch.cli.console import UsageError, say, warn_all
+from clipsearch.cli.options import (
+    CountOption,
+    FormatOption,
+    LibraryOption,
+    NullOption,
+    OpenOption,
+    OutputOption,
+    UnderOption,
+    WhereOption,
+)
+from clipsearch.cli.output import Output
+
+ScoreOption = Annotated[
+    float | None,
+    typer.Option(metavar="S", help="Only pictures with at least this cosine.", show_default=False),
+]
+
+
+def query(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TEXT",
+            help="What to find. Several terms combine; `2:horse` weighs one double, "
+            r"and `\2:30` means the text 2:30.",
+            show_default=False,
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A picture as a term, also with a weight: `0.5:dog.jpg`. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--not",
+            metavar="TEXT",
+            help="What the pictures should not show. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    count: CountOption = 10,
+    under: UnderOption = None,
+    where: WhereOption = None,
+    min_score: ScoreOption = None,
+    format: FormatOption = None,
+    null: NullOption = False,
+    output: OutputOption = None,
+    open_: OpenOption = False,
+    library: LibraryOption = None,
+) -> None:
+    """Find pictures by words, pictures, or both.
+
+    \b
+    clipsearch query "orange boy riding a blue horse"
+    clipsearch query "2:beach" dog --not people -k 20 --open
+    clipsearch query --image sofa.jpg "in green leather" --where "taken >= 2024"
+    clipsearch query receipts -0 | xargs -0 cp -t receipts/
+    """
+    if not (texts or image):
+        raise UsageError("nothing to search for: give a TEXT or an --image.")
+    target = Output.choose(format, null, output, open_)
+    from clipsearch.library import Library
+
+    with Library.open(library) as lib:
+        hits = lib.search(
+            texts or (),
+            images=image or (),
+            exclude=exclude or (),
+            k=count,
+            where=where,
+            under=under,
+            min_score=min_score,
+        )
+    warn_all(hits.warnings)
+    target.write(hits, title=hits.title)
+    if not hits:
+        say("no picture fits.")
+
+
+def similar(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture, in the library or not.")],
+    count: CountOption = 10,
+    under: UnderOption = None,
+    where: WhereOption = None,
+    format: FormatOption = None,
+    null: NullOption = False,
+    output: OutputOption = None,
+    open_: OpenOption = False,
+    library: LibraryOption = None,
+) -> None:
+    """Find the pictures nearest to a picture.
+
+    \b
+    clipsearch similar holiday/beach.jpg
+    clipsearch similar ~/Downloads/sofa.png -k 50 --open
+    """
+    target = Output.choose(format, null, output, open_)
+    from clipsearch.library import Library
+
+    with Library.open(library) as lib:
+        hits = lib.similar(file, k=count, where=where, under=under)
+    warn_all(hits.warnings)
+    target.write(hits, title=hits.title)
+    if not hits:
+        say("no picture fits.")

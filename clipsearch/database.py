@@ -1,0 +1,193 @@
+"""Connections to a library's `catalog.db`: how it is opened, read, written and blamed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from clipsearch.errors import (
+    LibraryCorrupt,
+    LibraryError,
+    LibraryLocked,
+    LibraryNotFound,
+    LibraryTooNew,
+)
+from clipsearch.schema import FILE_NAME, FORMAT, MIGRATIONS
+
+_NO_TABLES = 0
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_REFUSED = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_PERM,
+}
+
+
+class Database:
+    """Connections to one `catalog.db`; used by any number of threads, a connection each."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        functions: Mapping[str, tuple[int, Callable[..., Any]]],
+        busy_timeout: float,
+    ) -> None:
+        """Prepare, without opening anything. folder: absolute.
+
+        functions: SQL name -> (number of arguments, function). busy_timeout: seconds that a
+        writer waits for another one.
+        """
+        self.folder = folder
+        self.path = folder / FILE_NAME
+        self._functions = functions
+        self._busy_timeout = busy_timeout
+        self._engine = create_engine(
+            "sqlite://", creator=self._connect, poolclass=QueuePool, pool_size=4, max_overflow=-1
+        )
+        event.listen(self._engine, "begin", _begin)
+
+    def create(self) -> None:
+        """Make the file and its tables; a catalog that is there already is brought up to date."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # "Append" makes an empty file or leaves a full one alone; SQLite takes both.
+            self.path.open("ab").close()
+        except OSError as error:
+            raise LibraryError(
+                self.folder,
+                f"cannot make a library in {self.folder}: {error.strerror}. "
+                "Choose another folder with -L/--library.",
+            ) from error
+        self._migrate()
+
+    def open(self) -> int:
+        """Check the file and bring its tables up to date; return the format.
+
+        Raises LibraryNotFound, LibraryTooNew, LibraryCorrupt.
+        """
+        if not self.path.is_file():
+            raise LibraryNotFound(self.folder)
+        with self.read() as connection:
+            found = self._format(connection)
+        if found == _NO_TABLES:  # somebody was killed while making it
+            raise LibraryNotFound(self.folder)
+        if found < FORMAT:
+            self._migrate()
+        return FORMAT
+
+    def close(self) -> None:
+        """Close every connection; the last one out folds the write-ahead log into the file."""
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection that sees one state of the catalog from the first query to the last."""
+        with self._transaction("BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give the connection that writes now; all of it is committed at the end, or nothing."""
+        # IMMEDIATE takes the write lock at once. A deferred transaction that reads first and
+        # then writes fails without waiting when another process wrote in between.
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                connection = connection.execution_options(clipsearch_begin=begin)
+                with connection.begin():
+                    yield connection
+        except DBAPIError as error:
+            raise self._explain(error) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        # mode=rw: opening must never leave an empty file where there is no library.
+        connection = sqlite3.connect(
+            self.path.as_uri() + "?mode=rw",
+            uri=True,
+            timeout=self._busy_timeout,
+            isolation_level=None,  # the transactions are ours: see _begin
+            check_same_thread=False,  # the pool hands a connection to one thread at a time
+        )
+        try:
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+                # 1 kB vectors waste a third of SQLite's default 4 kB pages. Both settings stay
+                # with the file; one with tables is laid out already, or not ours.
+                connection.execute("PRAGMA page_size=16384")
+                connection.execute("PRAGMA journal_mode=WAL")
+            # FULL, not NORMAL: in WAL mode NORMAL syncs at checkpoints only, and a power cut
+            # would take up to 16 MB of vectors, an hour's work, instead of seconds.
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            for name, (arguments, function) in self._functions.items():
+                connection.create_function(name, arguments, function, deterministic=True)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _migrate(self) -> None:
+        with self.write() as connection:
+            found = self._format(connection)
+            for _name, migrate in MIGRATIONS[found:]:
+                migrate(connection)
+            if found < FORMAT:
+                connection.exec_driver_sql(
+                    "INSERT INTO meta (key, value) VALUES ('format', :format) "
+                    "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                    {"format": str(FORMAT)},
+                )
+
+    def _format(self, connection: Connection) -> int:
+        """Return the catalog's format, `_NO_TABLES` for an empty file."""
+        tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master").scalars())
+        if not tables:
+            return _NO_TABLES
+        query = "SELECT value FROM meta WHERE key = 'format'"
+        value = connection.exec_driver_sql(query).scalar() if "meta" in tables else None
+        if not (isinstance(value, str) and value.isdecimal() and int(value) > _NO_TABLES):
+            raise LibraryCorrupt(
+                self.folder,
+                f"{self.path} is a database, but not a clipsearch catalog. "
+                "Move it away, or choose another folder with -L/--library.",
+            )
+        if int(value) > FORMAT:
+            raise LibraryTooNew(self.folder, int(value), FORMAT)
+        return int(value)
+
+    def _explain(self, error: DBAPIError) -> Exception:
+        """Say what SQLite's error means for a library; errors of ours come back as they are."""
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+        if code in _BUSY:
+            return LibraryLocked(self.folder)
+        if code in _DAMAGED:
+            return LibraryCorrupt(
+                self.folder,
+                f"{self.path} is damaged ({error.orig}). Put a backup in its place, or move it "
+                "away and index again: the pictures themselves are not touched.",
+            )
+        if code in _REFUSED:
+            return LibraryError(
+                self.folder,
+                f"cannot use {self.path}: {error.orig}. "
+                "Check the folder's permissions and the free space of its disk.",
+            )
+        return error
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options()["clipsearch_begin"])

@@ -1,0 +1,67 @@
+"""The models: what they are called (`models`), and what runs them (one engine a file)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from os import PathLike
+from typing import Protocol, cast
+
+from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.models import ModelSpec, check_files, resolve
+from clipsearch.errors import EncoderError
+
+__all__ = ["ENGINES", "Encoder", "Engine", "engine_names", "load_encoder"]
+
+ENGINES = {"torch": "clipsearch.encoders.openclip:OpenClipEncoder.load"}
+"""What executes models, by name. Other packages add theirs as entry points of ENTRY_POINTS."""
+
+ENTRY_POINTS = "clipsearch.encoders"
+
+
+class Engine(Protocol):
+    """Loads a model."""
+
+    def __call__(self, spec: ModelSpec, *, device: str, precision: str) -> Encoder:
+        """Load the weights of `spec`. Raises UnknownModel, ModelUnavailable or EncoderError."""
+        ...
+
+
+def load_encoder(
+    name: str = "default",
+    *,
+    checkpoint: str | PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    engine: str = "torch",
+) -> Encoder:
+    """Load a model by any of the names that `encoders.models` explains.
+
+    device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`, the fastest there is. precision: `fp32`,
+    `fp16`, `bf16`, or `auto`, which is fp16 on CUDA and fp32 elsewhere. Raises UnknownModel, or
+    ModelUnavailable with what to do; it never returns another model or untrained weights.
+
+    >>> encoder = load_encoder("mini")
+    >>> encoder.encode_texts(["a blue horse"]).shape
+    (1, 256)
+    """
+    spec = resolve(name, checkpoint=checkpoint)
+    check_files(spec)
+    return _engine(engine)(spec, device=device, precision=precision)
+
+
+def engine_names() -> tuple[str, ...]:
+    """Return the names of all engines that are installed."""
+    return tuple(sorted({*ENGINES, *(e.name for e in entry_points(group=ENTRY_POINTS))}))
+
+
+def _engine(name: str) -> Engine:
+    if home := ENGINES.get(name):
+        module, _, attribute = home.partition(":")
+        found: object = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        return cast("Engine", found)
+    for entry in entry_points(group=ENTRY_POINTS, name=name):
+        return cast("Engine", entry.load())
+    raise EncoderError(f"unknown engine {name!r}: choose from {', '.join(engine_names())}.")

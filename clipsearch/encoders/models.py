@@ -1,0 +1,198 @@
+"""Which models there are: presets, how models are named, and what of them is on this machine.
+
+A model is named in one of these ways:
+
+    mini                         a preset, see PRESETS
+    ViT-B-32-256/datacomp_s34b_b86k      one of open_clip's architectures and pretrained tags
+    hf-hub:ORG/REPO              an open_clip model on the hub
+    local-dir:FOLDER             a folder with open_clip_config.json and weights
+    ViT-B-32@weights.pt          an architecture and a checkpoint file; ARCH/TAG@FILE prepares
+                                 pictures as TAG does, where the tags of ARCH differ in that
+
+Nothing here imports torch: a name that is wrong or weights that are missing show at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from clipsearch.encoders import hub
+from clipsearch.errors import ModelUnavailable, UnknownModel
+
+HUB = "hf-hub:"
+FOLDER = "local-dir:"
+
+_MINI = Path(__file__).parent / "mini"
+_FOLDER_WEIGHTS = (".safetensors", ".bin", ".pth")  # what open_clip looks for
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A model with a short name."""
+
+    name: str
+    spec: str
+    """The model's own name; the same as `name` for the bundled one."""
+    repo: str
+    """Where the hub keeps it; empty for the bundled one."""
+    size_mb: int
+    languages: str
+    licence: str
+    dim: int
+    about: str
+    hub_tokenizer: bool = False
+    """Its tokenizer is a file of the repository too (CLIP's own comes with open_clip)."""
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it loads without the network."""
+        if not self.repo:
+            return _weights_in(_MINI) is not None
+        return hub.cached(self.repo, *hub.WEIGHTS) is not None and (
+            not self.hub_tokenizer or hub.cached(self.repo, *hub.VOCABULARY) is not None
+        )
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "mini", "mini", "", 25, "English", "Apache-2.0", 256,
+            "comes with clipsearch; knows drawn scenes, not photographs",
+        ),
+        Preset(
+            "default", "ViT-B-32-256/datacomp_s34b_b86k",
+            "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K", 605, "English", "MIT", 512,
+            "fast, good at photographs",
+        ),
+        Preset(
+            "multilingual", "ViT-B-32-SigLIP2-256/webli", "timm/ViT-B-32-SigLIP2-256",
+            1507, "over 100", "Apache-2.0", 768, "as fast, in many languages", True,
+        ),
+        Preset(
+            "quality", "ViT-B-16-SigLIP2/webli", "timm/ViT-B-16-SigLIP2",
+            1501, "over 100", "Apache-2.0", 768, "better, about three times slower", True,
+        ),
+        Preset(
+            "max", "ViT-SO400M-16-SigLIP2-384/webli", "timm/ViT-SO400M-16-SigLIP2-384",
+            4544, "over 100", "Apache-2.0", 1152, "the best here; wants a GPU", True,
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A resolved name. `name` is canonical and resolves to the same spec again."""
+
+    name: str
+    arch: str = ""
+    tag: str = ""
+    repo: str = ""
+    """Repository on the hub, of names that begin with hf-hub:."""
+    folder: str = ""
+    checkpoint: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name for messages, with what a preset stands for."""
+        for preset in PRESETS.values():
+            if preset.repo and preset.spec == self.name:
+                return f"{preset.name} ({preset.spec}, {preset.size_mb} MB)"
+        return self.name
+
+
+# --- names ---------------------------------------------------------------------------------
+
+
+def resolve(name: str, *, checkpoint: str | os.PathLike[str] | None = None) -> ModelSpec:
+    """Say which model `name` means. Raises UnknownModel; touches neither network nor weights."""
+    asked = f"{name}@{checkpoint}" if checkpoint else name
+    preset = PRESETS.get(name)
+    if preset and preset.repo:
+        name = preset.spec
+    if not checkpoint and not name.startswith((HUB, FOLDER)) and "@" in name:
+        name, _, file = name.partition("@")
+        return resolve(name, checkpoint=file)
+    if checkpoint:
+        if name in PRESETS or name.startswith((HUB, FOLDER)):
+            raise UnknownModel(
+                asked, hint="A checkpoint goes with an architecture: ARCH or ARCH/TAG."
+            )
+        arch, tag = _arch_and_tag(name)
+        file = os.path.abspath(os.path.expanduser(checkpoint))
+        return ModelSpec(f"{f'{arch}/{tag}' if tag else arch}@{file}", arch, tag, checkpoint=file)
+    if name == "mini":
+        return ModelSpec(name, folder=str(_MINI))
+    if name.startswith(HUB):
+        repo = name.removeprefix(HUB)
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+            raise UnknownModel(name, hint="Write hf-hub:ORG/REPO.")
+        return ModelSpec(name, repo=repo)
+    if name.startswith(FOLDER):
+        folder = os.path.abspath(os.path.expanduser(name.removeprefix(FOLDER)))
+        return ModelSpec(FOLDER + folder, folder=folder)
+    arch, tag = _arch_and_tag(name)
+    return ModelSpec(f"{arch}/{tag}" if tag else arch, arch, tag)
+
+
+def _arch_and_tag(name: str) -> tuple[str, str]:
+    arches = architectures()
+    # open_clip also takes the papers' spelling, ViT-B/32.
+    for arch, tag in ((name, ""), tuple(name.rpartition("/")[::2])):
+        if (arch := arch.replace("/", "-")) in arches:
+            return arch, tag.lower().replace("-", "_")
+    if os.path.isdir(name):
+        raise UnknownModel(name, hint=f"To load a folder, write {FOLDER}{name}.")
+    before = name.rpartition("/")[0] or name
+    close = difflib.get_close_matches(before, [*PRESETS, *arches], n=3)
+    raise UnknownModel(name, close)
+
+
+@cache
+def architectures() -> frozenset[str]:
+    """Return the names of open_clip's architectures, read from its files without importing it."""
+    found = find_spec("open_clip")
+    folders = (found and found.submodule_search_locations) or ()
+    return frozenset(f.stem for at in folders for f in Path(at, "model_configs").glob("*.json"))
+
+
+# --- files ---------------------------------------------------------------------------------
+
+
+def check_files(spec: ModelSpec) -> None:
+    """Raise ModelUnavailable if files that `spec` names on this machine are not there."""
+    if spec.checkpoint and not os.path.isfile(spec.checkpoint):
+        raise ModelUnavailable(
+            spec.name, f"there is no file {spec.checkpoint}.", "Check the path of the checkpoint."
+        )
+    if not spec.folder:
+        return
+    folder = Path(spec.folder)
+    if spec.name == "mini" and _weights_in(folder) is None:
+        raise ModelUnavailable(
+            "mini",
+            f"its weights are missing from {folder}.",
+            "They are part of the package: reinstall clipsearch, or choose another model.",
+        )
+    if not (folder / hub.CONFIG).is_file() or _weights_in(folder) is None:
+        what = (
+            hub.CONFIG
+            if not (folder / hub.CONFIG).is_file()
+            else f"weights such as {hub.WEIGHTS[0]}"
+        )
+        where = f"{folder} has no {what}." if folder.is_dir() else f"there is no folder {folder}."
+        raise ModelUnavailable(
+            spec.name, where, f"Name a folder that holds {hub.CONFIG} and the weights."
+        )
+
+
+def _weights_in(folder: Path) -> Path | None:
+    files = sorted(folder.glob("*")) if folder.is_dir() else []
+    return next((f for f in files if f.suffix in _FOLDER_WEIGHTS), None)

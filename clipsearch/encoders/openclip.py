@@ -1,0 +1,227 @@
+"""The torch engine: any open_clip model, with its own preprocessing and tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
+from open_clip.transform import PreprocessCfg, image_transform_v2
+
+from clipsearch.encoders import hub
+from clipsearch.encoders.fingerprint import PROBES, fingerprint
+from clipsearch.encoders.models import ModelSpec
+from clipsearch.encoders.sources import Source, find, unreadable
+from clipsearch.errors import ClipsearchError, EncoderError
+from clipsearch.types import ModelInfo
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+TEXTS_AT_ONCE = 256
+IMAGES_AT_ONCE = 128
+# A picture of 1 x 50,000 pixels, enlarged until its short side fits, would fill the memory.
+LONGEST_ASPECT = 64
+HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+Tokenizer = Callable[[list[str]], torch.Tensor]
+
+
+class OpenClipEncoder:
+    """An open_clip model on one device; see `encoders.base.Encoder`."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        *,
+        info: ModelInfo,
+        context_length: int,
+        device: torch.device,
+        half: torch.dtype | None = None,
+    ) -> None:
+        config = PreprocessCfg(**model.visual.preprocess_cfg)
+        self.info = info
+        self.context_length = context_length
+        self.device = device
+        self.half = half
+        self._model = model.to(device)
+        self._tokenizer = tokenizer
+        # The last two steps, to floats and normalised, are done in `encode_images`, on the device.
+        self._shape = image_transform_v2(config, is_train=False).transforms[:-2]
+        height, width = config.input_size[1:]
+        self._size = (height, width)
+        self._aspect = None if config.resize_mode == "squash" else min(LONGEST_ASPECT, *self._size)
+        self._mean, self._std = (
+            torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (config.mean, config.std)
+        )
+
+    @classmethod
+    def load(
+        cls, spec: ModelSpec, *, device: str = "auto", precision: str = "auto"
+    ) -> OpenClipEncoder:
+        """Load the weights of `spec`, downloading them if they are not in the hub's cache.
+
+        Raises UnknownModel for a tag that open_clip does not know, ModelUnavailable if anything
+        of the model cannot be had or read, EncoderError for a device that is not there.
+        """
+        target = _device(device)
+        half = _half(precision, target)
+        source = find(spec, open_clip)
+        model = _model(spec, source)
+        tokenizer = _tokenizer(spec, source)
+        bias = getattr(model, "logit_bias", None)
+        info = ModelInfo(
+            name=spec.name,
+            dim=int(source.config["embed_dim"]),
+            logit_scale=float(model.logit_scale.exp().max()),
+            logit_bias=None if bias is None else float(bias.max()),
+            fingerprint=_fingerprint(model, tokenizer),
+            spec=spec.name,
+        )
+        length = int(source.text.get("context_length", DEFAULT_CONTEXT_LENGTH))
+        return cls(model, tokenizer, info=info, context_length=length, device=target, half=half)
+
+    def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
+        """Resize and crop an RGB picture as the model wants it: uint8 (H, W, 3). Thread-safe."""
+        if self._aspect:
+            image = _at_most(image, self._aspect)
+        for step in self._shape:
+            image = step(image)
+        return np.asarray(image, dtype=np.uint8)
+
+    def encode_images(self, batch: np.ndarray) -> np.ndarray:
+        """Encode uint8 (n, H, W, 3) to float32 unit rows (n, dim)."""
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (*self._size, 3):
+            wanted = f"uint8 (n, {self._size[0]}, {self._size[1]}, 3)"
+            raise ValueError(f"{self.info.name} takes {wanted}, not {batch.dtype} {batch.shape}")
+        return self._rows(batch, IMAGES_AT_ONCE, self._encode_images)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode n texts to float32 unit rows (n, dim)."""
+        if isinstance(texts, str):
+            raise TypeError("encode_texts takes a list of texts, not one text")
+        return self._rows(texts, TEXTS_AT_ONCE, self._encode_texts)
+
+    def _encode_images(self, batch: np.ndarray) -> torch.Tensor:
+        pixels = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(self.device)
+        # The arithmetic of torchvision's ToTensor and Normalize, in their order.
+        floats = pixels.permute(0, 3, 1, 2).contiguous().float().div(255)
+        found: torch.Tensor = self._model.encode_image(floats.sub_(self._mean).div_(self._std))
+        return found
+
+    def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        # Command lines can hold bytes that are no UTF-8, which tokenizers do not survive.
+        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        found: torch.Tensor = self._model.encode_text(self._tokenizer(clean).to(self.device))
+        return found
+
+    def _rows(self, items: Any, at_once: int, encode: Callable[[Any], torch.Tensor]) -> np.ndarray:
+        rows = np.empty((len(items), self.info.dim), dtype=np.float32)
+        for start in range(0, len(items), at_once):
+            part = slice(start, start + at_once)
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, self.half, enabled=self.half is not None),
+            ):
+                found = encode(items[part]).float()
+                rows[part] = torch.nn.functional.normalize(found, dim=-1).cpu().numpy()
+        if not np.isfinite(rows).all():
+            raise EncoderError(
+                f"{self.info.name} gave numbers that are not finite: its weights are damaged, "
+                "or too large for half precision (then load it with precision 'fp32')."
+            )
+        return rows
+
+
+# --- loading -------------------------------------------------------------------------------
+
+
+def _model(spec: ModelSpec, source: Source) -> Any:
+    try:
+        model = open_clip.create_model(
+            source.name,
+            source.weights,
+            force_preprocess_cfg=source.preprocess,
+            force_quick_gelu=source.quick_gelu,
+            pretrained_text=False,  # parts of other models are no substitute
+            require_pretrained=True,
+        )
+    except Exception as error:  # pickle, safetensors, torch and timm each have their own
+        raise unreadable(spec, source.weights or source.name, error) from error
+    return model.eval().requires_grad_(False)
+
+
+def _tokenizer(spec: ModelSpec, source: Source) -> Tokenizer:
+    wanted = source.text.get("hf_tokenizer_name")
+    try:
+        if not wanted or spec.folder:
+            found: Tokenizer = open_clip.get_tokenizer(source.name)
+            return found
+        return _hub_tokenizer(spec, wanted, source.text)
+    except ClipsearchError:
+        raise
+    except Exception as error:  # transformers raises whatever its parts raise
+        raise unreadable(spec, f"the tokenizer {wanted or source.name}", error) from error
+
+
+def _hub_tokenizer(spec: ModelSpec, repo: str, text: dict[str, Any]) -> Tokenizer:
+    """Load the tokenizer that the model's configuration names, as open_clip would."""
+    found: Tokenizer = HFTokenizer(
+        hub.fetch_tokenizer(repo, model=spec.title),
+        context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH),
+        tokenizer_mode=text.get("tokenizer_mode"),
+        **text.get("tokenizer_kwargs", {}),
+    )
+    return found
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise EncoderError(
+            f"device {name!r} is not available here. Use 'auto' or 'cpu'."
+        ) from error
+    return device
+
+
+def _half(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the type to compute in, None for float32.
+
+    The weights stay float32 and torch.autocast chooses per operation: sums, norms and softmax
+    keep their range, which pure half precision loses, and the fingerprint is the same everywhere.
+    """
+    if precision == "auto":
+        return torch.float16 if device.type == "cuda" else None
+    if precision != "fp32" and precision not in HALF:
+        raise EncoderError(f"unknown precision {precision!r}: choose auto, fp32, fp16 or bf16.")
+    return HALF.get(precision)
+
+
+def _at_most(image: PIL.Image.Image, aspect: int) -> PIL.Image.Image:
+    """Cut the ends off a picture longer than `aspect` times its breadth."""
+    width, height = (min(side, aspect * min(image.size)) for side in image.size)
+    if (width, height) == image.size:
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _fingerprint(model: Any, tokenizer: Tokenizer) -> str:
+    structure = {
+        "preprocess": model.visual.preprocess_cfg,
+        # Neither shows in the weights.
+        "heads": sorted({int(m.num_heads) for m in model.modules() if hasattr(m, "num_heads")}),
+        "gelu": sorted({repr(m) for m in model.modules() if "gelu" in type(m).__name__.lower()}),
+        "tokens": [tokenizer([probe]).tolist() for probe in PROBES],
+    }
+    state = sorted(model.state_dict().items())
+    return fingerprint(((name, tensor.float().numpy()) for name, tensor in state), structure)

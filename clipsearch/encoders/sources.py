@@ -1,0 +1,168 @@
+"""Finds all that a model is made of: its configuration, weights and preprocessing, on this machine.
+
+open_clip's tables come as an argument, since only `openclip` imports it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from clipsearch.encoders import hub
+from clipsearch.encoders.models import FOLDER, ModelSpec
+from clipsearch.errors import ModelUnavailable, UnknownModel
+
+PREPROCESS = ("mean", "std", "interpolation", "resize_mode")  # the size is the architecture's
+
+
+class Tables(Protocol):
+    """The part of open_clip that knows architectures and pretrained tags."""
+
+    def get_model_config(self, model_name: str) -> dict[str, Any] | None:
+        """Return embed_dim, vision_cfg and text_cfg of an architecture or `local-dir:`."""
+        ...
+
+    def list_pretrained_tags_by_model(self, model: str) -> list[str]:
+        """Return the tags of an architecture."""
+        ...
+
+    def get_pretrained_cfg(self, model: str, tag: str) -> dict[str, Any]:
+        """Return where the weights of a tag are and how it prepares pictures; empty if unknown."""
+        ...
+
+    def download_pretrained(self, cfg: dict[str, Any]) -> str:
+        """Return the weights of a tag that is not on the hub."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a model is made from: all of it on this machine by now."""
+
+    name: str
+    """For open_clip: an architecture, or `local-dir:` with a folder."""
+    config: dict[str, Any]
+    weights: str | None = None
+    """None for a folder, where open_clip finds them."""
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    quick_gelu: bool = False
+
+    @property
+    def text(self) -> dict[str, Any]:
+        """The configuration of the text tower."""
+        found: dict[str, Any] = self.config["text_cfg"]
+        return found
+
+
+def find(spec: ModelSpec, tables: Tables) -> Source:
+    """Find what `spec` is made from, downloading what the hub's cache does not hold.
+
+    Raises UnknownModel for a tag that open_clip does not know or an architecture without one,
+    ModelUnavailable for weights that cannot be had.
+    """
+    if spec.repo:
+        weights = hub.fetch(spec.repo, *hub.WEIGHTS, model=spec.title)
+        config = hub.fetch(spec.repo, hub.CONFIG, model=spec.title)
+        # The repository may have changed since the cache took the weights: both from one version.
+        if Path(weights).parent != Path(config).parent:
+            hub.fetch(spec.repo, *hub.WEIGHTS, model=spec.title)
+        return _folder(spec, str(Path(config).parent), tables)
+    if spec.folder:
+        return _folder(spec, spec.folder, tables)
+    tag = _tag(spec, tables) if spec.tag or not spec.checkpoint else {}
+    preprocess = _preprocess(tag) if tag else _preprocess_of_checkpoint(spec, tables)
+    return Source(
+        spec.arch,
+        tables.get_model_config(spec.arch) or {},
+        spec.checkpoint or _weights_of_tag(spec, tag, tables),
+        preprocess,
+        # Many tags, openai's above all, were trained with QuickGELU but are listed under
+        # architectures without it; open_clip warns and runs them wrongly. The tag is right.
+        bool(tag.get("quick_gelu")),
+    )
+
+
+def unreadable(spec: ModelSpec, what: str, error: Exception) -> ModelUnavailable:
+    """Say in one line why a file or folder is no model."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    said = said if len(said) <= 300 else f"{said[:300]} …"
+    kind = f"as weights of {spec.arch}" if spec.arch else "as an open_clip model"
+    return ModelUnavailable(
+        spec.title,
+        f"{what} cannot be read {kind}: {said}",
+        "Check that it is whole, and that weights and architecture belong together.",
+    )
+
+
+def _folder(spec: ModelSpec, folder: str, tables: Tables) -> Source:
+    try:
+        config = tables.get_model_config(FOLDER + folder) or {}
+        if not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+            raise ValueError(f"{hub.CONFIG} lacks embed_dim, vision_cfg or text_cfg in model_cfg")
+    except (ValueError, OSError, AttributeError) as error:
+        raise unreadable(spec, folder, error) from error
+    return Source(FOLDER + folder, config)
+
+
+def _tag(spec: ModelSpec, tables: Tables) -> dict[str, Any]:
+    """Return open_clip's entry of the tag."""
+    if spec.tag and (found := tables.get_pretrained_cfg(spec.arch, spec.tag)):
+        return found
+    tags = tables.list_pretrained_tags_by_model(spec.arch)
+    known = f"its tags are {', '.join(tags)}" if tags else "open_clip has no weights of it"
+    if spec.tag:
+        close = difflib.get_close_matches(spec.tag, tags, n=3)
+        hint = f"Of {spec.arch}, {known}."
+        raise UnknownModel(spec.name, [f"{spec.arch}/{tag}" for tag in close], hint)
+    raise UnknownModel(
+        spec.name,
+        hint="It is an architecture without weights: "
+        f"write {spec.arch}/TAG ({known}), or add a checkpoint file.",
+    )
+
+
+def _weights_of_tag(spec: ModelSpec, tag: dict[str, Any], tables: Tables) -> str:
+    if place := tag.get("hf_hub"):
+        # ORG/REPO/FILE, or ORG/REPO/ for the usual names; safetensors first where there are both.
+        repo, file = os.path.split(place)
+        stem, suffix = os.path.splitext(file)
+        files = [f"{stem}.safetensors", file] if suffix in (".bin", ".pth") else [file]
+        return hub.fetch(repo, *(files if file else hub.WEIGHTS), model=spec.title)
+    try:
+        return str(tables.download_pretrained(tag))
+    except Exception as error:  # urllib, checksums, the disk
+        reason = f"{tag.get('url') or tag.get('file')} could not be had: {error}"
+        raise ModelUnavailable(
+            spec.title, reason, "Try again with a network, or use --checkpoint FILE."
+        ) from error
+
+
+def _preprocess(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in PREPROCESS if config.get(key) is not None}
+
+
+def _preprocess_of_checkpoint(spec: ModelSpec, tables: Tables) -> dict[str, Any]:
+    """Say how pictures are prepared for a checkpoint, which does not say it itself.
+
+    First what an open_clip_config.json beside it says; then what all tags of the architecture
+    agree on; for an architecture without tags, open_clip's defaults, with which it trains.
+    """
+    beside = Path(spec.checkpoint).parent / hub.CONFIG
+    if beside.is_file():
+        try:
+            return _preprocess(json.loads(beside.read_text("utf-8"))["preprocess_cfg"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise unreadable(spec, str(beside), error) from error
+    tags = tables.list_pretrained_tags_by_model(spec.arch)
+    ways = [_preprocess(tables.get_pretrained_cfg(spec.arch, tag)) for tag in tags]
+    if any(way != ways[0] for way in ways):
+        raise ModelUnavailable(
+            spec.title,
+            f"the weights of {spec.arch} do not all want their pictures prepared in one way.",
+            f"Say which these began from: --model {spec.arch}/TAG, with TAG of {', '.join(tags)}.",
+        )
+    return ways[0] if ways else {}

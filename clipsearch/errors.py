@@ -1,0 +1,208 @@
+"""Every error clipsearch raises on purpose, in one tree.
+
+ClipsearchError
+├ LibraryError          LibraryNotFound · LibraryLocked · LibraryTooNew · LibraryCorrupt
+├ ImageError            UnreadableImage · ImageTooLarge          collected in reports, never fatal
+├ EncoderError          UnknownModel · ModelUnavailable · MissingDependency · ModelMismatch
+├ VectorIndexError      UnknownVectorIndex · SnapshotUnreadable  caught: rebuild and warn
+└ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter · BadGlob
+
+A message says what happened, to which thing, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+
+class ClipsearchError(Exception):
+    """Base of all errors that clipsearch raises on purpose."""
+
+
+# --- libraries -----------------------------------------------------------------------------
+
+
+class LibraryError(ClipsearchError):
+    """Something is wrong with the library in folder `path`."""
+
+    def __init__(self, path: str | PathLike[str], message: str) -> None:
+        super().__init__(message)
+        self.path = str(path)
+
+
+class LibraryNotFound(LibraryError):
+    """No library in this folder."""
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        super().__init__(
+            path,
+            f"no library in {path}. Make one with `clipsearch index FOLDER -L {path}`, "
+            "or name another with -L/--library or $CLIPSEARCH_LIBRARY.",
+        )
+
+
+class LibraryLocked(LibraryError):
+    """Another process is writing this library."""
+
+    def __init__(self, path: str | PathLike[str], holder: str = "another process") -> None:
+        super().__init__(
+            path,
+            f"the library {path} is being written by {holder}. "
+            "Wait until it has finished, then run the command again.",
+        )
+
+
+class LibraryTooNew(LibraryError):
+    """The library was written by a later version of clipsearch."""
+
+    def __init__(self, path: str | PathLike[str], found: int, known: int) -> None:
+        super().__init__(
+            path,
+            f"the library {path} has format {found}; this clipsearch knows formats up to {known}. "
+            "Update with `pip install -U clipsearch`.",
+        )
+
+
+class LibraryCorrupt(LibraryError):
+    """The catalog itself is damaged; `findings` lists what was seen."""
+
+    def __init__(
+        self, path: str | PathLike[str], message: str, findings: Sequence[Any] = ()
+    ) -> None:
+        super().__init__(path, message)
+        self.findings = tuple(findings)
+
+
+# --- images --------------------------------------------------------------------------------
+
+
+class ImageError(ClipsearchError):
+    """The picture at `path` could not be used, for `reason`."""
+
+    def __init__(self, path: str | PathLike[str], reason: str, *, transient: bool = False) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+        self.transient = transient
+        """The file could not be read at all (vanished, permission, disk): the cure leaves its size
+        and mtime as they are, so the next run has to try again by itself."""
+
+
+class UnreadableImage(ImageError):
+    """Not a picture, or a damaged one, or one that may not be read."""
+
+
+class ImageTooLarge(ImageError):
+    """More pixels than the decoder accepts (a decompression bomb, or a mistake)."""
+
+
+# --- encoders ------------------------------------------------------------------------------
+
+
+class EncoderError(ClipsearchError):
+    """A model could not be found, loaded or used."""
+
+
+class UnknownModel(EncoderError):
+    """No model of this name."""
+
+    def __init__(self, name: str, choices: Sequence[str] = (), hint: str = "") -> None:
+        close = f" Did you mean {' or '.join(repr(c) for c in choices)}?" if choices else ""
+        super().__init__(
+            f"unknown model {name!r}.{close} {hint or 'List them with `clipsearch models`.'}"
+        )
+        self.name = name
+        self.choices = tuple(choices)
+
+
+class ModelUnavailable(EncoderError):
+    """The model exists, but its weights could not be loaded; `remedy` says what to do."""
+
+    def __init__(self, name: str, reason: str, remedy: str) -> None:
+        super().__init__(f"cannot load model {name!r}: {reason}\n{remedy}")
+        self.name = name
+        self.reason = reason
+        self.remedy = remedy
+
+
+class MissingDependency(EncoderError):
+    """An optional package is needed for this and is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed: `pip install 'clipsearch[{extra}]'`.")
+        self.package = package
+        self.extra = extra
+
+
+class ModelMismatch(EncoderError):
+    """Vectors of two different models were about to be mixed."""
+
+
+# --- vector indexes ------------------------------------------------------------------------
+
+
+class VectorIndexError(ClipsearchError):
+    """A vector index could not be made, read or written."""
+
+
+class UnknownVectorIndex(VectorIndexError):
+    """No vector index of this kind."""
+
+    def __init__(self, kind: str, choices: Sequence[str]) -> None:
+        super().__init__(f"unknown vector index {kind!r}: choose from {', '.join(choices)}.")
+        self.kind = kind
+        self.choices = tuple(choices)
+
+
+class SnapshotUnreadable(VectorIndexError):
+    """A snapshot file is missing, short or damaged; it can always be rebuilt."""
+
+
+# --- queries -------------------------------------------------------------------------------
+
+
+class QueryError(ClipsearchError, ValueError):
+    """What was asked makes no sense as asked."""
+
+
+class EmptyQuery(QueryError):
+    """Nothing to search for."""
+
+
+class BadTerm(QueryError):
+    """A query term does not follow the grammar `[WEIGHT:]TEXT`."""
+
+
+class BadTemplate(QueryError):
+    """A prompt template without `{}`."""
+
+
+class TooFewLabels(QueryError):
+    """A head needs at least one label."""
+
+
+class BadLabelFile(QueryError):
+    """A file of labels that cannot be read."""
+
+
+class BadFilter(QueryError):
+    """A where-expression that cannot be parsed; the message points at the place with a caret."""
+
+    def __init__(self, expression: str, position: int, reason: str) -> None:
+        super().__init__(f"bad filter: {reason}\n  {expression}\n  {' ' * position}^")
+        self.expression = expression
+        self.position = position
+        self.reason = reason
+
+
+class BadGlob(QueryError):
+    """A line of `--exclude` or `.clipsearchignore` that is no pattern."""
+
+    def __init__(self, pattern: str, reason: str) -> None:
+        super().__init__(
+            f"bad pattern {pattern!r}: {reason}. Patterns are written as in .gitignore."
+        )
+        self.pattern = pattern
+        self.reason = reason

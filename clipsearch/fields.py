@@ -1,0 +1,144 @@
+"""The fields that a where-expression may name, in SQL; dates and places as they are asked for."""
+
+from __future__ import annotations
+
+import math
+import os.path
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+EARTH_RADIUS_KM = 6371.0088
+"""Mean radius of the Earth (IUGG)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """How a field is written in SQL, and what may be asked of it."""
+
+    sql: str
+    kind: str = "text"  # text, number or date
+    many: bool = False  # a picture has any number of them, in the table `label`
+    choices: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(
+        default_factory=dict
+    )  # other spellings of a value, lower case
+
+    def holds(self, condition: str) -> str:
+        """Return SQL that is 1 where the condition on this field holds, else 0, never NULL."""
+        if self.many:
+            return (
+                f"EXISTS (SELECT 1 FROM label WHERE label.content_id = content.id AND {condition})"
+            )
+        return f"coalesce({condition}, 0)"
+
+
+FIELDS: Mapping[str, Field] = {
+    "path": Field("file.path"),
+    "name": Field("base_name(file.path)"),
+    "folder": Field("folder_name(file.path)"),
+    "format": Field(
+        "content.format COLLATE NOCASE",
+        aliases={"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000", "heic": "HEIF"},
+    ),
+    "width": Field("content.width", "number"),
+    "height": Field("content.height", "number"),
+    "megapixels": Field("(content.width * content.height / 1e6)", "number"),
+    "orientation": Field(
+        "(CASE WHEN content.width > content.height THEN 'landscape' "
+        "WHEN content.width < content.height THEN 'portrait' ELSE 'square' END) COLLATE NOCASE",
+        choices=("portrait", "landscape", "square"),
+    ),
+    "bytes": Field("content.bytes", "number"),
+    "taken": Field("content.taken_at", "date"),
+    "camera": Field("content.camera COLLATE NOCASE"),
+    "lens": Field("content.lens COLLATE NOCASE"),
+    "lat": Field("content.lat", "number"),
+    "lon": Field("content.lon", "number"),
+    "label": Field("label.name", many=True),
+}
+OTHER_NAMES = {
+    "date": "taken", "time": "taken", "taken_at": "taken", "year": "taken",
+    "size": "bytes", "file": "path", "filename": "name", "dir": "folder", "directory": "folder",
+    "latitude": "lat", "longitude": "lon", "lng": "lon", "type": "format", "model": "camera",
+    "mp": "megapixels", "tag": "label",
+}  # fmt: skip
+"""What people write for a field: for "did you mean" only."""
+
+
+def distance_km(
+    lat1: float | None, lon1: float | None, lat2: float | None, lon2: float | None
+) -> float | None:
+    """Return the great-circle distance of two places in degrees (haversine).
+
+    None where a place is not known.
+    """
+    if lat1 is None or lon1 is None or lat2 is None or lon2 is None:
+        return None
+    phi1, phi2 = math.radians(lat1), math.radians(lat2)
+    half = math.sin((phi2 - phi1) / 2) ** 2
+    half += math.cos(phi1) * math.cos(phi2) * math.sin(math.radians(lon2 - lon1) / 2) ** 2
+    return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, half)))
+
+
+def bounding_box(
+    lat: float, lon: float, km: float
+) -> tuple[float, float, tuple[float, float] | None]:
+    """Return the (south, north, (west, east)) that hold every place within `km`.
+
+    None for (west, east): any longitude, as the circle goes round a pole. west > east: it spans
+    the 180th meridian. Source: J. P. Matuschek, Finding Points Within a Distance of a
+    Latitude/Longitude Using Bounding Coordinates.
+    """
+    angle = km / EARTH_RADIUS_KM * (1 + 1e-9) + 1e-9  # never too narrow by a rounding
+    south, north = lat - math.degrees(angle), lat + math.degrees(angle)
+    if south <= -90 or north >= 90:
+        return south, north, None
+    half = math.degrees(math.asin(min(1.0, math.sin(angle) / math.cos(math.radians(lat)))))
+    west, east = lon - half, lon + half
+    return south, north, (west + 360 * (west < -180), east - 360 * (east > 180))
+
+
+_DATE = re.compile(
+    r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[Tt ](\d{2}):(\d{2})(?::(\d{2}))?)?)?)?", re.ASCII
+)
+
+
+def period(text: str) -> tuple[str, str] | None:
+    """Return the first moment of a date and the first one after it, as the catalog writes them.
+
+    >>> period("2024-02")
+    ('2024-02-01T00:00:00', '2024-03-01T00:00:00')
+    """
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return None
+    given = [int(part) for part in match.groups() if part is not None]
+    try:
+        start = datetime(*given, *(1, 1)[len(given) - 1 :])  # type: ignore[arg-type]
+    except ValueError:
+        return None
+    return start.isoformat(), _after(start, len(given))
+
+
+def _after(start: datetime, parts: int) -> str:
+    """Return the moment one year, month, day, minute or second later (1, 2, 3, 5, 6 parts)."""
+    try:
+        if parts == 1:
+            return start.replace(year=start.year + 1).isoformat()
+        if parts == 2:
+            return (start + timedelta(days=31)).replace(day=1).isoformat()
+        step = {3: timedelta(days=1), 5: timedelta(minutes=1), 6: timedelta(seconds=1)}[parts]
+        return (start + step).isoformat()
+    except (ValueError, OverflowError):
+        return "9999-99"  # after the last moment that a datetime can hold
+
+
+FUNCTIONS: Mapping[str, tuple[int, Callable[..., Any]]] = {
+    "distance_km": (4, distance_km),
+    "base_name": (1, os.path.basename),
+    "folder_name": (1, os.path.dirname),
+}
+"""SQL functions that the conditions use: name -> (number of arguments, function)."""

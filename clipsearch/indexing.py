@@ -1,0 +1,349 @@
+"""The pipeline from files to searchable pictures, its order written once, as a chain of generators.
+
+    walk -> pending (unchanged files drop out) -> read, hash, decode, preprocess (threads)
+         -> batches -> encode -> commit (searchable from here) -> prune -> publish (fast from here)
+
+Every stage holds a bounded number of pictures. A kill loses the batch in flight, never more.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from clipsearch.catalog import Catalog, Entry, Pending
+from clipsearch.decode import open_image, read_file
+from clipsearch.encoders.base import Encoder
+from clipsearch.errors import ClipsearchError, ImageError, UnreadableImage
+from clipsearch.scan import FoundFile, Walk
+from clipsearch.snapshot import Snapshots
+from clipsearch.types import Facts, Failure, IndexReport, Progress
+
+T = TypeVar("T")
+R = TypeVar("R")
+OnProgress = Callable[[Progress], None]
+
+BATCH_SIZE = 32
+COMMIT_SECONDS = 2.0
+"""Longest time that finished work waits for its commit."""
+_SCAN_STEP = 1_000
+# Of a file that could not be read just now (permissions, a network share): no file has this time
+# of change, so that the next run tries it again.
+_TRY_AGAIN = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A file as a worker leaves it: pixels for the encoder, or known bytes, or the error."""
+
+    file: FoundFile
+    size: int = 0
+    sha256: str | None = None
+    facts: Facts | None = None
+    pixels: np.ndarray | None = None
+    """uint8 (H, W, 3); None for bytes that need no encoding."""
+    error: ImageError | None = None
+
+    def entry(self, vector: np.ndarray | None = None) -> Entry:
+        """Return what the catalog keeps of it."""
+        file = self.file
+        if self.error is not None:
+            gone = isinstance(self.error, UnreadableImage) and self.error.transient
+            mtime_ns = _TRY_AGAIN if gone else file.mtime_ns
+            return Entry(file.path, file.size, mtime_ns, file.root, error=self.error.reason)
+        return Entry(
+            file.path,
+            file.size,
+            file.mtime_ns,
+            file.root,
+            sha256=self.sha256,
+            facts=self.facts,
+            vector=vector,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What a walk found, compared with the catalog."""
+
+    walk: Walk
+    todo: tuple[Pending[FoundFile], ...]
+    seen: frozenset[str]
+    unchanged: int
+    failures: tuple[Failure, ...]
+    """Files that failed before and have not changed, and what the walk could not look at."""
+
+
+@dataclass
+class Tally:
+    """What a run has done so far."""
+
+    embedded: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    arrived: dict[str, list[str]] = field(default_factory=dict)
+    """sha256 -> paths that the catalog did not know."""
+
+    def count(self, found: Pending[FoundFile], loaded: Loaded, *, same: bool) -> None:
+        """Note one file; `same`: it has the bytes that it had."""
+        if loaded.error is not None:
+            self.failures.append(Failure(found.file.path, loaded.error.reason))
+        elif found.state == "new":
+            self.arrived.setdefault(loaded.sha256 or "", []).append(found.file.path)
+        elif found.state == "unembedded" or same:
+            self.unchanged += 1
+        else:
+            self.updated += 1
+
+
+# --- the stages ----------------------------------------------------------------------------
+
+
+def scan(
+    catalog: Catalog, model_id: int, walk: Walk, *, retry: bool, on_progress: OnProgress
+) -> Scanned:
+    """Walk the folders and tell apart what has to be read from what has not changed."""
+    todo, seen, unchanged, failures = [], set(), 0, []
+    for number, found in enumerate(catalog.pending(walk, model_id, retry=retry), 1):
+        seen.add(found.file.path)
+        if found.todo:
+            todo.append(found)
+        elif found.state == "failed":
+            failures.append(Failure(found.file.path, found.reason or "failed before"))
+        else:
+            unchanged += 1
+        if number % _SCAN_STEP == 0:
+            on_progress(Progress("scan", number, None, found.file.path))
+    failures += walk.problems
+    return Scanned(walk, tuple(todo), frozenset(seen), unchanged, tuple(failures))
+
+
+def load(file: FoundFile, *, encoder: Encoder, is_known: Callable[[str], bool]) -> Loaded:
+    """Read a file once: its hash, and, unless its bytes are known, its pixels for the encoder."""
+    try:
+        data, sha256 = read_file(file.path)
+        if is_known(sha256):
+            return Loaded(file, len(data), sha256)
+        image, facts = open_image(data, path=file.path)
+        return Loaded(file, len(data), sha256, facts, encoder.preprocess(image))
+    except ImageError as error:
+        return Loaded(file, error=error)
+
+
+def digest(file: FoundFile) -> Loaded:
+    """Read a file for its hash alone."""
+    try:
+        data, sha256 = read_file(file.path)
+    except ImageError as error:
+        return Loaded(file, error=error)
+    return Loaded(file, len(data), sha256)
+
+
+def ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], depth: int
+) -> Iterator[R]:
+    """Map in threads, in order, at most `depth` items ahead of what was taken."""
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # the consumer stopped: what has not begun need not begin
+        for future in waiting:
+            future.cancel()
+
+
+def batches(items: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
+    """Group until `size` pictures wait for the encoder, or the first of a group has waited long."""
+    group: list[Loaded] = []
+    waiting, since = 0, time.monotonic()
+    for item in items:
+        group.append(item)
+        waiting += item.pixels is not None
+        if waiting == size or time.monotonic() - since > COMMIT_SECONDS:
+            yield group
+            group, waiting, since = [], 0, time.monotonic()
+    if group:
+        yield group
+
+
+def encode(group: Sequence[Loaded], encoder: Encoder) -> list[Entry]:
+    """Encode the pictures of a group, equal bytes once; entries with vectors come first."""
+    first = {item.sha256: item for item in reversed(group) if item.pixels is not None}
+    fresh = list(first.values())
+    rows = encoder.encode_images(np.stack([item.pixels for item in fresh])) if fresh else ()  # type: ignore[misc]
+    entries = []
+    for item, row in zip(fresh, rows, strict=True):
+        if not np.isfinite(row).all():
+            reason = "the model gives no finite vector for it; try `--device cpu`"
+            entries.append(replace(item, error=UnreadableImage(item.file.path, reason)).entry())
+        else:
+            entries.append(item.entry(row))
+    embedded = {item.file.path for item in fresh}
+    rest = [item for item in group if item.file.path not in embedded]
+    return entries + [replace(item, facts=None).entry() for item in rest]
+
+
+# --- the run -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Indexer:
+    """Brings one library up to date with folders."""
+
+    catalog: Catalog
+    model_id: int
+    encoder: Callable[[], Encoder]
+    """Called when the first picture has to be encoded, not before: loading takes seconds."""
+    snapshots: Snapshots
+    on_progress: OnProgress
+    workers: int
+    batch_size: int = BATCH_SIZE
+
+    def run(self, walk: Walk, *, retry_failed: bool = False, dry_run: bool = False) -> IndexReport:
+        """Index, prune and publish. Ctrl-C stops it cleanly: the report says `interrupted`."""
+        started, began = datetime.now(UTC), time.monotonic()
+        tally, removed, renamed, interrupted = Tally(), 0, 0, False
+        scanned = None
+        try:
+            scanned = scan(
+                self.catalog, self.model_id, walk, retry=retry_failed, on_progress=self.on_progress
+            )
+            if dry_run:
+                self._rehearse(scanned, tally)
+            else:
+                self._embed(scanned, tally)
+            removed, renamed = self._prune(scanned, tally, started, dry_run=dry_run)
+            if not dry_run:
+                self._publish()
+        except KeyboardInterrupt:
+            interrupted = True
+        failures = (*(scanned.failures if scanned else ()), *tally.failures)
+        return IndexReport(
+            added=sum(map(len, tally.arrived.values())) - renamed,
+            updated=tally.updated,
+            unchanged=(scanned.unchanged if scanned else 0) + tally.unchanged,
+            renamed=renamed,
+            removed=removed,
+            failed=len(failures),
+            embedded=tally.embedded,
+            seconds=time.monotonic() - began,
+            dry_run=dry_run,
+            interrupted=interrupted,
+            failures=tuple(sorted(failures, key=lambda failure: failure.path)),
+        )
+
+    def _embed(self, scanned: Scanned, tally: Tally) -> None:
+        if not scanned.todo:
+            return
+        encoder = self.encoder()
+        work = partial(load, encoder=encoder, is_known=self._is_known)
+        total, done = len(scanned.todo), 0
+        states = {found.file.path: found for found in scanned.todo}
+        self.on_progress(Progress("embed", 0, total))
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="clipsearch-load") as pool:
+            files = (found.file for found in scanned.todo)
+            for group in batches(ahead(pool, work, files, 4 * self.workers), self.batch_size):
+                before = self._contents(group, states)
+                entries = encode(group, encoder)
+                tally.embedded += self.catalog.commit(entries, self.model_id)
+                failed = {entry.path: entry.error for entry in entries if entry.error}
+                for item in group:
+                    path = item.file.path
+                    if path in failed and item.error is None:
+                        item = replace(item, error=UnreadableImage(path, failed[path] or ""))
+                    tally.count(states[path], item, same=path in before)
+                done += len(group)
+                self.on_progress(Progress("embed", done, total, group[-1].file.path))
+
+    def _rehearse(self, scanned: Scanned, tally: Tally) -> None:
+        """Count what `_embed` would do: reads and hashes, but neither decodes nor writes."""
+        new: set[str] = set()
+        states = {found.file.path: found for found in scanned.todo}
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="clipsearch-load") as pool:
+            files = (found.file for found in scanned.todo)
+            for number, item in enumerate(ahead(pool, digest, files, 4 * self.workers), 1):
+                before = self._contents([item], states)
+                tally.count(states[item.file.path], item, same=item.file.path in before)
+                if item.sha256 and not self._is_known(item.sha256):
+                    new.add(item.sha256)
+                self.on_progress(Progress("hash", number, len(scanned.todo), item.file.path))
+        tally.embedded = len(new)
+
+    def _is_known(self, sha256: str) -> bool:
+        _, embedded = self.catalog.known([sha256], self.model_id).get(sha256, (0, False))
+        return embedded
+
+    def _contents(
+        self, group: Sequence[Loaded], states: dict[str, Pending[FoundFile]]
+    ) -> set[str]:
+        """Return the paths whose bytes are what the catalog has of them: touched, not changed."""
+        hashes = {item.sha256 for item in group if item.sha256}
+        ids = {sha: content for sha, (content, _) in self.catalog.known(hashes, self.model_id).items()}
+        return {
+            item.file.path
+            for item in group
+            if item.sha256 in ids and ids[item.sha256] == states[item.file.path].content_id
+        }
+
+    def _prune(
+        self, scanned: Scanned, tally: Tally, started: datetime, *, dry_run: bool
+    ) -> tuple[int, int]:
+        """Forget files that are really gone; return how many vanished and how many moved.
+
+        A vanished path and a new path with the same bytes are one renamed file.
+        """
+        vanished: dict[str, int | None] = {}
+        for root in scanned.walk.roots:
+            complete = scanned.walk.complete(root)
+            if complete:
+                known = self.catalog.files_under(root)
+                vanished |= {path: known[path] for path in known.keys() - scanned.seen}
+            if not dry_run:
+                files = sum(path == root or path.startswith(root + os.sep) for path in scanned.seen)
+                self.catalog.record_scan(root, started_at=started, complete=complete, files=files)
+        known_now = self.catalog.known(tally.arrived, self.model_id)
+        arrivals = Counter(
+            {content: len(tally.arrived[sha]) for sha, (content, _) in known_now.items()}
+        )
+        left = Counter(content for content in vanished.values() if content is not None)
+        renamed = (arrivals & left).total()
+        if vanished and not dry_run:
+            self.catalog.remove_paths(vanished)
+        return len(vanished) - renamed, renamed
+
+    def _publish(self) -> None:
+        if self.snapshots.needs_publish() or not self.snapshots.rows():
+            self.on_progress(Progress("publish", 0, None))
+            self.snapshots.publish()
+
+
+def encode_files(
+    files: Iterable[FoundFile], encoder: Encoder, *, workers: int
+) -> Iterator[tuple[FoundFile, np.ndarray | ClipsearchError]]:
+    """Encode pictures outside of a library: each file with its unit vector (dim,), or its error."""
+    work = partial(load, encoder=encoder, is_known=lambda sha256: False)
+    with ThreadPoolExecutor(workers, thread_name_prefix="clipsearch-load") as pool:
+        for group in batches(ahead(pool, work, files, 4 * workers), BATCH_SIZE):
+            rows = {
+                entry.path: entry.vector for entry in encode(group, encoder) if entry.vector is not None
+            }
+            by_hash = {item.sha256: rows[item.file.path] for item in group if item.file.path in rows}
+            for item in group:
+                reason = "the model gives no finite vector for it"
+                error = item.error or UnreadableImage(item.file.path, reason)
+                vector = by_hash.get(item.sha256) if item.error is None else None
+                yield item.file, error if vector is None else vector

@@ -1,0 +1,146 @@
+"""The tables of `catalog.db` and their migrations.
+
+content 1 ── n file            equal bytes are one content, whatever their paths
+content 1 ── n embedding       at most one for each model; embedding.id is the vector id
+content 1 ── n label
+model   1 ── n embedding, snapshot
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+
+from sqlalchemy import (
+    BLOB,
+    INTEGER,
+    REAL,
+    TEXT,
+    CheckConstraint,
+    Column,
+    Connection,
+    ForeignKey,
+    Index,
+    MetaData,
+    Table,
+    UniqueConstraint,
+)
+
+__all__ = ["FILE_NAME", "FORMAT", "METADATA", "MIGRATIONS", "Connection", "as_json"]
+
+FILE_NAME = "catalog.db"
+
+METADATA = MetaData()
+
+Table(
+    "meta",
+    METADATA,
+    Column("key", TEXT, primary_key=True),
+    Column("value", TEXT, nullable=False),
+)
+
+Table(
+    "model",
+    METADATA,
+    Column("id", INTEGER, primary_key=True),
+    Column("name", TEXT, nullable=False, unique=True),
+    Column("dim", INTEGER, nullable=False),
+    Column("logit_scale", REAL, nullable=False),
+    Column("logit_bias", REAL),
+    Column("fingerprint", TEXT, nullable=False, unique=True),
+    Column("spec", TEXT, nullable=False),
+)
+
+Table(
+    "content",
+    METADATA,
+    Column("id", INTEGER, primary_key=True),
+    Column("sha256", TEXT, nullable=False, unique=True),
+    Column("bytes", INTEGER, nullable=False),
+    Column("width", INTEGER, nullable=False),
+    Column("height", INTEGER, nullable=False),
+    Column("format", TEXT, nullable=False),
+    Column("taken_at", TEXT),  # ISO 8601, the camera's wall clock: text order is time order
+    Column("camera", TEXT),
+    Column("lens", TEXT),
+    Column("lat", REAL),
+    Column("lon", REAL),
+)
+
+Table(
+    "file",
+    METADATA,
+    Column("id", INTEGER, primary_key=True),
+    Column("path", TEXT, nullable=False, unique=True),
+    Column("content_id", INTEGER, ForeignKey("content.id"), index=True),
+    Column("size", INTEGER, nullable=False),
+    Column("mtime_ns", INTEGER, nullable=False),
+    Column("root", TEXT, nullable=False),
+    Column("error", TEXT),
+    CheckConstraint("(content_id IS NULL) <> (error IS NULL)", name="content_or_error"),
+)
+
+Table(
+    "embedding",
+    METADATA,
+    Column("id", INTEGER, primary_key=True),
+    Column("content_id", INTEGER, ForeignKey("content.id"), nullable=False),
+    Column("model_id", INTEGER, ForeignKey("model.id"), nullable=False),
+    Column("vector", BLOB, nullable=False),  # little-endian float16
+    UniqueConstraint("content_id", "model_id"),
+    # Answers "which ids, newest first, of which content" without touching a page of vectors.
+    Index("embedding_journal", "model_id", "id", "content_id"),
+    # Ids are never given twice, or a snapshot could hold another picture's vector under one.
+    sqlite_autoincrement=True,
+)
+
+Table(
+    "label",
+    METADATA,
+    Column("id", INTEGER, primary_key=True),
+    Column("content_id", INTEGER, ForeignKey("content.id"), nullable=False),
+    Column("name", TEXT, nullable=False),
+    Column("source", TEXT, nullable=False),
+    Column("score", REAL, nullable=False),
+    Column("created_at", TEXT, nullable=False),
+    UniqueConstraint("content_id", "name", "source"),
+    Index("label_name", "name", "content_id"),
+)
+
+Table(
+    "snapshot",
+    METADATA,
+    Column("id", INTEGER, primary_key=True),
+    Column("model_id", INTEGER, ForeignKey("model.id"), nullable=False),
+    Column("kind", TEXT, nullable=False),
+    Column("watermark", INTEGER, nullable=False),
+    Column("rows", INTEGER, nullable=False),
+    Column("sha256", TEXT, nullable=False),
+    Column("file", TEXT, nullable=False),
+    Column("bytes", INTEGER, nullable=False),
+    Column("created_at", TEXT, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+Table(
+    "scan",
+    METADATA,
+    Column("id", INTEGER, primary_key=True),
+    Column("root", TEXT, nullable=False),
+    Column("started_at", TEXT, nullable=False),
+    Column("finished_at", TEXT, nullable=False),
+    Column("complete", INTEGER, nullable=False),
+    Column("files", INTEGER, nullable=False),
+)
+
+MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
+    # A catalog's format is the number of migrations it has had. When a second one is added, the
+    # first becomes the SQL of today, so that every catalog goes through the same steps.
+    ("first tables", METADATA.create_all),
+)
+FORMAT = len(MIGRATIONS)
+
+
+def as_json(ids: Iterable[int]) -> str:
+    """Write ids, numpy's too, as one value for `json_each`: any number of them is one variable."""
+    return json.dumps([int(number) for number in ids])

@@ -1,0 +1,254 @@
+"""The values that clipsearch hands around and returns: frozen, plain, without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a picture says of itself: pixel size as shown (EXIF orientation applied) and EXIF facts."""
+
+    width: int
+    height: int
+    format: str
+    """Pillow's name of the format: JPEG, PNG, HEIF, ..."""
+    taken_at: datetime | None = None
+    """Local wall-clock time of the camera, without a zone."""
+    camera: str | None = None
+    lens: str | None = None
+    lat: float | None = None
+    """Degrees, north positive."""
+    lon: float | None = None
+    """Degrees, east positive."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """What the catalog knows of one picture file."""
+
+    path: str
+    content_id: int
+    sha256: str
+    bytes: int
+    facts: Facts
+    labels: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON types, flat; times in ISO 8601."""
+        facts = asdict(self.facts)
+        taken = facts.pop("taken_at")
+        return {
+            "path": self.path,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            **facts,
+            "taken_at": taken.isoformat() if taken else None,
+            "labels": list(self.labels),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a query: a text, or the path of a picture, and how much it counts.
+
+    A negative weight asks for the opposite. `clipsearch.terms` reads terms from text.
+    """
+
+    kind: Literal["text", "image"]
+    value: str
+    weight: float = 1.0
+
+    @classmethod
+    def text(cls, value: str, weight: float = 1.0) -> Term:
+        """Make a term of words."""
+        return cls("text", value, weight)
+
+    @classmethod
+    def image(cls, path: str, weight: float = 1.0) -> Term:
+        """Make a term of a picture file."""
+        return cls("image", path, weight)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One picture found: its record and its score (float32 cosine, higher is better)."""
+
+    path: str
+    score: float
+    record: ImageRecord | None = None
+    """None for a picture that is not in a library."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `{"path", "score", ...facts}`, the JSON contract of `clipsearch query`."""
+        return {
+            "path": self.path,
+            "score": self.score,
+            **({k: v for k, v in self.record.to_dict().items() if k != "path"} if self.record else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """One label of a prediction."""
+
+    label: str
+    probability: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The labels of one picture, best first."""
+
+    path: str
+    labels: tuple[LabelScore, ...]
+    record: ImageRecord | None = None
+
+    @property
+    def label(self) -> str:
+        """The best label."""
+        return self.labels[0].label
+
+    @property
+    def probability(self) -> float:
+        """The probability of the best label."""
+        return self.labels[0].probability
+
+    @property
+    def score(self) -> float:
+        """The cosine of the best label."""
+        return self.labels[0].score
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON contract of `clipsearch classify`."""
+        return {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "score": self.score,
+            "labels": [asdict(label) for label in self.labels],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be indexed, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long run is. `total` is None until it is known."""
+
+    phase: str
+    """`scan`, `embed`, `publish`, `hash`, ..."""
+    done: int
+    total: int | None
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What one run of `Library.index` did, in files (`embedded`: in pictures encoded)."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    renamed: int = 0
+    removed: int = 0
+    failed: int = 0
+    embedded: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+    interrupted: bool = False
+    failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `Library.check` found wrong."""
+
+    kind: str
+    """A stable word: `catalog-damaged`, `snapshot-damaged`, `vector-damaged`, `file-missing`, ..."""
+    message: str
+    remedy: str
+    repaired: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model as a library stores it. `logit_bias` is None for models without one (CLIP)."""
+
+    name: str
+    dim: int
+    logit_scale: float
+    logit_bias: float | None
+    fingerprint: str
+    spec: str = ""
+    """What `load_encoder` needs to load it again: a preset, NAME/TAG, hf-hub:..., local-dir:..., JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a library holds."""
+
+    path: str
+    format: int
+    model: str | None
+    models: dict[str, int]
+    """Model name -> number of vectors."""
+    files: int
+    contents: int
+    failed: int
+    bytes_on_disk: int
+    roots: tuple[str, ...]
+    labels: dict[str, int]
+    """Saved label -> number of pictures."""
+    index_kind: str | None
+    """Kind of the newest snapshot."""
+    indexed: int
+    """Vectors in the newest snapshot; the rest is searched from the catalog (the tail)."""
+    tail: int
+    stale: int
+    last_scan: datetime | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the status as JSON types."""
+        out = asdict(self)
+        out["last_scan"] = self.last_scan.isoformat() if self.last_scan else None
+        return out
+
+
+@dataclass(frozen=True)
+class Results(Sequence[Any]):
+    """A list of hits or predictions that shows itself as a contact sheet in a notebook."""
+
+    items: tuple[Any, ...]
+    title: str = ""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def _repr_html_(self) -> str:
+        from clipsearch.render import contact_sheet
+
+        return contact_sheet(self.items, title=self.title)

@@ -1,0 +1,57 @@
+"""Write constraints.txt: the versions in this environment of all that clipsearch[dev] needs."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+HERE = Path(__file__).parent
+HEADER = """\
+# Exact versions for a reproducible environment; written by scripts/pin, see README.md here.
+# Pinned everywhere: pure Python. Pinned on Linux x86-64 only: what is compiled for a platform.
+# Not pinned: CUDA packages, which torch pins itself and a CPU-only torch does without.
+"""
+COMPILED_FOR = "; sys_platform == 'linux' and platform_machine == 'x86_64'"
+
+
+def closure(requirements: list[str]) -> dict[str, Distribution]:
+    """Return the installed distributions that these requirements need, theirs included."""
+    found: dict[str, Distribution] = {}
+    seen: set[tuple[str, str]] = set()
+    queue = [(Requirement(text), "") for text in requirements]
+    while queue:
+        requirement, extra = queue.pop()
+        name = canonicalize_name(requirement.name)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        try:
+            dist = found[name] = distribution(name)
+        except PackageNotFoundError as error:
+            raise SystemExit(f"error: {name} is not installed in this environment") from error
+        for wanted in {"", *requirement.extras} - {e for n, e in seen if n == name}:
+            seen.add((name, wanted))
+            queue += [(Requirement(text), wanted) for text in dist.requires or ()]
+    return found
+
+
+def pin(name: str, dist: Distribution) -> str:
+    """Return the line of one distribution; a local version (`+cpu`) is left off."""
+    pure = "Root-Is-Purelib: true" in (dist.read_text("WHEEL") or "")
+    return f"{name}=={dist.version.partition('+')[0]}{'' if pure else COMPILED_FOR}"
+
+
+def main() -> None:
+    """Write the file beside this one."""
+    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    found = closure(project["dependencies"] + project["optional-dependencies"]["dev"])
+    cuda = ("nvidia-", "cuda-")
+    lines = [pin(name, found[name]) for name in sorted(found) if not name.startswith(cuda)]
+    (HERE / "constraints.txt").write_text(HEADER + "\n".join(lines) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

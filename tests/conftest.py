@@ -1,0 +1,76 @@
+"""What the tests share: an encoder that needs no weights, and pictures made on the spot."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from clipsearch.types import ModelInfo
+
+
+class ToyEncoder:
+    """An Encoder of 32 numbers: a fixed random projection of a thumbnail, or of hashed words."""
+
+    context_length = 77
+
+    def __init__(self, name: str = "toy", *, seed: int = 0) -> None:
+        self.info = ModelInfo(
+            name=name,
+            dim=32,
+            logit_scale=100.0,
+            logit_bias=None,
+            fingerprint=hashlib.sha256(f"{name} {seed}".encode()).hexdigest(),
+            spec=name,
+        )
+        self.images_encoded = 0
+        self._projection = np.random.default_rng(seed).normal(size=(8 * 8 * 3, 32))
+
+    def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
+        return np.asarray(image.resize((8, 8)), dtype=np.uint8)
+
+    def encode_images(self, batch: np.ndarray) -> np.ndarray:
+        self.images_encoded += len(batch)
+        rows = (batch.reshape(len(batch), -1) / 255 - 0.5) @ self._projection
+        return _unit(rows + 1e-3)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        return _unit(np.stack([sum(map(_word, text.lower().split()), _word("")) for text in texts]))
+
+
+def _word(word: str) -> np.ndarray:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
+    return np.random.default_rng(seed).normal(size=32)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def toy_encoder() -> ToyEncoder:
+    return ToyEncoder()
+
+
+@pytest.fixture
+def make_pictures(tmp_path: Path) -> Callable[..., list[Path]]:
+    """Write `n` different small pictures into a folder and return their paths."""
+
+    def make(n: int, *, folder: str = "pictures", suffix: str = ".png", seed: int = 0) -> list[Path]:
+        target = tmp_path / folder
+        target.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(seed)
+        paths = []
+        for i in range(n):
+            # Blocks, not noise: they survive JPEG and resizing, so that embeddings stay apart.
+            blocks = rng.integers(0, 256, size=(4, 4, 3), dtype=np.uint8)
+            path = target / f"{i:04d}{suffix}"
+            PIL.Image.fromarray(blocks).resize((48, 40), PIL.Image.Resampling.NEAREST).save(path)
+            paths.append(path)
+        return paths
+
+    return make

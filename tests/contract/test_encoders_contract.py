@@ -1,0 +1,112 @@
+"""What every engine promises, compared with open_clip's own numbers."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import tiny_models
+import torch
+
+from clipsearch.encoders import ENGINES, Encoder, load_encoder
+
+PICTURES = tiny_models.pictures(12, seed=3)
+TEXTS = tiny_models.texts(9, seed=3)
+MAKERS = {"clip": tiny_models.make_clip, "siglip": tiny_models.make_siglip}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return MAKERS[request.param](tmp_path_factory.mktemp(request.param), seed=5)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def encoder(request: pytest.FixtureRequest, folder: Path) -> Encoder:
+    return load_encoder(f"local-dir:{folder}", engine=request.param)
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The unit rows of PICTURES and TEXTS as open_clip computes them."""
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
+    with torch.no_grad():
+        images = torch.stack([transform(picture) for picture in PICTURES])
+        rows = model.eval().encode_image(images, normalize=True)
+        return rows.numpy(), model.encode_text(tokens, normalize=True).numpy()
+
+
+def batch(encoder: Encoder) -> np.ndarray:
+    return np.stack([encoder.preprocess(picture) for picture in PICTURES])
+
+
+def test_an_engine_gives_an_encoder(encoder: Encoder, folder: Path) -> None:
+    assert isinstance(encoder, Encoder)
+    assert encoder.info.spec == f"local-dir:{folder}"
+    assert len(encoder.info.fingerprint) == 64
+
+
+def test_pictures_have_open_clips_vectors(
+    encoder: Encoder, expected: tuple[np.ndarray, np.ndarray]
+) -> None:
+    rows = encoder.encode_images(batch(encoder))
+    assert (rows.dtype, rows.shape) == (np.float32, (len(PICTURES), encoder.info.dim))
+    np.testing.assert_allclose(rows, expected[0], atol=1e-4)
+
+
+def test_texts_have_open_clips_vectors(
+    encoder: Encoder, expected: tuple[np.ndarray, np.ndarray]
+) -> None:
+    rows = encoder.encode_texts(TEXTS)
+    assert (rows.dtype, rows.shape) == (np.float32, (len(TEXTS), encoder.info.dim))
+    np.testing.assert_allclose(rows, expected[1], atol=1e-4)
+
+
+def test_rows_are_unit_vectors(encoder: Encoder) -> None:
+    for rows in (encoder.encode_images(batch(encoder)), encoder.encode_texts(TEXTS)):
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_a_batch_says_what_its_pictures_say_alone(encoder: Encoder) -> None:
+    pictures = batch(encoder)
+    alone = np.concatenate([encoder.encode_images(pictures[i : i + 1]) for i in range(12)])
+    np.testing.assert_allclose(encoder.encode_images(pictures), alone, atol=1e-5)
+
+
+def test_large_batches_are_taken(encoder: Encoder) -> None:
+    texts = TEXTS * 60
+    np.testing.assert_allclose(
+        encoder.encode_texts(texts), np.tile(encoder.encode_texts(TEXTS), (60, 1)), atol=1e-5
+    )
+    pictures = batch(encoder)
+    np.testing.assert_allclose(
+        encoder.encode_images(np.tile(pictures, (12, 1, 1, 1))),
+        np.tile(encoder.encode_images(pictures), (12, 1)),
+        atol=1e-5,
+    )
+
+
+def test_empty_batches_give_no_rows(encoder: Encoder) -> None:
+    assert encoder.encode_texts([]).shape == (0, encoder.info.dim)
+    assert encoder.encode_images(batch(encoder)[:0]).shape == (0, encoder.info.dim)
+
+
+def test_pictures_are_prepared_in_many_threads_at_once(encoder: Encoder) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(encoder.preprocess, PICTURES * 8))
+    np.testing.assert_array_equal(np.stack(found), np.tile(batch(encoder), (8, 1, 1, 1)))
+
+
+def test_a_batch_is_not_changed_and_may_be_read_only(encoder: Encoder) -> None:
+    pictures = batch(encoder)
+    pictures.flags.writeable = False
+    before = pictures.copy()
+    encoder.encode_images(pictures)
+    np.testing.assert_array_equal(pictures, before)
+
+
+def test_the_empty_text_has_a_vector(encoder: Encoder) -> None:
+    assert np.isfinite(encoder.encode_texts([""])).all()

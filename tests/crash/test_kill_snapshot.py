@@ -1,0 +1,131 @@
+"""kill -9 at every line of publishing, and at any moment of committing, loses nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from oracle import unit_rows
+from vector_library import BATCH, VectorLibrary, batch_names, batch_rows
+
+from clipsearch.catalog import Catalog
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def no_warnings() -> Iterator[None]:
+    """A killed process leaves litter, never a damaged snapshot: opening has nothing to warn of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def victim(*arguments: object) -> subprocess.Popen[str]:
+    paths = os.pathsep.join(map(str, (HERE.parent.parent, HERE.parent)))
+    return subprocess.Popen(
+        [sys.executable, str(HERE / "victim.py"), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
+
+
+def reopened(library: VectorLibrary, folder: Path) -> VectorLibrary:
+    """Return the same truth over the catalog in another folder."""
+    again = object.__new__(VectorLibrary)
+    again.__dict__ |= library.__dict__ | {"folder": folder, "catalog": Catalog.open(folder)}
+    return again
+
+
+def assert_sound(library: VectorLibrary) -> None:
+    """Search exactly, tidy up after the killed process, publish, and search exactly again."""
+    snapshots = library.snapshots(None)
+    library.assert_exact(snapshots.open())
+    assert snapshots.check() == []
+    for path in snapshots.folder.glob("*"):
+        os.utime(path, times=(time.time() - 100,) * 2)
+    snapshots.sweep()
+    assert set(snapshots.folder.glob("*")) == {snapshots.path(row) for row in snapshots.rows()}
+    snapshots.publish()
+    [row] = snapshots.rows()
+    assert [*snapshots.folder.iterdir()] == [snapshots.path(row)]
+    searcher = snapshots.open()
+    assert searcher.tail == 0
+    library.assert_exact(searcher)
+
+
+@pytest.mark.parametrize(("kind", "published"), [("flat", True), ("faiss", True), ("flat", False)])
+def test_a_kill_before_any_line_of_publishing_leaves_searches_exact(
+    tmp_path: Path, kind: str, published: bool
+) -> None:
+    library = VectorLibrary(tmp_path / "library")
+    library.add(range(40))
+    if published:
+        library.snapshots(kind).publish()
+    library.remove(range(6))  # over 10 %: publishing purges them first
+    library.add(range(40, 50))
+    library.catalog.close()
+    process = victim("lines", tmp_path / "library", tmp_path / "out", kind)
+    said = process.communicate()[0].split("\n")[:-1]
+    assert process.returncode == 0 and said[-1] == f"{len(said)} finished"
+    assert len(said) > 50 and all(line.endswith("killed") for line in said[:-1])
+    rows_seen = set()
+    for number in range(1, len(said) + 1):
+        again = reopened(library, tmp_path / "out" / str(number))
+        rows = again.snapshots().rows()
+        rows_seen.add((len(rows), rows[0].rows if rows else 0))
+        assert_sound(again)
+        again.catalog.close()
+    # Killed before the publication, between it and tidying up, and after all.
+    assert rows_seen == ({(1, 40), (2, 44), (1, 44)} if published else {(0, 0), (1, 50)})
+
+
+@pytest.mark.parametrize("kind", ["flat", "faiss"])
+def test_a_kill_at_any_moment_of_writing_a_large_snapshot_leaves_searches_exact(
+    tmp_path: Path, kind: str
+) -> None:
+    library = VectorLibrary(tmp_path)
+    rows = unit_rows(library.rng, 20_000, 16)
+    library.add(range(20_000), rows=rows)
+    for delay in (0, 0.003, 0.01, 0.03, 0.06, 0.1):
+        process = victim("publish", tmp_path, kind)
+        assert process.stdout is not None and process.stdout.readline() == "1\n"
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+        again = reopened(library, tmp_path)
+        searcher = again.snapshots(None).open()
+        assert searcher.tail == 0 and len(searcher) == 20_000
+        again.assert_exact(searcher)
+        again.catalog.close()
+    assert_sound(library)
+    library.catalog.close()
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3, 4, 7, 8])
+def test_what_was_committed_before_a_kill_is_found_and_no_half_batch(
+    tmp_path: Path, batches: int
+) -> None:
+
+    process = victim("commit", tmp_path, "faiss")
+    assert process.stdout is not None
+    for number in range(batches):
+        assert process.stdout.readline() == f"{number}\n"
+    time.sleep(0.002 * batches)
+    process.kill()
+    said = batches + process.communicate()[0].count("\n")
+    library = VectorLibrary(tmp_path)
+    files = library.catalog.status_counts().files
+    assert files % BATCH == 0 and said <= files // BATCH <= said + 1
+    for number in range(files // BATCH):
+        library.expect(batch_names(number), batch_rows(number))
+    assert library.catalog.check() == []
+    assert_sound(library)
+    library.catalog.close()

@@ -1,0 +1,79 @@
+"""What the crash tests kill: `victim.py lines|publish|commit FOLDER ...`, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from itertools import count
+from pathlib import Path
+from types import FrameType
+
+from vector_library import VectorLibrary, batch_names, batch_rows
+
+import clipsearch
+from clipsearch.catalog import Catalog
+from clipsearch.snapshot import Snapshots
+from clipsearch.vectors import vector_index
+
+PACKAGE = Path(clipsearch.__file__).parent
+TRACED = {str(PACKAGE / "snapshot.py"), *map(str, (PACKAGE / "vectors").glob("*.py"))}
+
+
+def lines(template: Path, out: Path, kind: str) -> None:
+    """Publish in a copy `out/N` of the library for N = 1, 2, ..., killed before the N-th line."""
+    vector_index(kind)  # imported once, before the forks
+    for number in count(1):
+        folder = out / str(number)
+        shutil.copytree(template, folder)
+        if (child := os.fork()) == 0:
+            catalog = Catalog.open(folder)
+            snapshots = Snapshots(folder, catalog, next(iter(catalog.models())), kind=kind)
+            kill_before_line(number)
+            snapshots.publish()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print(number, "killed" if os.WIFSIGNALED(status) else "finished", flush=True)
+        if not os.WIFSIGNALED(status):
+            return
+
+
+def kill_before_line(number: int) -> None:
+    """End this process by SIGKILL when it is about to run the N-th line of publishing."""
+    left = number
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        nonlocal left
+        if frame.f_code.co_filename not in TRACED:
+            return None
+        left -= event == "line"
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)  # type: ignore[arg-type]
+
+
+def publish(folder: Path, kind: str) -> None:
+    """Publish over and over, saying so, until killed."""
+    catalog = Catalog.open(folder)
+    for number in count(1):
+        Snapshots(folder, catalog, next(iter(catalog.models())), kind=kind).publish()
+        print(number, flush=True)
+
+
+def commit(folder: Path, kind: str) -> None:
+    """Commit batch after batch, saying so, and publish now and then, until killed."""
+    library = VectorLibrary(folder)
+    for number in count():
+        library.add(batch_names(number), rows=batch_rows(number))
+        print(number, flush=True)
+        if number % 4 == 3:
+            library.snapshots(kind).publish()
+
+
+if __name__ == "__main__":
+    job, *arguments = sys.argv[1:]
+    *folders, wanted = arguments
+    {"lines": lines, "publish": publish, "commit": commit}[job](*map(Path, folders), wanted)

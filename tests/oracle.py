@@ -1,0 +1,36 @@
+"""Exact answers in plain numpy, to hold every search against."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def unit_rows(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
+    """Return n random float32 unit rows."""
+    rows = rng.normal(size=(n, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def brute_force(
+    queries: np.ndarray, ids: np.ndarray, vectors: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k best ids and cosines of each query, ties by lower id."""
+    scores = (queries.astype(np.float64) @ vectors.astype(np.float64).T).astype(np.float32)
+    order = np.stack([np.lexsort((ids, -row)) for row in scores])[:, :k]
+    return ids[order], np.take_along_axis(scores, order, axis=1)
+
+
+def assert_same(
+    found: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Compare scores to 1e-6, and ids up to swaps among near-ties."""
+    (ids, scores), (true_ids, true_scores) = found, expected
+    assert ids.dtype == np.int64 and scores.dtype == np.float32
+    assert ids.shape == scores.shape == true_ids.shape
+    np.testing.assert_allclose(scores, true_scores, rtol=0, atol=1e-6)
+    for got, want, row in zip(ids, true_ids, true_scores, strict=True):
+        assert len(set(got)) == len(got)
+        for place in np.flatnonzero(got != want):
+            tied = np.abs(row - row[place]) < 2e-6
+            # At the end of the list the other half of a tie may have fallen off it.
+            assert got[place] in want[tied] or tied[-1], (place, got, want)

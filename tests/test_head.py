@@ -1,0 +1,303 @@
+"""Heads: how they are made, what they say of vectors, how they are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ToyEncoder
+
+from clipsearch import head as head_module
+from clipsearch.errors import BadLabelFile, EmptyQuery, ModelMismatch, TooFewLabels
+from clipsearch.head import Head, labels_from_file
+from clipsearch.types import Term
+
+ANIMALS = {"cat": ["a cat", "a kitten", "some cats"], "dog": ["a dog"], "cow": ["a cow", "cattle"]}
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
+
+
+# --- made of prompts -----------------------------------------------------------------------
+
+
+def test_a_row_is_the_mean_of_the_unit_vectors_of_its_prompts(toy_encoder: ToyEncoder) -> None:
+    head = Head.from_prompts(toy_encoder, ANIMALS)
+    assert head.labels == ("cat", "dog", "cow")
+    assert head.prompts == (("a cat", "a kitten", "some cats"), ("a dog",), ("a cow", "cattle"))
+    for row, texts in zip(head.vectors, ANIMALS.values(), strict=True):
+        np.testing.assert_allclose(
+            row, unit(toy_encoder.encode_texts(texts).mean(axis=0)), atol=1e-6
+        )
+    assert head.vectors.dtype == np.float32
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 4])
+def test_encoding_in_parts_changes_nothing(
+    toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    whole = Head.from_prompts(toy_encoder, ANIMALS)
+    monkeypatch.setattr(head_module, "PROMPTS_AT_ONCE", at_once)
+    np.testing.assert_allclose(
+        Head.from_prompts(toy_encoder, ANIMALS).vectors, whole.vectors, atol=1e-6
+    )
+
+
+def test_many_labels_are_encoded_in_parts(
+    toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    encode = toy_encoder.encode_texts
+    monkeypatch.setattr(head_module, "PROMPTS_AT_ONCE", 4)
+    monkeypatch.setattr(toy_encoder, "encode_texts", lambda t: sizes.append(len(t)) or encode(t))
+    Head.from_prompts(toy_encoder, ANIMALS)
+    assert sizes == [4, 2]
+
+
+def test_a_head_carries_what_its_model_needs(toy_encoder: ToyEncoder) -> None:
+    head = Head.from_prompts(toy_encoder, ANIMALS)
+    info = toy_encoder.info
+    assert (head.model, head.fingerprint) == (info.name, info.fingerprint)
+    assert (head.logit_scale, head.logit_bias) == (100.0, None)
+
+
+def test_a_head_needs_labels_and_labels_need_prompts(toy_encoder: ToyEncoder) -> None:
+    with pytest.raises(TooFewLabels, match="at least one label"):
+        Head.from_prompts(toy_encoder, {})
+    with pytest.raises(TooFewLabels, match="'dog' has no prompts"):
+        Head.from_prompts(toy_encoder, {"cat": ["a cat"], "dog": []})
+
+
+def test_a_head_cannot_be_changed(toy_encoder: ToyEncoder) -> None:
+    given = np.eye(2, dtype=np.float32)
+    head = Head(("a", "b"), given, ((), ()), "m", "f", 1.0)
+    given[0, 0] = 7
+    assert head.vectors[0, 0] == 1
+    with pytest.raises(ValueError, match="read-only"):
+        head.vectors[0, 0] = 7
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        head.labels = ()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("vectors", [np.eye(3), np.ones(2), np.ones((2, 2, 2))])
+def test_rows_that_do_not_match_the_labels_are_refused(vectors: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="2 labels"):
+        Head(("a", "b"), vectors, ((), ()), "m", "f", 1.0)
+
+
+# --- made of terms -------------------------------------------------------------------------
+
+
+def test_one_text_is_a_head_of_its_own_vector(toy_encoder: ToyEncoder) -> None:
+    head = Head.from_terms(toy_encoder, [Term.text("blue horse", 3)])
+    np.testing.assert_allclose(head.vectors, toy_encoder.encode_texts(["blue horse"]), atol=1e-6)
+    assert head.labels == ("3:blue horse",)
+
+
+def test_terms_add_up_by_weight(toy_encoder: ToyEncoder) -> None:
+    horse, rain = toy_encoder.encode_texts(["horse", "rain"])
+    picture = unit(np.arange(32, dtype=np.float32))
+    terms = [Term.text("horse", 2), Term.image("a.jpg", 0.5), Term.text("rain", -1)]
+    head = Head.from_terms(toy_encoder, terms, images={"a.jpg": picture})
+    expected = unit(2 * horse + 0.5 * picture - rain)
+    np.testing.assert_allclose(head.vectors, expected[None], atol=1e-6)
+    assert head.labels == ("2:horse 0.5:a.jpg -1:rain",)
+    assert head.prompts == (("horse", "a.jpg", "rain"),)
+
+
+def test_a_picture_alone_needs_no_text_tower(
+    toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy_encoder, "encode_texts", None)
+    picture = unit(np.ones(32))
+    head = Head.from_terms(toy_encoder, [Term.image("a.jpg")], images={"a.jpg": picture})
+    np.testing.assert_allclose(head.vectors, picture[None], atol=1e-6)
+
+
+def test_terms_that_cancel_out_are_refused(toy_encoder: ToyEncoder) -> None:
+    with pytest.raises(EmptyQuery, match="cancel out"):
+        Head.from_terms(toy_encoder, [Term.text("horse"), Term.text("horse", -1)])
+    with pytest.raises(EmptyQuery):
+        Head.from_terms(toy_encoder, [])
+
+
+# --- scores and probabilities --------------------------------------------------------------
+
+
+def make(bias: float | None, scale: float = 10.0) -> Head:
+    rows = np.array([[1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
+    return Head(("x", "y", "z"), rows, ((), (), ()), "m", "f", scale, bias)
+
+
+def test_scores_are_cosines() -> None:
+    scores = make(None).scores(np.array([[1, 0], [0.8, 0.6]]))
+    np.testing.assert_allclose(scores, [[1, 0, 0.6], [0.8, 0.6, 0.96]], atol=1e-6)
+    assert scores.dtype == np.float32
+
+
+def test_without_a_bias_probabilities_are_a_softmax_over_the_labels() -> None:
+    found = make(None).probabilities(np.array([[1.0, 0.0, 0.6]]))
+    powers = np.exp([10, 0, 6])
+    np.testing.assert_allclose(found, [powers / powers.sum()], rtol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_with_a_bias_each_probability_is_a_sigmoid_of_its_own() -> None:
+    found = make(-5.0).probabilities(np.array([[1.0, 0.5, 0.0]]))
+    np.testing.assert_allclose(found, [1 / (1 + np.exp([-5.0, 0.0, 5.0]))], rtol=1e-5)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("bias", [None, -10.0])
+def test_extreme_scales_do_not_overflow(bias: float | None) -> None:
+    with np.errstate(all="raise", under="ignore"):
+        found = make(bias, scale=1e6).probabilities(np.array([[1.0, -1.0, 0.999]]))
+    np.testing.assert_allclose(found, [[1, 0, 0 if bias is None else 1]], atol=1e-6)
+
+
+def test_vectors_of_another_model_are_refused(toy_encoder: ToyEncoder) -> None:
+    head = Head.from_prompts(toy_encoder, ANIMALS)
+    head.check(toy_encoder.info)
+    with pytest.raises(ModelMismatch, match="made by toy, but the vectors are from other"):
+        head.check(ToyEncoder("other").info)
+    with pytest.raises(ModelMismatch, match="another version of toy"):
+        head.check(dataclasses.replace(toy_encoder.info, fingerprint="0"))
+
+
+# --- kept ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [None, -16.5])
+def test_a_saved_head_comes_back_as_it_was(
+    toy_encoder: ToyEncoder, tmp_path: Path, bias: float | None
+) -> None:
+    head = dataclasses.replace(
+        Head.from_prompts(toy_encoder, {"Ünïcödé \n": ["“a”"], **ANIMALS}), logit_bias=bias
+    )
+    head.save(tmp_path / "animals.json")
+    back = Head.load(tmp_path / "animals.json")
+    assert back == head
+    assert hash(back) == hash(head)
+    assert back.vectors.tobytes() == head.vectors.tobytes()
+    assert (back.prompts, back.logit_bias) == (head.prompts, bias)
+    assert [p.name for p in tmp_path.iterdir()] == ["animals.json"]
+
+
+def test_heads_differ_when_anything_does(toy_encoder: ToyEncoder) -> None:
+    head = Head.from_prompts(toy_encoder, ANIMALS)
+    assert head == Head.from_prompts(toy_encoder, ANIMALS)
+    assert head != dataclasses.replace(head, labels=("cat", "dog", "bull"))
+    assert head != dataclasses.replace(head, vectors=head.vectors[::-1])
+    assert head != dataclasses.replace(head, logit_bias=0.0)
+    assert head != "head"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"format": "other"}, "its format is 'other'"),
+        ({"version": 2}, "update clipsearch"),
+        ({"vectors": "AAAA"}, "is not a saved head"),
+        ({"vectors": "?"}, "is not a saved head"),
+        ({"labels": 3}, "is not a saved head"),
+        ({"dim": 31}, "is not a saved head"),
+    ],
+)
+def test_a_file_that_is_no_head_is_refused(
+    toy_encoder: ToyEncoder, tmp_path: Path, change: dict[str, object], told: str
+) -> None:
+    file = tmp_path / "head.json"
+    Head.from_prompts(toy_encoder, ANIMALS).save(file)
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(BadLabelFile, match=told):
+        Head.load(file)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", "\udcff"])
+def test_any_other_file_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "head.json"
+    file.write_text(content, errors="surrogateescape")
+    with pytest.raises(BadLabelFile, match="is not a saved head"):
+        Head.load(file)
+
+
+def test_a_missing_head_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadLabelFile, match=r"gone\.json is not a saved head"):
+        Head.load(tmp_path / "gone.json")
+
+
+# --- files of labels -----------------------------------------------------------------------
+
+EXPECTED = {"cat": ["a cat", "a kitten"], "no": [], "12:30": ["noon, nearly"], "Ünïcödé": []}
+FILES = {
+    "labels.txt": "# animals\ncat: a cat; a kitten\n\nno\n12:30: noon, nearly;\n  Ünïcödé:  \n",
+    "labels": "cat: a cat\ncat: a kitten\nno:\n12:30: noon, nearly\nÜnïcödé",
+    "labels.csv": 'Label,prompt\ncat,a cat,a kitten\nno,\n12:30,"noon, nearly"\n\nÜnïcödé,,\n',
+    "labels.tsv": "cat\ta cat\ncat\ta kitten\nno\n12:30\tnoon, nearly\nÜnïcödé\n",
+    "labels.json": json.dumps({**EXPECTED, "no": None, "12:30": "noon, nearly"}),
+    "labels.yaml": "cat: [a cat, a kitten]\nno:\n12:30: noon, nearly\nÜnïcödé: null\n",
+    "labels.YML": "cat:\n  - a cat\n  - a kitten\nno: []\n'12:30': ['noon, nearly']\nÜnïcödé: ~\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "marked"])
+def test_labels_and_prompts_are_read_from_every_kind_of_file(
+    tmp_path: Path, name: str, mark: str
+) -> None:
+    (tmp_path / name).write_text(mark + FILES[name], "utf-8")
+    assert labels_from_file(tmp_path / name) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "cat\ndog\n"),
+        ("a.csv", "cat\r\ndog\r\n"),
+        ("a.json", '["cat", "dog"]'),
+        ("a.yaml", "- cat\n- dog\n"),
+    ],
+)
+def test_a_plain_list_of_labels_is_enough(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert labels_from_file(tmp_path / name) == {"cat": [], "dog": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.json", "{", "cannot be read"),
+        ("a.json", "3", "a list of labels"),
+        ("a.json", "[3]", "must be texts"),
+        ("a.json", '{"cat": 3}', "must be texts"),
+        ("a.json", '{"cat": {"a": "b"}}', "must be texts"),
+        ("a.yaml", "a: [", "cannot be read"),
+        ("a.yaml", "cat\ndog\n", "a list of labels"),
+        ("a.txt", "\udcff", "cannot be read"),
+        ("a.xlsx", "cat", r"from \.txt, \.csv, \.tsv, \.json, \.yaml, \.yml, not from \.xlsx"),
+    ],
+)
+def test_a_file_without_labels_in_it_is_refused(
+    tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    (tmp_path / name).write_text(content, "utf-8", errors="surrogateescape")
+    with pytest.raises(BadLabelFile, match=told):
+        labels_from_file(tmp_path / name)
+
+
+def test_a_missing_file_of_labels_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadLabelFile, match=r"gone\.txt cannot be read"):
+        labels_from_file(tmp_path / "gone.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.txt", "# none\n\n"), ("a.yaml", ""), ("a.json", "[]"), ("a.csv", "")]
+)
+def test_an_empty_file_has_too_few_labels(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(TooFewLabels, match="holds no labels"):
+        labels_from_file(tmp_path / name)

@@ -1,0 +1,160 @@
+"""What is shipped is whole, small, licensed, and names no registry and no machine."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ASSETS = ("clipsearch/encoders/mini", "clipsearch/samples")
+MB = 1_000_000
+
+# Put together here, so that this file does not hold what it forbids.
+HOSTS = ["pypi." + "org", "pythonhosted." + "org", "registry." + "npmjs", "registry." + "yarnpkg"]
+HOSTS += ["deb.debian." + "org", "conda." + "anaconda", "download." + "pytorch"]
+FOLDERS = [f"/{name}/" for name in ("work", "farm", "root")]
+FORBIDDEN = re.compile("|".join(map(re.escape, HOSTS + FOLDERS)), re.IGNORECASE)
+LOCKS = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml"}
+LOCKS |= {"package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml"}
+
+
+def checkout_files() -> list[Path]:
+    """Return the files that a commit of this checkout would hold, as git sees them."""
+    run = ["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"]
+    names = subprocess.run(run, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    return [path for name in names.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def project() -> dict[str, object]:
+    loaded: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    return loaded
+
+
+def size(folder: str) -> int:
+    return sum(path.stat().st_size for path in (ROOT / folder).rglob("*") if path.is_file())
+
+
+def forbidden(text: str) -> list[str]:
+    return [line for line in text.splitlines() if FORBIDDEN.search(line)]
+
+
+def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
+    found = {}
+    for path in checkout_files():
+        data = path.read_bytes()
+        if b"\0" not in data[:8192] and (lines := forbidden(data.decode("utf-8", "replace"))):
+            found[str(path.relative_to(ROOT))] = lines
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "bad"),
+    [
+        ("--index-url https://" + "pypi." + "org/simple", True),
+        ("torch @ https://" + "Download." + "PyTorch" + ".org/whl/cpu", True),
+        ("cd /" + "work/main", True),
+        ("the network/disk of our homework", False),
+    ],
+)
+def test_the_search_for_forbidden_names_finds_them(line: str, bad: bool) -> None:
+    assert forbidden(f"first\n{line}\nlast") == ([line] if bad else [])
+
+
+def test_no_lock_file_with_addresses_is_kept() -> None:
+    assert [path for path in checkout_files() if path.name in LOCKS] == []
+
+
+def test_constraints_are_exact_versions_without_addresses_or_hashes() -> None:
+    text = (ROOT / "requirements" / "constraints.txt").read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    marker = r"(; sys_platform == 'linux' and platform_machine == 'x86_64')?"
+    assert [line for line in lines if not re.fullmatch(rf"[a-z0-9-]+==[\w.]+{marker}", line)] == []
+
+
+def test_every_dependency_is_pinned_and_has_its_reason() -> None:
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    table = project()["project"]
+    assert isinstance(table, dict)
+    wanted = [*table["dependencies"], *table["optional-dependencies"]["dev"]]
+    pinned = re.findall(
+        r"^([a-z0-9-]+)==", (ROOT / "requirements/constraints.txt").read_text(), re.MULTILINE
+    )
+    names = {re.split("[<>=!~;[ ]", line)[0].lower().replace("_", "-") for line in wanted}
+    assert {"torch", "open-clip-torch", "faiss-cpu", "pillow", "sqlalchemy", "typer"} <= names
+    assert names - set(pinned) == set()
+    assert [line for line in wanted if not re.search(f'"{re.escape(line)}", +# \\S', text)] == []
+
+
+@pytest.mark.parametrize("folder", ASSETS)
+def test_every_bundled_folder_has_its_licence(folder: str) -> None:
+    texts = [path.read_text("utf-8") for path in (ROOT / folder).glob("LICENSE*")]
+    assert sum(map(len, texts)) > 200
+
+
+def test_nothing_but_code_is_bundled_outside_the_licensed_folders() -> None:
+    package = ROOT / "clipsearch"
+    others = {
+        path.relative_to(ROOT).as_posix()
+        for path in checkout_files()
+        if path.is_relative_to(package)
+        and path.suffix not in {".py", ".typed", ".css", ".js", ".html"}
+    }
+    assert {name for name in others if not name.startswith(tuple(f"{a}/" for a in ASSETS))} == set()
+
+
+def test_the_bundled_model_is_there_and_at_most_25_mb() -> None:
+    names = {path.name for path in (ROOT / "clipsearch/encoders/mini").iterdir()}
+    assert {"open_clip_config.json", "open_clip_model.safetensors", "README.md"} <= names
+    assert size("clipsearch/encoders/mini") <= 25 * MB
+
+
+def test_the_samples_are_there_and_under_3_mb() -> None:
+    folder = ROOT / "clipsearch/samples"
+    with (folder / "captions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    pictures = {p.name for p in folder.rglob("*") if p.suffix in {".png", ".jpg", ".webp"}}
+    captioned = {Path(cell).name for row in rows[1:] for cell in row} & pictures
+    assert len(pictures) >= 250
+    assert captioned == pictures
+    assert size("clipsearch/samples") < 3 * MB
+
+
+def test_no_other_large_file_is_kept() -> None:
+    large = {p.name for p in checkout_files() if p.stat().st_size > 1 * MB}
+    assert large <= {"open_clip_model.safetensors"}
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    import clipsearch
+
+    table = project()["project"]
+    assert isinstance(table, dict)
+    assert clipsearch.__version__ == table["version"]
+    assert f"## {table['version']}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_code_the_model_the_samples_and_the_command(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("clipsearch-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (entry,) = (name for name in names if name.endswith("entry_points.txt"))
+        assert "clipsearch = clipsearch.cli:main" in archive.read(entry).decode()
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for path in checkout_files()
+        if path.is_relative_to(ROOT / "clipsearch")
+    }
+    assert "clipsearch/encoders/mini/open_clip_model.safetensors" in expected
+    assert expected - names == set()
+    assert {n.split("/")[0].split("-")[0] for n in names} == {"clipsearch"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -1,0 +1,79 @@
+"""What `import clipsearch` promises: these names, lazily, and nothing heavy on the way."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import clipsearch
+from clipsearch import errors, types
+
+# A name that disappears from here breaks someone's script: add freely, remove with a major version.
+PUBLIC = {
+    *("Library", "Head", "Term", "load_encoder", "Encoder", "VectorIndex", "__version__"),
+    *("Hit", "Prediction", "LabelScore", "Results", "ImageRecord", "Facts"),
+    *("IndexReport", "Failure", "Progress", "Finding", "Status", "ModelInfo"),
+    *("ClipsearchError", "LibraryError", "LibraryNotFound", "LibraryLocked", "LibraryTooNew"),
+    *("LibraryCorrupt", "ImageError", "UnreadableImage", "ImageTooLarge", "EncoderError"),
+    *("UnknownModel", "ModelUnavailable", "MissingDependency", "ModelMismatch"),
+    *("VectorIndexError", "UnknownVectorIndex", "SnapshotUnreadable", "QueryError", "EmptyQuery"),
+    *("BadTerm", "BadTemplate", "TooFewLabels", "BadLabelFile", "BadFilter", "BadGlob"),
+}
+
+
+def classes_of(module: object) -> set[str]:
+    name = getattr(module, "__name__", "")
+    return {n for n, value in vars(module).items() if getattr(value, "__module__", "") == name}
+
+
+def test_the_public_names_are_exactly_these() -> None:
+    assert set(clipsearch.__all__) == PUBLIC
+    assert clipsearch.__all__ == sorted(clipsearch.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_every_public_name_can_be_imported(name: str) -> None:
+    value = getattr(clipsearch, name)
+    assert value is not None
+    assert name in dir(clipsearch)
+
+
+def test_every_error_and_every_result_is_public() -> None:
+    assert classes_of(errors) <= PUBLIC
+    assert classes_of(types) <= PUBLIC
+
+
+def test_errors_can_be_caught_by_their_kind() -> None:
+    for name in classes_of(errors):
+        assert issubclass(getattr(clipsearch, name), clipsearch.ClipsearchError)
+    assert issubclass(clipsearch.BadFilter, ValueError)
+    assert issubclass(clipsearch.LibraryNotFound, clipsearch.LibraryError)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Libary'"):
+        clipsearch.Libary  # noqa: B018
+
+
+def test_type_checkers_see_the_same_names_as_programs() -> None:
+    tree = ast.parse(Path(clipsearch.__file__).read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {
+        (alias.name, node.module)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert typed == set(clipsearch._HOME_OF.items())
+
+
+def test_importing_the_package_imports_next_to_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import clipsearch; print(*set(sys.modules) - before)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = {name for name in run.stdout.split() if name.startswith("clipsearch")}
+    assert ours == {"clipsearch"}
+    assert {"numpy", "PIL", "torch", "faiss", "sqlalchemy"}.isdisjoint(run.stdout.split())
