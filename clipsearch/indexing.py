@@ -47,6 +47,7 @@ class Loaded:
 
     file: FoundFile
     size: int = 0
+    """Bytes read, which may differ from what the walk saw."""
     sha256: str | None = None
     facts: Facts | None = None
     pixels: np.ndarray | None = None
@@ -62,7 +63,7 @@ class Loaded:
             return Entry(file.path, file.size, mtime_ns, file.root, error=self.error.reason)
         return Entry(
             file.path,
-            file.size,
+            self.size,
             file.mtime_ns,
             file.root,
             sha256=self.sha256,
@@ -184,7 +185,8 @@ def encode(group: Sequence[Loaded], encoder: Encoder) -> list[Entry]:
     """Encode the pictures of a group, equal bytes once; entries with vectors come first."""
     first = {item.sha256: item for item in reversed(group) if item.pixels is not None}
     fresh = list(first.values())
-    rows = encoder.encode_images(np.stack([item.pixels for item in fresh])) if fresh else ()  # type: ignore[misc]
+    pixels = [item.pixels for item in fresh if item.pixels is not None]
+    rows = encoder.encode_images(np.stack(pixels)) if pixels else ()
     entries = []
     for item, row in zip(fresh, rows, strict=True):
         if not np.isfinite(row).all():

@@ -8,8 +8,6 @@ is dropped. So at every moment, also after a kill, what is found is exactly what
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import secrets
 import time
@@ -27,6 +25,7 @@ from clipsearch.errors import LibraryError, SnapshotUnreadable, VectorIndexError
 from clipsearch.types import Finding
 from clipsearch.vectors import VectorIndex, vector_index
 from clipsearch.vectors.exact import best_first
+from clipsearch.vectors.whole import remove, sha256_of, write_whole
 
 FOLDER = "snapshots"
 DEFAULT_KIND = "faiss"
@@ -231,7 +230,7 @@ class Snapshots:
         published = {self.path(row) for row in self._catalog.snapshots()} if strays else set()
         for path in strays:
             if path not in published:
-                _unlink(path)
+                remove(path)
 
     def _drift(self) -> tuple[int, int, int]:
         """Return live vectors not in the newest snapshot, dead ones in it, and all in it."""
@@ -258,22 +257,14 @@ class Snapshots:
 
     def _written(self, index: VectorIndex, kind: str, watermark: int) -> SnapshotRow:
         name = f"{self._model_id}-{secrets.token_hex(8)}.{kind}"
-        temporary, final = self.folder / f".{name}.tmp", self.folder / name
         try:
             self.folder.mkdir(exist_ok=True)
-            index.save(temporary)
-            _fsync(temporary)
-            digest, size = _sha256(temporary), temporary.stat().st_size
-            os.utime(temporary)  # young again for `sweep`, however long the disk took
-            temporary.replace(final)
-            _fsync(self.folder)
+            digest, size = write_whole(self.folder / name, index.save)
         except OSError as error:
             raise VectorIndexError(
-                f"cannot write the snapshot {final}: {error.strerror}. "
+                f"cannot write the snapshot {self.folder / name}: {error.strerror}. "
                 "Check the free space and the permissions of the library's folder."
             ) from error
-        finally:
-            _unlink(temporary)
         return SnapshotRow(
             model_id=self._model_id,
             kind=kind,
@@ -291,7 +282,7 @@ class Snapshots:
         except LibraryError as error:  # read-only, or locked for long: somebody else's turn
             _warn(f"could not drop the snapshot {row.file}: {error}")
             return False
-        _unlink(self.path(row))
+        remove(self.path(row))
         return True
 
     # --- checking ------------------------------------------------------------------------
@@ -320,7 +311,7 @@ class Snapshots:
         try:
             self._load(row)
             path = self.path(row)
-            if deep and _sha256(path) != row.sha256:
+            if deep and sha256_of(path) != row.sha256:
                 return f"{path} is not the file that was published: its SHA-256 differs."
         except (VectorIndexError, OSError) as error:
             return str(error)
@@ -352,25 +343,3 @@ def _is_stray(path: Path) -> bool:
         )
     except OSError:
         return False
-
-
-def _unlink(path: Path) -> None:
-    # Gone already, or (Windows) open in another process: a later sweep finds it.
-    with suppress(OSError):
-        path.unlink()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    folder = path.is_dir()
-    if folder and os.name == "nt":  # Windows cannot open a folder, nor sync what is not writable
-        return
-    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

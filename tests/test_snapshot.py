@@ -660,6 +660,20 @@ def test_a_sound_snapshot_has_no_findings(library: VectorLibrary, kind: str) -> 
         assert library.snapshots().check(deep=deep, repair=True) == []
 
 
+def test_a_file_that_lost_its_end_is_noticed_without_reading_it(
+    library: VectorLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.add(range(50))
+    snapshots = library.snapshots()
+    snapshots.publish()
+    [row] = snapshots.rows()
+    cut(snapshots.path(row))
+    monkeypatch.setattr(vector_index("flat"), "load", None)
+    with pytest.warns(UserWarning, match=f"{row.bytes - 1} bytes instead of {row.bytes}"):
+        searcher = snapshots.open()
+    library.assert_exact(searcher)
+
+
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("deep", [False, True])
 def test_check_finds_and_repairs_damage(

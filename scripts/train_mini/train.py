@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from evaluate import evaluate
 from model import Tokens, build, encode_images, encode_tokens
+from safetensors.torch import load_file
 from scenes import World, held_out
 from sprites import CACHE, FAMILIES, STYLES, load_sprites
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--leave-out", default="fxemoji", help="family of styles not trained on; '' for none")
     parser.add_argument("--name", default="mini")
+    parser.add_argument("--warm", metavar="FOLDER", help="begin with the weights of an exported model")
     args = parser.parse_args()
 
     torch.manual_seed(0)
@@ -113,6 +115,9 @@ def main() -> None:
         optimizer.load_state_dict(saved["optimizer"])
         average, step = saved["average"], saved["step"]
         print(f"going on from step {step}", flush=True)
+    elif args.warm:
+        model.load_state_dict(load_file(f"{args.warm}/open_clip_model.safetensors"), strict=False)
+        average = {k: v.clone() for k, v in model.state_dict().items()}
 
     loader = DataLoader(
         Batches(world, size=args.batch, first=step, seed=1), batch_size=None, num_workers=args.workers,
@@ -139,11 +144,11 @@ def main() -> None:
         if step % 20 == 0:
             rate = (step - first) * args.batch / (time.time() - started)
             print(f"step {step} loss {mean:.3f} scale {model.logit_scale.exp().item():.1f} {rate:.0f} pictures/s", flush=True)
-        if step % 250 == 0 or step == args.steps:
+        if step % 100 == 0 or step == args.steps:
             partial = checkpoint.with_suffix(".tmp")
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step}, partial)
             partial.replace(checkpoint)
-        if step % 500 == 0 or step == args.steps:
+        if step % 1000 == 0 or step == args.steps:
             current = {k: v.clone() for k, v in model.state_dict().items()}
             model.load_state_dict(average)
             figures = {"step": step, "seconds": round(time.time() - started), "loss": round(mean, 3), **evaluate(model, tokens, world, things)}
