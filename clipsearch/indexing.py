@@ -289,12 +289,12 @@ class Indexer:
         _, embedded = self.catalog.known([sha256], self.model_id).get(sha256, (0, False))
         return embedded
 
-    def _contents(
-        self, group: Sequence[Loaded], states: dict[str, Pending[FoundFile]]
-    ) -> set[str]:
+    def _contents(self, group: Sequence[Loaded], states: dict[str, Pending[FoundFile]]) -> set[str]:
         """Return the paths whose bytes are what the catalog has of them: touched, not changed."""
         hashes = {item.sha256 for item in group if item.sha256}
-        ids = {sha: content for sha, (content, _) in self.catalog.known(hashes, self.model_id).items()}
+        ids = {
+            sha: content for sha, (content, _) in self.catalog.known(hashes, self.model_id).items()
+        }
         return {
             item.file.path
             for item in group
@@ -341,9 +341,13 @@ def encode_files(
     with ThreadPoolExecutor(workers, thread_name_prefix="clipsearch-load") as pool:
         for group in batches(ahead(pool, work, files, 4 * workers), BATCH_SIZE):
             rows = {
-                entry.path: entry.vector for entry in encode(group, encoder) if entry.vector is not None
+                entry.path: entry.vector
+                for entry in encode(group, encoder)
+                if entry.vector is not None
             }
-            by_hash = {item.sha256: rows[item.file.path] for item in group if item.file.path in rows}
+            by_hash = {
+                item.sha256: rows[item.file.path] for item in group if item.file.path in rows
+            }
             for item in group:
                 reason = "the model gives no finite vector for it"
                 error = item.error or UnreadableImage(item.file.path, reason)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,13 @@ from clipsearch.catalog import Catalog
 from clipsearch.decode import open_image
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.encoders.models import resolve
-from clipsearch.errors import EmptyQuery, LibraryLocked, LibraryNotFound, ModelMismatch, UnknownModel
+from clipsearch.errors import (
+    EmptyQuery,
+    LibraryLocked,
+    LibraryNotFound,
+    ModelMismatch,
+    UnknownModel,
+)
 from clipsearch.head import Head
 from clipsearch.indexing import BATCH_SIZE, Indexer, encode_files
 from clipsearch.scan import CATALOG_FILE, Walk
@@ -93,7 +100,11 @@ class Library:
 
     @classmethod
     def create(
-        cls, path: StrPath | None = None, *, model: str | None = None, encoder: Encoder | None = None
+        cls,
+        path: StrPath | None = None,
+        *,
+        model: str | None = None,
+        encoder: Encoder | None = None,
     ) -> Self:
         """Make a library for a model (a preset or any name that `load_encoder` takes).
 
@@ -107,7 +118,11 @@ class Library:
 
     @classmethod
     def open_or_create(
-        cls, path: StrPath | None = None, *, model: str | None = None, encoder: Encoder | None = None
+        cls,
+        path: StrPath | None = None,
+        *,
+        model: str | None = None,
+        encoder: Encoder | None = None,
     ) -> Self:
         """Open the library, or make it with this model if there is none."""
         try:
@@ -459,7 +474,9 @@ class Library:
     def _model(self) -> tuple[int, ModelInfo]:
         current = self._catalog.current_model()
         if current is None:
-            raise UnknownModel("", hint="The library has no model yet: `clipsearch index` a folder.")
+            raise UnknownModel(
+                "", hint="The library has no model yet: `clipsearch index` a folder."
+            )
         return current
 
     def _model_for(self, name: str | None) -> tuple[int, Callable[[], Encoder]]:
@@ -470,7 +487,7 @@ class Library:
             return current, lambda: self.encoder
         for number, other in self._catalog.models().items():
             if other.name == stored:
-                return number, lambda: _load(other)
+                return number, partial(_load, other)
         encoder = load_encoder(name or DEFAULT_MODEL)
         return self._catalog.add_model(encoder.info), lambda: encoder
 

@@ -87,7 +87,11 @@ class Hit:
         return {
             "path": self.path,
             "score": self.score,
-            **({k: v for k, v in self.record.to_dict().items() if k != "path"} if self.record else {}),
+            **(
+                {k: v for k, v in self.record.to_dict().items() if k != "path"}
+                if self.record
+                else {}
+            ),
         }
 
 

@@ -60,7 +60,9 @@ def toy_encoder() -> ToyEncoder:
 def make_pictures(tmp_path: Path) -> Callable[..., list[Path]]:
     """Write `n` different small pictures into a folder and return their paths."""
 
-    def make(n: int, *, folder: str = "pictures", suffix: str = ".png", seed: int = 0) -> list[Path]:
+    def make(
+        n: int, *, folder: str = "pictures", suffix: str = ".png", seed: int = 0
+    ) -> list[Path]:
         target = tmp_path / folder
         target.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(seed)

@@ -44,7 +44,8 @@ def exact(library: Library, query: str, paths: list[Path]) -> list[tuple[str, fl
     pixels = np.stack([encoder.preprocess(PIL.Image.open(p).convert("RGB")) for p in paths])
     scores = encoder.encode_images(pixels) @ encoder.encode_texts([query])[0]
     return sorted(
-        ((str(p), float(s)) for p, s in zip(paths, scores, strict=True)), key=lambda x: (-x[1], x[0])
+        ((str(p), float(s)) for p, s in zip(paths, scores, strict=True)),
+        key=lambda x: (-x[1], x[0]),
     )
 
 
@@ -352,7 +353,9 @@ def test_classify_is_softmax_over_cosines(library: Library, make_pictures: Make)
     pixels = np.stack([library.encoder.preprocess(PIL.Image.open(p)) for p in paths])
     cosines = library.encoder.encode_images(pixels) @ head.vectors.T
     powers = np.exp(100 * (cosines - cosines.max(1, keepdims=True)))
-    for row, prediction, chances in zip(cosines, found, powers / powers.sum(1, keepdims=True), strict=True):
+    for row, prediction, chances in zip(
+        cosines, found, powers / powers.sum(1, keepdims=True), strict=True
+    ):
         assert prediction.label == labels[int(row.argmax())]
         assert prediction.score == pytest.approx(row.max(), abs=1e-3)
         assert prediction.probability == pytest.approx(chances.max(), abs=0.05)

@@ -41,7 +41,9 @@ class Artist:
                 self._sprites[thing.hexcode, style] = [_fit(sprite, base) for sprite in drawn]
             coloured = [s for s in COLOUR if s in thing.sprites]
             if coloured:
-                self._natural[thing.hexcode] = _main_colour(self._sprites[thing.hexcode, coloured[0]][0])
+                self._natural[thing.hexcode] = _main_colour(
+                    self._sprites[thing.hexcode, coloured[0]][0]
+                )
         self._solid: dict[tuple[str, str, int], np.ndarray] = {}
         self._clutter = _make_clutter(size, random.Random(5))
 
@@ -51,7 +53,9 @@ class Artist:
         """Choose the style change for a whole picture."""
         return "own" if plain else rng.choices(LOOKS, LOOK_WEIGHTS)[0]
 
-    def sprite(self, thing: Thing, style: str, colour: str | None, look: str, rng: random.Random) -> Image.Image:
+    def sprite(
+        self, thing: Thing, style: str, colour: str | None, look: str, rng: random.Random
+    ) -> Image.Image:
         """Return one drawing of a thing, recoloured and restyled, as RGBA."""
         variants = self._sprites[thing.hexcode, style]
         number = rng.randrange(len(variants))
@@ -67,7 +71,15 @@ class Artist:
             pixels = restyle(pixels, look, coloured=rgb is not None, rng=rng)
         return Image.fromarray(pixels.clip(0, 255).astype(np.uint8), "RGBA")
 
-    def _ink(self, thing: Thing, style: str, number: int, rgb: tuple | None, look: str, rng: random.Random) -> np.ndarray:
+    def _ink(
+        self,
+        thing: Thing,
+        style: str,
+        number: int,
+        rgb: tuple | None,
+        look: str,
+        rng: random.Random,
+    ) -> np.ndarray:
         """Colour a one-colour drawing: its ink, or what its lines enclose."""
         ink = self._sprites[thing.hexcode, style][number][..., 3].astype(np.float32) / 255
         key = (thing.hexcode, style, number)
@@ -89,18 +101,38 @@ class Artist:
         colour = ink[..., None] * line + (1 - ink[..., None]) * fill
         return np.dstack([colour, np.maximum(ink, solid) * 255])
 
-    def paste(self, canvas: Image.Image, sprite: Image.Image, x: float, y: float, size: float, rng: random.Random, *, plain: bool) -> None:
+    def paste(
+        self,
+        canvas: Image.Image,
+        sprite: Image.Image,
+        x: float,
+        y: float,
+        size: float,
+        rng: random.Random,
+        *,
+        plain: bool,
+    ) -> None:
         """Put a sprite on the canvas: flipped, turned and warped a little; shares of the canvas."""
         side = size * self.size
         scale = side / max(sprite.size)
         stretch = 1.0 if plain else rng.uniform(0.88, 1.14)
-        width, height = max(2, round(sprite.width * scale * stretch)), max(2, round(sprite.height * scale / stretch))
-        sprite = sprite.resize((width, height), Image.Resampling.BILINEAR if plain or rng.random() < 0.8 else Image.Resampling.BICUBIC)
+        width, height = (
+            max(2, round(sprite.width * scale * stretch)),
+            max(2, round(sprite.height * scale / stretch)),
+        )
+        sprite = sprite.resize(
+            (width, height),
+            Image.Resampling.BILINEAR if plain or rng.random() < 0.8 else Image.Resampling.BICUBIC,
+        )
         if rng.random() < 0.5:
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if not plain and rng.random() < 0.7:
             sprite = _warp(sprite, rng)
-        canvas.paste(sprite, (round(x * self.size - sprite.width / 2), round(y * self.size - sprite.height / 2)), sprite)
+        canvas.paste(
+            sprite,
+            (round(x * self.size - sprite.width / 2), round(y * self.size - sprite.height / 2)),
+            sprite,
+        )
 
     # --- surroundings ----------------------------------------------------------------------
 
@@ -109,7 +141,9 @@ class Artist:
         size = self.size
         if place:
             top, bottom = PLACE_COLOURS[place]
-            top, bottom = (tuple(max(0, min(255, v + rng.randint(-12, 12))) for v in c) for c in (top, bottom))
+            top, bottom = (
+                tuple(max(0, min(255, v + rng.randint(-12, 12))) for v in c) for c in (top, bottom)
+            )
             canvas = Image.new("RGB", (size, size), top)
             brush = ImageDraw.Draw(canvas)
             brush.rectangle([0, round(size * rng.uniform(0.45, 0.7)), size, size], fill=bottom)
@@ -136,7 +170,9 @@ class Artist:
         if rng.random() < 0.2:
             canvas = ImageEnhance.Contrast(canvas).enhance(rng.uniform(0.7, 1.25))
         if rng.random() < 0.1:
-            noise = np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(3, 14), (self.size, self.size, 1))
+            noise = np.random.default_rng(rng.getrandbits(32)).normal(
+                0, rng.uniform(3, 14), (self.size, self.size, 1)
+            )
             canvas = Image.fromarray((np.asarray(canvas) + noise).clip(0, 255).astype(np.uint8))
         if rng.random() < 0.1:
             buffer = io.BytesIO()
@@ -156,7 +192,11 @@ def tint(rgb: np.ndarray, colour: tuple, rng: random.Random) -> np.ndarray:
     else:
         way = rng.random()
         if way < 0.5:  # shade below the middle, tint above it
-            out = np.where(light < 0.5, target * (0.2 + 1.5 * light), target + (1 - target) * (light - 0.5) * rng.uniform(0.5, 0.95))
+            out = np.where(
+                light < 0.5,
+                target * (0.2 + 1.5 * light),
+                target + (1 - target) * (light - 0.5) * rng.uniform(0.5, 0.95),
+            )
         elif way < 0.75:  # multiply
             out = target * (0.35 + 0.75 * light)
         else:  # a coat of paint
@@ -180,7 +220,10 @@ def restyle(pixels: np.ndarray, look: str, *, coloured: bool, rng: random.Random
         rgb = np.full_like(rgb, dark) if not coloured else rgb * 0 + rgb.reshape(-1, 3).mean(0)
     if look in ("ink", "flat", "line"):
         grey = rgb @ _GREY
-        dx, dy = np.abs(np.diff(grey, axis=1, prepend=grey[:, :1])), np.abs(np.diff(grey, axis=0, prepend=grey[:1]))
+        dx, dy = (
+            np.abs(np.diff(grey, axis=1, prepend=grey[:, :1])),
+            np.abs(np.diff(grey, axis=0, prepend=grey[:1])),
+        )
         edge = np.clip((np.maximum(dx, dy) - rng.uniform(12, 30)) / 20, 0, 1) * (alpha > 128)
         if rng.random() < 0.6:
             edge = _grow(edge, 1)
@@ -195,7 +238,9 @@ def restyle(pixels: np.ndarray, look: str, *, coloured: bool, rng: random.Random
         rgb, alpha = rgb * cover + dark * (1 - cover), around
     if look == "soft":
         image = Image.fromarray(np.dstack([rgb, alpha]).clip(0, 255).astype(np.uint8), "RGBA")
-        return np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 1.6))), dtype=np.float32)
+        return np.asarray(
+            image.filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 1.6))), dtype=np.float32
+        )
     return np.dstack([rgb, alpha])
 
 
@@ -203,7 +248,9 @@ def _shift_colours(rgb: np.ndarray, rng: random.Random) -> np.ndarray:
     """Turn saturation and channel balance, not so far that a fox stops being orange."""
     grey = (rgb @ _GREY)[..., None]
     rgb = grey + (rgb - grey) * rng.uniform(0.3, 1.4)
-    return rgb * np.array([rng.uniform(0.85, 1.15) for _ in range(3)], np.float32) + rng.uniform(-20, 20)
+    return rgb * np.array([rng.uniform(0.85, 1.15) for _ in range(3)], np.float32) + rng.uniform(
+        -20, 20
+    )
 
 
 def _grow(mask: np.ndarray, steps: int) -> np.ndarray:
@@ -224,14 +271,20 @@ def _warp(sprite: Image.Image, rng: random.Random) -> Image.Image:
     a, b, c, d = cos, sin + shear, -sin, cos
     x, y = sprite.width / 2, sprite.height / 2
     return sprite.transform(
-        sprite.size, Image.Transform.AFFINE, (a, b, x - a * x - b * y, c, d, y - c * x - d * y), Image.Resampling.BILINEAR
+        sprite.size,
+        Image.Transform.AFFINE,
+        (a, b, x - a * x - b * y, c, d, y - c * x - d * y),
+        Image.Resampling.BILINEAR,
     )
 
 
 def _fit(sprite: Image.Image, base: int) -> np.ndarray:
     """Scale to `base` pixels and add an empty border for outlines: uint8 (H, W, 4)."""
     scale = base / max(sprite.size)
-    sprite = sprite.resize((max(2, round(sprite.width * scale)), max(2, round(sprite.height * scale))), Image.Resampling.BOX)
+    sprite = sprite.resize(
+        (max(2, round(sprite.width * scale)), max(2, round(sprite.height * scale))),
+        Image.Resampling.BOX,
+    )
     canvas = Image.new("RGBA", (sprite.width + 2 * PAD, sprite.height + 2 * PAD))
     canvas.paste(sprite, (PAD, PAD))
     return np.asarray(canvas)
@@ -255,6 +308,7 @@ def _enclosed(ink: np.ndarray) -> np.ndarray:
 
 def _decorate(brush: ImageDraw.ImageDraw, place: str, size: int, rng: random.Random) -> None:
     """Add the one thing that tells two places of similar colours apart."""
+
     def dots(n: int, colour: tuple, radius: float, top: float, bottom: float) -> None:
         for _ in range(n):
             x, y = rng.uniform(0, size), rng.uniform(top * size, bottom * size)
@@ -279,14 +333,21 @@ def _make_clutter(size: int, rng: random.Random) -> list[Image.Image]:
     for _ in range(400):
         picture = np.zeros((side, side, 3), np.float32) + seed.uniform(60, 220, 3)
         for octave in (2, 4, 8, 16, 40):
-            grain = seed.normal(0, 70 / octave**0.6, (octave + 1, octave + 1, 3)).clip(-127, 127) + 127
-            layer = Image.fromarray(grain.astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+            grain = (
+                seed.normal(0, 70 / octave**0.6, (octave + 1, octave + 1, 3)).clip(-127, 127) + 127
+            )
+            layer = Image.fromarray(grain.astype(np.uint8)).resize(
+                (side, side), Image.Resampling.BICUBIC
+            )
             picture += np.asarray(layer, dtype=np.float32) - 127
         canvas = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
         brush = ImageDraw.Draw(canvas)
         for _ in range(rng.choice((0, 0, 3, 6))):
             x, y, w = rng.uniform(0, side), rng.uniform(0, side), rng.uniform(0.1, 0.5) * side
             shape = rng.choice((brush.ellipse, brush.rectangle))
-            shape([x, y, x + w, y + w * rng.uniform(0.3, 1.5)], fill=tuple(rng.randint(30, 230) for _ in range(3)))
+            shape(
+                [x, y, x + w, y + w * rng.uniform(0.3, 1.5)],
+                fill=tuple(rng.randint(30, 230) for _ in range(3)),
+            )
         canvases.append(canvas.filter(ImageFilter.GaussianBlur(rng.choice((0, 1, 2, 4)))))
     return canvases

@@ -18,10 +18,14 @@ from sprites import STYLES, Thing
 
 
 @torch.no_grad()
-def evaluate(model: torch.nn.Module, tokens: Tokens, world: World, things: Sequence[Thing], *, n: int = 1000) -> dict:
+def evaluate(
+    model: torch.nn.Module, tokens: Tokens, world: World, things: Sequence[Thing], *, n: int = 1000
+) -> dict:
     """Return all figures; every set is made from a fixed seed."""
     model.eval()
-    everything = World(things, STYLES, size=SIZE) if len(world.styles) < len(STYLES) and n >= 1000 else world
+    everything = (
+        World(things, STYLES, size=SIZE) if len(world.styles) < len(STYLES) and n >= 1000 else world
+    )
     figures = {**retrieval(model, tokens, world, n), **swaps(model, tokens, world, n)}
     figures["animals"] = {style: animals(model, tokens, everything, style) for style in STYLES}
     model.train()
@@ -41,7 +45,12 @@ def pairs(world: World, n: int, *, seed: int) -> list[Scene]:
 
 
 def _images(model: torch.nn.Module, pictures: Sequence[np.ndarray]) -> torch.Tensor:
-    return torch.cat([encode_images(model, np.stack(pictures[i : i + 250])) for i in range(0, len(pictures), 250)])
+    return torch.cat(
+        [
+            encode_images(model, np.stack(pictures[i : i + 250]))
+            for i in range(0, len(pictures), 250)
+        ]
+    )
 
 
 def retrieval(model: torch.nn.Module, tokens: Tokens, world: World, n: int) -> dict:

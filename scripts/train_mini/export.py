@@ -26,10 +26,17 @@ def main() -> None:
     args.to.mkdir(parents=True, exist_ok=True)
     config = {
         "model_cfg": CONFIG,
-        "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "longest", "fill_color": 255},
+        "preprocess_cfg": {
+            "mean": MEAN,
+            "std": STD,
+            "interpolation": "bicubic",
+            "resize_mode": "longest",
+            "fill_color": 255,
+        },
     }
     (args.to / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file(weights, args.to / "open_clip_model.safetensors")
+    (args.to / "open_clip_model.safetensors").chmod(0o644)
     size = (args.to / "open_clip_model.safetensors").stat().st_size
     print(f"step {saved['step']}: {size / 1e6:.1f} MB in {args.to}")
 

@@ -13,7 +13,11 @@ COLOURS = {
     "blue": (45, 100, 220), "purple": (135, 65, 185), "pink": (245, 130, 180), "brown": (130, 85, 50),
     "black": (30, 30, 34), "white": (245, 245, 245), "gray": (135, 135, 135),
 }  # fmt: skip
-COLOUR_WORDS = {"gray": ("gray", "grey"), "purple": ("purple", "purple", "violet"), "orange": ("orange",)}
+COLOUR_WORDS = {
+    "gray": ("gray", "grey"),
+    "purple": ("purple", "purple", "violet"),
+    "orange": ("orange",),
+}
 
 # relation -> (how it is said, how it is said from the other end)
 RELATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -155,7 +159,11 @@ def clean(label: str) -> str:
 
 def article(phrase: str) -> str:
     """Put `a` or `an` before a phrase."""
-    return ("an " if phrase[:1] in "aeiou" and not phrase.startswith(("unicorn", "one", "uk", "ewe")) else "a ") + phrase
+    return (
+        "an "
+        if phrase[:1] in "aeiou" and not phrase.startswith(("unicorn", "one", "uk", "ewe"))
+        else "a "
+    ) + phrase
 
 
 def plural(noun: str) -> str:

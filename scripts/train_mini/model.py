@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,7 +16,14 @@ from open_clip.transformer import ResidualAttentionBlock
 SIZE = 80
 CONFIG = {
     "embed_dim": 256,
-    "vision_cfg": {"image_size": SIZE, "layers": 6, "width": 256, "head_width": 64, "patch_size": 16, "pool_type": "avg"},
+    "vision_cfg": {
+        "image_size": SIZE,
+        "layers": 6,
+        "width": 256,
+        "head_width": 64,
+        "patch_size": 16,
+        "pool_type": "avg",
+    },
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 4},
 }
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -28,7 +36,9 @@ def build() -> CLIP:
     return CLIP(**CONFIG)
 
 
-def _attention(self: ResidualAttentionBlock, q_x: torch.Tensor, k_x=None, v_x=None, attn_mask=None) -> torch.Tensor:
+def _attention(
+    self: ResidualAttentionBlock, q_x: torch.Tensor, k_x=None, v_x=None, attn_mask=None
+) -> torch.Tensor:
     """Compute multi-head self-attention with plain batched products.
 
     On sequences of a few dozen tokens torch's fused kernel spends half of a training step in its
@@ -37,13 +47,19 @@ def _attention(self: ResidualAttentionBlock, q_x: torch.Tensor, k_x=None, v_x=No
     n, length, width = q_x.shape
     heads = self.attn.num_heads
     qkv = F.linear(q_x, self.attn.in_proj_weight, self.attn.in_proj_bias)
-    qkv = qkv.view(n, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4).reshape(3, n * heads, length, width // heads)
+    qkv = (
+        qkv.view(n, length, 3, heads, width // heads)
+        .permute(2, 0, 3, 1, 4)
+        .reshape(3, n * heads, length, width // heads)
+    )
     q, k, v = qkv.unbind(0)
     logits = torch.bmm(q, k.transpose(1, 2)).float() / math.sqrt(width // heads)
     if attn_mask is not None:
         logits = logits + attn_mask[:length, :length].float()
     mixed = torch.bmm(logits.softmax(-1).to(v.dtype), v)
-    return self.attn.out_proj(mixed.view(n, heads, length, width // heads).transpose(1, 2).reshape(n, length, width))
+    return self.attn.out_proj(
+        mixed.view(n, heads, length, width // heads).transpose(1, 2).reshape(n, length, width)
+    )
 
 
 def encode_images(model: CLIP, images: np.ndarray) -> torch.Tensor:
@@ -61,7 +77,7 @@ def encode_tokens(model: CLIP, tokens: Sequence[Sequence[int]], *, groups: int =
     order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
     rows = [None] * len(tokens)
     cuts = np.linspace(0, len(order), groups + 1).astype(int)
-    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+    for low, high in pairwise(cuts):
         part = [tokens[i] for i in order[low:high]]
         if not part:
             continue

@@ -112,7 +112,15 @@ class World:
 
     def _thing(self, rng: random.Random) -> Thing:
         roll = rng.random()
-        return rng.choice(self.animals if roll < 0.45 else self.people if roll < 0.55 else self.rest if roll < 0.96 else self.things)
+        return rng.choice(
+            self.animals
+            if roll < 0.45
+            else self.people
+            if roll < 0.55
+            else self.rest
+            if roll < 0.96
+            else self.things
+        )
 
     def _item(self, rng: random.Random, thing: Thing, coloured: float) -> Item:
         return Item(thing, rng.choice(list(words.COLOURS)) if rng.random() < coloured else None)
@@ -124,12 +132,18 @@ class World:
         if len(items) == 1:
             item = items[0]
             if item.count > 1 and rng.random() < 0.5:
-                changed = replace(item, count=rng.choice([n for n in (1, 2, 3, 4, 5) if n != item.count]))
+                changed = replace(
+                    item, count=rng.choice([n for n in (1, 2, 3, 4, 5) if n != item.count])
+                )
             elif item.colour:
                 changed = replace(item, colour=rng.choice([c for c in colours if c != item.colour]))
             else:
                 changed = replace(item, thing=self._thing(rng))
-            return replace(scene, items=(changed,)) if changed.thing is not item.thing or changed != item else None
+            return (
+                replace(scene, items=(changed,))
+                if changed.thing is not item.thing or changed != item
+                else None
+            )
         a, b = items[0], items[1]
         moves = []
         if a.colour != b.colour:
@@ -158,7 +172,9 @@ class World:
 
     def caption(self, scene: Scene, rng: random.Random, *, plain: bool = False) -> str:
         """Say what a scene shows; `plain` keeps to names and one phrasing."""
-        phrases = [self._phrase(item, rng, plain, alone=len(scene.items) == 1) for item in scene.items]
+        phrases = [
+            self._phrase(item, rng, plain, alone=len(scene.items) == 1) for item in scene.items
+        ]
         if len(scene.items) == 1:
             text = self._single(scene.items[0], phrases[0], rng, plain)
         elif scene.relation is None:
@@ -171,28 +187,53 @@ class World:
             if not plain and rng.random() < 0.15:
                 first, second, link = second, first, rng.choice(turned)
             bare = not plain and rng.random() < 0.35
-            text = f"{first} {link} {words.article(second)}" if bare else f"{words.article(first)} {link} {words.article(second)}"
+            text = (
+                f"{first} {link} {words.article(second)}"
+                if bare
+                else f"{words.article(first)} {link} {words.article(second)}"
+            )
             if not plain and rng.random() < 0.2:
-                text = rng.choice(("a picture of {}", "a cartoon of {}", "a drawing of {}", "an illustration of {}")).format(text)
+                text = rng.choice(
+                    (
+                        "a picture of {}",
+                        "a cartoon of {}",
+                        "a drawing of {}",
+                        "an illustration of {}",
+                    )
+                ).format(text)
         if scene.place and (plain or rng.random() < 0.7):
-            text += " " + (words.PLACES[scene.place][0] if plain else rng.choice(words.PLACES[scene.place]))
+            text += " " + (
+                words.PLACES[scene.place][0] if plain else rng.choice(words.PLACES[scene.place])
+            )
         return text
 
     def _phrase(self, item: Item, rng: random.Random, plain: bool, *, alone: bool) -> str:
         label = words.clean(item.thing.label)
         if plain:
             name = label
-        elif item.colour is None and label in words.DESCRIPTIONS and rng.random() < (0.15 if alone else 0.02):
+        elif (
+            item.colour is None
+            and label in words.DESCRIPTIONS
+            and rng.random() < (0.15 if alone else 0.02)
+        ):
             name = rng.choice(words.DESCRIPTIONS[label]).split(" ", 1)[1]
         else:
             name = self.names.pick(item.thing, rng)
         if item.count > 1:
             name = words.plural(name)
         if item.colour:
-            colour = item.colour if plain else rng.choice(words.COLOUR_WORDS.get(item.colour, (item.colour,)))
+            colour = (
+                item.colour
+                if plain
+                else rng.choice(words.COLOUR_WORDS.get(item.colour, (item.colour,)))
+            )
             name = f"{colour} {name}"
         if item.size:
-            big = ("big", "big", "large", "huge") if item.size == "big" else ("small", "small", "little", "tiny")
+            big = (
+                ("big", "big", "large", "huge")
+                if item.size == "big"
+                else ("small", "small", "little", "tiny")
+            )
             name = f"{item.size if plain else rng.choice(big)} {name}"
         return name
 
@@ -205,7 +246,14 @@ class World:
 
     # --- drawing ---------------------------------------------------------------------------
 
-    def draw(self, scene: Scene, rng: random.Random, *, styles: Sequence[str] | None = None, plain: bool = False) -> Image.Image:
+    def draw(
+        self,
+        scene: Scene,
+        rng: random.Random,
+        *,
+        styles: Sequence[str] | None = None,
+        plain: bool = False,
+    ) -> Image.Image:
         """Draw a scene as an RGB picture; `plain` leaves style changes and clutter out."""
         artist, styles = self.artist, styles or self.styles
         canvas = artist.background(scene.place, rng, plain=plain)
@@ -218,7 +266,9 @@ class World:
             artist.paste(canvas, sprite, x, y, size, rng, plain=plain)
         return artist.finish(canvas, rng, plain=plain)
 
-    def _layout(self, scene: Scene, rng: random.Random) -> list[tuple[Item, tuple[float, float, float]]]:
+    def _layout(
+        self, scene: Scene, rng: random.Random
+    ) -> list[tuple[Item, tuple[float, float, float]]]:
         """Place the items: centre x, centre y and size as shares of the picture, back to front."""
         u = rng.uniform
         if len(scene.items) == 1:
@@ -229,15 +279,26 @@ class World:
                 return [(item, (0.5 + u(-slack, slack), 0.5 + u(-slack, slack), size))]
             return [(item, spot) for spot in self._grid(item.count, rng)]
         if scene.relation is None:
-            return list(zip(scene.items, self._grid(len(scene.items), rng, ordered=True), strict=True))
+            return list(
+                zip(scene.items, self._grid(len(scene.items), rng, ordered=True), strict=True)
+            )
         a, b = scene.items
         x = 0.5 + u(-0.05, 0.05)
         if scene.relation == "riding":
-            return [(b, (x, u(0.62, 0.7), u(0.54, 0.66))), (a, (x + u(-0.06, 0.06), u(0.27, 0.34), u(0.38, 0.48)))]
+            return [
+                (b, (x, u(0.62, 0.7), u(0.54, 0.66))),
+                (a, (x + u(-0.06, 0.06), u(0.27, 0.34), u(0.38, 0.48))),
+            ]
         if scene.relation == "on":
-            return [(b, (x, u(0.68, 0.74), u(0.46, 0.56))), (a, (x + u(-0.08, 0.08), u(0.22, 0.28), u(0.34, 0.44)))]
+            return [
+                (b, (x, u(0.68, 0.74), u(0.46, 0.56))),
+                (a, (x + u(-0.08, 0.08), u(0.22, 0.28), u(0.34, 0.44))),
+            ]
         if scene.relation == "above":
-            return [(b, (x + u(-0.12, 0.12), u(0.76, 0.8), u(0.34, 0.44))), (a, (x + u(-0.12, 0.12), u(0.2, 0.24), u(0.34, 0.42)))]
+            return [
+                (b, (x + u(-0.12, 0.12), u(0.76, 0.8), u(0.34, 0.44))),
+                (a, (x + u(-0.12, 0.12), u(0.2, 0.24), u(0.34, 0.42))),
+            ]
         sizes = [u(0.4, 0.5), u(0.4, 0.5)]
         if a.size:
             sizes = [u(0.54, 0.62) if i.size == "big" else u(0.2, 0.28) for i in (a, b)]
@@ -249,7 +310,9 @@ class World:
             pair = [(b, (1 - right, spots[1][1], sizes[1])), (a, (1 - left, spots[0][1], sizes[0]))]
         return pair
 
-    def _grid(self, n: int, rng: random.Random, *, ordered: bool = False) -> list[tuple[float, float, float]]:
+    def _grid(
+        self, n: int, rng: random.Random, *, ordered: bool = False
+    ) -> list[tuple[float, float, float]]:
         spots = {
             2: [(0.27, 0.5), (0.73, 0.5)], 3: [(0.25, 0.3), (0.75, 0.3), (0.5, 0.74)],
             4: [(0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)],
@@ -259,4 +322,11 @@ class World:
             spots = [(0.18, 0.5), (0.5, 0.5), (0.82, 0.5)]
         size = {2: 0.42, 3: 0.36, 4: 0.36, 5: 0.3}[n] * (0.85 if spots[0] == (0.18, 0.5) else 1)
         jitter = 0.03
-        return [(x + rng.uniform(-jitter, jitter), y + rng.uniform(-jitter, jitter), size * rng.uniform(0.9, 1.05)) for x, y in spots]
+        return [
+            (
+                x + rng.uniform(-jitter, jitter),
+                y + rng.uniform(-jitter, jitter),
+                size * rng.uniform(0.9, 1.05),
+            )
+            for x, y in spots
+        ]

@@ -112,7 +112,9 @@ def install() -> None:
     """Fetch the artwork and the renderer into the cache with npm."""
     CACHE.mkdir(exist_ok=True)
     shutil.copy(HERE / "package.json", CACHE)
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"], cwd=CACHE, check=True)
+    subprocess.run(
+        ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"], cwd=CACHE, check=True
+    )
 
 
 def read_things() -> list[Thing]:
@@ -128,7 +130,9 @@ def read_things() -> list[Thing]:
 def render(things: list[Thing]) -> None:
     """Render every drawing of every style into `thing.sprites`."""
     by_slug = {slug(thing.label): thing for thing in things}
-    aliases = {slug(old): by_slug[slug(new)] for old, new in ALIASES.items() if slug(new) in by_slug}
+    aliases = {
+        slug(old): by_slug[slug(new)] for old, new in ALIASES.items() if slug(new) in by_slug
+    }
     jobs = []
     for style in (s for s in STYLES if s != "noto-emoji"):
         icons = json.loads((CACHE / f"node_modules/@iconify-json/{style}/icons.json").read_text())
@@ -155,7 +159,7 @@ def _render_jobs(jobs: list[dict]) -> None:
     while jobs:
         run = subprocess.run(
             ["node", str(HERE / "render.mjs"), str(CACHE)],
-            input="\n".join(map(json.dumps, jobs)), text=True, capture_output=True,
+            input="\n".join(map(json.dumps, jobs)), text=True, capture_output=True, check=False,
         )  # fmt: skip
         done = len(run.stdout.splitlines())
         if done < len(jobs):
@@ -182,7 +186,9 @@ def _render_font(things: list[Thing]) -> None:
             if "-" in code or int(code, 16) not in fonts:
                 continue
             canvas = Image.new("L", (SIZE * 2, SIZE * 2))
-            ImageDraw.Draw(canvas).text((SIZE // 4, SIZE // 4), chr(int(code, 16)), 255, font=fonts[int(code, 16)])
+            ImageDraw.Draw(canvas).text(
+                (SIZE // 4, SIZE // 4), chr(int(code, 16)), 255, font=fonts[int(code, 16)]
+            )
             glyph = Image.new("RGBA", canvas.size)
             glyph.putalpha(canvas)
             if sprite := _trim(glyph):
@@ -197,12 +203,19 @@ def _trim(image: Image.Image) -> Image.Image | None:
         return None
     image = image.crop(box)
     scale = SIZE / max(image.size)
-    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
+    return image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
+        Image.Resampling.LANCZOS,
+    )
 
 
 if __name__ == "__main__":
     things = load_sprites()
     animals = [t for t in things if t.group == 3]
-    print(f"{len(things)} things, {sum(len(d) for t in things for d in t.sprites.values())} drawings")
+    print(
+        f"{len(things)} things, {sum(len(d) for t in things for d in t.sprites.values())} drawings"
+    )
     for style in STYLES:
-        print(f"{style:28} {sum(style in t.sprites for t in things):5} things {sum(style in t.sprites for t in animals):4} animals and plants")
+        print(
+            f"{style:28} {sum(style in t.sprites for t in things):5} things {sum(style in t.sprites for t in animals):4} animals and plants"
+        )

@@ -34,7 +34,10 @@ class Batches(IterableDataset):
     def __iter__(self) -> Iterator[tuple[np.ndarray, list[str], list[str]]]:
         torch.set_num_threads(1)
         worker = get_worker_info()
-        step, stride = self.first + (worker.id if worker else 0), worker.num_workers if worker else 1
+        step, stride = (
+            self.first + (worker.id if worker else 0),
+            worker.num_workers if worker else 1,
+        )
         while True:
             yield self.batch(random.Random(f"{self.seed} {step}"))
             step += stride
@@ -71,7 +74,8 @@ def loss_of(model: torch.nn.Module, tokens: Tokens, batch: tuple) -> torch.Tenso
     back = same[:, :n].T
     to_image = back / back.sum(1, keepdim=True)
     return (
-        -(to_text * logits.log_softmax(1)).sum(1).mean() - (to_image * logits[:, :n].T.log_softmax(1)).sum(1).mean()
+        -(to_text * logits.log_softmax(1)).sum(1).mean()
+        - (to_image * logits[:, :n].T.log_softmax(1)).sum(1).mean()
     ) / 2
 
 
@@ -89,9 +93,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rate", type=float, default=1.2e-3)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--leave-out", default="fxemoji", help="family of styles not trained on; '' for none")
+    parser.add_argument(
+        "--leave-out", default="fxemoji", help="family of styles not trained on; '' for none"
+    )
     parser.add_argument("--name", default="mini")
-    parser.add_argument("--warm", metavar="FOLDER", help="begin with the weights of an exported model")
+    parser.add_argument(
+        "--warm", metavar="FOLDER", help="begin with the weights of an exported model"
+    )
     args = parser.parse_args()
 
     torch.manual_seed(0)
@@ -138,20 +146,38 @@ def main() -> None:
             model.logit_scale.clamp_(max=math.log(60))
             keep = min(0.998, (step + 1) / (step + 10))
             for key, value in model.state_dict().items():
-                average[key].lerp_(value, 1 - keep) if value.is_floating_point() else average[key].copy_(value)
+                average[key].lerp_(value, 1 - keep) if value.is_floating_point() else average[
+                    key
+                ].copy_(value)
         step += 1
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
         if step % 20 == 0:
             rate = (step - first) * args.batch / (time.time() - started)
-            print(f"step {step} loss {mean:.3f} scale {model.logit_scale.exp().item():.1f} {rate:.0f} pictures/s", flush=True)
+            print(
+                f"step {step} loss {mean:.3f} scale {model.logit_scale.exp().item():.1f} {rate:.0f} pictures/s",
+                flush=True,
+            )
         if step % 100 == 0 or step == args.steps:
             partial = checkpoint.with_suffix(".tmp")
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step}, partial)
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "average": average,
+                    "step": step,
+                },
+                partial,
+            )
             partial.replace(checkpoint)
         if step % 1000 == 0 or step == args.steps:
             current = {k: v.clone() for k, v in model.state_dict().items()}
             model.load_state_dict(average)
-            figures = {"step": step, "seconds": round(time.time() - started), "loss": round(mean, 3), **evaluate(model, tokens, world, things)}
+            figures = {
+                "step": step,
+                "seconds": round(time.time() - started),
+                "loss": round(mean, 3),
+                **evaluate(model, tokens, world, things),
+            }
             model.load_state_dict(current)
             print(json.dumps(figures), flush=True)
             with log.open("a") as file:

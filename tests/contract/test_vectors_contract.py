@@ -213,7 +213,7 @@ def test_any_order_of_adding_saving_and_searching_gives_numpys_answers(
     folder = tmp_path_factory.mktemp("indexes")
     index = vector_index(name).create(DIM)
     ids, vectors = np.empty(0, np.int64), np.empty((0, DIM), np.float32)
-    pool, free = unit_rows(rng, 40, DIM), rng.permutation(6000)
+    pool, free = unit_rows(rng, 40, DIM), rng.permutation(9000)  # steps * the most added, and more
     for step in range(data.draw(st.integers(1, 6), label="steps")):
         n = data.draw(st.sampled_from([0, 1, 7, 1200]), label="added")
         new, free = free[:n], free[n:]
