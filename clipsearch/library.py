@@ -314,8 +314,8 @@ class Library:
         if stored is not None:
             return stored
         image, _ = open_image(file)
-        rows: np.ndarray = self.encoder.encode_images(self.encoder.preprocess(image)[None])
-        return rows[0]
+        vector: np.ndarray = self.encoder.encode_images(self.encoder.preprocess(image)[None])[0]
+        return vector
 
     # --- classifying -----------------------------------------------------------------------
 
@@ -346,14 +346,13 @@ class Library:
         head = head if isinstance(head, Head) else self.head(head)
         head.check(self._model()[1])
         failures: list[str] = []
+        classified: dict[int, None] = {}
         if images is not None:
             found = self._predict_files(head, images, top, failures)
-            classified = None
         else:
-            classified = {}
             found = self._predict_library(head, top, _chosen(where, under), classified)
         kept = [p for p in found if min_probability is None or p.probability >= min_probability]
-        if save and classified is not None:
+        if save and images is None:
             self._save(kept, among=classified)
         return Results(
             tuple(sorted(kept, key=lambda prediction: prediction.path)),

@@ -539,8 +539,15 @@ def test_a_dry_run_writes_nothing(
     assert not lib.exists() or cli("query", "x", "-L", lib, "-f", "jsonl").out == ""
 
 
-def test_a_picture_is_the_nearest_to_itself(cli: Cli, lib: Path, filled: list[Path]) -> None:
-    found = cli("similar", filled[5], "-L", lib, "-f", "json", "-k", 3).json
+def test_a_picture_is_the_nearest_to_its_copy_and_no_neighbour_of_itself(
+    cli: Cli, lib: Path, filled: list[Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "elsewhere.png"
+    copy.write_bytes(filled[5].read_bytes())
+    assert str(filled[5]) not in {
+        hit["path"] for hit in cli("similar", filled[5], "-L", lib, "-f", "json", "-k", 50).json
+    }
+    found = cli("similar", copy, "-L", lib, "-f", "json", "-k", 3).json
     assert len(found) == 3
     assert found[0]["path"] == str(filled[5])
     assert found[0]["score"] == pytest.approx(1, abs=2e-3)
@@ -699,7 +706,8 @@ def test_the_demo_indexes_queries_classifies_and_adds_nothing_twice(
     folder = pictures[0].parent
     rows = "".join(f"{path.name},caption of {path.stem}\n" for path in pictures)
     (folder / "captions.csv").write_text(f"path,caption\n{rows}", "utf-8")
-    monkeypatch.setattr("clipsearch.cli.demo.samples", lambda: folder)
+    # By the module: `clipsearch.cli.demo`, the attribute, is the command.
+    monkeypatch.setattr(sys.modules["clipsearch.cli.demo"], "samples", lambda: folder)
     first, second = cli("demo", "-L", lib), cli("demo", "-L", lib)
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert "12 pictures added, 0 already there" in first.err
