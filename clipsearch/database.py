@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,10 +126,7 @@ class Database:
         )
         try:
             if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
-                # 1 kB vectors waste a third of SQLite's default 4 kB pages. Both settings stay
-                # with the file; one with tables is laid out already, or not ours.
-                connection.execute("PRAGMA page_size=16384")
-                connection.execute("PRAGMA journal_mode=WAL")
+                self._lay_out(connection)  # one with tables is laid out already, or not ours
             # FULL, not NORMAL: in WAL mode NORMAL syncs at checkpoints only, and a power cut
             # would take up to 16 MB of vectors, an hour's work, instead of seconds.
             connection.execute("PRAGMA synchronous=FULL")
@@ -139,6 +137,21 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def _lay_out(self, connection: sqlite3.Connection) -> None:
+        """Set what stays with the file."""
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                # 1 kB vectors waste a third of SQLite's default 4 kB pages.
+                connection.execute("PRAGMA page_size=16384")
+                connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # A change of the journal mode does not wait for other processes by itself.
+                if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def _migrate(self) -> None:
         with self.write() as connection:

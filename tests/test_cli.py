@@ -717,3 +717,26 @@ def test_the_demo_indexes_queries_classifies_and_adds_nothing_twice(
     page = Path(first.out.rstrip().rpartition("contact sheet: ")[2])
     assert page.is_file() and page.parent == lib
     assert "orange boy riding a blue horse" in page.read_text("utf-8")
+
+
+def test_a_demo_of_an_older_bundled_model_is_made_anew_but_never_with_pictures_of_yours(
+    cli: Cli,
+    lib: Path,
+    make_pictures: Callable[..., list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pictures, mine = make_pictures(12), make_pictures(2, folder="mine", seed=5)
+    folder = pictures[0].parent
+    rows = "".join(f"{path.name},caption of {path.stem}\n" for path in pictures)
+    (folder / "captions.csv").write_text(f"path,caption\n{rows}", "utf-8")
+    monkeypatch.setattr(sys.modules["clipsearch.cli.demo"], "samples", lambda: folder)
+    assert cli("demo", "-L", lib).code == 0
+    newer = ToyEncoder("toy", seed=99)
+    monkeypatch.setattr("clipsearch.library.load_encoder", lambda *_, **__: newer)
+    again = cli("demo", "-L", lib)
+    assert again.code == 0 and "anew" in again.err and "12 pictures added" in again.err
+    assert cli("index", mine[0].parent, "-L", lib).code == 0
+    newest = ToyEncoder("toy", seed=100)
+    monkeypatch.setattr("clipsearch.library.load_encoder", lambda *_, **__: newest)
+    refused = cli("demo", "-L", lib)
+    assert refused.code == 1 and "pictures of yours" in refused.err

@@ -46,7 +46,9 @@ def test_open_clip_itself_loads_the_folder_and_gives_the_same_numbers(encoder: E
     tokenizer = open_clip.get_tokenizer(folder)
     model.eval()
     texts = [STAR, "a cat", "three green turtles in the snow"]
-    pictures = [Image.open(p).convert("RGB") for p in sorted((PACKAGE / "samples").glob("*.webp"))[:20]]
+    pictures = [
+        Image.open(p).convert("RGB") for p in sorted((PACKAGE / "samples").glob("*.webp"))[:20]
+    ]
     with torch.inference_mode():
         images = model.encode_image(torch.stack([preprocess(p) for p in pictures]), normalize=True)
         rows = model.encode_text(tokenizer(texts), normalize=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import clipsearch
 from clipsearch.cli.console import progress, say
 from clipsearch.cli.options import LibraryOption, OpenOption
 from clipsearch.cli.output import show_in_browser
-from clipsearch.errors import ClipsearchError
+from clipsearch.errors import ClipsearchError, ModelMismatch
 from clipsearch.render import contact_page, label_counts, table
 from clipsearch.types import Hit, Prediction
 
@@ -48,13 +49,34 @@ def demo(library: LibraryOption = None, open_: OpenOption = False) -> None:
 
     from clipsearch.library import Library
 
-    folder = library or platformdirs.user_data_path("clipsearch") / "demo"
-    with Library.open_or_create(folder, model="mini") as lib:
-        page = _run(lib)
+    folder = Path(library or platformdirs.user_data_path("clipsearch") / "demo")
+    try:
+        with Library.open_or_create(folder, model="mini") as lib:
+            page = _run(lib)
+    except ModelMismatch:  # made by the bundled model of another version
+        _clear(folder)
+        with Library.create(folder, model="mini") as lib:
+            page = _run(lib)
     print(f"\ncontact sheet: {page}")
     say(f'more: clipsearch query "two yellow cats" -L {folder}')
     if open_:
         show_in_browser(page)
+
+
+def _clear(folder: Path) -> None:
+    """Delete a library of an older bundled model, if it is the demo's own and nothing else."""
+    from clipsearch.library import Library
+
+    with Library.open(folder) as lib:
+        if set(lib.status().roots) - {str(samples())}:
+            raise ClipsearchError(
+                f"{folder} was made with an older `mini` and holds pictures of yours: "
+                "name another folder for the demo with -L."
+            )
+    say(f"{folder} was made with an older model; making it anew.")
+    for name in ("catalog.db", "catalog.db-wal", "catalog.db-shm"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "snapshots", ignore_errors=True)
 
 
 def _run(library: Library) -> Path:
