@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +24,7 @@ import numpy as np
 from clipsearch.catalog import Catalog, Entry, Pending
 from clipsearch.decode import open_image, read_file
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import ClipsearchError, ImageError, UnreadableImage
+from clipsearch.errors import ClipsearchError, ImageError, UnreadableImage, VectorIndexError
 from clipsearch.scan import FoundFile, Walk
 from clipsearch.snapshot import Snapshots
 from clipsearch.types import Facts, Failure, IndexReport, Progress
@@ -330,7 +331,10 @@ class Indexer:
     def _publish(self) -> None:
         if self.snapshots.needs_publish() or not self.snapshots.rows():
             self.on_progress(Progress("publish", 0, None))
-            self.snapshots.publish()
+            try:
+                self.snapshots.publish()
+            except VectorIndexError as error:  # derived: what is committed is found without it
+                warnings.warn(f"{error} Searching is slower until then.", stacklevel=2)
 
 
 def encode_files(

@@ -413,13 +413,11 @@ class Library:
         """Say what the library holds."""
         current = self._catalog.current_model()
         counts = self._catalog.status_counts()
-        newest, indexed, live, tail = None, 0, 0, 0
+        kind, tail, stale, indexed = None, 0, 0, 0
         if current is not None:
-            model_id, _ = current
-            newest = next(iter(Snapshots(self.path, self._catalog, model_id).rows()), None)
-            total = self._catalog.live_count(model_id)
-            live = self._catalog.live_count(model_id, upto=newest.watermark) if newest else 0
-            indexed, tail = newest.rows if newest else 0, total - live
+            snapshots = Snapshots(self.path, self._catalog, current[0])
+            kind = next((row.kind for row in snapshots.rows()), None)
+            tail, stale, indexed = snapshots.drift()
         return Status(
             path=str(self.path),
             format=FORMAT,
@@ -431,10 +429,10 @@ class Library:
             bytes_on_disk=sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
             roots=self._catalog.roots(),
             labels=self._catalog.label_counts(),
-            index_kind=newest.kind if newest else None,
+            index_kind=kind,
             indexed=indexed,
             tail=tail,
-            stale=indexed - live,
+            stale=stale,
             last_scan=self._catalog.last_scan(),
         )
 

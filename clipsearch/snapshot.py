@@ -200,7 +200,7 @@ class Snapshots:
 
     def needs_publish(self) -> bool:
         """Say whether the tail is over 1,000 and 10 % of the snapshot, or over 10 % is stale."""
-        tail, stale, rows = self._drift()
+        tail, stale, rows = self.drift()
         return tail > max(_TAIL_ROWS, _TAIL_SHARE * rows) or stale > _STALE_SHARE * rows
 
     def publish(self) -> None:
@@ -210,7 +210,7 @@ class Snapshots:
         then they are purged from the catalog. Raises VectorIndexError if the file cannot be
         written, for example on a full disk; what was published before stays.
         """
-        _, stale, rows = self._drift()
+        _, stale, rows = self.drift()
         if stale > _STALE_SHARE * rows:
             self._catalog.purge_stale(self._model_id)
         kind = self._new_kind()
@@ -232,7 +232,7 @@ class Snapshots:
             if path not in published:
                 remove(path)
 
-    def _drift(self) -> tuple[int, int, int]:
+    def drift(self) -> tuple[int, int, int]:
         """Return live vectors not in the newest snapshot, dead ones in it, and all in it."""
         newest = next(iter(self.rows()), None)
         total = self._catalog.live_count(self._model_id)

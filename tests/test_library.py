@@ -19,6 +19,7 @@ from clipsearch.errors import (
     LibraryLocked,
     LibraryNotFound,
     ModelMismatch,
+    VectorIndexError,
 )
 from clipsearch.head import Head
 from clipsearch.library import Library
@@ -199,6 +200,20 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
     assert not second.interrupted
     assert first.embedded + second.embedded == 40
     assert library.status().files == 40
+
+
+def test_a_snapshot_that_cannot_be_written_is_a_warning_and_loses_nothing(
+    library: Library, make_pictures: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object) -> None:
+        raise VectorIndexError("cannot write the snapshot: no space left.")
+
+    monkeypatch.setattr("clipsearch.snapshot.Snapshots.publish", full)
+    paths = make_pictures(5)
+    report = library.index([paths[0].parent])
+    assert counts(report) == {"added": 5, "embedded": 5}
+    assert len(report.warnings) == 1 and "no space left" in report.warnings[0]
+    agree(library.search("x", k=9), exact(library, "x", paths))
 
 
 def test_progress_ends_at_the_total(library: Library, make_pictures: Make) -> None:
