@@ -15,6 +15,8 @@ from language import COLOURS
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from sprites import COLOUR, MONO, Thing
 
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels."""
 PAD = 4
 LOOKS = ("own", "outline", "ink", "flat", "line", "grey", "posterise", "silhouette", "soft")
 LOOK_WEIGHTS = (0.36, 0.1, 0.14, 0.18, 0.06, 0.05, 0.06, 0.01, 0.04)
@@ -111,8 +113,11 @@ class Artist:
         rng: random.Random,
         *,
         plain: bool,
-    ) -> None:
-        """Put a sprite on the canvas: flipped, turned and warped a little; shares of the canvas."""
+    ) -> Box:
+        """Put a sprite on the canvas, flipped, turned and warped a little; say where it lies.
+
+        Place and size are shares of the canvas; the box is in pixels.
+        """
         side = size * self.size
         scale = side / max(sprite.size)
         stretch = 1.0 if plain else rng.uniform(0.88, 1.14)
@@ -128,11 +133,12 @@ class Artist:
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if not plain and rng.random() < 0.7:
             sprite = _warp(sprite, rng)
-        canvas.paste(
-            sprite,
-            (round(x * self.size - sprite.width / 2), round(y * self.size - sprite.height / 2)),
-            sprite,
+        left, top = (
+            round(x * self.size - sprite.width / 2),
+            round(y * self.size - sprite.height / 2),
         )
+        canvas.paste(sprite, (left, top), sprite)
+        return left, top, left + sprite.width, top + sprite.height
 
     # --- surroundings ----------------------------------------------------------------------
 

@@ -145,7 +145,7 @@ class Names:
             return rng.choice(self._synonyms[thing.hexcode])
         if roll < 0.10 and thing.subgroup in SUBGROUP_WORDS:
             return rng.choice(SUBGROUP_WORDS[thing.subgroup])
-        if roll < 0.40 and name.endswith(" face") and thing.group == 3:
+        if roll < 0.30 and name.endswith(" face") and thing.group == 3:
             return name.removesuffix(" face")
         if roll < 0.20 and thing.group == 3 and thing.subgroup < 40 and not name.endswith("face"):
             return f"{name} animal" if rng.random() < 0.3 else name

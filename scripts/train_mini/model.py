@@ -64,8 +64,35 @@ def _attention(
 
 def encode_images(model: CLIP, images: np.ndarray) -> torch.Tensor:
     """Encode uint8 (n, H, W, 3) to unit rows."""
+    return encode_patches(model, images)[0]
+
+
+def encode_patches(model: CLIP, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode uint8 (n, H, W, 3) to unit rows and to what the patches say: (n, patches, width)."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-    return F.normalize(model.encode_image(pixels).float(), dim=-1)
+    visual = model.visual
+    pooled, patches = visual._pool(visual.transformer(visual._embeds(pixels)))
+    return F.normalize((pooled @ visual.proj).float(), dim=-1), patches
+
+
+class Regions(torch.nn.Module):
+    """What training asks of each thing in a picture: its name and its colour, where it lies.
+
+    A caption says little about a picture; the scene is known in full. The patches under a thing,
+    averaged, must tell its name among all names and its colour. Used in training only.
+    """
+
+    def __init__(self, width: int, things: int, colours: int) -> None:
+        super().__init__()
+        self.thing, self.colour = (
+            torch.nn.Linear(width, things),
+            torch.nn.Linear(width, colours),
+        )
+
+    @staticmethod
+    def pool(patches: torch.Tensor, pictures: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Average the patches (n, p, width) of `pictures` (r,) by `weights` (r, p): (r, width)."""
+        return torch.bmm(weights[:, None].to(patches.dtype), patches[pictures])[:, 0]
 
 
 def encode_tokens(model: CLIP, tokens: Sequence[Sequence[int]], *, groups: int = 3) -> torch.Tensor:

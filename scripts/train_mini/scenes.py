@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import language as words
-from artist import Artist
+from artist import Artist, Box
 from PIL import Image
 from sprites import Thing
 
@@ -77,6 +77,8 @@ class World:
             if t.group in (3, 4, 5, 6, 7) or (t.group in (0, 1) and not words.clean(t.label).startswith(gendered))
         ]  # fmt: skip
         self.artist = Artist(self.things, size=size)
+        self.bank = [i for i, t in enumerate(self.things) if t.group == 3 and t.subgroup < 40]
+        self.others = [i for i in range(len(self.things)) if i not in set(self.bank)]
 
     # --- inventing -------------------------------------------------------------------------
 
@@ -255,7 +257,18 @@ class World:
         plain: bool = False,
     ) -> Image.Image:
         """Draw a scene as an RGB picture; `plain` leaves style changes and clutter out."""
-        artist, styles = self.artist, styles or self.styles
+        return self.compose(scene, rng, styles=styles, plain=plain)[0]
+
+    def compose(
+        self,
+        scene: Scene,
+        rng: random.Random,
+        *,
+        styles: Sequence[str] | None = None,
+        plain: bool = False,
+    ) -> tuple[Image.Image, list[tuple[Item, Box]]]:
+        """Draw a scene as `draw` does; also say where each item lies, back to front."""
+        artist, styles, boxes = self.artist, styles or self.styles, []
         canvas = artist.background(scene.place, rng, plain=plain)
         style = rng.choice(styles)
         look = artist.look(rng, plain=plain)
@@ -263,8 +276,8 @@ class World:
             drawn = [s for s in styles if s in item.thing.sprites]
             own = style if style in drawn and rng.random() < 0.85 else rng.choice(drawn)
             sprite = artist.sprite(item.thing, own, item.colour, look, rng)
-            artist.paste(canvas, sprite, x, y, size, rng, plain=plain)
-        return artist.finish(canvas, rng, plain=plain)
+            boxes.append((item, artist.paste(canvas, sprite, x, y, size, rng, plain=plain)))
+        return artist.finish(canvas, rng, plain=plain), boxes
 
     def _layout(
         self, scene: Scene, rng: random.Random

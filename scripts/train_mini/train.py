@@ -9,65 +9,164 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import random
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+import language as words
 import numpy as np
 import torch
+import torch.nn.functional as F
+from artist import Box
 from evaluate import evaluate
-from model import Tokens, build, encode_images, encode_tokens
+from model import CONFIG, SIZE, Regions, Tokens, build, encode_patches, encode_tokens
+from open_clip.model import CLIP
 from safetensors.torch import load_file
-from scenes import World, held_out
+from scenes import Item, World, held_out
 from sprites import CACHE, FAMILIES, STYLES, load_sprites
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-SIZE = 80
+PATCH = CONFIG["vision_cfg"]["patch_size"]
+COLOURS = list(words.COLOURS)
+SAID = 3
+"""Captions (and twins) made for every picture."""
+POOL = 60_000
+"""Scenes kept to be seen again."""
+BANK = 256
+"""Names that a region is told from in words: all animals and some others."""
+WEIGHTS = (1.0, 0.5, 0.25, 0.5)
+"""Weights of the parts of the loss: captions, names of regions, their colours, names in words."""
+CALM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
+"""Keep freed memory: getting it anew from the system took a third of a step."""
 
 
-class Batches(IterableDataset):
-    """Batches of (pictures, captions, twins): batch number `n` is the same in every run."""
+@dataclass(frozen=True)
+class Sample:
+    """A scene drawn once, said several times; `regions` are (thing, colour, share per patch)."""
+
+    picture: np.ndarray
+    captions: tuple[str, ...]
+    twins: tuple[str, ...]
+    regions: tuple[tuple[int, int, np.ndarray], ...]
+
+
+class Samples(IterableDataset):
+    """Lists of samples without held-out combinations: list `n` is the same in every run."""
 
     def __init__(self, world: World, *, size: int, first: int, seed: int) -> None:
         self.world, self.size, self.first, self.seed = world, size, first, seed
+        self.number = {thing.hexcode: i for i, thing in enumerate(world.things)}
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, list[str], list[str]]]:
+    def __iter__(self) -> Iterator[list[Sample]]:
         torch.set_num_threads(1)
+        os.nice(19)
         worker = get_worker_info()
-        step, stride = (
-            self.first + (worker.id if worker else 0),
-            worker.num_workers if worker else 1,
-        )
+        step, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         while True:
-            yield self.batch(random.Random(f"{self.seed} {step}"))
+            rng = random.Random(f"{self.seed} {self.first + step}")
+            yield [self.sample(rng) for _ in range(self.size)]
             step += stride
 
-    def batch(self, rng: random.Random) -> tuple[np.ndarray, list[str], list[str]]:
-        """Make one batch of scenes without held-out combinations."""
-        pictures, captions, twins = [], [], []
-        while len(pictures) < self.size:
-            scene = self.world.scene(rng)
-            if held_out(scene):
-                continue
-            pictures.append(np.asarray(self.world.draw(scene, rng), dtype=np.uint8))
-            captions.append(self.world.caption(scene, rng))
-            twin = self.world.twin(scene, rng)
-            # A held-out combination must not be learned as "always wrong" either.
-            if twin and not held_out(twin):
-                twins.append(self.world.caption(twin, rng))
-        return np.stack(pictures), captions, twins
+    def sample(self, rng: random.Random) -> Sample:
+        """Draw one scene and say it in a few ways."""
+        while held_out(scene := self.world.scene(rng)):
+            pass
+        picture, boxes = self.world.compose(scene, rng)
+        captions = tuple(self.world.caption(scene, rng) for _ in range(SAID))
+        twins = [self.world.twin(scene, rng) for _ in range(SAID)]
+        # A held-out combination must not be learned as "always wrong" either.
+        said = tuple(self.world.caption(t, rng) for t in twins if t and not held_out(t))
+        return Sample(np.asarray(picture, dtype=np.uint8), captions, said, self.regions(boxes))
+
+    def regions(self, boxes: list[tuple[Item, Box]]) -> tuple[tuple[int, int, np.ndarray], ...]:
+        """Return what lies where: the share of every patch that a thing covers, summing to 1."""
+        found = []
+        for i, (item, box) in enumerate(boxes):
+            share = coverage(box)
+            for _, other in boxes[i + 1 :]:
+                share = share * (1 - 0.8 * coverage(other))
+            colour = COLOURS.index(item.colour) + 1 if item.colour else 0
+            if share.sum() > 0.05:
+                found.append((self.number[item.thing.hexcode], colour, share / share.sum()))
+        return tuple(found)
 
 
-def loss_of(model: torch.nn.Module, tokens: Tokens, batch: tuple) -> torch.Tensor:
-    """Compute the two-way contrastive loss; columns of twins are wrong for every picture."""
-    pictures, captions, twins = batch
-    texts = captions + twins
+def coverage(box: Box) -> np.ndarray:
+    """Return the share of every patch that a box covers, as float32 (patches,)."""
+    edges = np.arange(0, SIZE, PATCH)
+    across, down = (
+        (np.minimum(edges + PATCH, high) - np.maximum(edges, low)).clip(0, PATCH) / PATCH
+        for low, high in ((box[0], box[2]), (box[1], box[3]))
+    )
+    return np.outer(down, across).ravel().astype(np.float32)
+
+
+class Pool:
+    """The latest samples. Drawing costs as much as learning: each is learned from a few times."""
+
+    def __init__(self, source: Iterator[list[Sample]], *, capacity: int) -> None:
+        self.source, self.capacity, self.samples, self.next = source, capacity, [], 0
+
+    def batch(self, size: int, rng: random.Random) -> list[Sample]:
+        """Return `size` samples: those just drawn, and others of the pool."""
+        fresh = next(self.source)
+        while len(self.samples) < 4 * size:
+            self._keep(fresh)
+            fresh = next(self.source)
+        chosen = fresh + rng.sample(self.samples, size - len(fresh))
+        self._keep(fresh)
+        return chosen
+
+    def _keep(self, fresh: list[Sample]) -> None:
+        for sample in fresh:
+            if len(self.samples) < self.capacity:
+                self.samples.append(sample)
+            else:
+                self.samples[self.next] = sample
+                self.next = (self.next + 1) % self.capacity
+
+
+def loss_of(
+    model: CLIP, regions: Regions, tokens: Tokens, batch: list[Sample], world: World, rng: random.Random
+) -> tuple[torch.Tensor, list[float]]:
+    """Compute the loss and its parts: captions, names of regions, their colours, names in words."""
+    captions = [rng.choice(sample.captions) for sample in batch]
+    twins = [rng.choice(sample.twins) for sample in batch if sample.twins]
+    bank = [*world.bank, *rng.sample(world.others, BANK - len(world.bank))]
+    names = [
+        rng.choice(words.TEMPLATES).format(words.article(name), bare=name)
+        for name in (words.clean(world.things[i].label) for i in bank)
+    ]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        image_rows = encode_images(model, pictures)
-        text_rows = encode_tokens(model, tokens(texts))
-    logits = model.logit_scale.exp() * image_rows @ text_rows.T
+        image_rows, patches = encode_patches(model, np.stack([s.picture for s in batch]))
+        text_rows = encode_tokens(model, tokens(captions + twins + names))
+        found = [(i, *region) for i, sample in enumerate(batch) for region in sample.regions]
+        pictures, things, colours = (torch.tensor([f[k] for f in found]) for k in range(3))
+        pooled = regions.pool(patches, pictures, torch.from_numpy(np.stack([f[3] for f in found])))
+        thing_loss = F.cross_entropy(regions.thing(pooled).float(), things, label_smoothing=0.05)
+        colour_loss = F.cross_entropy(regions.colour(pooled).float(), colours, label_smoothing=0.05)
+        region_rows = F.normalize((pooled @ model.visual.proj).float(), dim=-1)
+    scale = model.logit_scale.exp()
+    name_rows, text_rows = text_rows[-BANK:], text_rows[:-BANK]
+    place = torch.full((len(world.things),), -1)
+    place[torch.tensor(bank)] = torch.arange(BANK)
+    listed = place[things] >= 0
+    name_loss = F.cross_entropy(
+        scale * region_rows[listed] @ name_rows.T, place[things][listed], label_smoothing=0.05
+    )
+    caption_loss = contrast(scale * image_rows @ text_rows.T, captions, twins)
+    parts = (caption_loss, thing_loss, colour_loss, name_loss)
+    loss = sum(w * part for w, part in zip(WEIGHTS, parts, strict=True))
+    return loss, [part.item() for part in parts]
+
+
+def contrast(logits: torch.Tensor, captions: list[str], twins: list[str]) -> torch.Tensor:
+    """Compute the two-way contrastive loss; columns of twins are wrong for every picture."""
     number: dict[str, int] = {}
-    ids = torch.tensor([number.setdefault(text, len(number)) for text in texts])
+    ids = torch.tensor([number.setdefault(text, len(number)) for text in captions + twins])
     n = len(captions)
     same = (ids[:n, None] == ids[None, :]).float()
     to_text = same / same.sum(1, keepdim=True)
@@ -92,7 +191,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1650)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rate", type=float, default=1.2e-3)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--fresh", type=int, default=170, help="scenes drawn anew for every step; the others are seen again"
+    )
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--leave-out", default="fxemoji", help="family of styles not trained on; '' for none"
     )
@@ -101,6 +203,8 @@ def main() -> None:
         "--warm", metavar="FOLDER", help="begin with the weights of an exported model"
     )
     args = parser.parse_args()
+    if not CALM.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | CALM)
 
     torch.manual_seed(0)
     torch.set_num_threads(2)
@@ -108,9 +212,11 @@ def main() -> None:
     things = load_sprites()
     world = World(things, styles, size=SIZE)
     tokens, model = Tokens(), build()
+    regions = Regions(CONFIG["vision_cfg"]["width"], len(world.things), len(COLOURS) + 1)
     average = {k: v.clone() for k, v in model.state_dict().items()}
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
+    learned = [*model.parameters(), *regions.parameters()]
+    matrices = [p for p in learned if p.ndim >= 2]
+    others = [p for p in learned if p.ndim < 2]
     optimizer = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
         lr=args.rate, betas=(0.9, 0.98), fused=True,
@@ -120,6 +226,7 @@ def main() -> None:
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
+        regions.load_state_dict(saved["regions"])
         optimizer.load_state_dict(saved["optimizer"])
         average, step = saved["average"], saved["step"]
         print(f"going on from step {step}", flush=True)
@@ -128,19 +235,20 @@ def main() -> None:
         average = {k: v.clone() for k, v in model.state_dict().items()}
 
     loader = DataLoader(
-        Batches(world, size=args.batch, first=step, seed=1), batch_size=None, num_workers=args.workers,
-        prefetch_factor=6 if args.workers else None, collate_fn=lambda batch: batch,
+        Samples(world, size=args.fresh, first=step, seed=1), batch_size=None, num_workers=args.workers,
+        prefetch_factor=4 if args.workers else None, collate_fn=lambda samples: samples,
     )  # fmt: skip
+    pool = Pool(iter(loader), capacity=POOL)
     started, first, mean = time.time(), step, None
-    for batch in loader:
-        if step >= args.steps:
-            break
+    while step < args.steps:
+        rng = random.Random(f"batch {step}")
+        batch = pool.batch(args.batch, rng)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, args.steps, args.rate)
-        loss = loss_of(model, tokens, batch)
+        loss, parts = loss_of(model, regions, tokens, batch, world, rng)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(60))
@@ -150,11 +258,11 @@ def main() -> None:
                     key
                 ].copy_(value)
         step += 1
-        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+        mean = np.array(parts) if mean is None else 0.98 * mean + 0.02 * np.array(parts)
         if step % 20 == 0:
             rate = (step - first) * args.batch / (time.time() - started)
             print(
-                f"step {step} loss {mean:.3f} scale {model.logit_scale.exp().item():.1f} {rate:.0f} pictures/s",
+                f"step {step} loss {mean.round(3)} scale {model.logit_scale.exp().item():.1f} {rate:.0f} pictures/s",
                 flush=True,
             )
         if step % 100 == 0 or step == args.steps:
@@ -162,6 +270,7 @@ def main() -> None:
             torch.save(
                 {
                     "model": model.state_dict(),
+                    "regions": regions.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "average": average,
                     "step": step,
@@ -175,7 +284,7 @@ def main() -> None:
             figures = {
                 "step": step,
                 "seconds": round(time.time() - started),
-                "loss": round(mean, 3),
+                "loss": [round(float(part), 3) for part in mean],
                 **evaluate(model, tokens, world, things),
             }
             model.load_state_dict(current)
