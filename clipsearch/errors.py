@@ -5,7 +5,8 @@ ClipsearchError
 ├ ImageError            UnreadableImage · ImageTooLarge          collected in reports, never fatal
 ├ EncoderError          UnknownModel · ModelUnavailable · MissingDependency · ModelMismatch
 ├ VectorIndexError      UnknownVectorIndex · SnapshotUnreadable  caught: rebuild and warn
-└ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter · BadGlob
+└ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter
+                        BadGlob · BadFigureFile
 
 A message says what happened, to which thing, and what to do about it.
 """
@@ -185,6 +186,14 @@ class TooFewLabels(QueryError):
 
 class BadLabelFile(QueryError):
     """A file of labels that cannot be read."""
+
+
+class BadFigureFile(QueryError):
+    """A file name that does not say which kind of figure to write."""
+
+    def __init__(self, path: str | PathLike[str], suffixes: Sequence[str]) -> None:
+        super().__init__(f"{path}: figures are written as {', '.join(suffixes)}: end its name so.")
+        self.path = str(path)
 
 
 class BadFilter(QueryError):
