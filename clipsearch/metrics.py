@@ -1,0 +1,202 @@
+"""Figures of merit: how good scores, ranks and probabilities are against the truth, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 95.0
+"""Percent of the resamples that an interval holds."""
+
+
+# --- classification ------------------------------------------------------------------------
+
+
+def right_in_top(scores: np.ndarray, truth: np.ndarray, k: int) -> np.ndarray:
+    """Say for each row of scores (n, labels) whether the right label is among the k best: (n,).
+
+    truth: the right column of each row. Of equal scores the earlier label comes first, as in
+    `Library.classify`.
+    """
+    best = np.take_along_axis(scores, truth[:, None], axis=1)
+    earlier = np.arange(scores.shape[1]) < truth[:, None]
+    before = (scores > best) | ((scores == best) & earlier)
+    found: np.ndarray = before.sum(axis=1) < k
+    return found
+
+
+def top_k_accuracy(scores: np.ndarray, truth: np.ndarray, k: int) -> float:
+    """Return the share of rows (n, labels) with the right label among the k best."""
+    return float(right_in_top(scores, truth, k).mean())
+
+
+def confusion(truth: np.ndarray, found: np.ndarray, n: int) -> np.ndarray:
+    """Count each pair of right label (row) and found label (column): int64 (n, n)."""
+    counts = np.bincount(np.asarray(truth) * n + np.asarray(found), minlength=n * n)
+    return counts.reshape(n, n)
+
+
+def mean_class_accuracy(truth: np.ndarray, found: np.ndarray, n: int) -> float:
+    """Return the mean over classes of the share found right; classes without examples are left out.
+
+    Also called balanced accuracy, or macro-averaged recall.
+    """
+    table = confusion(truth, found, n)
+    sizes = table.sum(axis=1)
+    there = sizes > 0
+    return float((table.diagonal()[there] / sizes[there]).mean())
+
+
+def average_precision(relevant: np.ndarray, scores: np.ndarray) -> float:
+    """Return the mean of the precision at each relevant item (n,), best score first.
+
+    Equal scores are one step, as in scikit-learn's average_precision_score. NaN if nothing is
+    relevant.
+    """
+    total = int(np.count_nonzero(relevant))
+    if not total:
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(np.asarray(relevant, dtype=bool)[order])
+    ends = np.append(np.diff(scores[order]) != 0, True)
+    precision = hits[ends] / (np.flatnonzero(ends) + 1)
+    return float(np.diff(hits[ends], prepend=0) @ precision) / total
+
+
+# --- retrieval -----------------------------------------------------------------------------
+
+
+def ranks(scores: np.ndarray, relevant: np.ndarray | None = None) -> np.ndarray:
+    """Return the rank of the best relevant candidate of each query, from 1: int64 (queries,).
+
+    scores: (queries, candidates). relevant: bool, same shape, at least one a row; by default the
+    diagonal. Ties count against: a wrong candidate of an equal score stands before.
+    """
+    if relevant is None:
+        relevant = np.eye(*scores.shape, dtype=bool)
+    best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
+    found: np.ndarray = 1 + ((scores >= best) & ~relevant).sum(axis=1)
+    return found
+
+
+def recall_at(ranks: np.ndarray, k: int) -> float:
+    """Return R@k: the share of queries with a relevant candidate among the first k."""
+    return float((np.asarray(ranks) <= k).mean())
+
+
+def median_rank(ranks: np.ndarray) -> float:
+    """Return the median of the ranks: 1 is best."""
+    return float(np.median(ranks))
+
+
+def ndcg(relevance: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+    """Return nDCG@k of each query: float64 (queries,), 1 is best, 0 where nothing is relevant.
+
+    relevance: gains >= 0, (queries, candidates). The discount is log2(1 + rank) and the gain is
+    linear (Järvelin and Kekäläinen 2002). Ties count against.
+    """
+    # The next smaller float64 is below every equal score and above every smaller float32.
+    keys = np.where(relevance > 0, np.nextafter(scores, -np.inf, dtype=np.float64), scores)
+    ideal = _discounted(relevance, relevance, k)
+    found = _discounted(relevance, keys, k)
+    return np.divide(found, ideal, out=np.zeros(len(found)), where=ideal > 0)
+
+
+def _discounted(gains: np.ndarray, keys: np.ndarray, k: int) -> np.ndarray:
+    k = min(k, keys.shape[1])
+    first = np.argpartition(-keys, k - 1, axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(keys, first, axis=1), axis=1, kind="stable")
+    best = np.take_along_axis(gains, np.take_along_axis(first, order, axis=1), axis=1)
+    found: np.ndarray = best @ (1 / np.log2(np.arange(2, k + 2)))
+    return found
+
+
+# --- probabilities -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReliabilityBins:
+    """How often each range of confidence was right: arrays (bins,), NaN in bins without examples."""
+
+    edges: np.ndarray
+    """(bins + 1,), from 0 to 1; a bin holds its upper edge, the first its lower edge too."""
+    counts: np.ndarray
+    confidence: np.ndarray
+    """Mean confidence of the bin's examples."""
+    accuracy: np.ndarray
+    """Share of them that were right."""
+
+
+def bin_of(confidence: np.ndarray, bins: int = 15) -> np.ndarray:
+    """Return the number of each confidence's bin of equal width: int64 (n,), from 0."""
+    edges = np.linspace(0, 1, bins + 1)
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+
+
+def reliability_bins(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> ReliabilityBins:
+    """Group confidences (n,) in bins of equal width: the points of a reliability diagram."""
+    which = bin_of(confidence, bins)
+    counts = np.bincount(which, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        means = np.bincount(which, confidence, bins) / counts
+        shares = np.bincount(which, right, bins) / counts
+    return ReliabilityBins(np.linspace(0, 1, bins + 1), counts, means, shares)
+
+
+def ece(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Return the expected calibration error: the mean gap of confidence and accuracy over bins.
+
+    Bins have equal width and weigh by their examples (Guo et al. 2017, equation 3).
+    """
+    gaps = np.bincount(bin_of(confidence, bins), np.subtract(right, confidence, dtype=np.float64))
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def brier(p: np.ndarray, right: np.ndarray) -> float:
+    """Return the mean squared difference of probabilities and what was so (0 or 1); 0 is best."""
+    return float(np.square(np.subtract(p, right, dtype=np.float64)).mean())
+
+
+def auroc(positive_scores: np.ndarray, negative_scores: np.ndarray) -> float:
+    """Return the chance that a positive scores above a negative, ties as half; NaN without either.
+
+    The area under the ROC curve (Hanley and McNeil 1982).
+    """
+    positive = np.asarray(positive_scores, dtype=np.float64)
+    negative = np.sort(np.asarray(negative_scores, dtype=np.float64))
+    if not (len(positive) and len(negative)):
+        return float("nan")
+    below = np.searchsorted(negative, positive, "left")
+    not_above = np.searchsorted(negative, positive, "right")
+    return float((below + not_above).mean() / (2 * len(negative)))
+
+
+# --- intervals -----------------------------------------------------------------------------
+
+
+def bootstrap(
+    function: Callable[..., float],
+    arrays: Sequence[np.ndarray],
+    n: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of `function(*arrays)` over `n` resamples of the rows.
+
+    The rows of all arrays are drawn together, with replacement (Efron 1979). A resample for which
+    the function returns NaN is left out.
+    """
+    size = len(arrays[0])
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(0, size, size) for _ in range(n))
+    return percentiles(np.array([function(*(array[rows] for array in arrays)) for rows in draws]))
+
+
+def percentiles(values: np.ndarray) -> tuple[float, float]:
+    """Return the two ends between which LEVEL percent of the values lie, NaN left out."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [50 - LEVEL / 2, 50 + LEVEL / 2])
+    return float(low), float(high)
