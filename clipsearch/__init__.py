@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from clipsearch.encoders import load_encoder
     from clipsearch.encoders.base import Encoder
     from clipsearch.errors import (
+        BadFigureFile,
         BadFilter,
         BadGlob,
         BadLabelFile,
         BadTemplate,
         BadTerm,
+        BadTruthFile,
         ClipsearchError,
         EmptyQuery,
         EncoderError,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from clipsearch.library import Library
     from clipsearch.terms import Term
     from clipsearch.types import (
+        Embeddings,
         Facts,
         Failure,
         Finding,
@@ -83,10 +86,10 @@ _HOMES = {
     "clipsearch.encoders": "load_encoder",
     "clipsearch.encoders.base": "Encoder",
     "clipsearch.vectors.base": "VectorIndex",
-    "clipsearch.types": "Facts Failure Finding Hit ImageRecord IndexReport LabelScore ModelInfo "
+    "clipsearch.types": "Embeddings Facts Failure Finding Hit ImageRecord IndexReport LabelScore ModelInfo "
     "Prediction Progress Results Status",
-    "clipsearch.errors": "BadFilter BadGlob BadLabelFile BadTemplate BadTerm ClipsearchError EmptyQuery "
-    "EncoderError ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
+    "clipsearch.errors": "BadFigureFile BadFilter BadGlob BadLabelFile BadTemplate BadTerm BadTruthFile "
+    "ClipsearchError EmptyQuery EncoderError ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable QueryError "
     "SnapshotUnreadable TooFewLabels UnknownModel UnknownVectorIndex UnreadableImage "
     "VectorIndexError",
@@ -94,12 +97,15 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "BadFigureFile",
     "BadFilter",
     "BadGlob",
     "BadLabelFile",
     "BadTemplate",
     "BadTerm",
+    "BadTruthFile",
     "ClipsearchError",
+    "Embeddings",
     "EmptyQuery",
     "Encoder",
     "EncoderError",

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,17 @@ class ImageRecord:
             "taken_at": taken.isoformat() if taken else None,
             "labels": list(self.labels),
         }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Pictures and their unit vectors, float32 (n, dim), row for row."""
+
+    records: tuple[ImageRecord, ...]
+    vectors: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.records)
 
 
 @dataclass(frozen=True, slots=True)

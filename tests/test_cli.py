@@ -504,7 +504,7 @@ def test_models_lists_presets_with_size_languages_licence_and_place(cli: Cli) ->
 @pytest.fixture
 def lib(tmp_path: Path, toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for a library whose encoder is the toy one; no other library is in reach."""
-    monkeypatch.setattr("clipsearch.library.load_encoder", lambda *_, **__: toy_encoder)
+    monkeypatch.setattr("clipsearch.library.base.load_encoder", lambda *_, **__: toy_encoder)
     monkeypatch.delenv("CLIPSEARCH_LIBRARY", raising=False)
     monkeypatch.chdir(tmp_path)
     yield tmp_path / "library"
@@ -732,11 +732,11 @@ def test_a_demo_of_an_older_bundled_model_is_made_anew_but_never_with_pictures_o
     monkeypatch.setattr(sys.modules["clipsearch.cli.demo"], "samples", lambda: folder)
     assert cli("demo", "-L", lib).code == 0
     newer = ToyEncoder("toy", seed=99)
-    monkeypatch.setattr("clipsearch.library.load_encoder", lambda *_, **__: newer)
+    monkeypatch.setattr("clipsearch.library.base.load_encoder", lambda *_, **__: newer)
     again = cli("demo", "-L", lib)
     assert again.code == 0 and "anew" in again.err and "12 pictures added" in again.err
     assert cli("index", mine[0].parent, "-L", lib).code == 0
     newest = ToyEncoder("toy", seed=100)
-    monkeypatch.setattr("clipsearch.library.load_encoder", lambda *_, **__: newest)
+    monkeypatch.setattr("clipsearch.library.base.load_encoder", lambda *_, **__: newest)
     refused = cli("demo", "-L", lib)
     assert refused.code == 1 and "pictures of yours" in refused.err

@@ -260,7 +260,7 @@ def test_two_models_live_side_by_side(
     paths = make_pictures(8)
     library.index([paths[0].parent])
     encoders = {"toy": library.encoder, "mini": ToyEncoder("mini", seed=5)}
-    monkeypatch.setattr("clipsearch.library.load_encoder", encoders.__getitem__)
+    monkeypatch.setattr("clipsearch.library.base.load_encoder", encoders.__getitem__)
     first = [hit.score for hit in library.search("x", k=8)]
     report = library.index([paths[0].parent], model="mini")
     assert counts(report) == {"unchanged": 8, "embedded": 8}
@@ -276,7 +276,7 @@ def test_other_weights_under_the_same_name_are_refused(
 ) -> None:
     library.index(make_pictures(2))
     changed = ToyEncoder("toy", seed=1)
-    monkeypatch.setattr("clipsearch.library.load_encoder", lambda name: changed)
+    monkeypatch.setattr("clipsearch.library.base.load_encoder", lambda name: changed)
     with Library.open(library.path) as other, pytest.raises(ModelMismatch, match="do not mix"):
         other.search("x")
 
@@ -290,7 +290,7 @@ def test_an_unchanged_library_never_loads_the_model(
     def fail(name: str) -> None:
         raise AssertionError(f"loaded {name}")
 
-    monkeypatch.setattr("clipsearch.library.load_encoder", fail)
+    monkeypatch.setattr("clipsearch.library.base.load_encoder", fail)
     with Library.open(library.path) as other:
         assert counts(other.index([folder])) == {"unchanged": 3}
 
@@ -467,3 +467,39 @@ def test_results_show_themselves_in_a_notebook(library: Library, make_pictures: 
     library.index(make_pictures(2))
     shown = library.search("x")._repr_html_()
     assert shown.count("<img") == 2 and "data:image/jpeg;base64," in shown
+
+
+# --- pictures and their vectors ------------------------------------------------------------
+
+
+def test_embeddings_are_the_stored_vectors_by_path(
+    library: Library, make_pictures: Make, toy_encoder: ToyEncoder
+) -> None:
+    pictures = make_pictures(5)
+    library.index(pictures)
+    found = library.embeddings()
+    paths = [record.path for record in found.records]
+    assert paths == sorted(map(str, pictures))
+    assert found.vectors.shape == (len(paths), toy_encoder.info.dim)
+    np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-3)
+    some = library.embeddings(paths=paths[1:3])
+    assert [record.path for record in some.records] == paths[1:3]
+    np.testing.assert_array_equal(some.vectors, found.vectors[1:3])
+
+
+def test_embed_takes_known_and_unknown_pictures(
+    library: Library, make_pictures: Make, tmp_path: Path
+) -> None:
+    library.index(make_pictures(3))
+    known = library.embeddings()
+    new = tmp_path / "elsewhere" / "new.png"
+    new.parent.mkdir()
+    new.write_bytes(Path(known.records[0].path).read_bytes())
+    broken = new.with_name("broken.jpg")
+    broken.write_bytes(b"no picture")
+    paths, vectors, failures = library.embed([new, broken, known.records[1].path])
+    assert set(paths) == {str(new), known.records[1].path}
+    rows = dict(zip(paths, vectors, strict=True))
+    np.testing.assert_allclose(rows[str(new)], known.vectors[0], atol=2e-3)  # stored as float16
+    np.testing.assert_array_equal(rows[known.records[1].path], known.vectors[1])
+    assert [failure.path for failure in failures] == [str(broken)]

@@ -1,0 +1,24 @@
+"""The facade: a library is a folder that pictures are indexed into, searched and classified in.
+
+`Library` is made of parts, a file for each kind of thing one does with it; all stand on `base`.
+"""
+
+from __future__ import annotations
+
+from clipsearch.library.base import ENVIRONMENT
+from clipsearch.library.care import Care
+from clipsearch.library.classifying import Classifying
+from clipsearch.library.filling import Filling
+from clipsearch.library.searching import Searching
+
+__all__ = ["ENVIRONMENT", "Library"]
+
+
+class Library(Filling, Searching, Classifying, Care):
+    """A searchable collection of pictures.
+
+    >>> with Library.open_or_create("index", model="mini") as library:
+    ...     library.index(["~/Pictures"])
+    ...     for hit in library.search("orange boy riding a blue horse", k=3):
+    ...         print(hit.score, hit.path)
+    """

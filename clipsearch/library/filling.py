@@ -1,0 +1,81 @@
+"""Put pictures into a library and take them out."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from clipsearch.indexing import BATCH_SIZE, Indexer
+from clipsearch.library.base import Opened, StrPath, expanded
+from clipsearch.scan import Walk
+from clipsearch.snapshot import Snapshots
+from clipsearch.types import IndexReport, Progress
+
+
+class Filling(Opened):
+    """Index, remove, rebuild."""
+
+    def index(
+        self,
+        paths: Iterable[StrPath],
+        *,
+        model: str | None = None,
+        exclude: Sequence[str] = (),
+        hidden: bool = False,
+        dry_run: bool = False,
+        retry_failed: bool = False,
+        batch_size: int = BATCH_SIZE,
+        workers: int | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> IndexReport:
+        """Add pictures, and bring the library up to date with files and folders.
+
+        What is unchanged costs a stat; equal bytes are embedded once; what is gone from a folder
+        that could be read is forgotten. model: embed with this one, beside the current one.
+        dry_run: count what would be done, write nothing. Raises LibraryLocked if another process
+        is indexing, UnknownModel, ModelUnavailable. One bad file never raises: see `failures`.
+        """
+        model_id, encoder = self._model_for(model)
+        indexer = Indexer(
+            self._catalog,
+            model_id,
+            encoder,
+            Snapshots(self.path, self._catalog, model_id),
+            on_progress or _no_progress,
+            workers or os.cpu_count() or 2,
+            batch_size,
+        )
+        with self._only_writer(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            report = indexer.run(
+                Walk([expanded(path) for path in paths], exclude=exclude, hidden=hidden),
+                retry_failed=retry_failed,
+                dry_run=dry_run,
+            )
+        own = tuple(str(w.message) for w in caught if _is_ours(w))
+        return replace(report, warnings=own)
+
+    def remove(self, paths: Iterable[StrPath]) -> int:
+        """Forget files, or all files below folders; return how many. The files themselves stay."""
+        found: set[str] = set()
+        for path in paths:
+            found |= self._catalog.files_under(os.path.abspath(expanded(path))).keys()
+        return self._catalog.remove_paths(found) if found else 0
+
+    def rebuild(self, *, kind: str | None = None) -> None:
+        """Write the vector index anew from the catalog. Raises UnknownVectorIndex."""
+        with self._only_writer():
+            for model_id in self._catalog.models():
+                Snapshots(self.path, self._catalog, model_id, kind=kind).publish()
+        self._searcher = None
+
+
+def _no_progress(progress: Progress) -> None:
+    """Take a report of progress that nobody asked for."""
+
+
+def _is_ours(warning: warnings.WarningMessage) -> bool:
+    return Path(__file__).parent.parent in Path(warning.filename).parents
