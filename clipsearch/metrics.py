@@ -34,8 +34,9 @@ def top_k_accuracy(scores: np.ndarray, truth: np.ndarray, k: int) -> float:
 
 def confusion(truth: np.ndarray, found: np.ndarray, n: int) -> np.ndarray:
     """Count each pair of right label (row) and found label (column): int64 (n, n)."""
-    counts = np.bincount(np.asarray(truth) * n + np.asarray(found), minlength=n * n)
-    return counts.reshape(n, n)
+    pairs = np.asarray(truth) * n + np.asarray(found)
+    counts: np.ndarray = np.bincount(pairs, minlength=n * n).reshape(n, n)
+    return counts
 
 
 def mean_class_accuracy(truth: np.ndarray, found: np.ndarray, n: int) -> float:
@@ -101,7 +102,8 @@ def ndcg(relevance: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
     keys = np.where(relevance > 0, np.nextafter(scores, -np.inf, dtype=np.float64), scores)
     ideal = _discounted(relevance, relevance, k)
     found = _discounted(relevance, keys, k)
-    return np.divide(found, ideal, out=np.zeros(len(found)), where=ideal > 0)
+    ratio: np.ndarray = np.divide(found, ideal, out=np.zeros(len(found)), where=ideal > 0)
+    return ratio
 
 
 def _discounted(gains: np.ndarray, keys: np.ndarray, k: int) -> np.ndarray:
