@@ -6,7 +6,7 @@ ClipsearchError
 ├ EncoderError          UnknownModel · ModelUnavailable · MissingDependency · ModelMismatch
 ├ VectorIndexError      UnknownVectorIndex · SnapshotUnreadable  caught: rebuild and warn
 └ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter
-                        BadGlob · BadFigureFile
+                        BadTruthFile · BadGlob · BadFigureFile
 
 A message says what happened, to which thing, and what to do about it.
 """
@@ -194,6 +194,10 @@ class BadFigureFile(QueryError):
     def __init__(self, path: str | PathLike[str], suffixes: Sequence[str]) -> None:
         super().__init__(f"{path}: figures are written as {', '.join(suffixes)}: end its name so.")
         self.path = str(path)
+
+
+class BadTruthFile(QueryError):
+    """A file of true labels or captions that cannot be used."""
 
 
 class BadFilter(QueryError):

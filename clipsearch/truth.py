@@ -142,8 +142,9 @@ def _from_table(
         if not name:
             raise BadTruthFile(f"{source}, line {line}: no picture is named.")
         found = _cells(columns, cells)
-        bare += not any(text.strip() for texts in found.values() for text in texts)
-        yield name, [*found["label"], *found["labels"]], found["caption"]
+        labels, captions = [*found["label"], *found["labels"]], found["caption"]
+        bare += not any(map(str.strip, [*labels, *captions]))
+        yield name, labels, captions
     if bare:
         warnings.append(f"{source}: {bare:,} rows without a {kind} are left out.")
 
