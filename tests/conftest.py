@@ -13,12 +13,37 @@ import pytest
 from clipsearch.types import ModelInfo
 
 
+class ToyTokenizer:
+    """A Tokenizer of one token a word, with a start and an end."""
+
+    start, end, last, padding = (1,), (2,), (), 0
+    multilingual = False
+
+    def __init__(self, context_length: int = 77) -> None:
+        self.context_length = context_length
+        self._words = ["<pad>", "<start>", "<end>"]
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[self._id(word) for word in text.lower().split()] for text in texts]
+
+    def _id(self, word: str) -> int:
+        if word not in self._words:
+            self._words.append(word)
+        return self._words.index(word)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [self._words[number] for number in ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(self.pieces(ids))
+
+
 class ToyEncoder:
     """An Encoder of 32 numbers: a fixed random projection of a thumbnail, or of hashed words."""
 
-    context_length = 77
-
-    def __init__(self, name: str = "toy", *, seed: int = 0) -> None:
+    def __init__(self, name: str = "toy", *, seed: int = 0, context_length: int = 77) -> None:
+        self.context_length = context_length
+        self.tokenizer = ToyTokenizer(context_length)
         self.info = ModelInfo(
             name=name,
             dim=32,
@@ -39,7 +64,9 @@ class ToyEncoder:
         return _unit(rows + 1e-3)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        return _unit(np.stack([sum(map(_word, text.lower().split()), _word("")) for text in texts]))
+        # As models do it, what is too long is cut without a word.
+        read = [text.lower().split()[: self.context_length - 2] for text in texts]
+        return _unit(np.stack([sum(map(_word, words), _word("")) for words in read]))
 
 
 def _word(word: str) -> np.ndarray:

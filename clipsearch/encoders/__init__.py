@@ -7,11 +7,19 @@ from importlib.metadata import entry_points
 from os import PathLike
 from typing import Protocol, cast
 
-from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.base import Encoder, Tokenizer
 from clipsearch.encoders.models import ModelSpec, check_files, resolve
 from clipsearch.errors import EncoderError
 
-__all__ = ["ENGINES", "Encoder", "Engine", "engine_names", "load_encoder"]
+__all__ = [
+    "ENGINES",
+    "Encoder",
+    "Engine",
+    "Tokenizer",
+    "engine_names",
+    "load_encoder",
+    "load_tokenizer",
+]
 
 ENGINES = {"torch": "clipsearch.encoders.openclip:OpenClipEncoder.load"}
 """What executes models, by name. Other packages add theirs as entry points of ENTRY_POINTS."""
@@ -48,6 +56,21 @@ def load_encoder(
     spec = resolve(name, checkpoint=checkpoint)
     check_files(spec)
     return _engine(engine)(spec, device=device, precision=precision)
+
+
+def load_tokenizer(name: str = "default") -> Tokenizer:
+    """Load the tokenizer of a model, without its weights. Raises as `load_encoder` does.
+
+    An architecture without a tag is enough here: a tokenizer belongs to the architecture.
+
+    >>> tokenizer = load_tokenizer("mini")
+    >>> tokenizer.ids(["a blue horse"])
+    [[320, 1746, 4558]]
+    """
+    spec = resolve(name)
+    check_files(spec)
+    home = import_module("clipsearch.encoders.openclip")
+    return cast("Tokenizer", home.load_tokenizer(spec))
 
 
 def engine_names() -> tuple[str, ...]:

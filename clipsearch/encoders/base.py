@@ -1,4 +1,4 @@
-"""What every encoder is: preprocess, an image tower and a text tower into one space."""
+"""What every encoder is: preprocess, an image tower, a text tower into one space, a tokenizer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,39 @@ from clipsearch.types import ModelInfo
 
 if TYPE_CHECKING:
     import PIL.Image
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Turns texts into the numbers that a text tower reads.
+
+    A tower reads `context_length` numbers: `start`, the text's own, `end`, as much `padding` as
+    there is room, and `last`, which few models have.
+
+    >>> tokenizer.pieces(tokenizer.ids(["a horse"])[0])
+    ['a</w>', 'horse</w>']
+    """
+
+    context_length: int
+    """Numbers that the text tower reads, start and end included (77 for CLIP)."""
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    last: tuple[int, ...]
+    padding: int
+    multilingual: bool
+    """Whether the model was trained on other languages than English."""
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of each text, however many, without start, end and padding."""
+        ...
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return what the vocabulary has for each number."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of the numbers, as cleaned as the model reads it."""
+        ...
 
 
 @runtime_checkable
@@ -30,6 +63,11 @@ class Encoder(Protocol):
         """Tokens the text tower reads, start and end tokens included (77 for CLIP)."""
         ...
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What makes tokens of texts."""
+        ...
+
     def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture as the model wants it: uint8 (H, W, 3). Thread-safe."""
         ...
@@ -39,5 +77,9 @@ class Encoder(Protocol):
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Encode n texts to float32 unit rows (n, dim)."""
+        """Encode n texts to float32 unit rows (n, dim), as the model itself does.
+
+        What does not fit into `context_length` is cut without a word: `texts.encode_texts` is for
+        texts of any length.
+        """
         ...

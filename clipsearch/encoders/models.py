@@ -108,6 +108,26 @@ class ModelSpec:
         return self.name
 
 
+MANY_TOKENS = 100_000
+"""Vocabularies of English have 30 to 65 thousand tokens; those of mBERT, XLM-R, mT5, NLLB and
+Gemma, made for many languages, 120 thousand and more."""
+
+_OTHER_LANGUAGES = re.compile(
+    r"multilingual|arabic|chinese|dutch|french|german|hindi|italian|japanese|korean|polish"
+    r"|portuguese|russian|spanish|turkish"
+)
+
+
+def multilingual(spec: ModelSpec, vocabulary: int) -> bool:
+    """Say whether a model with a vocabulary of this size reads other languages than English."""
+    for preset in PRESETS.values():
+        if preset.spec == spec.name:
+            return preset.languages != "English"
+    # Of a path its end alone: a folder may belong to somebody called German.
+    own_name = spec.name.rpartition("/")[2].lower()
+    return vocabulary >= MANY_TOKENS or bool(_OTHER_LANGUAGES.search(own_name))
+
+
 # --- names ---------------------------------------------------------------------------------
 
 

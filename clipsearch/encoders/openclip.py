@@ -13,8 +13,10 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from clipsearch.encoders import hub
 from clipsearch.encoders.fingerprint import PROBES, fingerprint
-from clipsearch.encoders.models import ModelSpec
-from clipsearch.encoders.sources import Source, find, unreadable
+from clipsearch.encoders.base import Tokenizer
+from clipsearch.encoders.models import ModelSpec, multilingual
+from clipsearch.encoders.sources import Source, describe, find, unreadable
+from clipsearch.encoders.tokenizer import adapt
 from clipsearch.errors import ClipsearchError, EncoderError
 from clipsearch.types import ModelInfo
 
@@ -27,7 +29,8 @@ IMAGES_AT_ONCE = 128
 LONGEST_ASPECT = 64
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
-Tokenizer = Callable[[list[str]], torch.Tensor]
+Tokenize = Callable[[list[str]], torch.Tensor]
+"""open_clip's own tokenizers: texts to rows of `context_length` numbers, cut and padded."""
 
 
 class OpenClipEncoder:
@@ -36,9 +39,10 @@ class OpenClipEncoder:
     def __init__(
         self,
         model: Any,
-        tokenizer: Tokenizer,
+        tokenize: Tokenize,
         *,
         info: ModelInfo,
+        tokenizer: Tokenizer,
         context_length: int,
         device: torch.device,
         half: torch.dtype | None = None,
@@ -48,8 +52,9 @@ class OpenClipEncoder:
         self.context_length = context_length
         self.device = device
         self.half = half
+        self.tokenizer = tokenizer
         self._model = model.to(device)
-        self._tokenizer = tokenizer
+        self._tokenize = tokenize
         # The last two steps, to floats and normalised, are done in `encode_images`, on the device.
         self._shape = image_transform_v2(config, is_train=False).transforms[:-2]
         height, width = config.input_size[1:]
@@ -72,18 +77,26 @@ class OpenClipEncoder:
         half = _half(precision, target)
         source = find(spec, open_clip)
         model = _model(spec, source)
-        tokenizer = _tokenizer(spec, source)
+        tokenize = _tokenize(spec, source)
         bias = getattr(model, "logit_bias", None)
         info = ModelInfo(
             name=spec.name,
             dim=int(source.config["embed_dim"]),
             logit_scale=float(model.logit_scale.exp().max()),
             logit_bias=None if bias is None else float(bias.max()),
-            fingerprint=_fingerprint(model, tokenizer),
+            fingerprint=_fingerprint(model, tokenize),
             spec=spec.name,
         )
         length = int(source.text.get("context_length", DEFAULT_CONTEXT_LENGTH))
-        return cls(model, tokenizer, info=info, context_length=length, device=target, half=half)
+        return cls(
+            model,
+            tokenize,
+            info=info,
+            tokenizer=_adapted(spec, tokenize),
+            context_length=length,
+            device=target,
+            half=half,
+        )
 
     def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture as the model wants it: uint8 (H, W, 3). Thread-safe."""
@@ -101,7 +114,7 @@ class OpenClipEncoder:
         return self._rows(batch, IMAGES_AT_ONCE, self._encode_images)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Encode n texts to float32 unit rows (n, dim)."""
+        """Encode n texts to float32 unit rows (n, dim); what is too long is cut, as open_clip does."""
         if isinstance(texts, str):
             raise TypeError("encode_texts takes a list of texts, not one text")
         return self._rows(texts, TEXTS_AT_ONCE, self._encode_texts)
@@ -116,7 +129,7 @@ class OpenClipEncoder:
     def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         # Command lines can hold bytes that are no UTF-8, which tokenizers do not survive.
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        found: torch.Tensor = self._model.encode_text(self._tokenizer(clean).to(self.device))
+        found: torch.Tensor = self._model.encode_text(self._tokenize(clean).to(self.device))
         return found
 
     def _rows(self, items: Any, at_once: int, encode: Callable[[Any], torch.Tensor]) -> np.ndarray:
@@ -155,11 +168,24 @@ def _model(spec: ModelSpec, source: Source) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _tokenizer(spec: ModelSpec, source: Source) -> Tokenizer:
+def load_tokenizer(spec: ModelSpec) -> Tokenizer:
+    """Load the tokenizer of a model without its weights. Raises as `OpenClipEncoder.load` does."""
+    return _adapted(spec, _tokenize(spec, describe(spec, open_clip)))
+
+
+def _adapted(spec: ModelSpec, tokenize: Any) -> Tokenizer:
+    try:
+        size = getattr(tokenize, "vocab_size", None) or len(tokenize.tokenizer)
+        return adapt(tokenize, multilingual=multilingual(spec, size))
+    except Exception as error:  # transformers raises whatever its parts raise
+        raise unreadable(spec, "its tokenizer", error) from error
+
+
+def _tokenize(spec: ModelSpec, source: Source) -> Tokenize:
     wanted = source.text.get("hf_tokenizer_name")
     try:
         if not wanted or spec.folder:
-            found: Tokenizer = open_clip.get_tokenizer(source.name)
+            found: Tokenize = open_clip.get_tokenizer(source.name)
             return found
         return _hub_tokenizer(spec, wanted, source.text)
     except ClipsearchError:
@@ -168,9 +194,9 @@ def _tokenizer(spec: ModelSpec, source: Source) -> Tokenizer:
         raise unreadable(spec, f"the tokenizer {wanted or source.name}", error) from error
 
 
-def _hub_tokenizer(spec: ModelSpec, repo: str, text: dict[str, Any]) -> Tokenizer:
+def _hub_tokenizer(spec: ModelSpec, repo: str, text: dict[str, Any]) -> Tokenize:
     """Load the tokenizer that the model's configuration names, as open_clip would."""
-    found: Tokenizer = HFTokenizer(
+    found: Tokenize = HFTokenizer(
         hub.fetch_tokenizer(repo, model=spec.title),
         context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH),
         tokenizer_mode=text.get("tokenizer_mode"),
@@ -215,13 +241,13 @@ def _at_most(image: PIL.Image.Image, aspect: int) -> PIL.Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _fingerprint(model: Any, tokenizer: Tokenizer) -> str:
+def _fingerprint(model: Any, tokenize: Tokenize) -> str:
     structure = {
         "preprocess": model.visual.preprocess_cfg,
         # Neither shows in the weights.
         "heads": sorted({int(m.num_heads) for m in model.modules() if hasattr(m, "num_heads")}),
         "gelu": sorted({repr(m) for m in model.modules() if "gelu" in type(m).__name__.lower()}),
-        "tokens": [tokenizer([probe]).tolist() for probe in PROBES],
+        "tokens": [tokenize([probe]).tolist() for probe in PROBES],
     }
     state = sorted(model.state_dict().items())
     return fingerprint(((name, tensor.float().numpy()) for name, tensor in state), structure)

@@ -86,6 +86,21 @@ def find(spec: ModelSpec, tables: Tables) -> Source:
     )
 
 
+def describe(spec: ModelSpec, tables: Tables) -> Source:
+    """Find what `spec` is made from but for the weights, which are neither read nor downloaded.
+
+    Raises as `find` does; an architecture alone is enough here.
+    """
+    if spec.repo:
+        config = hub.fetch(spec.repo, hub.CONFIG, model=spec.title)
+        return _folder(spec, str(Path(config).parent), tables)
+    if spec.folder:
+        return _folder(spec, spec.folder, tables)
+    if spec.tag:
+        _tag(spec, tables)
+    return Source(spec.arch, tables.get_model_config(spec.arch) or {})
+
+
 def unreadable(spec: ModelSpec, what: str, error: Exception) -> ModelUnavailable:
     """Say in one line why a file or folder is no model."""
     said = " ".join(str(error).split()) or type(error).__name__

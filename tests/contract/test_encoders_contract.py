@@ -11,7 +11,7 @@ import pytest
 import tiny_models
 import torch
 
-from clipsearch.encoders import ENGINES, Encoder, load_encoder
+from clipsearch.encoders import ENGINES, Encoder, Tokenizer, load_encoder, load_tokenizer
 
 PICTURES = tiny_models.pictures(12, seed=3)
 TEXTS = tiny_models.texts(9, seed=3)
@@ -110,3 +110,51 @@ def test_a_batch_is_not_changed_and_may_be_read_only(encoder: Encoder) -> None:
 
 def test_the_empty_text_has_a_vector(encoder: Encoder) -> None:
     assert np.isfinite(encoder.encode_texts([""])).all()
+
+
+# --- tokens --------------------------------------------------------------------------------
+
+ODD = ["", "Naïve café &amp; 犬 🐎!!!", "Horse's  3.5 \n blue", "horse \udcff"]
+LONG = "an orange boy riding a blue horse in rain, " * 20
+
+
+def read_by(encoder: Encoder, text: str) -> list[int]:
+    """Put the tokens of a text together as `Tokenizer` says that the model reads them."""
+    tokenizer = encoder.tokenizer
+    room = tokenizer.context_length - len(tokenizer.start + tokenizer.end + tokenizer.last)
+    (ids,) = tokenizer.ids([text])
+    row = [*tokenizer.start, *ids[:room], *tokenizer.end]
+    padding = [tokenizer.padding] * (tokenizer.context_length - len(row) - len(tokenizer.last))
+    return [*row, *padding, *tokenizer.last]
+
+
+def test_tokens_are_those_that_open_clip_gives_the_model(encoder: Encoder, folder: Path) -> None:
+    texts = [*TEXTS, *ODD, LONG]
+    clean = [text.encode("utf-8", "replace").decode() for text in texts]
+    expected = open_clip.get_tokenizer(f"local-dir:{folder}")(clean)
+    assert [read_by(encoder, text) for text in texts] == expected.tolist()
+    assert encoder.tokenizer.context_length == encoder.context_length == expected.shape[1]
+
+
+def test_tokens_are_not_cut(encoder: Encoder) -> None:
+    (once,), (often,) = (
+        encoder.tokenizer.ids(["blue horse "]),
+        encoder.tokenizer.ids(["blue horse " * 200]),
+    )
+    assert len(often) == 200 * len(once)
+    assert encoder.tokenizer.ids([]) == []
+
+
+def test_pieces_and_texts_of_tokens_say_what_was_read(encoder: Encoder) -> None:
+    (ids,) = encoder.tokenizer.ids(["Blue horse in rain"])
+    assert len(encoder.tokenizer.pieces(ids)) == len(ids)
+    assert encoder.tokenizer.decode(ids) == "blue horse in rain"
+    joined = "".join(encoder.tokenizer.pieces(ids)).replace("</w>", " ").replace("Ġ", " ")
+    assert joined.strip() == "blue horse in rain"
+
+
+def test_a_tokenizer_is_loaded_without_the_weights(folder: Path, encoder: Encoder) -> None:
+    alone = load_tokenizer(f"local-dir:{folder}")
+    assert isinstance(alone, Tokenizer)
+    assert alone.ids(TEXTS) == encoder.tokenizer.ids(TEXTS)
+    assert (alone.start, alone.end) == (encoder.tokenizer.start, encoder.tokenizer.end)
