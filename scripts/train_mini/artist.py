@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from language import COLOURS
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
-from sprites import COLOUR, MONO, Thing
+from sprites import COLOUR, LINE, MONO, Thing
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels."""
@@ -91,7 +91,7 @@ class Artist:
         dark = np.array([rng.randint(0, 45)] * 3, np.float32)
         fill = np.array(rgb or self._natural.get(thing.hexcode, (200, 200, 200)), np.float32)
         white = np.array([255, 255, 255], np.float32)
-        if style == "noto-emoji":  # line art: the ink is the line
+        if style in LINE:  # the ink is the line
             if rgb is None and (look in ("line", "grey") or rng.random() < 0.3):
                 fill = white
             line = dark

@@ -11,7 +11,7 @@ import pickle
 import re
 import shutil
 import subprocess
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,16 +22,26 @@ HERE = Path(__file__).parent
 CACHE = HERE / ".cache"
 SIZE = 144
 """Longest side of a sprite in pixels."""
+MOST = 6
+"""Drawings of one thing in one style."""
 
 COLOUR = ("noto", "noto-v1", "twemoji", "fluent-emoji", "fluent-emoji-flat", "emojione", "fxemoji",
           "streamline-emojis")  # fmt: skip
-MONO = ("fluent-emoji-high-contrast", "emojione-monotone", "game-icons", "noto-emoji")
+LINE = ("noto-emoji", "hugeicons", "lucide", "ph", "tabler")
+"""Drawn with lines; the ink of the other one-colour styles is the body of the thing."""
+ICONS = ("fa6-solid", "healthicons", "hugeicons", "icon-park", "icon-park-solid", "lucide", "mdi", "mingcute",
+         "ph", "tabler")  # fmt: skip
+"""Sets for user interfaces: few animals, but each set by another hand."""
+COLOUR += ("icon-park",)
+MONO = ("fluent-emoji-high-contrast", "emojione-monotone", "game-icons", "fa6-solid", "healthicons",
+        "icon-park-solid", "mdi", "mingcute", *LINE)  # fmt: skip
 STYLES = COLOUR + MONO
 FAMILIES = {
     "noto": "noto", "noto-emoji": "noto", "noto-v1": "blob", "twemoji": "twemoji",
     "fluent-emoji": "fluent", "fluent-emoji-flat": "fluent", "fluent-emoji-high-contrast": "fluent",
     "emojione": "emojione", "emojione-monotone": "emojione", "fxemoji": "fxemoji",
-    "streamline-emojis": "streamline", "game-icons": "game-icons",
+    "streamline-emojis": "streamline", "game-icons": "game-icons", "icon-park-solid": "icon-park",
+    **{style: style for style in ICONS if style != "icon-park-solid"},
 }  # fmt: skip
 """Style -> who drew it: a style is only unseen if nothing of its family was trained on."""
 
@@ -68,6 +78,14 @@ ALIASES = {
 }  # fmt: skip
 
 
+_PREFIX = re.compile(r"^(animal|animals|food|vehicle)-")
+_SUFFIX = re.compile(
+    r"-(fill|filled|bold|light|outline|line|linear|zodiac|solid|variant|head|side|regular|round|one|\d+)$"
+)
+# In sets for user interfaces these are a pointing device, a badge, a sport, a stick or a memory.
+OTHER_MEANING = {"mouse", "seal", "cricket", "bat", "ram", "watch", "link", "ring", "crane", "hook", "date"}
+
+
 @dataclass
 class Thing:
     """One nameable thing and its drawings."""
@@ -83,6 +101,14 @@ class Thing:
 def slug(text: str) -> str:
     """Reduce a name to what all sets agree on: lower-case letters and digits."""
     return re.sub(r"[^a-z0-9]", "", text.lower().replace("&", "and"))
+
+
+def plain_name(name: str) -> str:
+    """Take from an icon's name what says how it is drawn: `animal-cow-outline` is a cow."""
+    name = _PREFIX.sub("", name)
+    while (shorter := _SUFFIX.sub("", name)) != name:
+        name = shorter
+    return name
 
 
 def load_sprites() -> list[Thing]:
@@ -133,14 +159,19 @@ def render(things: list[Thing]) -> None:
     aliases = {
         slug(old): by_slug[slug(new)] for old, new in ALIASES.items() if slug(new) in by_slug
     }
-    jobs = []
+    jobs, drawn = [], Counter()
     for style in (s for s in STYLES if s != "noto-emoji"):
         icons = json.loads((CACHE / f"node_modules/@iconify-json/{style}/icons.json").read_text())
         for name, icon in icons["icons"].items():
-            base = slug(re.sub(r"-\d$", "", name))
-            thing = by_slug.get(slug(name)) or by_slug.get(base) or aliases.get(base)
-            if thing is None:
+            if style in ICONS:
+                base = slug(plain_name(name))
+                thing = None if base in OTHER_MEANING else by_slug.get(base)
+            else:
+                base = slug(re.sub(r"-\d$", "", name))
+                thing = by_slug.get(slug(name)) or by_slug.get(base) or aliases.get(base)
+            if thing is None or drawn[style, thing.hexcode] >= MOST:
                 continue
+            drawn[style, thing.hexcode] += 1
             out = CACHE / "png" / style / f"{name}.png"
             out.parent.mkdir(parents=True, exist_ok=True)
             width, height = (icon.get(k, icons.get(k, 16)) for k in ("width", "height"))

@@ -215,10 +215,13 @@ def main() -> None:
     regions = Regions(CONFIG["vision_cfg"]["width"], len(world.things), len(COLOURS) + 1)
     average = {k: v.clone() for k, v in model.state_dict().items()}
     learned = [*model.parameters(), *regions.parameters()]
-    matrices = [p for p in learned if p.ndim >= 2]
-    others = [p for p in learned if p.ndim < 2]
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
+        [
+            {"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0},
+            {"params": list(regions.parameters()), "weight_decay": 0.0, "times": 4.0},
+        ],
         lr=args.rate, betas=(0.9, 0.98), fused=True,
     )  # fmt: skip
     checkpoint, log = CACHE / f"{args.name}.pt", CACHE / f"{args.name}.jsonl"
@@ -244,7 +247,7 @@ def main() -> None:
         rng = random.Random(f"batch {step}")
         batch = pool.batch(args.batch, rng)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.steps, args.rate)
+            group["lr"] = learning_rate(step, args.steps, args.rate) * group.get("times", 1.0)
         loss, parts = loss_of(model, regions, tokens, batch, world, rng)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
