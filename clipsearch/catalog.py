@@ -96,6 +96,7 @@ class Catalog:
     records = _reads(pictures.records)
     files_under = _reads(pictures.files_under)
     hits = _reads(pictures.hits)
+    live_ids = _reads(pictures.live_ids)
     allowed_ids = _reads(pictures.allowed_ids)
     errors = _reads(pictures.errors)
 

@@ -99,6 +99,16 @@ def hits(
     return found
 
 
+def live_ids(connection: Connection, ids: Iterable[int]) -> np.ndarray:
+    """Return those of the embedding ids, int64 ascending, whose picture has a file."""
+    rows = connection.exec_driver_sql(
+        "SELECT id FROM embedding WHERE id IN (SELECT value FROM json_each(:ids)) AND EXISTS ("
+        "SELECT 1 FROM file WHERE file.content_id = embedding.content_id) ORDER BY id",
+        {"ids": as_json(ids)},
+    )
+    return np.fromiter(rows.scalars(), dtype=np.int64)
+
+
 def allowed_ids(
     connection: Connection, model_id: int, *, where: Where | None = None, under: str | None = None
 ) -> np.ndarray:

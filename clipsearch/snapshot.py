@@ -1,4 +1,4 @@
-"""Snapshots: vector index files published from the catalog, and searching one plus the tail.
+"""Snapshots: vector index files published from the catalog, opened, swept and checked.
 
     all vectors of a model = newest snapshot (ids <= watermark) + tail (read from the catalog)
 
@@ -16,15 +16,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from threading import Lock
-
-import numpy as np
 
 from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryError, SnapshotUnreadable, VectorIndexError
+from clipsearch.searcher import Searcher
 from clipsearch.types import Finding
 from clipsearch.vectors import VectorIndex, vector_index
-from clipsearch.vectors.exact import best_first
 from clipsearch.vectors.whole import remove, sha256_of, write_whole
 
 FOLDER = "snapshots"
@@ -37,71 +34,6 @@ _STALE_SHARE = 0.1
 # A file of ours without a row may be one that another process is about to publish.
 _STRAY_SECONDS = 60.0
 _OURS = re.compile(r"\.?\d+-[0-9a-f]{16}\.[\w.-]+")
-
-
-class Searcher:
-    """Searches everything committed: one snapshot and the tail. Safe from several threads."""
-
-    def __init__(
-        self, catalog: Catalog, model_id: int, *, index: VectorIndex, watermark: int
-    ) -> None:
-        self._catalog = catalog
-        self._model_id = model_id
-        self._index = index
-        self._tail = vector_index("flat").create(index.dim)
-        self._seen = watermark
-        self._lock = Lock()
-
-    def __len__(self) -> int:
-        """Vectors at hand, those of vanished pictures included."""
-        return len(self._index) + len(self._tail)
-
-    @property
-    def tail(self) -> int:
-        """Vectors that were read from the catalog, not from the snapshot."""
-        return len(self._tail)
-
-    def refresh(self) -> None:
-        """Read what was committed since; one small query when nothing was."""
-        with self._lock:
-            newest = self._catalog.max_id(self._model_id)
-            if newest <= self._seen:
-                return
-            for ids, vectors in self._catalog.iter_vectors(self._model_id, after=self._seen):
-                self._tail.add(ids, vectors)
-                self._seen = int(ids.max(initial=self._seen))
-            # Damaged rows do not come; without this the last of them would be asked for again.
-            self._seen = max(self._seen, newest)
-
-    def search(
-        self, queries: np.ndarray, k: int, *, among: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Find the `k` nearest pictures of each query that have a file, as of now.
-
-        queries: float32 (m, dim) unit rows. among: int64 ids that may be returned; None allows
-        all. Returns embedding ids int64 (m, k') and cosines float32 (m, k'), best first, ties by
-        lower id, with k' = min(k, allowed pictures).
-        """
-        self.refresh()
-        wanted = max(k, 0)
-        width = wanted + wanted // 4 + 16
-        ids, scores = self._ranked(queries, width, among)
-        live = np.isin(ids, list(self._catalog.hits(np.unique(ids).tolist())))
-        enough = int(live.sum(axis=1).min(initial=wanted))
-        if enough < wanted and ids.shape[1] == width:
-            # Many of the nearest have vanished: name those that have not, and search among them.
-            alive = self._catalog.allowed_ids(self._model_id)
-            allowed = alive if among is None else np.intersect1d(alive, among)
-            return self._ranked(queries, wanted, allowed)
-        first = np.argsort(~live, axis=1, kind="stable")[:, :enough]
-        return np.take_along_axis(ids, first, axis=1), np.take_along_axis(scores, first, axis=1)
-
-    def _ranked(
-        self, queries: np.ndarray, k: int, among: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        parts = [part.search(queries, k, among=among) for part in (self._index, self._tail)]
-        ids, scores = (np.concatenate(column, axis=1) for column in zip(*parts, strict=True))
-        return best_first(ids, scores, k)
 
 
 class Snapshots:

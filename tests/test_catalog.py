@@ -200,6 +200,7 @@ def test_a_file_that_fails_after_it_was_fine_is_found_no_more(catalog: Catalog, 
     catalog.commit([failure("/pics/a.jpg", "truncated", mtime_ns=6)], first)
     assert catalog.record("/pics/a.jpg") is None
     assert list(catalog.allowed_ids(first)) == []
+    assert list(catalog.live_ids(range(9))) == []
     assert catalog.errors() == [Failure("/pics/a.jpg", "truncated")]
     catalog.commit([entry("/pics/a.jpg", mtime_ns=7)], first)
     assert catalog.errors() == []
@@ -283,4 +284,5 @@ def test_two_models_keep_their_vectors_apart(catalog: Catalog, first: int) -> No
     np.testing.assert_allclose(rows1[0], unit("horse"), atol=1e-3)
     np.testing.assert_allclose(rows2[0], unit("horse", 7), atol=1e-3)
     assert list(catalog.allowed_ids(first)) == list(ids1)
+    assert list(catalog.live_ids([*ids2, *ids1, 99])) == sorted([*ids1, *ids2])
     assert catalog.status_counts().vectors == {"toy": 1, "other": 1}

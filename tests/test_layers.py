@@ -25,6 +25,7 @@ LEVELS = [
         "indexing evaluate matrix distributed/*",
         "plots/*",
         "snapshot",
+        "searcher pipeline",
         "catalog encoders/* vectors/*",
         "database files pictures embeddings labels ledger health truth",
         "schema scan decode tokens templates terms head calibration fewshot filters",

@@ -155,18 +155,18 @@ def test_bad_files_are_reported_and_do_not_stop_the_run(
 def test_a_file_without_permission_is_tried_again(
     library: Library, make_pictures: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipsearch import indexing
+    from clipsearch import pipeline
     from clipsearch.errors import UnreadableImage
 
     (path,) = make_pictures(1)
-    real = indexing.read_file
+    real = pipeline.read_file
 
     def denied(path: str) -> tuple[bytes, str]:
         raise UnreadableImage(path, "permission denied", transient=True)
 
-    monkeypatch.setattr(indexing, "read_file", denied)
+    monkeypatch.setattr(pipeline, "read_file", denied)
     assert library.index([path]).failed == 1
-    monkeypatch.setattr(indexing, "read_file", real)
+    monkeypatch.setattr(pipeline, "read_file", real)
     assert counts(library.index([path]))["embedded"] == 1
     assert library.errors() == []
 

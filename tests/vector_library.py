@@ -10,7 +10,8 @@ import numpy as np
 from oracle import unit_rows
 
 from clipsearch.catalog import Catalog, Entry
-from clipsearch.snapshot import Searcher, Snapshots
+from clipsearch.searcher import Searcher
+from clipsearch.snapshot import Snapshots
 from clipsearch.types import Facts, ModelInfo
 
 DIM = 16

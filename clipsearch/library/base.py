@@ -18,9 +18,10 @@ from clipsearch.catalog import Catalog
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.encoders.models import resolve
 from clipsearch.errors import LibraryLocked, LibraryNotFound, ModelMismatch, UnknownModel
-from clipsearch.indexing import encode_files
+from clipsearch.pipeline import encode_files
 from clipsearch.scan import CATALOG_FILE, Walk
-from clipsearch.snapshot import Searcher, Snapshots
+from clipsearch.searcher import Searcher
+from clipsearch.snapshot import Snapshots
 from clipsearch.types import Embeddings, Failure, ImageRecord, ModelInfo
 
 StrPath = str | os.PathLike[str]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from clipsearch.head import Head
-from clipsearch.indexing import encode_files
 from clipsearch.library.base import Opened, StrPath, Where, chosen_by, expanded
+from clipsearch.pipeline import encode_files
 from clipsearch.scan import Walk
 from clipsearch.templates import prompts as prompts_of
 from clipsearch.types import LabelScore, Prediction, Results

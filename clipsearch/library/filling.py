@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from clipsearch.indexing import BATCH_SIZE, Indexer
+from clipsearch.indexing import Indexer
 from clipsearch.library.base import Opened, StrPath, expanded
+from clipsearch.pipeline import BATCH_SIZE
 from clipsearch.scan import Walk
 from clipsearch.snapshot import Snapshots
 from clipsearch.types import IndexReport, Progress
