@@ -122,7 +122,7 @@ def encode(group: Sequence[Loaded], encoder: Encoder) -> list[Entry]:
     entries = []
     for item, row in zip(fresh, rows, strict=True):
         if not np.isfinite(row).all():
-            reason = "the model gives no finite vector for it; try `--device cpu`"
+            reason = "the model gives no finite vector for it; try `clipsearch --device cpu index`"
             entries.append(replace(item, error=UnreadableImage(item.file.path, reason)).entry())
         else:
             entries.append(item.entry(row))

@@ -146,7 +146,7 @@ def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_p
     more = "--retry-failed --batch-size 8 --workers 3 -L lib"
     run = cli(*line.split(), *more.split(), "--checkpoint", weights)
     assert run.code == 0
-    assert notes.call("open_or_create") == ((Path("lib"),), {"model": f"ViT-B-32@{weights}"})
+    assert notes.call("open") == ((Path("lib"),), {})  # nothing is made by a dry run
     args, kwargs = notes.call("index")
     assert args == ([Path("a"), Path("b")],)
     assert kwargs.pop("on_progress") is None  # not a terminal
@@ -536,7 +536,12 @@ def test_a_dry_run_writes_nothing(
     folder = make_pictures(3)[0].parent
     run = cli("index", folder, "--dry-run", "--model", "toy", "-L", lib)
     assert run.code == 0 and "    3  added" in run.out and "dry run" in run.err
-    assert not lib.exists() or cli("query", "x", "-L", lib, "-f", "jsonl").out == ""
+    assert not lib.exists()
+    cli("index", folder, "--model", "toy", "-L", lib)
+    make_pictures(4)
+    run = cli("index", folder, "--dry-run", "-L", lib)
+    assert run.code == 0 and "    1  added" in run.out and "    3  unchanged" in run.out
+    assert len(cli("query", "x", "-L", lib, "-f", "jsonl").out.splitlines()) == 3
 
 
 def test_a_picture_is_the_nearest_to_its_copy_and_no_neighbour_of_itself(

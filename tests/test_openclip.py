@@ -460,6 +460,15 @@ def test_a_device_that_is_not_there_is_told(clip: Path, device: str) -> None:
         load(clip, device=device)
 
 
+def test_the_environment_names_the_device_where_none_is_asked_for(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPSEARCH_DEVICE", "toaster")
+    with pytest.raises(EncoderError, match="device 'toaster' is not available"):
+        load(clip)
+    assert load(clip, device="cpu").device.type == "cpu"
+
+
 def test_an_unknown_precision_is_told(clip: Path) -> None:
     with pytest.raises(EncoderError, match="auto, fp32, fp16 or bf16"):
         load(clip, precision="int8")

@@ -52,6 +52,15 @@ def clipsearch(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What models run on: cpu, cuda, cuda:1, mps; by default $CLIPSEARCH_DEVICE, "
+            "else the fastest there is.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Search and classify your pictures by what they show, on your own machine.
 
@@ -60,6 +69,8 @@ def clipsearch(
     clipsearch query "a dog on the beach"
     clipsearch classify cat dog horse
     """
+    if device:
+        os.environ["CLIPSEARCH_DEVICE"] = device
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from clipsearch.cli.console import UsageError, progress, say, warn_all
 from clipsearch.cli.options import LibraryOption, ModelOption, PlainFormat, PlainFormatOption
+from clipsearch.errors import LibraryNotFound
 from clipsearch.render import shown_path, table, write_json
 from clipsearch.types import IndexReport
 
@@ -74,7 +77,16 @@ def index(
     from clipsearch.library import Library
 
     spec = _spec(model, checkpoint)
-    with Library.open_or_create(library, model=spec) as lib, progress() as on_progress:
+    with ExitStack() as stack:
+        lib = None
+        if dry_run:
+            with suppress(LibraryNotFound):
+                lib = stack.enter_context(Library.open(library))
+        if dry_run and lib is None:
+            # What would be added to a library that is not there does not depend on its model.
+            library, spec = Path(stack.enter_context(TemporaryDirectory())), "mini"
+        lib = lib or stack.enter_context(Library.open_or_create(library, model=spec))
+        on_progress = stack.enter_context(progress())
         report = lib.index(
             paths,
             model=spec,

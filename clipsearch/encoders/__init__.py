@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import entry_points
 from os import PathLike
@@ -25,6 +26,8 @@ ENGINES = {"torch": "clipsearch.encoders.openclip:OpenClipEncoder.load"}
 """What executes models, by name. Other packages add theirs as entry points of ENTRY_POINTS."""
 
 ENTRY_POINTS = "clipsearch.encoders"
+DEVICE = "CLIPSEARCH_DEVICE"
+"""Environment variable that names the device where none is asked for."""
 
 
 class Engine(Protocol):
@@ -45,7 +48,7 @@ def load_encoder(
 ) -> Encoder:
     """Load a model by any of the names that `encoders.models` explains.
 
-    device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`, the fastest there is. precision: `fp32`,
+    device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: $CLIPSEARCH_DEVICE, else the fastest there is. precision: `fp32`,
     `fp16`, `bf16`, or `auto`, which is fp16 on CUDA and fp32 elsewhere. Raises UnknownModel, or
     ModelUnavailable with what to do; it never returns another model or untrained weights.
 
@@ -55,6 +58,8 @@ def load_encoder(
     """
     spec = resolve(name, checkpoint=checkpoint)
     check_files(spec)
+    if device == "auto":
+        device = os.environ.get(DEVICE) or "auto"
     return _engine(engine)(spec, device=device, precision=precision)
 
 
