@@ -20,6 +20,7 @@ from conftest import ToyEncoder
 import clipsearch
 from clipsearch import errors
 from clipsearch.cli import COMMANDS, console, main
+from clipsearch.terms import parse_term
 from clipsearch.types import (
     Failure,
     Hit,
@@ -29,6 +30,7 @@ from clipsearch.types import (
     Progress,
     Results,
     Status,
+    Term,
 )
 
 
@@ -129,6 +131,14 @@ def test_every_option_of_query_reaches_the_search(cli: Cli, notes: Notes) -> Non
         },
     )
     assert run.out == "" and "no picture fits" in run.err
+
+
+def test_a_negative_weight_is_no_option(cli: Cli, notes: Notes) -> None:
+    assert cli("query", "tree", "-1:rain", "--not", "-.5:fog", "-k", 3).code == 0
+    (terms,), options = notes.call("search")
+    assert [parse_term(term) for term in terms] == [Term("text", "tree"), Term("text", "rain", -1)]
+    assert [parse_term(term) for term in options["exclude"]] == [Term("text", "fog", -0.5)]
+    assert cli("query", "tree", "-1rain").code == 2
 
 
 def test_every_option_of_similar_reaches_the_search(cli: Cli, notes: Notes) -> None:

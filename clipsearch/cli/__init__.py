@@ -14,6 +14,7 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from clipsearch import __version__
 from clipsearch.cli import console
@@ -22,7 +23,7 @@ from clipsearch.cli.demo import demo
 from clipsearch.cli.index import errors, index, remove
 from clipsearch.cli.library import check, rebuild, status, use
 from clipsearch.cli.models import models
-from clipsearch.cli.query import query, similar
+from clipsearch.cli.query import SignedTerms, query, similar
 from clipsearch.errors import ClipsearchError
 
 app = typer.Typer(
@@ -36,8 +37,9 @@ app = typer.Typer(
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(index, query, similar, classify, status, errors, remove, check, rebuild, models, use, demo),
 )
+PARSERS: dict[Callable[..., None], type[TyperCommand]] = {classify: ManyImages, query: SignedTerms}
 for command in COMMANDS:
-    app.command(cls=ManyImages if command is classify else None)(command)
+    app.command(cls=PARSERS.get(command))(command)
 
 
 def _show_version(wanted: bool) -> None:

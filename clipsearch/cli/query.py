@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from clipsearch.cli.console import UsageError, say, warn_all
 from clipsearch.cli.options import (
@@ -20,10 +22,19 @@ from clipsearch.cli.options import (
 )
 from clipsearch.cli.output import Output
 
+SIGNED = re.compile(r"-[\d.]+:")
 ScoreOption = Annotated[
     float | None,
     typer.Option(metavar="S", help="Only pictures with at least this cosine.", show_default=False),
 ]
+
+
+class SignedTerms(TyperCommand):
+    """Lets `-1:rain` be a term, not an unknown option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put a space before it: terms are read without the space around them."""
+        return super().parse_args(ctx, [f" {a}" if SIGNED.match(a) else a for a in args])
 
 
 def query(
