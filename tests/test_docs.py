@@ -1,4 +1,4 @@
-"""What README.md says to type works: its commands and its Python run, in order, in one folder."""
+"""What README.md and docs/ say to type works: its commands and its Python run, in order, in one folder."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from clipsearch.scan import FORMATS, IGNORE_FILE
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 RUN, SHOWN = {"bash", "console", "python"}, {"sh", "text"}
 
 # The only commands of the README that no test runs: they install, or need the network.
@@ -144,6 +145,12 @@ def test_every_example_of_the_readme_runs(folder: Path) -> None:
             assert nothing or "| xargs" in command or result.out.strip(), command
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_example_of_a_page_runs(folder: Path, page: Path) -> None:
+    assert run_all(page.read_text("utf-8"))
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -170,17 +177,20 @@ def test_lines_are_read_as_a_shell_reads_them() -> None:
     assert arguments(command) == ["query", "a  b", "--where", "x = 'y'"]
 
 
-def test_every_block_says_whether_it_is_run() -> None:
-    assert {block.language for block in blocks(README)} <= RUN | SHOWN
-    assert len(re.findall("^```", README, re.MULTILINE)) == 2 * len(blocks(README))
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_every_block_says_whether_it_is_run(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert {block.language for block in blocks(text)} <= RUN | SHOWN
+    assert len(re.findall("^```", text, re.MULTILINE)) == 2 * len(blocks(text))
 
 
 def test_only_a_few_known_commands_are_not_run() -> None:
-    untested = [block for block in blocks(README) if block.language in SHOWN]
+    texts = [README, *(page.read_text("utf-8") for page in PAGES)]
+    untested = [block for text in texts for block in blocks(text) if block.language in SHOWN]
     found = [c for b in untested if b.language == "sh" for c in commands(b)]
     assert set(found) == NOT_RUN
-    texts = "".join(block.text for block in untested if block.language == "text")
-    assert not re.search(r"^\W*(clipsearch|pip|import|from) ", texts, re.MULTILINE)
+    shown = "".join(block.text for block in untested if block.language == "text")
+    assert not re.search(r"^\W*(clipsearch|pip|import|from) ", shown, re.MULTILINE)
 
 
 def test_commands_that_are_not_run_can_be_read() -> None:
@@ -194,20 +204,24 @@ def test_commands_that_are_not_run_can_be_read() -> None:
             assert os.access(ROOT / name, os.X_OK)
 
 
-def test_every_command_and_option_that_the_text_names_exists() -> None:
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_every_command_and_option_that_the_text_names_exists(page: Path) -> None:
     group: Any = typer.main.get_command(app)
-    options = {o for c in group.commands.values() for p in c.params for o in p.opts} | {"--"}
-    prose = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    params = [p for c in (group, *group.commands.values()) for p in c.params]
+    options = {o for p in params for o in p.opts} | {"--"}
+    text = page.read_text("utf-8")
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     spans = re.findall(r"`([^`\n]+)`", prose)
     named = {span.split()[1] for span in spans if span.startswith("clipsearch ")}
-    assert named and named <= set(group.commands)
+    assert (named or page.stem != "README") and named <= {*group.commands, "--device"}
     given = {word for span in spans for word in span.split() if word.startswith("--")}
-    assert given and given <= options
+    assert (given or page.stem != "README") and given <= options
 
 
 def test_every_command_is_shown() -> None:
     group: Any = typer.main.get_command(app)
-    shown = set(re.findall(r"clipsearch ([a-z]+)", README))
+    texts = [README, *(page.read_text("utf-8") for page in PAGES)]
+    shown = {name for text in texts for name in re.findall(r"clipsearch ([a-z]+)", text)}
     assert set(group.commands) - shown == set()
 
 
@@ -237,9 +251,20 @@ def test_every_field_of_filters_is_documented() -> None:
     assert set(re.findall(r"`(\w+)`", first)) == set(FIELDS)
 
 
-def test_links_lead_somewhere() -> None:
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", README), re.MULTILINE)
-    anchors = {"#" + re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    assert len(links) > 5
-    assert [k for k in links if not (k in anchors if k[0] == "#" else (ROOT / k).exists())] == []
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert links
+    assert [link for link in links if not _leads_somewhere(link, page)] == []
+
+
+def _leads_somewhere(link: str, page: Path) -> bool:
+    path, _, anchor = link.partition("#")
+    target = page.parent / path if path else page
+    return target.exists() and (not anchor or anchor in _anchors(target.read_text("utf-8")))
+
+
+def _anchors(markdown: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", markdown), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
