@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pathspec import GitIgnoreSpec
-
 from clipsearch.errors import BadGlob
+from clipsearch.ignore import IGNORE_FILE, Rules, below, compiled, excluded, ignored
 from clipsearch.types import Failure
 
 _SUFFIXES = {
@@ -30,7 +28,6 @@ _SUFFIXES = {
 FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 """File suffix, in lower case -> published name of the format: what a folder is searched for."""
 
-IGNORE_FILE = ".clipsearchignore"
 CATALOG_FILE = "catalog.db"
 """Marks a library's own folder, which is not searched for pictures."""
 
@@ -46,18 +43,10 @@ class FoundFile:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rules:
-    """Patterns that hold below `base` (which ends with a separator)."""
-
-    base: str
-    spec: GitIgnoreSpec
-
-
-@dataclass(frozen=True, slots=True)
 class _Folder:
     path: str
     root: str
-    rules: tuple[_Rules, ...]
+    rules: tuple[Rules, ...]
     """The strongest first: `--exclude`, then the ignore files from here upwards."""
     linked: bool = False
 
@@ -91,7 +80,7 @@ class Walk:
         """What could not be looked at, and why."""
         self._exclude = tuple(exclude)
         self._hidden = hidden
-        _compile(self._exclude)
+        compiled(self._exclude)
         self._start()
 
     def complete(self, root: str | os.PathLike[str]) -> bool:
@@ -141,7 +130,7 @@ class Walk:
 
     def _given_file(self, path: str) -> FoundFile | None:
         """Look at a path that was given and is no folder."""
-        if _ignored((self._excluded(os.path.dirname(path)),), path):
+        if ignored((excluded(self._exclude, os.path.dirname(path)),), path):
             return None
         try:
             status = os.stat(path)
@@ -176,9 +165,9 @@ class Walk:
             is_folder = entry.is_dir(follow_symlinks=False)
             if not (is_picture or is_folder or linked):
                 continue
-            if linked and not _ignored(rules, entry.path):
+            if linked and not ignored(rules, entry.path):
                 is_folder = self._leads_to_folder(entry, rules, roots)
-            if _ignored(rules, entry.path, is_folder=is_folder):
+            if ignored(rules, entry.path, is_folder=is_folder):
                 continue
             if is_folder and self._storable(entry.path):
                 target = self._links if linked else subfolders
@@ -188,7 +177,7 @@ class Walk:
 
     def _listed(
         self, folder: _Folder, roots: list[str]
-    ) -> tuple[dict[str, os.DirEntry[str]], tuple[_Rules, ...]] | None:
+    ) -> tuple[dict[str, os.DirEntry[str]], tuple[Rules, ...]] | None:
         """List a folder, with the rules for what is in it; None if it is not to be walked."""
         try:
             status = os.stat(folder.path)
@@ -234,13 +223,13 @@ class Walk:
         return FoundFile(entry.path, status.st_size, status.st_mtime_ns, root)
 
     def _leads_to_folder(
-        self, entry: os.DirEntry[str], rules: tuple[_Rules, ...], roots: list[str]
+        self, entry: os.DirEntry[str], rules: tuple[Rules, ...], roots: list[str]
     ) -> bool:
         """Follow a link. One that leads nowhere may lead to a disk that is not mounted."""
         try:
             return stat.S_ISDIR(entry.stat().st_mode)
         except OSError as error:
-            if error.errno == errno.ELOOP or _ignored(rules, entry.path, is_folder=True):
+            if error.errno == errno.ELOOP or ignored(rules, entry.path, is_folder=True):
                 return False
             reason = _reason(error)
             if isinstance(error, FileNotFoundError):
@@ -251,37 +240,25 @@ class Walk:
 
     # --- rules ---------------------------------------------------------------------------------
 
-    def _rules_of_root(self, root: str) -> tuple[_Rules, ...] | None:
+    def _rules_of_root(self, root: str) -> tuple[Rules, ...] | None:
         """Collect the rules that come from above a root, so that it is walked as its parent would.
 
         A file that would leave out the root itself, which was asked for, is set aside. None if one
         cannot be read.
         """
-        rules = [self._excluded(root)]
+        rules = [excluded(self._exclude, root)]
         folder, parent = root, os.path.dirname(root)
         while parent != folder:
             if os.path.lexists(os.path.join(parent, IGNORE_FILE)):
                 own = self._read_rules(parent, self._roots_over(root))
                 if own is None:
                     return None
-                if not _ignored((own,), root, is_folder=True):
+                if not ignored((own,), root, is_folder=True):
                     rules.append(own)
             folder, parent = parent, os.path.dirname(parent)
         return tuple(rules)
 
-    def _excluded(self, folder: str) -> _Rules:
-        """Compile `--exclude` for a root; an absolute pattern may be a path below that root."""
-        base = _below(folder)
-        lines = []
-        for pattern in self._exclude:
-            negation = "!" if pattern.startswith("!") else ""
-            glob = pattern.removeprefix("!")
-            if glob.startswith(base):
-                glob = "/" + glob[len(base) :]
-            lines.append(negation + glob)
-        return _Rules(base, _compile(lines))
-
-    def _read_rules(self, folder: str, roots: list[str]) -> _Rules | None:
+    def _read_rules(self, folder: str, roots: list[str]) -> Rules | None:
         """Read a folder's ignore file. If it cannot be read, the folder cannot be walked.
 
         To go on without it would index what somebody wanted to keep out.
@@ -289,7 +266,7 @@ class Walk:
         path = os.path.join(folder, IGNORE_FILE)
         try:
             with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-                return _Rules(_below(folder), _compile(file.read().splitlines()))
+                return Rules(below(folder), compiled(file.read().splitlines()))
         except OSError as error:
             reason = _reason(error)
         except BadGlob as error:
@@ -301,7 +278,7 @@ class Walk:
 
     def _roots_over(self, folder: str) -> list[str]:
         """List the roots that a folder is in: more than one where the given ones overlap."""
-        return [r for r in self._folder_roots if folder == r or folder.startswith(_below(r))]
+        return [r for r in self._folder_roots if folder == r or folder.startswith(below(r))]
 
     def _storable(self, path: str) -> bool:
         """Report a path that is not UTF-8: the catalog, JSON and terminals could not hold it."""
@@ -322,11 +299,6 @@ def _absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def _below(folder: str) -> str:
-    """Return what the paths below a folder begin with."""
-    return folder if folder.endswith(os.sep) else folder + os.sep
-
-
 def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
@@ -335,28 +307,6 @@ def _may_be_wanted(name: str) -> bool:
     """Tell whether a link could have led to a picture or a folder ("trip", "2024.05 Paris")."""
     suffix = _suffix(name)
     return suffix in FORMATS or not suffix[1:].isalnum() or suffix[1:].isdigit()
-
-
-def _compile(lines: Sequence[str]) -> GitIgnoreSpec:
-    """Compile patterns as git reads them. Raises BadGlob, naming the first that is none."""
-    for line in lines:
-        try:
-            GitIgnoreSpec.from_lines([line])
-        except (ValueError, re.error) as error:
-            raise BadGlob(line, str(error).rstrip(".")) from error
-    return GitIgnoreSpec.from_lines(lines)
-
-
-def _ignored(rules: Iterable[_Rules], path: str, *, is_folder: bool = False) -> bool:
-    """Tell whether the strongest rule that speaks of `path` leaves it out."""
-    for rule in rules:
-        if not len(rule.spec):
-            continue
-        relative = path[len(rule.base) :] + ("/" if is_folder else "")
-        verdict = rule.spec.check_file(relative).include
-        if verdict is not None:
-            return verdict
-    return False
 
 
 def _reason(error: OSError) -> str:

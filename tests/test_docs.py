@@ -18,7 +18,8 @@ import typer.main
 
 import clipsearch
 from clipsearch.cli import app, main
-from clipsearch.scan import FORMATS, IGNORE_FILE
+from clipsearch.ignore import IGNORE_FILE
+from clipsearch.scan import FORMATS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

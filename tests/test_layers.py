@@ -29,7 +29,7 @@ LEVELS = [
         "catalog encoders/* vectors/*",
         "database files pictures embeddings labels ledger health truth",
         "schema scan decode tokens templates terms head calibration fewshot filters",
-        "metadata fields lexer metrics",
+        "metadata fields ignore lexer metrics labelfile mixture",
         "encoders/base vectors/base",
         "errors types",
     )
