@@ -19,17 +19,15 @@ from sprites import STYLES, Thing
 
 @torch.no_grad()
 def evaluate(
-    model: torch.nn.Module, tokens: Tokens, world: World, things: Sequence[Thing], *, n: int = 1000
+    model: torch.nn.Module, tokens: Tokens, things: Sequence[Thing], *, n: int = 1000
 ) -> dict:
-    """Return all figures; every set is made from a fixed seed."""
+    """Return all figures, in all styles; every set is made from a fixed seed."""
     model.eval()
-    everything = (
-        World(things, STYLES, size=SIZE) if len(world.styles) < len(STYLES) and n >= 1000 else world
-    )
+    world = World(things, STYLES, size=SIZE)
     figures = {**retrieval(model, tokens, world, n), **swaps(model, tokens, world, n)}
     # Sets with a few animals only, each easy to tell from the others, would flatter.
-    many = [s for s in STYLES if sum(s in t.sprites for t in everything.animals) >= 40]
-    figures["animals"] = {style: animals(model, tokens, everything, style) for style in many}
+    many = [s for s in STYLES if sum(s in t.sprites for t in world.animals) >= 40]
+    figures["animals"] = {style: animals(model, tokens, world, style) for style in many}
     model.train()
     return figures
 
@@ -104,8 +102,7 @@ def main() -> None:
     from sprites import load_sprites
 
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{sys.argv[1]}")
-    things = load_sprites()
-    print(json.dumps(evaluate(model, Tokens(), World(things, STYLES, size=SIZE), things), indent=2))
+    print(json.dumps(evaluate(model, Tokens(), load_sprites()), indent=2))
 
 
 if __name__ == "__main__":

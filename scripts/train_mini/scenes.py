@@ -64,8 +64,11 @@ def held_out(scene: Scene) -> bool:
 class World:
     """All things, and the dice that make scenes of them."""
 
-    def __init__(self, things: Sequence[Thing], styles: Sequence[str], *, size: int) -> None:
-        self.styles = tuple(styles)
+    def __init__(
+        self, things: Sequence[Thing], styles: Sequence[str], *, size: int, animals: float = 0.45
+    ) -> None:
+        """Prepare; `animals` is their share among the things of a scene."""
+        self.styles, self._share = tuple(styles), animals
         self.things = [t for t in things if any(s in t.sprites for s in styles)]
         self.names = words.Names(self.things)
         self.animals = [t for t in self.things if t.group == 3 and t.subgroup < 40]
@@ -113,16 +116,11 @@ class World:
         return Scene((a, b), relation, place)
 
     def _thing(self, rng: random.Random) -> Thing:
+        if rng.random() < self._share:
+            return rng.choice(self.animals)
         roll = rng.random()
-        return rng.choice(
-            self.animals
-            if roll < 0.45
-            else self.people
-            if roll < 0.55
-            else self.rest
-            if roll < 0.96
-            else self.things
-        )
+        others = self.people if roll < 0.18 else self.rest if roll < 0.93 else self.things
+        return rng.choice(others)
 
     def _item(self, rng: random.Random, thing: Thing, coloured: float) -> Item:
         return Item(thing, rng.choice(list(words.COLOURS)) if rng.random() < coloured else None)

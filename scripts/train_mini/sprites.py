@@ -83,7 +83,19 @@ _SUFFIX = re.compile(
     r"-(fill|filled|bold|light|outline|line|linear|zodiac|solid|variant|head|side|regular|round|one|\d+)$"
 )
 # In sets for user interfaces these are a pointing device, a badge, a sport, a stick or a memory.
-OTHER_MEANING = {"mouse", "seal", "cricket", "bat", "ram", "watch", "link", "ring", "crane", "hook", "date"}
+OTHER_MEANING = {
+    "mouse",
+    "seal",
+    "cricket",
+    "bat",
+    "ram",
+    "watch",
+    "link",
+    "ring",
+    "crane",
+    "hook",
+    "date",
+}
 
 
 @dataclass

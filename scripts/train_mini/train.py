@@ -37,7 +37,7 @@ POOL = 60_000
 """Scenes kept to be seen again."""
 BANK = 256
 """Names that a region is told from in words: all animals and some others."""
-WEIGHTS = (1.0, 0.5, 0.25, 0.5)
+WEIGHTS = (1.0, 0.5, 0.2, 0.75)
 """Weights of the parts of the loss: captions, names of regions, their colours, names in words."""
 CALM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
 """Keep freed memory: getting it anew from the system took a third of a step."""
@@ -130,7 +130,12 @@ class Pool:
 
 
 def loss_of(
-    model: CLIP, regions: Regions, tokens: Tokens, batch: list[Sample], world: World, rng: random.Random
+    model: CLIP,
+    regions: Regions,
+    tokens: Tokens,
+    batch: list[Sample],
+    world: World,
+    rng: random.Random,
 ) -> tuple[torch.Tensor, list[float]]:
     """Compute the loss and its parts: captions, names of regions, their colours, names in words."""
     captions = [rng.choice(sample.captions) for sample in batch]
@@ -192,7 +197,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rate", type=float, default=1.2e-3)
     parser.add_argument(
-        "--fresh", type=int, default=170, help="scenes drawn anew for every step; the others are seen again"
+        "--fresh",
+        type=int,
+        default=170,
+        help="scenes drawn anew for every step; the others are seen again",
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
@@ -210,7 +218,7 @@ def main() -> None:
     torch.set_num_threads(2)
     styles = [s for s in STYLES if FAMILIES[s] != args.leave_out]
     things = load_sprites()
-    world = World(things, styles, size=SIZE)
+    world = World(things, styles, size=SIZE, animals=0.6)
     tokens, model = Tokens(), build()
     regions = Regions(CONFIG["vision_cfg"]["width"], len(world.things), len(COLOURS) + 1)
     average = {k: v.clone() for k, v in model.state_dict().items()}
@@ -288,7 +296,7 @@ def main() -> None:
                 "step": step,
                 "seconds": round(time.time() - started),
                 "loss": [round(float(part), 3) for part in mean],
-                **evaluate(model, tokens, world, things),
+                **evaluate(model, tokens, things),
             }
             model.load_state_dict(current)
             print(json.dumps(figures), flush=True)
