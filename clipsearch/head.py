@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import json
 import os
-import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +20,8 @@ from clipsearch.errors import (
     ModelMismatch,
     TooFewLabels,
 )
-from clipsearch.types import ModelInfo, Term
+from clipsearch.mixture import coefficients
+from clipsearch.types import ModelInfo, Prompt, Term
 
 PROMPTS_AT_ONCE = 4096
 FORMAT, VERSION = "clipsearch-head", 1
@@ -44,8 +41,8 @@ class Head:
     labels: tuple[str, ...]
     vectors: np.ndarray
     """float32 (labels, dim), unit rows, read-only."""
-    prompts: tuple[tuple[str, ...], ...]
-    """What each row was made of; for pictures, their paths."""
+    prompts: tuple[tuple[Prompt, ...], ...]
+    """What each row was made of: texts, and terms for pictures."""
     model: str
     fingerprint: str
     logit_scale: float
@@ -67,17 +64,27 @@ class Head:
     # --- made of ---
 
     @classmethod
-    def from_prompts(cls, encoder: Encoder, prompts: Mapping[str, Sequence[str]]) -> Self:
+    def from_prompts(
+        cls,
+        encoder: Encoder,
+        prompts: Mapping[str, Sequence[Prompt]],
+        *,
+        images: Mapping[str, np.ndarray] | None = None,
+    ) -> Self:
         """Encode the prompts of each label and average them.
 
         Each prompt's vector is normalised, then the mean over a label's prompts, as in Radford et
-        al. 2021 (section 3.1.4) and open_clip's build_zero_shot_classifier. Raises TooFewLabels.
-        `templates.prompts` makes prompts of plain labels.
+        al. 2021 (section 3.1.4) and open_clip's build_zero_shot_classifier. images: the vector
+        (dim,) of each picture among the prompts, moved among the texts (`mixture.Modalities`).
+        Raises TooFewLabels, EmptyQuery if prompts cancel out. `templates.prompts` makes prompts
+        of plain labels.
         """
-        if bare := [label for label, texts in prompts.items() if not texts]:
-            raise TooFewLabels(f"the label {bare[0]!r} has no prompts.")
-        rows = [_means(encoder, part) for part in _parts(list(prompts.values()))]
-        vectors = np.concatenate(rows) if rows else np.empty((0, encoder.info.dim), np.float32)
+        rows = [
+            counted @ vectors
+            for labels in _parts(prompts)
+            for vectors, counted in described(encoder, labels, images=images)
+        ]
+        vectors = np.stack(rows) if rows else np.empty((0, encoder.info.dim), np.float32)
         return cls._of(encoder.info, tuple(prompts), vectors, prompts.values())
 
     @classmethod
@@ -114,12 +121,12 @@ class Head:
         info: ModelInfo,
         labels: tuple[str, ...],
         vectors: np.ndarray,
-        prompts: Iterable[Sequence[str]],
+        prompts: Iterable[Sequence[Prompt]],
     ) -> Self:
         return cls(
             labels=labels,
             vectors=vectors,
-            prompts=tuple(map(tuple, prompts)),
+            prompts=tuple(tuple(map(_plain, texts)) for texts in prompts),
             model=info.name,
             fingerprint=info.fingerprint,
             logit_scale=info.logit_scale,
@@ -192,7 +199,7 @@ class Head:
             return cls(
                 labels=tuple(found["labels"]),
                 vectors=array.reshape(len(found["labels"]), found["dim"]),
-                prompts=tuple(map(tuple, found["prompts"])),
+                prompts=tuple(tuple(map(_from_json, texts)) for texts in found["prompts"]),
                 model=found["model"],
                 fingerprint=found["fingerprint"],
                 logit_scale=found["logit_scale"],
@@ -208,100 +215,75 @@ class Head:
             "logit_scale": self.logit_scale,
             "logit_bias": self.logit_bias,
             "labels": list(self.labels),
-            "prompts": [list(texts) for texts in self.prompts],
+            "prompts": [list(map(_to_json, texts)) for texts in self.prompts],
         }
 
 
-def _parts(prompts: Sequence[Sequence[str]]) -> Iterator[Sequence[Sequence[str]]]:
-    """Split labels so that the vectors of all their prompts fit in memory."""
-    start, held = 0, 0
-    for end, texts in enumerate(prompts):
-        if held and held + len(texts) > PROMPTS_AT_ONCE:
-            yield prompts[start:end]
-            start, held = end, 0
-        held += len(texts)
-    if held:
-        yield prompts[start:]
+# --- rows of prompts -----------------------------------------------------------------------
 
 
-def _means(encoder: Encoder, prompts: Sequence[Sequence[str]]) -> np.ndarray:
-    rows = encoder.encode_texts([text for texts in prompts for text in texts])
-    counts = [len(texts) for texts in prompts]
-    starts = [0, *accumulate(counts)][:-1]
-    sums: np.ndarray = np.add.reduceat(rows.astype(np.float64), starts, axis=0)
-    # Of the same direction as the means, and so of the same unit vector.
-    sums /= np.linalg.norm(sums, axis=1, keepdims=True)
-    return sums.astype(np.float32)
+def described(
+    encoder: Encoder,
+    prompts: Mapping[str, Sequence[Prompt]],
+    *,
+    images: Mapping[str, np.ndarray] | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield for each label the unit rows (k, dim) of its k prompts and what each counts (k,).
 
-
-# --- files of labels -----------------------------------------------------------------------
-
-
-def labels_from_file(path: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """Read labels, each with the prompts that the file gives it, often none.
-
-    .txt   a label a line, `label: prompt; prompt` with prompts; `#` begins a comment line
-    .csv   a label and its prompts a row (.tsv: with tabs); a first row `label,...` is a header
-    .json, .yaml   a list of labels, or labels with a prompt, a list of prompts or nothing
-
-    The prompts of a label that occurs twice are put together. Raises BadLabelFile, TooFewLabels.
+    The product of the two is the label's own unit row, which is how `Head.from_prompts` makes it
+    and how an explanation takes it apart. Raises TooFewLabels, EmptyQuery.
     """
-    file = Path(path)
-    readers = {
-        "": _from_lines, ".txt": _from_lines, ".csv": _from_table, ".tsv": _from_table,
-        ".json": _from_data, ".yaml": _from_data, ".yml": _from_data,
-    }  # fmt: skip
-    reader = readers.get(file.suffix.lower())
-    if reader is None:
-        kinds = ", ".join(filter(None, readers))
-        raise BadLabelFile(f"{file}: labels are read from {kinds}, not from {file.suffix}.")
-    try:
-        pairs = list(reader(file.read_text("utf-8-sig"), file.suffix.lower()))
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise BadLabelFile(f"{file} cannot be read: {_said(error)}") from error
-    found: dict[str, list[str]] = {}
-    for label, prompts in pairs:
-        if label := label.strip():
-            found.setdefault(label, []).extend(t for p in prompts if (t := p.strip()))
-    if not found:
-        raise TooFewLabels(f"{file} holds no labels.")
-    return found
+    terms = {label: [_term(prompt) for prompt in given] for label, given in prompts.items()}
+    texts = [t.value for given in terms.values() for t in given if t.kind == "text"]
+    encoded = iter(encoder.encode_texts(texts) if texts else ())
+    for label, given in terms.items():
+        if not given:
+            raise TooFewLabels(f"the label {label!r} has no prompts.")
+        # float64: the mean of many rows is right to the last digit that float32 keeps.
+        rows = np.stack(
+            [next(encoded) if t.kind == "text" else (images or {})[t.value] for t in given]
+        ).astype(np.float64)
+        counted = coefficients(rows, [t.kind == "image" for t in given], [t.weight for t in given])
+        if counted is None:
+            raise EmptyQuery(f"nothing is left of the label {label!r}: its prompts cancel out.")
+        yield rows, counted
 
 
-def _from_lines(text: str, suffix: str) -> Iterator[tuple[str, list[str]]]:
-    for line in text.splitlines():
-        if not line.lstrip().startswith("#"):
-            # A colon alone is part of the label: 12:30.
-            label, _, prompts = re.sub(r":(\s+|$)", "\n", line, count=1).partition("\n")
-            yield label, prompts.split(";")
+def _parts(prompts: Mapping[str, Sequence[Prompt]]) -> Iterator[dict[str, Sequence[Prompt]]]:
+    """Split labels so that the vectors of all their prompts fit in memory."""
+    part: dict[str, Sequence[Prompt]] = {}
+    held = 0
+    for label, texts in prompts.items():
+        if held and held + len(texts) > PROMPTS_AT_ONCE:
+            yield part
+            part, held = {}, 0
+        part[label] = texts
+        held += len(texts)
+    if part:
+        yield part
 
 
-def _from_table(text: str, suffix: str) -> Iterator[tuple[str, list[str]]]:
-    rows = csv.reader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",")
-    for number, row in enumerate(rows):
-        if row and not (number == 0 and row[0].strip().lower() in ("label", "labels")):
-            yield row[0], row[1:]
+def _term(prompt: Prompt) -> Term:
+    return prompt if isinstance(prompt, Term) else Term.text(prompt)
 
 
-def _from_data(text: str, suffix: str) -> Iterator[tuple[str, list[str]]]:
-    import yaml
+def _plain(prompt: Prompt) -> Prompt:
+    """Return a text that counts once as a str, so that equal prompts are equal."""
+    plain = isinstance(prompt, Term) and prompt.kind == "text" and prompt.weight == 1
+    return _term(prompt).value if plain else prompt
 
-    try:
-        # The base loader keeps texts: to others, the label `no` is False. JSON is YAML, but for
-        # tabs and a few escapes.
-        data = json.loads(text) if suffix == ".json" else yaml.load(text, yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-    if not isinstance(data or [], dict | list):
-        raise TypeError("it must hold a list of labels, or labels with prompts")
-    entries = data.items() if isinstance(data, dict) else [(label, None) for label in data or ()]
-    for label, given in entries:
-        prompts = (
-            [] if given in (None, "null", "~") else [given] if isinstance(given, str) else given
-        )
-        if not (isinstance(prompts, list) and all(isinstance(t, str) for t in (label, *prompts))):
-            raise ValueError(f"labels and prompts must be texts, unlike {label!r}: {given!r}")
-        yield label, prompts
+
+def _to_json(prompt: Prompt) -> str | dict[str, Any]:
+    if isinstance(prompt, str):
+        return prompt
+    return {prompt.kind: prompt.value, "weight": prompt.weight}
+
+
+def _from_json(found: Any) -> Prompt:
+    if isinstance(found, str):
+        return found
+    make = Term.image if "image" in found else Term.text
+    return make(found.get("image") or found["text"], float(found["weight"]))
 
 
 def _said(error: Exception) -> str:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 from clipsearch.errors import BadTemplate, TooFewLabels
+from clipsearch.types import Prompt
 
 SLOT = "{}"
 
@@ -134,14 +135,14 @@ def fill(template: str, label: str) -> str:
 
 
 def prompts(
-    labels: Iterable[str] | Mapping[str, Sequence[str]],
+    labels: Iterable[str] | Mapping[str, Sequence[Prompt]],
     templates: Sequence[str] | None = None,
-) -> dict[str, tuple[str, ...]]:
+) -> dict[str, tuple[Prompt, ...]]:
     """Return the prompts of each label, for `Head.from_prompts`.
 
-    A label that comes with prompts of its own keeps these as they are; the others are filled into
-    `templates`, by default DEFAULT_TEMPLATES. Labels that occur twice count once. Raises
-    TooFewLabels if there are none, BadTemplate.
+    A label that comes with prompts of its own, texts or pictures, keeps these as they are; the
+    others are filled into `templates`, by default DEFAULT_TEMPLATES. Labels that occur twice count
+    once. Raises TooFewLabels if there are none, BadTemplate.
 
     >>> prompts({"cat": [], "dog": ["a puppy", "a hound"]}, ["a photo of a {}."])
     {'cat': ('a photo of a cat.',), 'dog': ('a puppy', 'a hound')}
@@ -150,7 +151,7 @@ def prompts(
     if isinstance(labels, str):
         labels = [labels]
     own = labels if isinstance(labels, Mapping) else {}
-    found = {}
+    found: dict[str, tuple[Prompt, ...]] = {}
     for label in labels:
         if not label.strip():
             raise TooFewLabels("a label is empty: name what it stands for.")

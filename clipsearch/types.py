@@ -87,6 +87,10 @@ class Term:
         return cls("image", path, weight)
 
 
+Prompt = str | Term
+"""What a label is described with: a text, or a term that is a picture or has a weight."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One picture found: its record and its score (float32 cosine, higher is better)."""

@@ -12,7 +12,7 @@ from conftest import ToyEncoder
 
 from clipsearch import head as head_module
 from clipsearch.errors import BadLabelFile, EmptyQuery, ModelMismatch, TooFewLabels
-from clipsearch.head import Head, labels_from_file
+from clipsearch.head import Head
 from clipsearch.types import Term
 
 ANIMALS = {"cat": ["a cat", "a kitten", "some cats"], "dog": ["a dog"], "cow": ["a cow", "cattle"]}
@@ -228,76 +228,3 @@ def test_any_other_file_is_refused(tmp_path: Path, content: str) -> None:
 def test_a_missing_head_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadLabelFile, match=r"gone\.json is not a saved head"):
         Head.load(tmp_path / "gone.json")
-
-
-# --- files of labels -----------------------------------------------------------------------
-
-EXPECTED = {"cat": ["a cat", "a kitten"], "no": [], "12:30": ["noon, nearly"], "Ünïcödé": []}
-FILES = {
-    "labels.txt": "# animals\ncat: a cat; a kitten\n\nno\n12:30: noon, nearly;\n  Ünïcödé:  \n",
-    "labels": "cat: a cat\ncat: a kitten\nno:\n12:30: noon, nearly\nÜnïcödé",
-    "labels.csv": 'Label,prompt\ncat,a cat,a kitten\nno,\n12:30,"noon, nearly"\n\nÜnïcödé,,\n',
-    "labels.tsv": "cat\ta cat\ncat\ta kitten\nno\n12:30\tnoon, nearly\nÜnïcödé\n",
-    "labels.json": json.dumps({**EXPECTED, "no": None, "12:30": "noon, nearly"}),
-    "labels.yaml": "cat: [a cat, a kitten]\nno:\n12:30: noon, nearly\nÜnïcödé: null\n",
-    "labels.YML": "cat:\n  - a cat\n  - a kitten\nno: []\n'12:30': ['noon, nearly']\nÜnïcödé: ~\n",
-}
-
-
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "marked"])
-def test_labels_and_prompts_are_read_from_every_kind_of_file(
-    tmp_path: Path, name: str, mark: str
-) -> None:
-    (tmp_path / name).write_text(mark + FILES[name], "utf-8")
-    assert labels_from_file(tmp_path / name) == EXPECTED
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.txt", "cat\ndog\n"),
-        ("a.csv", "cat\r\ndog\r\n"),
-        ("a.json", '["cat", "dog"]'),
-        ("a.yaml", "- cat\n- dog\n"),
-    ],
-)
-def test_a_plain_list_of_labels_is_enough(tmp_path: Path, name: str, content: str) -> None:
-    (tmp_path / name).write_text(content)
-    assert labels_from_file(tmp_path / name) == {"cat": [], "dog": []}
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "told"),
-    [
-        ("a.json", "{", "cannot be read"),
-        ("a.json", "3", "a list of labels"),
-        ("a.json", "[3]", "must be texts"),
-        ("a.json", '{"cat": 3}', "must be texts"),
-        ("a.json", '{"cat": {"a": "b"}}', "must be texts"),
-        ("a.yaml", "a: [", "cannot be read"),
-        ("a.yaml", "cat\ndog\n", "a list of labels"),
-        ("a.txt", "\udcff", "cannot be read"),
-        ("a.xlsx", "cat", r"from \.txt, \.csv, \.tsv, \.json, \.yaml, \.yml, not from \.xlsx"),
-    ],
-)
-def test_a_file_without_labels_in_it_is_refused(
-    tmp_path: Path, name: str, content: str, told: str
-) -> None:
-    (tmp_path / name).write_text(content, "utf-8", errors="surrogateescape")
-    with pytest.raises(BadLabelFile, match=told):
-        labels_from_file(tmp_path / name)
-
-
-def test_a_missing_file_of_labels_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadLabelFile, match=r"gone\.txt cannot be read"):
-        labels_from_file(tmp_path / "gone.txt")
-
-
-@pytest.mark.parametrize(
-    ("name", "content"), [("a.txt", "# none\n\n"), ("a.yaml", ""), ("a.json", "[]"), ("a.csv", "")]
-)
-def test_an_empty_file_has_too_few_labels(tmp_path: Path, name: str, content: str) -> None:
-    (tmp_path / name).write_text(content)
-    with pytest.raises(TooFewLabels, match="holds no labels"):
-        labels_from_file(tmp_path / name)

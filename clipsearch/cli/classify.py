@@ -110,7 +110,7 @@ def classify(
     if save and images:
         raise UsageError("--save keeps labels of pictures in the library: not --images.")
     target = Output.choose(format, null, output, open_)
-    from clipsearch.head import labels_from_file
+    from clipsearch.labelfile import labels_from_file
     from clipsearch.library import Library
 
     wanted = labels_from_file(labels_file) if labels_file else labels or []

@@ -9,27 +9,30 @@ from typing import Any
 import numpy as np
 
 from clipsearch.head import Head
-from clipsearch.library.base import Opened, StrPath, Where, chosen_by, expanded
+from clipsearch.library.base import StrPath, Where, chosen_by, expanded
+from clipsearch.library.examples import Examples
 from clipsearch.pipeline import encode_files
 from clipsearch.scan import Walk
 from clipsearch.templates import prompts as prompts_of
-from clipsearch.types import LabelScore, Prediction, Results
+from clipsearch.types import LabelScore, Prediction, Prompt, Results
 
-Labels = Sequence[str] | Mapping[str, Sequence[str]]
+Labels = Sequence[str] | Mapping[str, Sequence[Prompt]]
 
 LABEL_SOURCE = "classify"
 
 
-class Classifying(Opened):
+class Classifying(Examples):
     """Heads of labels, what they say of pictures, and the labels kept."""
 
     def head(self, labels: Labels, *, templates: Sequence[str] | None = None) -> Head:
         """Make a zero-shot head of labels; a mapping gives each label its own prompts.
 
-        templates: prompts with `{}` for the labels without prompts; by default a small sensible
-        set. Raises TooFewLabels, BadTemplate.
+        A prompt is a text or a picture (`Term.image(path)`), also both in one label. templates:
+        prompts with `{}` for the labels without prompts; by default a small sensible set. Raises
+        TooFewLabels, BadTemplate, UnreadableImage for a picture of a label.
         """
-        return Head.from_prompts(self.encoder, prompts_of(labels, templates))
+        prompts = self.located(prompts_of(labels, templates))
+        return Head.from_prompts(self.encoder, prompts, images=self.example_rows(prompts))
 
     def classify(
         self,

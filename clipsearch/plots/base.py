@@ -83,7 +83,7 @@ def _drawn(figure: Figure, suffix: str) -> bytes:
 
 
 @cache
-def _style() -> dict[str, Any]:
+def _style() -> Any:
     from cycler import cycler
 
     return {

@@ -1,0 +1,67 @@
+"""Pictures that stand for a class: their vectors, moved to where the texts of the model are."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from clipsearch.errors import UnreadableImage
+from clipsearch.library.base import Opened, expanded
+from clipsearch.mixture import GENERIC, Modalities
+from clipsearch.types import Prompt, Term
+
+ENOUGH = 4_096
+"""Vectors of the library that its mean picture is made of, the oldest; more would not move it."""
+FEW = 32
+"""With fewer, what the mean picture shows is more of these pictures than of pictures."""
+
+
+class Examples(Opened):
+    """Prompts that are pictures."""
+
+    def located(self, prompts: Mapping[str, Sequence[Prompt]]) -> dict[str, list[Prompt]]:
+        """Make the paths of pictures absolute, so that they mean the same from anywhere."""
+        return {label: [_located(prompt) for prompt in given] for label, given in prompts.items()}
+
+    def example_rows(self, prompts: Mapping[str, Sequence[Prompt]]) -> dict[str, np.ndarray]:
+        """Return the row (dim,) of each picture among the prompts, moved among the texts.
+
+        The mean picture, which this needs, is that of the library. Raises UnreadableImage for a
+        picture that cannot be used.
+        """
+        wanted = list(dict.fromkeys(t.value for given in prompts.values() for t in _images(given)))
+        if not wanted:
+            return {}
+        paths, vectors, failures = self.embed(wanted)
+        if missing := [path for path in wanted if path not in paths]:
+            reasons = {failure.path: failure.reason for failure in failures}
+            reason = reasons.get(missing[0], "a folder cannot stand for a class: name its pictures")
+            raise UnreadableImage(missing[0], reason)
+        return dict(zip(paths, self._modalities(vectors).as_texts(vectors), strict=True))
+
+    def _modalities(self, examples: np.ndarray) -> Modalities:
+        model_id, _ = self._model()
+        nothing = (None, examples[:0])
+        _, known = next(self._catalog.iter_vectors(model_id, batch=ENOUGH), nothing)
+        if len(known) < FEW:
+            warnings.warn(
+                f"the library holds {len(known)} pictures: too few to tell what an example picture "
+                f"has in common with all pictures. Index at least {FEW} for labels with pictures.",
+                stacklevel=3,
+            )
+            known = np.concatenate([known, examples])
+        return Modalities.of(self.encoder.encode_texts(GENERIC), known)
+
+
+def _images(prompts: Sequence[Prompt]) -> list[Term]:
+    return [p for p in prompts if isinstance(p, Term) and p.kind == "image"]
+
+
+def _located(prompt: Prompt) -> Prompt:
+    if isinstance(prompt, str) or prompt.kind == "text":
+        return prompt
+    return replace(prompt, value=os.path.abspath(expanded(prompt.value)))
