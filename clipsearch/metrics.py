@@ -98,6 +98,7 @@ def ndcg(relevance: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
     relevance: gains >= 0, (queries, candidates). The discount is log2(1 + rank) and the gain is
     linear (Järvelin and Kekäläinen 2002). Ties count against.
     """
+    relevance = np.asarray(relevance, dtype=np.float64)
     # The next smaller float64 is below every equal score and above every smaller float32.
     keys = np.where(relevance > 0, np.nextafter(scores, -np.inf, dtype=np.float64), scores)
     ideal = _discounted(relevance, relevance, k)
