@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         ClipsearchError,
         EmptyQuery,
         EncoderError,
+        FigureTooLarge,
         ImageError,
         ImageTooLarge,
         LibraryCorrupt,
@@ -51,7 +52,9 @@ if TYPE_CHECKING:
         ModelUnavailable,
         QueryError,
         SnapshotUnreadable,
+        TooFewExamples,
         TooFewLabels,
+        UnknownLabel,
         UnknownModel,
         UnknownVectorIndex,
         UnreadableImage,
@@ -89,9 +92,9 @@ _HOMES = {
     "clipsearch.types": "Embeddings Facts Failure Finding Hit ImageRecord IndexReport LabelScore ModelInfo "
     "Prediction Progress Results Status",
     "clipsearch.errors": "BadFigureFile BadFilter BadGlob BadLabelFile BadTemplate BadTerm BadTruthFile "
-    "ClipsearchError EmptyQuery EncoderError ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
+    "ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable QueryError "
-    "SnapshotUnreadable TooFewLabels UnknownModel UnknownVectorIndex UnreadableImage "
+    "SnapshotUnreadable TooFewExamples TooFewLabels UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
     "VectorIndexError",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -111,6 +114,7 @@ __all__ = [
     "EncoderError",
     "Facts",
     "Failure",
+    "FigureTooLarge",
     "Finding",
     "Head",
     "Hit",
@@ -136,7 +140,9 @@ __all__ = [
     "SnapshotUnreadable",
     "Status",
     "Term",
+    "TooFewExamples",
     "TooFewLabels",
+    "UnknownLabel",
     "UnknownModel",
     "UnknownVectorIndex",
     "UnreadableImage",

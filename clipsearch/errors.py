@@ -6,7 +6,7 @@ ClipsearchError
 ├ EncoderError          UnknownModel · ModelUnavailable · MissingDependency · ModelMismatch
 ├ VectorIndexError      UnknownVectorIndex · SnapshotUnreadable  caught: rebuild and warn
 └ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter
-                        BadTruthFile · BadGlob · BadFigureFile
+                        BadTruthFile · BadGlob · BadFigureFile · FigureTooLarge · UnknownLabel · TooFewExamples
 
 A message says what happened, to which thing, and what to do about it.
 """
@@ -184,6 +184,20 @@ class TooFewLabels(QueryError):
     """A head needs at least one label."""
 
 
+class UnknownLabel(QueryError):
+    """A label that a head does not have."""
+
+    def __init__(self, label: str, labels: Sequence[str]) -> None:
+        shown = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
+        super().__init__(f"the head has no label {label!r}: it has {shown}.")
+        self.label = label
+        self.labels = tuple(labels)
+
+
+class TooFewExamples(QueryError):
+    """Too few labelled pictures to learn from."""
+
+
 class BadLabelFile(QueryError):
     """A file of labels that cannot be read."""
 
@@ -198,6 +212,16 @@ class BadFigureFile(QueryError):
 
 class BadTruthFile(QueryError):
     """A file of true labels or captions that cannot be used."""
+
+
+class FigureTooLarge(QueryError):
+    """More rows or columns than a person can read."""
+
+    def __init__(self, rows: int, columns: int, most: int) -> None:
+        super().__init__(
+            f"{rows} x {columns} is too large for a figure: at most {most} of each can be read. "
+            "Name fewer, or write the numbers instead (`-f csv`)."
+        )
 
 
 class BadFilter(QueryError):

@@ -7,24 +7,26 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from clipsearch.adapter import Cache
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import (
     BadLabelFile,
     EmptyQuery,
     ModelMismatch,
     TooFewLabels,
+    UnknownLabel,
 )
 from clipsearch.mixture import coefficients
 from clipsearch.types import ModelInfo, Prompt, Term
 
 PROMPTS_AT_ONCE = 4096
-FORMAT, VERSION = "clipsearch-head", 1
+FORMAT, VERSION, VERSION_WITH_CACHE = "clipsearch-head", 1, 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +50,8 @@ class Head:
     logit_scale: float
     logit_bias: float | None = None
     """None for models trained with softmax (CLIP), a number for sigmoid (SigLIP)."""
+    cache: Cache | None = None
+    """Pictures that a head learned as a Tip-Adapter asks beside its rows."""
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -136,9 +140,25 @@ class Head:
     # --- used for ---
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the cosines of unit vectors (n, dim) with each row: float32 (n, labels)."""
+        """Return the cosines of unit vectors (n, dim) with each row: float32 (n, labels).
+
+        With a cache, what that adds is in them; they are to be compared like cosines.
+        """
         found: np.ndarray = np.asarray(vectors, dtype=np.float32) @ self.vectors.T
-        return found
+        return found if self.cache is None else found + self.cache.bonus(vectors)
+
+    def only(self, label: str) -> Self:
+        """Return the head of one of the labels, to search by. Raises UnknownLabel."""
+        if label not in self.labels:
+            raise UnknownLabel(label, self.labels)
+        j = self.labels.index(label)
+        return replace(
+            self,
+            labels=(label,),
+            vectors=self.vectors[j : j + 1],
+            prompts=self.prompts[j : j + 1],
+            cache=self.cache and self.cache.only(j),
+        )
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """Turn scores (n, labels) into probabilities as the model's loss does: float32, same shape.
@@ -169,7 +189,8 @@ class Head:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Head):
             return NotImplemented
-        return self._facts() == other._facts() and np.array_equal(self.vectors, other.vectors)
+        same = self._facts() == other._facts() and self.cache == other.cache
+        return same and np.array_equal(self.vectors, other.vectors)
 
     def __hash__(self) -> int:
         return hash((self.labels, self.fingerprint))
@@ -179,8 +200,11 @@ class Head:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the head to one JSON file; the array is base64 of little-endian float32."""
         array = base64.b64encode(self.vectors.astype("<f4").tobytes()).decode("ascii")
-        whole = {"format": FORMAT, "version": VERSION, **self._facts()}
+        # Heads without a cache stay readable for who knows the first version alone.
+        version = VERSION if self.cache is None else VERSION_WITH_CACHE
+        whole = {"format": FORMAT, "version": version, **self._facts()}
         whole |= {"dim": self.vectors.shape[1], "vectors": array}
+        whole |= {} if self.cache is None else {"cache": self.cache.to_json()}
         # Written beside and renamed, so that a file of this name is always a whole head.
         beside = Path(f"{os.fspath(path)}.{secrets.token_hex(4)}.tmp")
         beside.write_text(json.dumps(whole, ensure_ascii=False, indent=1), "utf-8")
@@ -193,7 +217,7 @@ class Head:
             found = json.loads(Path(path).read_text("utf-8"))
             if found["format"] != FORMAT:
                 raise ValueError(f"its format is {found['format']!r}")
-            if found["version"] > VERSION:
+            if found["version"] > VERSION_WITH_CACHE:
                 raise ValueError(f"it is of version {found['version']}; update clipsearch")
             array = np.frombuffer(base64.b64decode(found["vectors"], validate=True), dtype="<f4")
             return cls(
@@ -204,6 +228,7 @@ class Head:
                 fingerprint=found["fingerprint"],
                 logit_scale=found["logit_scale"],
                 logit_bias=found["logit_bias"],
+                cache=Cache.from_json(found["cache"]) if "cache" in found else None,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadLabelFile(f"{path} is not a saved head: {_said(error)}") from error

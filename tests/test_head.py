@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from conftest import ToyEncoder
 
 from clipsearch import head as head_module
-from clipsearch.errors import BadLabelFile, EmptyQuery, ModelMismatch, TooFewLabels
+from clipsearch.adapter import Cache
+from clipsearch.errors import BadLabelFile, EmptyQuery, ModelMismatch, TooFewLabels, UnknownLabel
 from clipsearch.head import Head
 from clipsearch.types import Term
 
@@ -200,7 +202,7 @@ def test_heads_differ_when_anything_does(toy_encoder: ToyEncoder) -> None:
     ("change", "told"),
     [
         ({"format": "other"}, "its format is 'other'"),
-        ({"version": 2}, "update clipsearch"),
+        ({"version": 3}, "update clipsearch"),
         ({"vectors": "AAAA"}, "is not a saved head"),
         ({"vectors": "?"}, "is not a saved head"),
         ({"labels": 3}, "is not a saved head"),
@@ -228,3 +230,45 @@ def test_any_other_file_is_refused(tmp_path: Path, content: str) -> None:
 def test_a_missing_head_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadLabelFile, match=r"gone\.json is not a saved head"):
         Head.load(tmp_path / "gone.json")
+
+
+# --- learned heads -------------------------------------------------------------------------
+
+
+def learned(toy_encoder: ToyEncoder) -> Head:
+    """Make a head that keeps examples, as `clipsearch learn --method tip` does."""
+    plain = Head.from_prompts(toy_encoder, {"cat": ["a cat"], "dog": ["a dog"], "owl": ["an owl"]})
+    keys = toy_encoder.encode_texts(["one", "two", "three"])
+    return replace(plain, cache=Cache(keys, np.array([0, 1, 1]), 3, 0.2, 2.0))
+
+
+def test_a_cache_adds_to_the_scores(toy_encoder: ToyEncoder) -> None:
+    head = learned(toy_encoder)
+    assert head.cache is not None
+    pictures = toy_encoder.encode_texts(["one", "something else"])
+    expected = pictures @ head.vectors.T + head.cache.bonus(pictures)
+    assert head.scores(pictures) == pytest.approx(expected)
+    assert np.abs(head.cache.bonus(pictures)).max() > 0.05
+    assert head != replace(head, cache=None)
+
+
+def test_a_head_with_a_cache_is_saved_as_a_later_version(
+    toy_encoder: ToyEncoder, tmp_path: Path
+) -> None:
+    head = learned(toy_encoder)
+    for made, version in ((head, 2), (replace(head, cache=None), 1)):
+        made.save(tmp_path / "head.json")
+        assert json.loads((tmp_path / "head.json").read_text())["version"] == version
+        assert Head.load(tmp_path / "head.json") == made
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_one_label_of_a_head_scores_as_it_did(toy_encoder: ToyEncoder, cached: bool) -> None:
+    head = learned(toy_encoder) if cached else replace(learned(toy_encoder), cache=None)
+    pictures = toy_encoder.encode_texts(["one", "two", "something else"])
+    alone = head.only("dog")
+    assert alone.labels == ("dog",)
+    assert alone.prompts == head.prompts[1:2]
+    assert alone.scores(pictures)[:, 0] == pytest.approx(head.scores(pictures)[:, 1], abs=1e-6)
+    with pytest.raises(UnknownLabel, match=r"no label 'cow': it has cat, dog, owl"):
+        head.only("cow")

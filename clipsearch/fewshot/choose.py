@@ -1,0 +1,114 @@
+"""Choose method and strength by cross-validation, and stay near the text where it cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from clipsearch.fewshot.methods import Method, learn_rows, log_loss
+from clipsearch.fewshot.task import Rows, Task
+
+Wanted = Literal["auto", "probe", "tip", "prototype"]
+
+FOLDS = 5
+MANY = 2_000
+"""Pictures that a choice looks at, at most: with more, it hardly matters how strong the prior is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A method and how far it may go; strength 0 is zero-shot."""
+
+    method: Method | Literal["zero-shot"]
+    strength: float
+    sharpness: float = 1.0
+    """Of `tip` alone, see there."""
+
+    def learn(self, task: Task, *, start: Rows | None = None) -> Rows:
+        """Learn rows from task."""
+        if self.method == "zero-shot":
+            return Rows(task.text)
+        return learn_rows(task, self.method, self.strength, sharpness=self.sharpness, start=start)
+
+
+ZERO_SHOT = Plan("zero-shot", 0.0)
+CAREFUL: dict[Wanted, Plan] = {
+    "auto": Plan("probe", 1.0),
+    "probe": Plan("probe", 1.0),
+    "tip": Plan("tip", 2.0, 2.0),
+    "prototype": Plan("prototype", 2.0),
+}
+"""What one picture a label, which no cross-validation can judge, is trusted with. Measured with
+`scripts/few_shot.py`: the strongest that loses less than a point where the text is right already."""
+
+PLANS: dict[Wanted, tuple[Plan, ...]] = {
+    "probe": tuple(Plan("probe", s) for s in (0.25, 0.5, 1.0, 2.0, 4.0)),
+    "tip": tuple(Plan("tip", s, b) for b in (2.0, 4.0) for s in (1.0, 2.0, 8.0, 32.0)),
+    "prototype": tuple(Plan("prototype", s) for s in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)),
+}
+PLANS["auto"] = (*PLANS["probe"], *PLANS["tip"], *PLANS["prototype"])
+
+
+def choose(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Plan:
+    """Choose the plan to learn from these examples with, by cross-validation within them.
+
+    The careful plan, unless another has a smaller log loss by more than one standard error (the
+    one-standard-error rule of Breiman et al. 1984, section 3.4.3); and zero-shot, if that gets more
+    pictures right than the plan. Labels with a single picture are learned from, never tested: if
+    no label has two, the careful plan it is.
+    """
+    if len(task.labels) > MANY:
+        shots = max(2, MANY // max(1, int((task.counts > 0).sum())))
+        task = task.at_most(shots, seed=seed)
+    careful = CAREFUL[wanted]
+    fold = folds(task.labels, seed=seed)
+    tested = fold >= 0
+    if not tested.any():
+        return careful
+    plans = [ZERO_SHOT, *PLANS[wanted]]
+    losses, right = _tried(task, plans, fold)
+    gain = losses[plans.index(careful)] - losses
+    error = gain.std(axis=1) / np.sqrt(tested.sum())
+    best = int(np.argmax(gain.mean(axis=1)))
+    best = best if gain[best].mean() > error[best] else plans.index(careful)
+    lost = right[0].astype(float) - right[best]
+    return ZERO_SHOT if lost.mean() > lost.std() / np.sqrt(tested.sum()) else plans[best]
+
+
+def _tried(task: Task, plans: Sequence[Plan], fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return log losses, and which pictures came out right: (plans, tested pictures)."""
+    losses, right = [], []
+    for number in range(fold.max() + 1):
+        inside, outside = task.part(fold != number), task.part(fold == number)
+        rows: Rows | None = None
+        found = []
+        for plan in plans:
+            # From one strength to the next stronger: the solver begins near its end.
+            rows = plan.learn(inside, start=rows if plan.method == "probe" else None)
+            found.append(task.scale * rows.scores(outside.vectors).astype(np.float64))
+        losses.append([log_loss(logits, outside.labels)[0] for logits in found])
+        right.append([logits.argmax(axis=1) == outside.labels for logits in found])
+    return np.concatenate(losses, axis=1), np.concatenate(right, axis=1)
+
+
+def folds(labels: np.ndarray, *, n: int = FOLDS, seed: int = 0) -> np.ndarray:
+    """Deal pictures to folds so that each label is spread evenly: int64 (n,), -1 for never tested.
+
+    A label's only picture is never tested. Not more folds than the label in the middle has pictures:
+    else a label would be tested where it has fewer pictures to learn from than the others, which
+    it would lose to. Unlike scikit-learn's StratifiedKFold, a label may have less than that.
+    """
+    counts = np.bincount(labels)
+    found = np.full(len(labels), -1, dtype=np.int64)
+    if counts.max() < 2:
+        return found
+    n = min(n, int(np.percentile(counts[counts > 1], 50, method="lower")))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    order = order[counts[labels[order]] > 1]
+    # Dealt on from label to label, so that folds are of one size.
+    found[order] = np.arange(len(order)) % n
+    return found

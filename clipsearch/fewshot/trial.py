@@ -1,0 +1,99 @@
+"""What learning would bring, by cross-validation in which nothing of a test fold is used to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipsearch.fewshot.choose import Wanted, choose, folds
+from clipsearch.fewshot.task import Task
+from clipsearch.metrics import percentiles
+
+SHOTS = (1, 2, 4, 8, 16)
+REPEATS = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """What was found for pictures that took no part in the learning: three int64 arrays (n,)."""
+
+    truth: np.ndarray
+    zero_shot: np.ndarray
+    few_shot: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """Accuracy with so many pictures a label, on the pictures left: means over random draws."""
+
+    shots: int
+    zero_shot: float
+    few_shot: float
+    low: float
+    """Of `few_shot`: 95 % of the draws lie between the two."""
+    high: float
+    repeats: int
+
+
+def cross_validate(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Trial | None:
+    """Learn without each fifth of the pictures and find the labels of that fifth, five times over.
+
+    Each time method and strength are chosen anew, inside the other four fifths: a nested
+    cross-validation (Varma and Simon 2006). None if no label has two pictures.
+    """
+    fold = folds(task.labels, seed=seed)
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [
+        _found(task.part(fold != number), task.part(fold == number), wanted, seed)
+        for number in range(fold.max() + 1)
+    ]
+    if not parts:
+        return None
+    return Trial(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def learning_curve(
+    task: Task,
+    wanted: Wanted = "auto",
+    *,
+    shots: Sequence[int] = SHOTS,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> tuple[CurvePoint, ...]:
+    """Return accuracy over the number of pictures a label, as far as enough are left to test on.
+
+    Learned from `shots` pictures of each label (of a label that has no more, all but one), tested
+    on the others; and again with other draws.
+    """
+    largest = int(task.counts.max())
+    points = []
+    for number in shots:
+        if number >= largest:
+            break
+        drawn = [_drawn(task, number, wanted, seed + repeat) for repeat in range(repeats)]
+        zero_shot, few_shot = np.array(drawn).T
+        low, high = percentiles(few_shot)
+        points.append(
+            CurvePoint(number, float(zero_shot.mean()), float(few_shot.mean()), low, high, repeats)
+        )
+    return tuple(points)
+
+
+def _drawn(task: Task, shots: int, wanted: Wanted, seed: int) -> tuple[float, float]:
+    """Return the accuracies, zero-shot and few-shot, of one draw."""
+    order = np.random.default_rng(seed).permutation(len(task.labels))
+    mixed = task.part(order)
+    # A label with no more pictures than are to be learned from leaves one for the test.
+    learned = mixed.first(np.minimum(shots, task.counts - 1))
+    truth, zero_shot, few_shot = _found(mixed.part(learned), mixed.part(~learned), wanted, seed)
+    return float((zero_shot == truth).mean()), float((few_shot == truth).mean())
+
+
+def _found(
+    inside: Task, outside: Task, wanted: Wanted, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the true labels of the pictures outside, and those found without and with learning."""
+    rows = choose(inside, wanted, seed=seed).learn(inside)
+    zero_shot = (outside.vectors @ outside.text.T).argmax(axis=1)
+    return outside.labels, zero_shot, rows.scores(outside.vectors).argmax(axis=1)
