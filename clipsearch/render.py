@@ -185,7 +185,11 @@ def contact_page(sheets: Mapping[str, Items]) -> str:
     body = "".join(
         _section(items, title, mark=i == 0) for i, (title, items) in enumerate(sheets.items())
     )
-    name = escape(next(iter(sheets), "") or "clipsearch")
+    return page(next(iter(sheets), ""), body)
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole HTML page in the style of contact sheets: one file, nothing to fetch."""
     # The policy states what "self-contained" means: nothing is loaded, nothing runs.
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
@@ -193,25 +197,25 @@ def contact_page(sheets: Mapping[str, Items]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{name}</title>\n<style>\nbody {{ margin: 0 }}\n"
+        f"<title>{escape(title) or 'clipsearch'}</title>\n<style>\nbody {{ margin: 0 }}\n"
         "body, .cs-sheet:last-child { min-height: 100vh }\n"
-        f"{_css()}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+        f"{css()}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
 
 
 def contact_sheet(items: Items, *, title: str = "") -> str:
     """Return one contact sheet as an HTML fragment with its own style, for a notebook's cell."""
-    return f"<style>{_css()}</style>\n{_section(items, title, mark=True)}"
+    return f"<style>{css()}</style>\n{_section(items, title, mark=True)}"
 
 
-def _css() -> str:
+def css() -> str:
+    """Return the style of contact sheets, all of it scoped to `.cs-sheet`."""
     return Path(__file__).with_name("contact_sheet.css").read_text(encoding="utf-8")
 
 
 def _section(items: Items, title: str, *, mark: bool) -> str:
     wordmark = '<p class="cs-mark">clipsearch</p>' if mark else ""
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        thumbnails = list(pool.map(_thumbnail, (item.path for item in items)))
+    thumbnails = thumbnail_uris([item.path for item in items])
     best = max((item.score for item in items), default=0.0)
     cards = [_card(item, uri, best) for item, uri in zip(items, thumbnails, strict=True)]
     nav, grid = _layout(items, cards, anchor=f"cs-{zlib.crc32(title.encode(errors='replace')):08x}")
@@ -251,8 +255,13 @@ def _layout(items: Items, cards: Sequence[str], *, anchor: str) -> tuple[str, st
     return nav, "".join(grids)
 
 
+def thumbnail_uris(paths: Sequence[str]) -> list[str | None]:
+    """Return small pictures as data URIs, None for those that cannot be read any more."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(_thumbnail, paths))
+
+
 def _thumbnail(path: str) -> str | None:
-    """Return the picture as a data URI, or None where it cannot be read any more."""
     from base64 import b64encode
 
     from clipsearch.decode import thumbnail
@@ -280,7 +289,7 @@ def _card(item: Hit | Prediction, thumbnail: str | None, best: float) -> str:
         else f'<span class="cs-gone">{name} cannot be read any more.</span>'
     )
     return (
-        f'<li><figure><a class="cs-well" href="{_link(item.path)}" title="{path}">{well}</a>'
+        f'<li><figure><a class="cs-well" href="{link(item.path)}" title="{path}">{well}</a>'
         f'<figcaption><p class="cs-line"><span class="cs-name" title="{path}">{name}</span>'
         f'<span class="cs-num">{number}</span></p>'
         f'<div class="cs-bar" aria-hidden="true"><i style="width:{100 * share:.1f}%"></i></div>'
@@ -293,7 +302,8 @@ def _share(score: float, best: float) -> float:
     return max(0.0, score / best) if best > 0 else 0.0
 
 
-def _link(path: str) -> str:
+def link(path: str) -> str:
+    """Return the address of a file, ready to stand in HTML."""
     return escape(Path(path).absolute().as_uri(), quote=True)
 
 

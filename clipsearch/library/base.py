@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -40,6 +41,7 @@ class Opened:
         self._catalog = catalog
         self._encoder = encoder
         self._searcher: tuple[int, Searcher] | None = None
+        self._viewed: tuple[int, ModelInfo] | None = None
 
     # --- opening ---------------------------------------------------------------------------
 
@@ -138,6 +140,25 @@ class Opened:
         self._catalog.use_model(self._stored_name(name) or name)
         return self._model()[1]
 
+    def viewed(self, model: str) -> Self:
+        """Return this library with another of its models in place of the current one, to read from.
+
+        `use` is what changes it for all. Raises UnknownModel for a model without vectors here.
+        """
+        stored = self._stored_name(model)
+        view = copy(self)
+        view._viewed = next(
+            ((number, i) for number, i in self._catalog.models().items() if i.name == stored), None
+        )
+        if view._viewed is None:
+            raise UnknownModel(
+                model,
+                [info.name for info in self._catalog.models().values()],
+                "The library holds no vectors of it: add them with "
+                f"`clipsearch index FOLDER -L {self.path} --model {model}`.",
+            )
+        return view
+
     # --- pictures and their vectors ----------------------------------------------------------
 
     def record(self, path: StrPath) -> ImageRecord | None:
@@ -210,7 +231,7 @@ class Opened:
     # --- inside ----------------------------------------------------------------------------
 
     def _model(self) -> tuple[int, ModelInfo]:
-        current = self._catalog.current_model()
+        current = self._viewed or self._catalog.current_model()
         if current is None:
             raise UnknownModel(
                 "", hint="The library has no model yet: `clipsearch index` a folder."
