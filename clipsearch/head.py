@@ -23,6 +23,7 @@ from clipsearch.errors import (
     UnknownLabel,
 )
 from clipsearch.mixture import coefficients
+from clipsearch.texts import encode_texts, reading
 from clipsearch.types import ModelInfo, Prompt, Term
 
 PROMPTS_AT_ONCE = 4096
@@ -81,13 +82,15 @@ class Head:
         al. 2021 (section 3.1.4) and open_clip's build_zero_shot_classifier. images: the vector
         (dim,) of each picture among the prompts, moved among the texts (`mixture.Modalities`).
         Raises TooFewLabels, EmptyQuery if prompts cancel out. `templates.prompts` makes prompts
-        of plain labels.
+        of plain labels. Texts may be of any length, see `texts.encode_texts`; `texts.reading`
+        gives an encoder that cuts them instead.
         """
-        rows = [
-            counted @ vectors
-            for labels in _parts(prompts)
-            for vectors, counted in described(encoder, labels, images=images)
-        ]
+        with reading(encoder) as reader:
+            rows = [
+                counted @ vectors
+                for labels in _parts(prompts)
+                for vectors, counted in described(reader, labels, images=images)
+            ]
         vectors = np.stack(rows) if rows else np.empty((0, encoder.info.dim), np.float32)
         return cls._of(encoder.info, tuple(prompts), vectors, prompts.values())
 
@@ -105,7 +108,7 @@ class Head:
         there are no terms, or if they cancel out.
         """
         texts = [term.value for term in terms if term.kind == "text"]
-        encoded = dict(zip(texts, encoder.encode_texts(texts), strict=True)) if texts else {}
+        encoded = dict(zip(texts, encode_texts(encoder, texts), strict=True)) if texts else {}
         total = np.zeros(encoder.info.dim)
         for term in terms:
             vector = encoded[term.value] if term.kind == "text" else (images or {})[term.value]
@@ -260,7 +263,7 @@ def described(
     """
     terms = {label: [_term(prompt) for prompt in given] for label, given in prompts.items()}
     texts = [t.value for given in terms.values() for t in given if t.kind == "text"]
-    encoded = iter(encoder.encode_texts(texts) if texts else ())
+    encoded = iter(encode_texts(encoder, texts) if texts else ())
     for label, given in terms.items():
         if not given:
             raise TooFewLabels(f"the label {label!r} has no prompts.")

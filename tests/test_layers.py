@@ -29,8 +29,9 @@ LEVELS = [
         "searcher pipeline",
         "catalog encoders/* vectors/*",
         "database files pictures embeddings labels ledger health truth",
-        "schema scan decode tokens templates terms head calibration fewshot/* filters",
-        "metadata fields ignore lexer metrics labelfile mixture adapter",
+        "schema scan decode templates terms head calibration fewshot/* filters",
+        "texts",
+        "metadata fields ignore lexer metrics tokens languages labelfile mixture adapter",
         "encoders/base vectors/base",
         "errors types",
     )

@@ -12,6 +12,7 @@ import numpy as np
 from clipsearch.errors import UnreadableImage
 from clipsearch.library.base import Opened, expanded
 from clipsearch.mixture import GENERIC, Modalities
+from clipsearch.texts import encode_texts
 from clipsearch.types import Prompt, Term
 
 ENOUGH = 4_096
@@ -54,7 +55,7 @@ class Examples(Opened):
                 stacklevel=3,
             )
             known = np.concatenate([known, examples])
-        return Modalities.of(self.encoder.encode_texts(GENERIC), known)
+        return Modalities.of(encode_texts(self.encoder, GENERIC), known)
 
 
 def _images(prompts: Sequence[Prompt]) -> list[Term]:
