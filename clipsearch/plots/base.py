@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +15,17 @@ import numpy as np
 from clipsearch.errors import BadFigureFile
 
 if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 INK, MUTED, FAINT = "#1f2328", "#6b7280", "#e5e7eb"
 """Text and marks; what explains them; lines of a grid."""
 BLUE, ORANGE, GREEN, RED, PURPLE = "#2f6f9f", "#c8702a", "#3f8f5f", "#b8434e", "#7a5aa6"
 """Lines and bars, in this order: told apart by colour-blind readers too, and in grey by lightness."""
+
+SHADES = ("#ffffff", "#d5e3ee", BLUE)
+"""From least to most, where cells are coloured by their values."""
 
 SUFFIXES = (".png", ".svg", ".pdf")
 PIXELS_PER_INCH = 160
@@ -54,6 +61,23 @@ def figure(
     return made, axes
 
 
+def shades() -> Colormap:
+    """Return the colours of cells, white for the least value, as matplotlib takes them (`cmap=`)."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("clipsearch", SHADES)
+
+
+def measured(texts: Iterable[Text]) -> tuple[float, float]:
+    """Return the greatest width and the greatest height of some texts in a figure, in inches."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of missing characters: `save` tells, once
+        boxes = [(text.get_window_extent(), text.get_figure(root=True)) for text in texts]
+    widths = [box.width / made.dpi for box, made in boxes if made is not None]
+    heights = [box.height / made.dpi for box, made in boxes if made is not None]
+    return max(widths, default=0.0), max(heights, default=0.0)
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as PNG, SVG or PDF, by the suffix. Raises BadFigureFile for another one."""
     check_name(path)
@@ -77,8 +101,15 @@ def _drawn(figure: Figure, suffix: str) -> bytes:
 
     out = io.BytesIO()
     # The style again: ticks are made only when a figure is drawn.
-    with rc_context(_style()):
+    with rc_context(_style()), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         figure.savefig(out, format=suffix[1:], dpi=PIXELS_PER_INCH, metadata=_METADATA[suffix])
+    if any(" missing from font" in str(one.message) for one in caught):
+        warnings.warn(
+            "no font of this system draws some of the characters: boxes stand in their place. "
+            "Install one, such as Noto Sans CJK.",
+            stacklevel=3,
+        )
     return out.getvalue()
 
 
