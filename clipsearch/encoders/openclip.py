@@ -12,8 +12,8 @@ from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from clipsearch.encoders import hub
-from clipsearch.encoders.fingerprint import PROBES, fingerprint
 from clipsearch.encoders.base import Tokenizer
+from clipsearch.encoders.fingerprint import PROBES, fingerprint
 from clipsearch.encoders.models import ModelSpec, multilingual
 from clipsearch.encoders.sources import Source, describe, find, unreadable
 from clipsearch.encoders.tokenizer import adapt
