@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from clipsearch.library.examples import Examples
 from clipsearch.pipeline import encode_files
 from clipsearch.scan import Walk
 from clipsearch.templates import prompts as prompts_of
+from clipsearch.texts import reading, warn
 from clipsearch.types import LabelScore, Prediction, Prompt, Results
 
 Labels = Sequence[str] | Mapping[str, Sequence[Prompt]]
@@ -24,15 +25,25 @@ LABEL_SOURCE = "classify"
 class Classifying(Examples):
     """Heads of labels, what they say of pictures, and the labels kept."""
 
-    def head(self, labels: Labels, *, templates: Sequence[str] | None = None) -> Head:
+    def head(
+        self,
+        labels: Labels,
+        *,
+        templates: Sequence[str] | None = None,
+        truncate: bool = False,
+        on_warning: Callable[[str], None] = warn,
+    ) -> Head:
         """Make a zero-shot head of labels; a mapping gives each label its own prompts.
 
         A prompt is a text or a picture (`Term.image(path)`), also both in one label. templates:
-        prompts with `{}` for the labels without prompts; by default a small sensible set. Raises
-        TooFewLabels, BadTemplate, UnreadableImage for a picture of a label.
+        prompts with `{}` for the labels without prompts; by default a small sensible set.
+        truncate: cut texts that are too long for the model instead of reading them in pieces;
+        on_warning is told of them, by default with a Python warning. Raises TooFewLabels,
+        BadTemplate, UnreadableImage for a picture of a label.
         """
         prompts = self.located(prompts_of(labels, templates))
-        return Head.from_prompts(self.encoder, prompts, images=self.example_rows(prompts))
+        with reading(self.encoder, truncate=truncate, on_warning=on_warning) as reader:
+            return Head.from_prompts(reader, prompts, images=self.example_rows(prompts))
 
     def classify(
         self,
@@ -44,15 +55,18 @@ class Classifying(Examples):
         under: StrPath | None = None,
         min_probability: float | None = None,
         save: bool = False,
+        truncate: bool = False,
     ) -> Results:
         """Label every picture of the library (or the filtered part, or loose `images`), by path.
 
         top: keep this many labels a picture; None keeps all. min_probability: leave out pictures
-        whose best label is below. save: write the best labels into the catalog.
+        whose best label is below. save: write the best labels into the catalog. truncate: as for
+        `head`, which makes one of labels.
         """
-        head = head if isinstance(head, Head) else self.head(head)
-        head.check(self._model()[1])
         failures: list[str] = []
+        if not isinstance(head, Head):
+            head = self.head(head, truncate=truncate, on_warning=failures.append)
+        head.check(self._model()[1])
         classified: dict[int, None] = {}
         if images is not None:
             found = self._predict_files(head, images, top, failures)

@@ -12,6 +12,7 @@ from clipsearch.decode import open_image
 from clipsearch.errors import EmptyQuery
 from clipsearch.head import Head
 from clipsearch.library.base import Opened, StrPath, Where, chosen_by, expanded
+from clipsearch.texts import reading
 from clipsearch.types import Hit, ModelInfo, Results, Term
 
 Query = str | Term | Sequence[str | Term] | Head | np.ndarray
@@ -30,6 +31,7 @@ class Searching(Opened):
         where: Where | None = None,
         under: StrPath | None = None,
         min_score: float | None = None,
+        truncate: bool = False,
     ) -> Results:
         """Find the `k` pictures nearest to words, pictures, a head or a vector; best first.
 
@@ -37,13 +39,19 @@ class Searching(Opened):
         vector (dim,). images: picture files as further terms. exclude: texts to keep away from.
         where, under: only pictures that fulfil a filter, or lie below a folder: applied before the
         search, so that `k` hits come back whenever `k` match. min_score: smallest cosine.
+        truncate: cut texts that are too long for the model instead of reading them in pieces.
         Raises EmptyQuery, BadTerm, BadFilter, ModelMismatch.
         """
-        head = self._query_head(query, images, exclude)
-        hits = self._nearest(head.vectors, k, where, under)
+        notes: list[str] = []
+        head = self._query_head(query, images, exclude, truncate, notes)
+        if head.cache is None:
+            hits = self._nearest(head.vectors, k, where, under)
+        else:
+            hits = self._ranked(head, k, where, under)
         if min_score is not None:
             hits = [hit for hit in hits if hit.score >= min_score]
-        return Results(tuple(hits), title=head.labels[0] if len(head.labels) == 1 else "")
+        title = head.labels[0] if len(head.labels) == 1 else ""
+        return Results(tuple(hits), title=title, warnings=tuple(notes))
 
     def similar(
         self,
@@ -83,8 +91,21 @@ class Searching(Opened):
         ]
         return sorted(hits, key=lambda hit: (-hit.score, hit.path))[: max(k, 0)]
 
+    def _ranked(self, head: Head, k: int, where: Where | None, under: StrPath | None) -> list[Hit]:
+        """Do what `_nearest` does for a head that is more than its rows: score every vector."""
+        found = self.embeddings(where=where, under=under)
+        best = head.scores(found.vectors).max(axis=1)
+        pairs = zip(found.records, best.tolist(), strict=True)
+        hits = [Hit(record.path, score, record) for record, score in pairs]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.path))[: max(k, 0)]
+
     def _query_head(
-        self, query: Query, images: Sequence[str | Term], exclude: Sequence[str | Term]
+        self,
+        query: Query,
+        images: Sequence[str | Term],
+        exclude: Sequence[str | Term],
+        truncate: bool,
+        notes: list[str],
     ) -> Head:
         _, info = self._model()
         if isinstance(query, Head | np.ndarray):
@@ -97,7 +118,8 @@ class Searching(Opened):
         texts = [query] if isinstance(query, str | Term) else query
         parsed = terms.parse_terms(texts, images=images, exclude=exclude)
         vectors = {t.value: self._vector_of(t.value) for t in parsed if t.kind == "image"}
-        return Head.from_terms(self.encoder, parsed, images=vectors)
+        with reading(self.encoder, truncate=truncate, on_warning=notes.append) as reader:
+            return Head.from_terms(reader, parsed, images=vectors)
 
     def _vector_of(self, path: StrPath) -> np.ndarray:
         """Return the vector of a picture: the stored one if the library knows the file."""
