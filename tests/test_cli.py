@@ -116,7 +116,8 @@ PREDICTIONS = Results(
 
 def test_every_option_of_query_reaches_the_search(cli: Cli, notes: Notes) -> None:
     line = "query 2:horse tree --image 0.5:a.jpg --image b.jpg --not rain -k 7 --under d"
-    run = cli(*line.split(), "--where", "width > 2", "--min-score", "0.2", "-L", "lib")
+    facts = ("--where", "width > 2", "--min-score", "0.2", "--truncate")
+    run = cli(*line.split(), *facts, "-L", "lib")
     assert run.code == 0
     assert notes.call("open") == ((Path("lib"),), {})
     assert notes.call("search") == (
@@ -128,6 +129,7 @@ def test_every_option_of_query_reaches_the_search(cli: Cli, notes: Notes) -> Non
             "where": "width > 2",
             "under": "d",
             "min_score": 0.2,
+            "truncate": True,
         },
     )
     assert run.out == "" and "no picture fits" in run.err
@@ -174,10 +176,12 @@ def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_p
 def test_every_option_of_classify_reaches_the_library(cli: Cli, notes: Notes) -> None:
     notes.answers["head"] = "the head"
     line = "classify cat dog --template {}. --template openai80 --top 2 --min-probability 0.5"
-    assert cli(*line.split(), "--save", "--where", "width > 2", "--under", "d").code == 0
+    line += " --save --truncate --under d"
+    assert cli(*line.split(), "--where", "width > 2").code == 0
     (labels,), kwargs = notes.call("head")
     assert labels == ["cat", "dog"]
     assert kwargs["templates"][0] == "{}." and len(kwargs["templates"]) == 81
+    assert kwargs["truncate"] is True
     assert notes.call("classify") == (
         ("the head",),
         {

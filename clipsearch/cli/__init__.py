@@ -24,6 +24,7 @@ from clipsearch.cli.index import errors, index, remove
 from clipsearch.cli.library import check, rebuild, status, use
 from clipsearch.cli.models import models
 from clipsearch.cli.query import SignedTerms, query, similar
+from clipsearch.cli.tokens import tokens
 from clipsearch.errors import ClipsearchError
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(index, query, similar, classify, status, errors, remove, check, rebuild, models, use, demo),
+    tokens,
 )
 PARSERS: dict[Callable[..., None], type[TyperCommand]] = {classify: ManyImages, query: SignedTerms}
 for command in COMMANDS:

@@ -17,6 +17,7 @@ from clipsearch.cli.options import (
     NullOption,
     OpenOption,
     OutputOption,
+    TruncateOption,
     UnderOption,
     WhereOption,
 )
@@ -90,6 +91,7 @@ def classify(
     save: Annotated[
         bool, typer.Option("--save", help="Keep the labels, for --where 'label = \"cat\"'.")
     ] = False,
+    truncate: TruncateOption = False,
     under: UnderOption = None,
     where: WhereOption = None,
     format: FormatOption = None,
@@ -116,7 +118,7 @@ def classify(
     wanted = labels_from_file(labels_file) if labels_file else labels or []
     with Library.open(library) as lib:
         found = lib.classify(
-            lib.head(wanted, templates=_templates(template or ())),
+            lib.head(wanted, templates=_templates(template or ()), truncate=truncate),
             images=images or None,
             top=top,
             where=where,

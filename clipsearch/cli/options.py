@@ -65,6 +65,14 @@ OutputOption = Annotated[
 OpenOption = Annotated[
     bool, typer.Option("--open", help="Show a contact sheet in the web browser.")
 ]
+TruncateOption = Annotated[
+    bool,
+    typer.Option(
+        "--truncate",
+        help="Cut texts that are too long for the model, as CLIP itself does, instead of reading "
+        "them in pieces.",
+    ),
+]
 PlainFormat = Literal["table", "json"]
 PlainFormatOption = Annotated[
     PlainFormat, typer.Option("--format", "-f", help="How to write the result.")

@@ -17,6 +17,7 @@ from clipsearch.cli.options import (
     NullOption,
     OpenOption,
     OutputOption,
+    TruncateOption,
     UnderOption,
     WhereOption,
 )
@@ -68,6 +69,7 @@ def query(
     under: UnderOption = None,
     where: WhereOption = None,
     min_score: ScoreOption = None,
+    truncate: TruncateOption = False,
     format: FormatOption = None,
     null: NullOption = False,
     output: OutputOption = None,
@@ -96,6 +98,7 @@ def query(
             where=where,
             under=under,
             min_score=min_score,
+            truncate=truncate,
         )
     warn_all(hits.warnings)
     target.write(hits, title=hits.title)
