@@ -20,10 +20,10 @@ LEVELS = [
         "__main__",
         "cli/* serve/*",
         "__init__",
-        "report",
+        "report/*",
         "render",
         "library/*",
-        "indexing evaluate/* matrix distributed/*",
+        "indexing evaluate/* matrix explanation distributed/*",
         "plots/*",
         "snapshot",
         "searcher pipeline",
@@ -47,6 +47,7 @@ ROOMS = {
     "plots",
     "fewshot",
     "evaluate",
+    "report",
 }
 # A notebook asks a result to show itself; the import is lazy and nothing below needs it.
 ALLOWED = {("types", "render"), ("evaluate/results", "report")}
