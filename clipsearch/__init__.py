@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         BadFilter,
         BadGlob,
         BadLabelFile,
+        BadReportFile,
         BadTemplate,
         BadTerm,
         BadTruthFile,
@@ -91,7 +92,7 @@ _HOMES = {
     "clipsearch.vectors.base": "VectorIndex",
     "clipsearch.types": "Embeddings Facts Failure Finding Hit ImageRecord IndexReport LabelScore ModelInfo "
     "Prediction Progress Results Status",
-    "clipsearch.errors": "BadFigureFile BadFilter BadGlob BadLabelFile BadTemplate BadTerm BadTruthFile "
+    "clipsearch.errors": "BadFigureFile BadFilter BadGlob BadLabelFile BadReportFile BadTemplate BadTerm BadTruthFile "
     "ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable QueryError "
     "SnapshotUnreadable TooFewExamples TooFewLabels UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
@@ -104,6 +105,7 @@ __all__ = [
     "BadFilter",
     "BadGlob",
     "BadLabelFile",
+    "BadReportFile",
     "BadTemplate",
     "BadTerm",
     "BadTruthFile",

@@ -6,7 +6,7 @@ ClipsearchError
 ├ EncoderError          UnknownModel · ModelUnavailable · MissingDependency · ModelMismatch
 ├ VectorIndexError      UnknownVectorIndex · SnapshotUnreadable  caught: rebuild and warn
 └ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter
-                        BadTruthFile · BadGlob · BadFigureFile · FigureTooLarge · UnknownLabel · TooFewExamples
+                        BadTruthFile · BadGlob · BadFigureFile · BadReportFile · FigureTooLarge · UnknownLabel · TooFewExamples
 
 A message says what happened, to which thing, and what to do about it.
 """
@@ -207,6 +207,14 @@ class BadFigureFile(QueryError):
 
     def __init__(self, path: str | PathLike[str], suffixes: Sequence[str]) -> None:
         super().__init__(f"{path}: figures are written as {', '.join(suffixes)}: end its name so.")
+        self.path = str(path)
+
+
+class BadReportFile(QueryError):
+    """A file name that does not say which kind of report to write."""
+
+    def __init__(self, path: str | PathLike[str], suffixes: Sequence[str]) -> None:
+        super().__init__(f"{path}: reports are written as {', '.join(suffixes)}: end its name so.")
         self.path = str(path)
 
 

@@ -22,7 +22,7 @@ PUBLIC = {
     *("UnknownModel", "ModelUnavailable", "MissingDependency", "ModelMismatch"),
     *("VectorIndexError", "UnknownVectorIndex", "SnapshotUnreadable", "QueryError", "EmptyQuery"),
     *("BadTerm", "BadTemplate", "TooFewLabels", "BadLabelFile", "BadFilter", "BadGlob"),
-    *("BadTruthFile", "UnknownLabel", "TooFewExamples"),
+    *("BadTruthFile", "BadReportFile", "UnknownLabel", "TooFewExamples"),
 }
 
 
