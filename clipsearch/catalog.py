@@ -109,6 +109,7 @@ class Catalog:
 
     save_labels = _writes(labels.save_labels)
     label_counts = _reads(labels.label_counts)
+    saved_labels = _reads(labels.saved_labels)
 
     def __init__(self, database: Database) -> None:
         self._database = database

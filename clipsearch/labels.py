@@ -54,3 +54,11 @@ def label_counts(connection: Connection) -> dict[str, int]:
         "GROUP BY name ORDER BY pictures DESC, name"
     )
     return {name: pictures for name, pictures in rows}
+
+
+def saved_labels(connection: Connection) -> list[tuple[int, str, str]]:
+    """Return (content id, name, source) of every label, those of a content together."""
+    rows = connection.exec_driver_sql(
+        "SELECT content_id, name, source FROM label ORDER BY content_id, name, source"
+    )
+    return [(int(content), name, source) for content, name, source in rows]

@@ -65,6 +65,15 @@ OutputOption = Annotated[
 OpenOption = Annotated[
     bool, typer.Option("--open", help="Show a contact sheet in the web browser.")
 ]
+HeadOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--head",
+        metavar="FILE",
+        help="A head of labels, as `clipsearch learn` writes it, instead of words.",
+        show_default=False,
+    ),
+]
 TruncateOption = Annotated[
     bool,
     typer.Option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -13,6 +13,7 @@ from clipsearch.cli.console import UsageError, say, warn_all
 from clipsearch.cli.options import (
     CountOption,
     FormatOption,
+    HeadOption,
     LibraryOption,
     NullOption,
     OpenOption,
@@ -22,6 +23,9 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.cli.output import Output
+
+if TYPE_CHECKING:
+    from clipsearch.head import Head
 
 SIGNED = re.compile(r"-[\d.]+:")
 ScoreOption = Annotated[
@@ -65,6 +69,11 @@ def query(
             show_default=False,
         ),
     ] = None,
+    head: HeadOption = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The label of the head to look for.", show_default=False),
+    ] = None,
     count: CountOption = 10,
     under: UnderOption = None,
     where: WhereOption = None,
@@ -84,14 +93,18 @@ def query(
     clipsearch query --image sofa.jpg "in green leather" --where "taken >= 2024"
     clipsearch query receipts -0 | xargs -0 cp -t receipts/
     """
-    if not (texts or image):
-        raise UsageError("nothing to search for: give a TEXT or an --image.")
+    if not (texts or image or head):
+        raise UsageError("nothing to search for: give a TEXT, an --image or a --head.")
+    if head and (texts or image or exclude):
+        raise UsageError("a --head is a query by itself: leave out texts and pictures.")
+    if label and not head:
+        raise UsageError("--label is of a --head: name its file.")
     target = Output.choose(format, null, output, open_)
     from clipsearch.library import Library
 
     with Library.open(library) as lib:
         hits = lib.search(
-            texts or (),
+            _loaded(head, label) if head else texts or (),
             images=image or (),
             exclude=exclude or (),
             k=count,
@@ -104,6 +117,13 @@ def query(
     target.write(hits, title=hits.title)
     if not hits:
         say("no picture fits.")
+
+
+def _loaded(file: Path, label: str | None) -> Head:
+    from clipsearch.head import Head
+
+    head = Head.load(file)
+    return head.only(label) if label else head
 
 
 def similar(

@@ -28,16 +28,22 @@ def suggest(vectors: np.ndarray, margin: np.ndarray, n: int, *, seed: int = 0) -
     picture nearest to each centre is taken (Zhdanov 2019, "Diverse mini-batch active learning"):
     without it, one blurred holiday would fill the list.
     """
-    # Equal vectors are one picture: to label it twice teaches nothing.
-    _, distinct = np.unique(vectors, axis=0, return_index=True)
-    distinct.sort()
-    order = distinct[np.argsort(margin[distinct], kind="stable")]
-    if len(order) <= n:
-        return order
-    pool = order[: POOL * n]
+    pool = _distinct(vectors, np.argsort(margin, kind="stable"), POOL * n)
+    if len(pool) <= n:
+        return pool
     chosen = pool[_centres(vectors[pool], 1 - margin[pool], n, seed)]
     found: np.ndarray = chosen[np.argsort(margin[chosen], kind="stable")]
     return found
+
+
+def _distinct(vectors: np.ndarray, order: np.ndarray, n: int) -> np.ndarray:
+    """Return the first n of `order` whose vectors differ: to label one picture twice teaches nothing."""
+    found: dict[bytes, int] = {}
+    for i in order.tolist():
+        found.setdefault(vectors[i].tobytes(), i)
+        if len(found) == n:
+            break
+    return np.array(list(found.values()), dtype=np.int64)
 
 
 def _centres(vectors: np.ndarray, weights: np.ndarray, n: int, seed: int) -> np.ndarray:

@@ -74,3 +74,19 @@ class Rows:
         """Return the scores of unit vectors (n, dim), as the learned Head gives them: (n, labels)."""
         found: np.ndarray = np.asarray(vectors, dtype=np.float32) @ self.vectors.T
         return found if self.cache is None else found + self.cache.bonus(vectors)
+
+
+def distinct(vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the indices of pictures to learn from, and how many have more than one label.
+
+    Of equal vectors the first, for else a picture would be learned from and tested on; and none of
+    them, if their labels differ.
+    """
+    first: dict[bytes, int] = {}
+    unclear: set[bytes] = set()
+    for i, vector in enumerate(vectors):
+        key = vector.tobytes()
+        if labels[first.setdefault(key, i)] != labels[i]:
+            unclear.add(key)
+    kept = [i for key, i in first.items() if key not in unclear]
+    return np.array(kept, dtype=np.int64), len(unclear)

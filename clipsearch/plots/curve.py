@@ -1,0 +1,45 @@
+"""The figure of learning curves: accuracy over the number of pictures a label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from clipsearch.fewshot.trial import CurvePoint
+from clipsearch.plots.base import BLUE, FAINT, MUTED, figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_IN_A_ROW = 4
+
+
+def learning_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Figure:
+    """Draw a panel for each curve, title -> points: few-shot with its range, zero-shot as a level."""
+    columns = min(len(curves), MOST_IN_A_ROW)
+    rows = -(-len(curves) // columns)
+    made, grid = figure(max(4.2, 2.1 * columns), 0.5 + 2.4 * rows, rows, columns, sharey=True)
+    for axes, (title, points) in zip(grid.flat, curves.items(), strict=False):
+        _panel(axes, title, points)
+    for axes in grid.flat[len(curves) :]:
+        axes.set_axis_off()
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy")
+    grid.flat[0].legend(loc="upper left")
+    return made
+
+
+def _panel(axes: Any, title: str, points: Sequence[CurvePoint]) -> None:
+    shots = [point.shots for point in points]
+    low, high = [p.low for p in points], [p.high for p in points]
+    axes.fill_between(shots, low, high, color=BLUE, alpha=0.18, linewidth=0)
+    axes.plot(shots, [p.few_shot for p in points], marker="o", color=BLUE, label="few-shot")
+    axes.plot(shots, [p.zero_shot for p in points], color=MUTED, linestyle="--", label="zero-shot")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(shots, [str(n) for n in shots])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.grid(axis="y", color=FAINT)
+    axes.set_xlabel("pictures a label")
+    axes.set_title(title)
