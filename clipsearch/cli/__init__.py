@@ -18,10 +18,12 @@ from typer.core import TyperCommand
 
 from clipsearch import __version__
 from clipsearch.cli import console
-from clipsearch.cli.classify import ManyImages, classify
+from clipsearch.cli.classify import classify
 from clipsearch.cli.demo import demo
 from clipsearch.cli.index import errors, index, remove
+from clipsearch.cli.learn import learn
 from clipsearch.cli.library import check, rebuild, status, use
+from clipsearch.cli.many import taking_many
 from clipsearch.cli.models import models
 from clipsearch.cli.query import SignedTerms, query, similar
 from clipsearch.cli.tokens import tokens
@@ -36,10 +38,27 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(index, query, similar, classify, status, errors, remove, check, rebuild, models, use, demo),
+    *(
+        index,
+        query,
+        similar,
+        classify,
+        learn,
+        status,
+        errors,
+        remove,
+        check,
+        rebuild,
+        models,
+        use,
+        demo,
+    ),
     tokens,
 )
-PARSERS: dict[Callable[..., None], type[TyperCommand]] = {classify: ManyImages, query: SignedTerms}
+PARSERS: dict[Callable[..., None], type[TyperCommand]] = {
+    classify: taking_many(images="a file or a folder"),
+    query: SignedTerms,
+}
 for command in COMMANDS:
     app.command(cls=PARSERS.get(command))(command)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from clipsearch.cli.console import UsageError, bar_chart, say, warn_all
 from clipsearch.cli.options import (
     FormatOption,
+    HeadOption,
     LibraryOption,
     NullOption,
     OpenOption,
@@ -23,25 +23,6 @@ from clipsearch.cli.options import (
 )
 from clipsearch.cli.output import Output
 from clipsearch.render import label_counts
-
-
-class ManyImages(TyperCommand):
-    """Lets `--images a.jpg b.jpg` (a shell's `*.jpg`) name many pictures, up to the next option."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat `--images` before each value, which is the form that typer reads."""
-        spread: list[str] = []
-        taking = ended = False
-        for arg in args:
-            ended = ended or arg == "--"
-            if arg.startswith("-") and not ended:
-                taking = arg == "--images"
-                spread += [] if taking else [arg]
-            else:
-                spread += ["--images", arg] if taking and not ended else [arg]
-        if taking and args[-1] == "--images":
-            raise UsageError("--images needs a file or a folder.", ctx)
-        return super().parse_args(ctx, spread)
 
 
 def classify(
@@ -66,6 +47,7 @@ def classify(
             show_default=False,
         ),
     ] = None,
+    head: HeadOption = None,
     images: Annotated[
         list[Path] | None,
         typer.Option(
@@ -107,18 +89,23 @@ def classify(
     clipsearch classify --labels animals.txt --template openai80 -f csv -o animals.csv
     clipsearch classify receipt photo --images ~/Downloads/*.jpg
     """
-    if bool(labels) == bool(labels_file):
-        raise UsageError("name the labels, either as LABEL... or in a --labels FILE.")
+    if sum(map(bool, (labels, labels_file, head))) != 1:
+        raise UsageError("name the labels: as LABEL..., in a --labels FILE or by a --head FILE.")
+    if head and template:
+        raise UsageError("--template makes prompts of labels: a --head has its own.")
     if save and images:
         raise UsageError("--save keeps labels of pictures in the library: not --images.")
     target = Output.choose(format, null, output, open_)
+    from clipsearch.head import Head
     from clipsearch.labelfile import labels_from_file
     from clipsearch.library import Library
 
     wanted = labels_from_file(labels_file) if labels_file else labels or []
     with Library.open(library) as lib:
         found = lib.classify(
-            lib.head(wanted, templates=_templates(template or ()), truncate=truncate),
+            Head.load(head)
+            if head
+            else lib.head(wanted, templates=named_templates(template or ()), truncate=truncate),
             images=images or None,
             top=top,
             where=where,
@@ -138,7 +125,7 @@ def classify(
         say(f"saved labels of {len(found):,} pictures.")
 
 
-def _templates(names: Sequence[str]) -> list[str] | None:
+def named_templates(names: Sequence[str]) -> list[str] | None:
     """Resolve each name of a set to its templates; what has {} is a template itself."""
     from clipsearch.templates import named
 
