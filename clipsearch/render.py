@@ -83,10 +83,10 @@ def _csv(items: Items, stream: TextIO) -> None:
         facts = item.record.to_dict() if item.record else {}
         facts["labels"] = "; ".join(facts.get("labels", ()))
         row = [item.path, *values, *(facts.get(name) for name in FACT_COLUMNS)]
-        writer.writerow(map(_spreadsheet_safe, row))
+        writer.writerow(map(spreadsheet_safe, row))
 
 
-def _spreadsheet_safe(value: Any) -> Any:
+def spreadsheet_safe(value: Any) -> Any:
     """Quote a text that a spreadsheet would run as a formula (OWASP, CSV injection)."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 

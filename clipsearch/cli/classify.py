@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from clipsearch.cli import explanations
 from clipsearch.cli.console import UsageError, bar_chart, say, warn_all
 from clipsearch.cli.options import (
     FormatOption,
@@ -21,7 +22,7 @@ from clipsearch.cli.options import (
     UnderOption,
     WhereOption,
 )
-from clipsearch.cli.output import Output
+from clipsearch.cli.output import Output, opened
 from clipsearch.render import label_counts
 
 
@@ -35,7 +36,8 @@ def classify(
         typer.Option(
             "--labels",
             metavar="FILE",
-            help="Labels from a .txt (one a line, `label: prompt; prompt`), .csv, .json or .yaml.",
+            help="Labels from a .txt (one a line, `label: prompt; prompt; image:PATH`), .csv, .json "
+            "or .yaml.",
             show_default=False,
         ),
     ] = None,
@@ -73,6 +75,10 @@ def classify(
     save: Annotated[
         bool, typer.Option("--save", help="Keep the labels, for --where 'label = \"cat\"'.")
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Show for each picture which prompt of a label scored how."),
+    ] = False,
     truncate: TruncateOption = False,
     under: UnderOption = None,
     where: WhereOption = None,
@@ -88,6 +94,7 @@ def classify(
     clipsearch classify cat dog "something else"
     clipsearch classify --labels animals.txt --template openai80 -f csv -o animals.csv
     clipsearch classify receipt photo --images ~/Downloads/*.jpg
+    clipsearch classify --labels aliens.yaml --images strange.jpg --explain
     """
     if sum(map(bool, (labels, labels_file, head))) != 1:
         raise UsageError("name the labels: as LABEL..., in a --labels FILE or by a --head FILE.")
@@ -96,16 +103,21 @@ def classify(
     if save and images:
         raise UsageError("--save keeps labels of pictures in the library: not --images.")
     target = Output.choose(format, null, output, open_)
+    if explain:
+        explanations.check_format(target.format)
     from clipsearch.head import Head
     from clipsearch.labelfile import labels_from_file
     from clipsearch.library import Library
 
     wanted = labels_from_file(labels_file) if labels_file else labels or []
     with Library.open(library) as lib:
-        found = lib.classify(
+        made = (
             Head.load(head)
             if head
-            else lib.head(wanted, templates=named_templates(template or ()), truncate=truncate),
+            else lib.head(wanted, templates=named_templates(template or ()), truncate=truncate)
+        )
+        found = lib.classify(
+            made,
             images=images or None,
             top=top,
             where=where,
@@ -113,11 +125,16 @@ def classify(
             min_probability=min_probability,
             save=save,
         )
+        reasons = lib.explain(made, found, truncate=truncate) if explain else []
     warn_all(found.warnings)
-    target.write(found, title=found.title)
+    if explain:
+        with opened(target.file) as stream:
+            explanations.write(reasons, target.format, stream)
+    else:
+        target.write(found, title=found.title)
     if not found:
         say("no picture fits.")
-    if target.format == "table" and found:
+    if target.format == "table" and found and not explain:
         sys.stdout.flush()
         say("")
         bar_chart(label_counts(found))

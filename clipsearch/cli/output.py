@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 import tempfile
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from clipsearch.cli.console import UsageError, say
 from clipsearch.render import Format, Items, render
@@ -43,15 +46,22 @@ class Output:
     def write(self, items: Items, *, title: str) -> None:
         """Write the results to the file, else (with --open) to a new file, else to stdout."""
         file = self.file or (_new_page() if self.open else None)
-        if file is None:
-            render(items, self.format, sys.stdout, title=title, null=self.null)
-            return
-        # newline="": csv writes its own line ends, and paths may be ended by NUL.
-        with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        with opened(file) as stream:
             render(items, self.format, stream, title=title, null=self.null)
-        say(f"wrote {file}")
-        if self.open:
+        if self.open and file:
             show_in_browser(file)
+
+
+@contextmanager
+def opened(file: Path | None) -> Iterator[TextIO]:
+    """Yield the file to write to, and say that it is written; without one yield stdout."""
+    if file is None:
+        yield sys.stdout
+        return
+    # newline="": csv writes its own line ends, and paths may be ended by NUL.
+    with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        yield stream
+    say(f"wrote {file}")
 
 
 def _new_page() -> Path:

@@ -15,6 +15,7 @@ from clipsearch.library.base import StrPath, Where, expanded
 from clipsearch.library.classifying import Classifying, Labels
 from clipsearch.library.searching import Query, Searching
 from clipsearch.matrix import Matrix
+from clipsearch.texts import reading
 from clipsearch.types import Failure, Prediction
 
 SAME_ROW = 0.02
@@ -34,27 +35,31 @@ class Comparing(Searching, Classifying):
         k: int = 8,
         where: Where | None = None,
         under: StrPath | None = None,
+        truncate: bool = False,
     ) -> Matrix:
         """Compare pictures with texts, each with each.
 
         images: files and folders, in the library or not; None compares pictures of the library:
         the `k` that a `query` finds, best first, or those that `where` and `under` choose. texts:
         as they are, or filled into `templates`; a mapping gives labels with prompts of their own,
-        a Head is taken as it is. What cannot be read is listed in the matrix's `failures`. Raises
-        EmptyQuery if there is no picture to compare, and what `head` and `search` raise.
+        a Head is taken as it is. truncate: cut long texts as the model does. What cannot be read
+        is listed in the matrix's `failures`. Raises EmptyQuery if there is no picture to compare,
+        and what `head` and `search` raise.
         """
         paths, vectors, failures = self._compared(images, query, k, where, under)
         if not paths:
             told = "".join(f"\n{failure.path}: {failure.reason}" for failure in failures)
             raise EmptyQuery(f"there is no picture to compare.{told}")
-        head = self._head_as_said(texts, templates)
+        head = self._head_as_said(texts, templates, truncate)
         return Matrix.of(head, paths, vectors, failures=failures)
 
-    def explain(self, head: Head | Labels, predictions: Iterable[Prediction]) -> list[Explanation]:
+    def explain(
+        self, head: Head | Labels, predictions: Iterable[Prediction], *, truncate: bool = False
+    ) -> list[Explanation]:
         """Say for each label of each prediction how well its single prompts fit the picture.
 
-        head: what `classify` made the predictions with. Heads keep no vectors of their prompts;
-        these are encoded again. A warning tells of labels that are more than their prompts, as
+        head: what `classify` made the predictions with; truncate: if texts were cut for it. Heads
+        keep no vectors of their prompts; these are encoded again. A warning tells of labels that are more than their prompts, as
         learned ones are.
 
         >>> head = library.head({"alien": ["a green monster", "a box on legs"], "dog": []})
@@ -65,19 +70,20 @@ class Comparing(Searching, Classifying):
         predictions = list(predictions)
         wanted = {found.label for one in predictions for found in one.labels}
         vectors = self._vectors_of(predictions)
-        parts = self._parts(head, wanted)
+        parts = self._parts(head, wanted, truncate)
         return [explain(one, vectors[one.path], parts) for one in predictions]
 
-    def _head_as_said(self, texts: Head | Labels, templates: Sequence[str] | None) -> Head:
+    def _head_as_said(
+        self, texts: Head | Labels, templates: Sequence[str] | None, truncate: bool
+    ) -> Head:
         if isinstance(texts, Head):
             texts.check(self._model()[1])
             return texts
         if isinstance(texts, str):
             texts = [texts]
-        as_said = templates is None and not isinstance(texts, Mapping)
-        return self.head(
-            {text: [text] for text in texts} if as_said else texts, templates=templates
-        )
+        if templates is None and not isinstance(texts, Mapping):
+            texts = {text: [text] for text in texts}
+        return self.head(texts, templates=templates, truncate=truncate)
 
     def _compared(
         self,
@@ -114,10 +120,13 @@ class Comparing(Searching, Classifying):
             vectors |= zip(paths, rows, strict=True)
         return vectors
 
-    def _parts(self, head: Head, wanted: Iterable[str]) -> dict[str, Parts]:
+    def _parts(self, head: Head, wanted: Iterable[str], truncate: bool) -> dict[str, Parts]:
         made_of = dict(zip(head.labels, head.prompts, strict=True))
         prompts = self.located({k: made_of[k] for k in head.labels if k in wanted and made_of[k]})
-        pairs = described(self.encoder, prompts, images=self.example_rows(prompts))
+        images = self.example_rows(prompts)
+        # What there is to say of the texts was said when the head was made.
+        with reading(self.encoder, truncate=truncate, on_warning=_ignored) as reader:
+            pairs = list(described(reader, prompts, images=images))
         parts = {
             label: Parts(prompts[label], rows, counted)
             for label, (rows, counted) in zip(prompts, pairs, strict=True)
@@ -131,6 +140,10 @@ class Comparing(Searching, Classifying):
                 stacklevel=3,
             )
         return parts
+
+
+def _ignored(message: str) -> None:
+    """Take a warning that has been given before."""
 
 
 def _place(path: str, given: Sequence[str]) -> int:

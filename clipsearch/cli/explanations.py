@@ -1,0 +1,67 @@
+"""What `clipsearch classify --explain` writes: labels, and under each its prompts with their scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from clipsearch.cli.console import UsageError
+from clipsearch.explanation import Explanation, PromptScore
+from clipsearch.render import Format, shown_path, spreadsheet_safe, table, write_json
+
+FORMATS = ("table", "json", "jsonl", "csv")
+COLUMNS = ("path", "label", "probability", "score", "kind", "prompt", "prompt_score", "weight")
+
+
+def check_format(format: Format) -> None:
+    """Raise UsageError for a form that has no room for explanations."""
+    if format not in FORMATS:
+        raise UsageError(f"--explain writes {', '.join(FORMATS)}, not {format}.")
+
+
+def write(explanations: Sequence[Explanation], format: Format, stream: TextIO) -> None:
+    """Write explanations in one of FORMATS."""
+    if format == "json":
+        write_json([one.to_dict() for one in explanations], stream)
+    elif format == "jsonl":
+        lines = (json.dumps(one.to_dict(), ensure_ascii=False) for one in explanations)
+        stream.writelines(f"{line}\n" for line in lines)
+    elif format == "csv":
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        writer.writerows([spreadsheet_safe(v) for v in row] for row in _rows(explanations))
+    else:
+        heads = ("picture", "label", ">probability", ">score", "because of", ">cosine", ">weight")
+        table(heads, _shown(explanations), stream)
+
+
+def _rows(explanations: Sequence[Explanation]) -> Iterator[tuple[object, ...]]:
+    """Yield one row a prompt, and one for a label without prompts."""
+    for one in explanations:
+        for label in one.labels:
+            about = (one.path, label.label, label.probability, label.score)
+            for p in label.prompts:
+                yield *about, p.kind, p.prompt, p.score, p.weight
+            if not label.prompts:
+                yield *about, None, None, None, None
+
+
+def _shown(explanations: Sequence[Explanation]) -> Iterator[list[str]]:
+    """Yield the rows of the table; what is as in the row above is left out."""
+    for one in explanations:
+        path = shown_path(one.path)
+        for label in one.labels:
+            about = [path, label.label, f"{100 * label.probability:.1f} %", f"{label.score:.3f}"]
+            for prompt in label.prompts or (None,):
+                yield [*about, *_told(prompt)]
+                about = [""] * len(about)
+            path = ""
+
+
+def _told(prompt: PromptScore | None) -> list[str]:
+    if prompt is None:
+        return ["", "", ""]
+    said = prompt.prompt if prompt.kind == "text" else shown_path(prompt.prompt)
+    return [said, f"{prompt.score:.3f}", f"{prompt.weight:.2f}"]
