@@ -26,12 +26,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clipsearch.dupes import Duplicates
     from clipsearch.encoders import load_encoder
     from clipsearch.encoders.base import Encoder
     from clipsearch.errors import (
         BadFigureFile,
         BadFilter,
         BadGlob,
+        BadGrouping,
         BadLabelFile,
         BadReportFile,
         BadTemplate,
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from clipsearch.head import Head
     from clipsearch.library import Library
     from clipsearch.terms import Term
+    from clipsearch.topics import Topic
     from clipsearch.types import (
         Embeddings,
         Facts,
@@ -90,9 +93,11 @@ _HOMES = {
     "clipsearch.encoders": "load_encoder",
     "clipsearch.encoders.base": "Encoder",
     "clipsearch.vectors.base": "VectorIndex",
+    "clipsearch.dupes": "Duplicates",
+    "clipsearch.topics": "Topic",
     "clipsearch.types": "Embeddings Facts Failure Finding Hit ImageRecord IndexReport LabelScore ModelInfo "
     "Prediction Progress Results Status",
-    "clipsearch.errors": "BadFigureFile BadFilter BadGlob BadLabelFile BadReportFile BadTemplate BadTerm BadTruthFile "
+    "clipsearch.errors": "BadFigureFile BadFilter BadGlob BadGrouping BadLabelFile BadReportFile BadTemplate BadTerm BadTruthFile "
     "ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable QueryError "
     "SnapshotUnreadable TooFewExamples TooFewLabels UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
@@ -104,12 +109,14 @@ __all__ = [
     "BadFigureFile",
     "BadFilter",
     "BadGlob",
+    "BadGrouping",
     "BadLabelFile",
     "BadReportFile",
     "BadTemplate",
     "BadTerm",
     "BadTruthFile",
     "ClipsearchError",
+    "Duplicates",
     "Embeddings",
     "EmptyQuery",
     "Encoder",
@@ -144,6 +151,7 @@ __all__ = [
     "Term",
     "TooFewExamples",
     "TooFewLabels",
+    "Topic",
     "UnknownLabel",
     "UnknownModel",
     "UnknownVectorIndex",

@@ -7,6 +7,7 @@ ClipsearchError
 ├ VectorIndexError      UnknownVectorIndex · SnapshotUnreadable  caught: rebuild and warn
 └ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter
                         BadTruthFile · BadGlob · BadFigureFile · BadReportFile · FigureTooLarge · UnknownLabel · TooFewExamples
+                        BadGrouping
 
 A message says what happened, to which thing, and what to do about it.
 """
@@ -196,6 +197,10 @@ class UnknownLabel(QueryError):
 
 class TooFewExamples(QueryError):
     """Too few labelled pictures to learn from."""
+
+
+class BadGrouping(QueryError):
+    """Pictures cannot be grouped as asked."""
 
 
 class BadLabelFile(QueryError):

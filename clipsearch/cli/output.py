@@ -45,9 +45,15 @@ class Output:
 
     def write(self, items: Items, *, title: str) -> None:
         """Write the results to the file, else (with --open) to a new file, else to stdout."""
+        with self.stream() as stream:
+            render(items, self.format, stream, title=title, null=self.null)
+
+    @contextmanager
+    def stream(self) -> Iterator[TextIO]:
+        """Yield where the results go; with --open, show them in the web browser at the end."""
         file = self.file or (_new_page() if self.open else None)
         with opened(file) as stream:
-            render(items, self.format, stream, title=title, null=self.null)
+            yield stream
         if self.open and file:
             show_in_browser(file)
 

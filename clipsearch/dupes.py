@@ -1,0 +1,208 @@
+"""Which pictures are the same: equal bytes, the same picture in other files, the same scene.
+
+Pixels are compared as `decode.squashed` gives them: both pictures squeezed into the same square of
+cells. Thresholds were set by `scripts/dupes/measure.py`, whose table is in docs/duplicates.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from clipsearch.types import Facts, ImageRecord
+
+Tier = Literal["same-bytes", "same-picture", "same-scene"]
+TIERS: tuple[Tier, ...] = ("same-bytes", "same-picture", "same-scene")
+SAFE_TIERS: tuple[Tier, ...] = ("same-bytes", "same-picture")
+"""Of these one file has all that the others show; shots of a scene each have something of their own."""
+
+COARSE = 32
+"""Cells a side of the first look: colours and layout, 3 KB a picture."""
+FINEST = 256
+"""Cells a side of the closest look: in a page of text, a digit that differs is seen."""
+PIXELS_A_CELL = 4
+"""With fewer, the shape of the pixels shows more than the picture does."""
+
+MEAN_COLOUR = 4.0
+"""Of 255, over all cells and channels: more is another picture, or another colouring of it."""
+WORST_LUMA = 12.0
+"""Of 255, in any one cell: more is a change of what is shown. JPEG stays below from quality 20 up."""
+PROPORTIONS = 0.03
+"""How far the quotients of width and height may differ: resizing rounds to whole pixels."""
+SCENE_CELLS = 16
+SCENE_SHIFT = 2
+"""Cells: the camera may have moved by an eighth of the picture."""
+SCENE_LOOK = 0.85
+"""Correlation of colours, at the best shift, from which two pictures look alike."""
+SCENE_SCORE = 0.9
+"""Cosine from which two pictures may be of the same scene."""
+CANDIDATE_SCORE = 0.8
+"""Cosine from which pixels are compared at all: a small copy of low quality falls to about 0.85."""
+
+LOSSLESS = {"PNG", "BMP", "TIFF", "PPM"}
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Files of which one would do. Nothing is ever deleted: that is for people to decide."""
+
+    tier: Tier
+    records: tuple[ImageRecord, ...]
+    """The best one first, then the others, best first."""
+    scores: tuple[float, ...]
+    """The cosine of each with the best one."""
+
+    @property
+    def best(self) -> str:
+        """The path of the copy to keep."""
+        return self.records[0].path
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The paths of the copies that could go."""
+        return tuple(record.path for record in self.records[1:])
+
+    @property
+    def similarity(self) -> float:
+        """The cosine with the best copy of the one least like it."""
+        return min(self.scores)
+
+    @property
+    def bytes_saved(self) -> int:
+        """What the others take up."""
+        return sum(record.bytes for record in self.records[1:])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON contract of `clipsearch dupes`."""
+        return {
+            "tier": self.tier,
+            "best": self.best,
+            "paths": [record.path for record in self.records],
+            "similarity": self.similarity,
+            "bytes_saved": self.bytes_saved,
+        }
+
+
+# --- which copy is best --------------------------------------------------------------------
+
+
+def quality(record: ImageRecord) -> tuple[Any, ...]:
+    """Return a key that sorts the best copy first.
+
+    More pixels; then one that still knows when or by which camera it was taken; then a format
+    without loss; then more bytes; then the shortest path, and the first by alphabet.
+    """
+    facts = record.facts
+    return (
+        -facts.width * facts.height,
+        facts.taken_at is None and facts.camera is None,
+        facts.format not in LOSSLESS,
+        -record.bytes,
+        len(record.path),
+        record.path,
+    )
+
+
+# --- groups --------------------------------------------------------------------------------
+
+
+def by_bytes(records: Iterable[ImageRecord]) -> list[tuple[ImageRecord, ...]]:
+    """Group files by their bytes, also those that stand alone; the best path first."""
+    groups: dict[str, list[ImageRecord]] = {}
+    for record in records:
+        groups.setdefault(record.sha256, []).append(record)
+    return [tuple(sorted(group, key=quality)) for group in groups.values()]
+
+
+def around_the_best(
+    order: Sequence[int], pairs: np.ndarray, alike: Callable[[int, int], bool]
+) -> list[list[int]]:
+    """Group items, each with the best that it is alike; the best of a group first.
+
+    order: all items, best first. pairs: int (n, 2), those that may be alike. Every member has been
+    compared with the best of its group, so that likeness never passes on from copy to copy, as
+    it would with connected components. Returns groups of two and more.
+    """
+    near: dict[int, list[int]] = {}
+    for one, other in pairs.tolist():
+        near.setdefault(one, []).append(other)
+        near.setdefault(other, []).append(one)
+    place = {item: number for number, item in enumerate(order)}
+    taken: set[int] = set()
+    groups = []
+    for best in order:
+        if best in taken:
+            continue
+        free = [item for item in near.get(best, ()) if item not in taken]
+        later = sorted((item for item in free if place[item] > place[best]), key=place.__getitem__)
+        group = [best, *(item for item in later if alike(best, item))]
+        if len(group) > 1:
+            taken.update(group)
+            groups.append(group)
+    return groups
+
+
+# --- pixels --------------------------------------------------------------------------------
+
+
+def cells(one: Facts, other: Facts) -> int:
+    """Return in how many cells a side two pictures can be compared; 0 if they cannot be the same.
+
+    As many as the smaller one has pixels for; a power of two from 8 to FINEST.
+    """
+    shapes = [facts.width / max(facts.height, 1) for facts in (one, other)]
+    shortest = min(one.width, one.height, other.width, other.height)
+    if max(shapes) > (1 + PROPORTIONS) * min(shapes) or shortest < 8 * PIXELS_A_CELL:
+        return 0
+    return int(min(FINEST, 2 ** int(np.log2(shortest // PIXELS_A_CELL))))
+
+
+def coarser(looks: np.ndarray, size: int) -> np.ndarray:
+    """Average uint8 looks (..., m, m, 3) to float32 (..., size, size, 3); `size` divides m."""
+    *many, side, _, channels = looks.shape
+    step = side // size
+    blocks = looks.reshape(*many, size, step, size, step, channels)
+    averaged: np.ndarray = blocks.mean(axis=(-4, -2), dtype=np.float32)
+    return averaged
+
+
+def same_picture(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Say of looks (..., m, m, 3) in 0..255 whether nothing but compression tells them apart."""
+    difference = one.astype(np.float32) - other.astype(np.float32)
+    colour = np.abs(difference).mean(axis=(-3, -2, -1))
+    luma = np.abs(difference @ _LUMA).max(axis=(-2, -1))
+    alike: np.ndarray = (colour <= MEAN_COLOUR) & (luma <= WORST_LUMA)
+    return alike
+
+
+def layout_likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return how alike colours lie in looks (..., m, m, 3): the correlation at the best shift.
+
+    Over shifts of up to SCENE_SHIFT cells of SCENE_CELLS a side, of what both show (normalised
+    cross-correlation, Lewis 1995). float32 (...), -1 to 1; a plain surface is like none.
+    """
+    a, b = coarser(one, SCENE_CELLS), coarser(other, SCENE_CELLS)
+    shifts = range(-SCENE_SHIFT, SCENE_SHIFT + 1)
+    found = [
+        _correlation(a[..., _kept(y), _kept(x), :], b[..., _kept(-y), _kept(-x), :])
+        for y in shifts
+        for x in shifts
+    ]
+    best: np.ndarray = np.max(found, axis=0)
+    return best
+
+
+def _kept(shift: int) -> slice:
+    return slice(max(0, shift), SCENE_CELLS + min(0, shift))
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    a, b = (x - x.mean(axis=(-3, -2), keepdims=True) for x in (one, other))
+    axes = (-3, -2, -1)
+    size = np.sqrt((a * a).sum(axis=axes) * (b * b).sum(axis=axes))
+    found: np.ndarray = (a * b).sum(axis=axes) / np.maximum(size, 1.0)
+    return found
