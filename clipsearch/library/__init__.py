@@ -9,6 +9,7 @@ from clipsearch.library.base import ENVIRONMENT
 from clipsearch.library.care import Care
 from clipsearch.library.classifying import Classifying
 from clipsearch.library.comparing import Comparing
+from clipsearch.library.exploring import Exploring
 from clipsearch.library.filling import Filling
 from clipsearch.library.learning import Learning
 from clipsearch.library.measuring import Measuring
@@ -18,7 +19,9 @@ from clipsearch.library.searching import Searching
 __all__ = ["ENVIRONMENT", "Library"]
 
 
-class Library(Filling, Comparing, Searching, Learning, Measuring, Classifying, Reading, Care):
+class Library(
+    Filling, Exploring, Comparing, Searching, Learning, Measuring, Classifying, Reading, Care
+):
     """A searchable collection of pictures.
 
     >>> with Library.open_or_create("index", model="mini") as library:
