@@ -16,8 +16,6 @@ from clipsearch.types import Facts, ImageRecord
 
 Tier = Literal["same-bytes", "same-picture", "same-scene"]
 TIERS: tuple[Tier, ...] = ("same-bytes", "same-picture", "same-scene")
-SAFE_TIERS: tuple[Tier, ...] = ("same-bytes", "same-picture")
-"""Of these one file has all that the others show; shots of a scene each have something of their own."""
 
 COARSE = 32
 """Cells a side of the first look: colours and layout, 3 KB a picture."""
@@ -75,6 +73,11 @@ class Duplicates:
     def bytes_saved(self) -> int:
         """What the others take up."""
         return sum(record.bytes for record in self.records[1:])
+
+    @property
+    def safe(self) -> bool:
+        """Whether the best one has all that the others show; each shot of a scene has its own."""
+        return self.tier != "same-scene"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of `clipsearch dupes`."""

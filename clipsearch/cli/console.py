@@ -23,6 +23,9 @@ PHASES = {
     "classify": ("classifying", "pictures"),
     "publish": ("writing the vector index", "vectors"),
     "check": ("checking", "vectors"),
+    "topics": ("trying numbers of topics", "numbers"),
+    "compare": ("comparing", "pictures"),
+    "look": ("looking closely", "pictures"),
 }
 """Progress.phase -> what a person calls it, and what it counts."""
 
