@@ -11,7 +11,7 @@ from clipsearch.fewshot import trial
 from clipsearch.fewshot.choose import CAREFUL, PLANS, ZERO_SHOT, Plan, choose, folds
 from clipsearch.fewshot.methods import _Loss, learn_rows, log_loss, probe, prototype, tip, unit
 from clipsearch.fewshot.suggest import margins, suggest
-from clipsearch.fewshot.task import Task
+from clipsearch.fewshot.task import Task, distinct
 from clipsearch.fewshot.trial import cross_validate, learning_curve
 
 
@@ -57,13 +57,16 @@ def test_first_and_at_most_count_within_each_label() -> None:
     task = world(5, 3).part(np.array([0, 5, 10, 1, 6, 11, 2, 7]))  # labels 0 1 2 0 1 2 0 1
     assert task.first(1).tolist() == [True] * 3 + [False] * 5
     assert task.first(np.array([2, 0, 9])).tolist() == [True, False, True] * 2 + [False, False]
-    drawn = task.at_most(2)
-    assert drawn.counts.tolist() == [2, 2, 2]
-    pictures = {
-        vector.tobytes(): label for vector, label in zip(task.vectors, task.labels, strict=True)
-    }
-    assert [pictures[v.tobytes()] for v in drawn.vectors] == drawn.labels.tolist()
-    assert task.at_most(9).counts.tolist() == task.counts.tolist()
+    assert task.part(task.drawn(2)).counts.tolist() == [2, 2, 2]
+    assert task.drawn(9).all()
+    draws = {tuple(task.drawn(1, seed=seed).tolist()) for seed in range(20)}
+    assert len(draws) > 5
+
+
+def test_equal_pictures_count_once_and_not_at_all_if_their_labels_differ() -> None:
+    vectors = unit(np.random.default_rng(0).normal(size=(3, 8)))
+    kept, unclear = distinct(vectors[[0, 1, 0, 2, 1]], np.array([4, 5, 4, 4, 6]))
+    assert (kept.tolist(), unclear) == ([0, 3], 1)
 
 
 # --- methods -------------------------------------------------------------------------------
@@ -245,14 +248,14 @@ def test_no_picture_is_tested_that_took_part_in_the_choice(monkeypatch: pytest.M
         return CAREFUL["auto"]
 
     tested: list[set[bytes]] = []
-    found = trial._found
+    hold_out = trial.hold_out
 
-    def spy_too(inside: Task, outside: Task, *rest: object) -> object:
+    def spy_too(inside: Task, outside: Task, *rest: object, **more: object) -> object:
         tested.append({vector.tobytes() for vector in outside.vectors})
-        return found(inside, outside, *rest)  # type: ignore[arg-type]
+        return hold_out(inside, outside, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trial, "choose", spy)
-    monkeypatch.setattr(trial, "_found", spy_too)
+    monkeypatch.setattr(trial, "hold_out", spy_too)
     done = cross_validate(task)
     assert done is not None and len(done.truth) == 20
     assert len(asked) == 5
@@ -291,11 +294,19 @@ def test_the_curve_rises_and_ends_where_nothing_is_left_to_test() -> None:
     assert points[0].zero_shot == pytest.approx(everything, abs=0.05)
 
 
-def test_a_label_of_few_pictures_leaves_one_for_the_test() -> None:
+def test_a_label_of_few_pictures_leaves_one_for_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
     task = world(6, 3)
     task = task.part(np.arange(4, 18))  # two, six, six
-    learned = task.first(np.minimum(4, task.counts - 1))
-    assert task.part(learned).counts.tolist() == [1, 4, 4]
+    learned = []
+    choice = trial.choose
+
+    def spy(inside: Task, *args: object, **more: object) -> Plan:
+        learned.append(inside.counts.tolist())
+        return choice(inside, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trial, "choose", spy)
+    learning_curve(task, shots=(4,), repeats=2)
+    assert learned == [[1, 4, 4]] * 2
 
 
 # --- what to label next --------------------------------------------------------------------

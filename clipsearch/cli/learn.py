@@ -66,7 +66,10 @@ def learn(
     shots: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Learn from at most N pictures a label.", show_default=False
+            metavar="N",
+            min=1,
+            help="Learn from N pictures a label at most, and test with the others.",
+            show_default=False,
         ),
     ] = None,
     method: Annotated[

@@ -62,7 +62,7 @@ def choose(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Plan:
     """
     if len(task.labels) > MANY:
         shots = max(2, MANY // max(1, int((task.counts > 0).sum())))
-        task = task.at_most(shots, seed=seed)
+        task = task.part(task.drawn(shots, seed=seed))
     careful = CAREFUL[wanted]
     fold = folds(task.labels, seed=seed)
     if fold.max() < 0:

@@ -56,10 +56,12 @@ class Task:
         found: np.ndarray = ranks < np.broadcast_to(shots, len(self.text))[self.labels]
         return found
 
-    def at_most(self, shots: int, *, seed: int = 0) -> Task:
-        """Return `shots` pictures of each label, drawn at random, or all that it has."""
-        mixed = self.part(np.random.default_rng(seed).permutation(len(self.labels)))
-        return mixed.part(mixed.first(shots))
+    def drawn(self, shots: np.ndarray | int, *, seed: int = 0) -> np.ndarray:
+        """Draw `shots` pictures of each label at random, or all that it has: bool (n,)."""
+        order = np.random.default_rng(seed).permutation(len(self.labels))
+        found = np.empty(len(order), dtype=bool)
+        found[order] = self.part(order).first(shots)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

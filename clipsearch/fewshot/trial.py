@@ -44,13 +44,17 @@ def cross_validate(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Tri
     cross-validation (Varma and Simon 2006). None if no label has two pictures.
     """
     fold = folds(task.labels, seed=seed)
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [
-        _found(task.part(fold != number), task.part(fold == number), wanted, seed)
+    parts = [
+        hold_out(task.part(fold != number), task.part(fold == number), wanted, seed=seed)
         for number in range(fold.max() + 1)
     ]
     if not parts:
         return None
-    return Trial(*map(np.concatenate, zip(*parts, strict=True)))
+    return Trial(
+        truth=np.concatenate([part.truth for part in parts]),
+        zero_shot=np.concatenate([part.zero_shot for part in parts]),
+        few_shot=np.concatenate([part.few_shot for part in parts]),
+    )
 
 
 def learning_curve(
@@ -82,18 +86,16 @@ def learning_curve(
 
 def _drawn(task: Task, shots: int, wanted: Wanted, seed: int) -> tuple[float, float]:
     """Return the accuracies, zero-shot and few-shot, of one draw."""
-    order = np.random.default_rng(seed).permutation(len(task.labels))
-    mixed = task.part(order)
     # A label with no more pictures than are to be learned from leaves one for the test.
-    learned = mixed.first(np.minimum(shots, task.counts - 1))
-    truth, zero_shot, few_shot = _found(mixed.part(learned), mixed.part(~learned), wanted, seed)
-    return float((zero_shot == truth).mean()), float((few_shot == truth).mean())
+    learned = task.drawn(np.minimum(shots, np.maximum(task.counts - 1, 0)), seed=seed)
+    found = hold_out(task.part(learned), task.part(~learned), wanted, seed=seed)
+    return float((found.zero_shot == found.truth).mean()), float(
+        (found.few_shot == found.truth).mean()
+    )
 
 
-def _found(
-    inside: Task, outside: Task, wanted: Wanted, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the true labels of the pictures outside, and those found without and with learning."""
+def hold_out(inside: Task, outside: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Trial:
+    """Learn from the pictures inside, and find the labels of those outside."""
     rows = choose(inside, wanted, seed=seed).learn(inside)
     zero_shot = (outside.vectors @ outside.text.T).argmax(axis=1)
-    return outside.labels, zero_shot, rows.scores(outside.vectors).argmax(axis=1)
+    return Trial(outside.labels, zero_shot, rows.scores(outside.vectors).argmax(axis=1))

@@ -42,8 +42,8 @@ class Learning(Classifying):
 
         examples: a folder with one folder a label, a CSV `path,label`, a mapping of paths to labels,
         or "saved", the labels saved in the library. labels, templates: as of `head`; by default
-        the labels are those of the examples, and pictures of other labels are left out. shots: use
-        at most so many pictures a label. method: `auto` is the one that cross-validation prefers.
+        the labels are those of the examples, and pictures of other labels are left out. shots:
+        learn from so many pictures a label at most, and test with the others. method: `auto` is the one that cross-validation prefers.
         curve: also learn from 1, 2, 4, 8 and 16 pictures a label. Raises TooFewExamples, BadTruthFile,
         TooFewLabels, BadTemplate.
         """
@@ -51,9 +51,7 @@ class Learning(Classifying):
         given = self._examples(examples, warned)
         head = self.head(labels or sorted(set(given.values())), templates=templates)
         task = self._task(head, given, warned)
-        if shots is not None:
-            task = task.at_most(shots, seed=seed)
-        return teach(task, head, method, curve=curve, seed=seed, warnings=warned)
+        return teach(task, head, method, shots=shots, curve=curve, seed=seed, warnings=warned)
 
     def suggest(
         self,

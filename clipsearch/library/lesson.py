@@ -13,7 +13,7 @@ from clipsearch.errors import TooFewExamples
 from clipsearch.evaluate.results import Measure, plain
 from clipsearch.fewshot.choose import Wanted, choose
 from clipsearch.fewshot.task import Task
-from clipsearch.fewshot.trial import CurvePoint, Trial, cross_validate, learning_curve
+from clipsearch.fewshot.trial import CurvePoint, Trial, cross_validate, hold_out, learning_curve
 from clipsearch.head import Head
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class LabelGain:
     examples: int
     """Pictures that it was learned from."""
     tested: int
-    """Those of them that were tested; a label's only picture is not."""
+    """Pictures that it was tested with."""
     zero_shot: float
     """Share of these that zero-shot finds; NaN without any."""
     few_shot: float
@@ -49,10 +49,13 @@ class Lesson:
     strength: float
     """How far the pictures moved the head, in nats of a picture's logit."""
     pictures: int
+    """That were learned from."""
+    tested: int
+    """Pictures that were tested: those that `shots` left over, else the same, by cross-validation."""
     zero_shot: Measure
-    """Accuracy, by cross-validation, with its 95 % interval."""
+    """Accuracy with its 95 % interval over pictures."""
     few_shot: Measure
-    """NaN if each label has one picture only: there is nothing to test with."""
+    """NaN if there is nothing to test with: one picture a label."""
     gain: Measure
     """Few-shot less zero-shot, on the same pictures."""
     labels: tuple[LabelGain, ...]
@@ -85,22 +88,35 @@ class Lesson:
 
 
 def teach(
-    task: Task, head: Head, wanted: Wanted, *, curve: bool, seed: int, warnings: Sequence[str] = ()
+    task: Task,
+    head: Head,
+    wanted: Wanted,
+    *,
+    shots: int | None = None,
+    curve: bool = True,
+    seed: int = 0,
+    warnings: Sequence[str] = (),
 ) -> Lesson:
-    """Learn from all the pictures of a task, and measure what that brings."""
-    plan = choose(task, wanted, seed=seed)
-    rows = plan.learn(task)
-    trial = cross_validate(task, wanted, seed=seed)
+    """Learn from the pictures of a task, `shots` a label at most, and measure what that brings."""
+    learned = task.drawn(task.counts if shots is None else shots, seed=seed)
+    inside, outside = task.part(learned), task.part(~learned)
+    plan = choose(inside, wanted, seed=seed)
+    rows = plan.learn(inside)
+    if len(outside.labels):
+        trial: Trial | None = hold_out(inside, outside, wanted, seed=seed)
+    else:
+        trial = cross_validate(task, wanted, seed=seed)
     zero_shot, few_shot, gain = _measures(task, trial, seed)
     return Lesson(
         head=replace(head, vectors=rows.vectors, cache=rows.cache),
         method=plan.method,
         strength=plan.strength,
-        pictures=len(task.labels),
+        pictures=len(inside.labels),
+        tested=0 if trial is None else len(trial.truth),
         zero_shot=zero_shot,
         few_shot=few_shot,
         gain=gain,
-        labels=_gains(task, trial, head.labels),
+        labels=_gains(inside, trial, head.labels),
         confusion=_confusion(trial, len(head.labels)),
         curve=learning_curve(task, wanted, seed=seed) if curve else (),
         warnings=tuple(warnings),

@@ -41,10 +41,12 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str], *, title: str = 
             if count:
                 shade = "white" if shares[row, column] > 0.6 else INK
                 axes.text(column, row, count, ha="center", va="center", size=7, color=shade)
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, rotation=90, size=8)
+    axes.set_yticks(range(len(names)), names, size=8)
     axes.tick_params(length=0)
-    axes.set(xlabel="found", ylabel="right", title=title)
+    axes.set_xlabel("found", size=9)
+    axes.set_ylabel("right", size=9)
+    axes.set_title(title, loc="left", size=10)
     axes.spines[:].set(visible=True, color=MUTED)
     return made
 

@@ -24,8 +24,8 @@ def learning_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Figure:
     for axes in grid.flat[len(curves) :]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
-        axes.set_ylabel("accuracy")
-    grid.flat[0].legend(loc="upper left")
+        axes.set_ylabel("accuracy", size=9)
+    grid.flat[0].legend(loc="best", frameon=False, fontsize=8)
     return made
 
 
@@ -33,7 +33,10 @@ def _panel(axes: Any, title: str, points: Sequence[CurvePoint]) -> None:
     shots = [point.shots for point in points]
     low, high = [p.low for p in points], [p.high for p in points]
     axes.fill_between(shots, low, high, color=BLUE, alpha=0.18, linewidth=0)
-    axes.plot(shots, [p.few_shot for p in points], marker="o", color=BLUE, label="few-shot")
+    few_shot = [p.few_shot for p in points]
+    axes.plot(
+        shots, few_shot, marker="o", color=BLUE, markersize=4, clip_on=False, label="few-shot"
+    )
     axes.plot(shots, [p.zero_shot for p in points], color=MUTED, linestyle="--", label="zero-shot")
     axes.set_xscale("log", base=2)
     axes.set_xticks(shots, [str(n) for n in shots])
@@ -41,5 +44,5 @@ def _panel(axes: Any, title: str, points: Sequence[CurvePoint]) -> None:
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.grid(axis="y", color=FAINT)
-    axes.set_xlabel("pictures a label")
-    axes.set_title(title)
+    axes.set_xlabel("pictures a label", size=9)
+    axes.set_title(title, loc="left", size=10)
