@@ -151,11 +151,11 @@ class Opened:
             ((number, i) for number, i in self._catalog.models().items() if i.name == stored), None
         )
         if view._viewed is None:
+            held = ", ".join(info.name for info in self._catalog.models().values())
             raise UnknownModel(
                 model,
-                [info.name for info in self._catalog.models().values()],
-                "The library holds no vectors of it: add them with "
-                f"`clipsearch index FOLDER -L {self.path} --model {model}`.",
+                hint=f"This library has vectors of {held}: add those of another with "
+                f"`clipsearch index FOLDER -L {self.path} --model MODEL`.",
             )
         return view
 

@@ -23,6 +23,7 @@ from clipsearch.head import Head
 from clipsearch.library.base import StrPath
 from clipsearch.library.classifying import Classifying, Labels
 from clipsearch.templates import prompts as prompts_of
+from clipsearch.texts import reading
 from clipsearch.truth import Layout, Truth, read_truth
 from clipsearch.types import Failure, Prompt
 
@@ -35,6 +36,7 @@ class _Plan:
     labels: Labels | None
     templates: Sequence[str] | None
     head: Head | None
+    truncate: bool
     open_set: bool
     kept: int
     resamples: int
@@ -52,6 +54,7 @@ class Measuring(Classifying):
         labels: Labels | None = None,
         templates: Sequence[str] | None = None,
         head: Head | None = None,
+        truncate: bool = False,
         open_set: bool = False,
         layout: Layout | None = None,
         images: StrPath | None = None,
@@ -63,8 +66,8 @@ class Measuring(Classifying):
 
         truth: see `clipsearch.truth.read_truth`, as for layout and images; its pictures need not
         be in the library. models: some of the library's, by default the current one. labels: to
-        choose from, by default those that the pictures have. head: a saved one instead. open_set:
-        also leave labels out. mistakes: how many of the worst to keep. resamples: for the 95 %
+        choose from, by default those that the pictures have. head: a saved one instead. truncate:
+        cut long texts, see `head`. open_set: also leave labels out. mistakes: how many of the worst to keep. resamples: for the 95 %
         intervals. Raises BadTruthFile, TooFewLabels, UnknownModel, ModelMismatch, BadTemplate.
         """
         if head is not None and labels:
@@ -77,7 +80,7 @@ class Measuring(Classifying):
                 f"{known.source} holds captions and no labels: there is nothing to compare a "
                 "head's labels with, or to leave out."
             )
-        plan = _Plan(known, labels, templates, head, open_set, mistakes, resamples, seed)
+        plan = _Plan(known, labels, templates, head, truncate, open_set, mistakes, resamples, seed)
         views = [self.viewed(name) for name in dict.fromkeys(models)] or [self]
         figures, notes = [], list(known.warnings)
         for view in views:
@@ -115,14 +118,14 @@ class Measuring(Classifying):
             classified, unknown = self._label_figures(plan, labelled, chosen, notes)
         if captioned:
             chosen = vectors[[rows[path] for path in captioned]]
-            retrieved = self._caption_figures(plan, captioned, chosen)
+            retrieved = self._caption_figures(plan, captioned, chosen, notes)
         return ModelFigures(self._model()[1].name, classified, retrieved, unknown)
 
     def _label_figures(
         self, plan: _Plan, paths: Sequence[str], vectors: np.ndarray, notes: list[str]
     ) -> tuple[Classification, OpenSet | None]:
         truth = {path: plan.truth.labels[path] for path in paths}
-        head = self._head_of(plan)
+        head = self._head_of(plan, notes)
         relevant = membership(list(truth.values()), head.labels)
         inside = np.asarray(relevant.any(axis=1))
         notes += _unknown_labels(truth, head.labels, plan.truth.source)
@@ -143,14 +146,18 @@ class Measuring(Classifying):
             seed=plan.seed,
         )
 
-    def _head_of(self, plan: _Plan) -> Head:
+    def _head_of(self, plan: _Plan, notes: list[str]) -> Head:
         if plan.head is not None:
             plan.head.check(self._model()[1])
             head = plan.head
-        elif plan.labels:
-            head = self.head(plan.labels, templates=plan.templates)
         else:
-            head = self.head(_spoken(plan.truth.classes, plan.templates))
+            labels = plan.labels or _spoken(plan.truth.classes, plan.templates)
+            head = self.head(
+                labels,
+                templates=plan.templates,
+                truncate=plan.truncate,
+                on_warning=notes.append,
+            )
         if len(head.labels) < 2:
             raise TooFewLabels(
                 f"there is only one label, {head.labels[0]!r}, so that every picture gets it: give "
@@ -158,17 +165,18 @@ class Measuring(Classifying):
             )
         return head
 
-    def _caption_figures(self, plan: _Plan, paths: Sequence[str], vectors: np.ndarray) -> Retrieval:
+    def _caption_figures(
+        self, plan: _Plan, paths: Sequence[str], vectors: np.ndarray, notes: list[str]
+    ) -> Retrieval:
         gallery = Gallery.of(paths, vectors, plan.truth.captions)
         if len(gallery.paths) < 2 or len(gallery.texts) < 2:
             raise BadTruthFile(
                 f"{plan.truth.source} has {len(gallery.paths)} different pictures and "
                 f"{len(gallery.texts)} different captions: a search needs at least two of both."
             )
-        texts = Head.from_prompts(self.encoder, {text: [text] for text in gallery.texts})
-        return retrieval(
-            gallery, texts.vectors, misses=plan.kept, resamples=plan.resamples, seed=plan.seed
-        )
+        with reading(self.encoder, truncate=plan.truncate, on_warning=notes.append) as reader:
+            texts = reader.encode_texts(gallery.texts)
+        return retrieval(gallery, texts, misses=plan.kept, resamples=plan.resamples, seed=plan.seed)
 
 
 def _spoken(

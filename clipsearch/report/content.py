@@ -15,10 +15,10 @@ from clipsearch.evaluate.results import (
     OpenSet,
     Retrieval,
 )
+from clipsearch.plots.base import png
+from clipsearch.plots.confusion import confusion_matrix
 
-CLASSES_SHOWN = 40
-LABELS_IN_A_FIGURE = 60
-"""Of more labels a confusion matrix shows nothing that an eye can find."""
+CLASSES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A picture with a few words."""
+    """A picture, or two beside each other, with a few words."""
 
     path: str
     name: str
     number: str
     note: str
+    other: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ def _labels(labels: Classification, tail: str) -> Iterator[Block]:
     yield from _drawn(labels)
     worst = sorted(
         (c for c in labels.classes if c.pictures),
-        key=lambda c: c.average_precision if labels.multi_label else c.recall,
+        key=lambda c: (c.average_precision if labels.multi_label else c.recall, -c.pictures),
     )
     more = len(worst) - CLASSES_SHOWN
     yield Table(
@@ -189,7 +190,9 @@ def _labels(labels: Classification, tail: str) -> Iterator[Block]:
 
 
 def _drawn(labels: Classification) -> Iterator[Block]:
-    return iter(())
+    if labels.confusion is not None:
+        drawn = confusion_matrix(labels.confusion, labels.labels, title="Right and found labels")
+        yield Figure("Confusion matrix", png(drawn))
 
 
 def _unknown(unknown: OpenSet, tail: str) -> Iterator[Block]:
@@ -212,7 +215,13 @@ def _captions(captions: Retrieval, tail: str) -> Iterator[Block]:
         yield Heading(f"Captions that found their picture last{tail}", 2)
         yield Cards(
             tuple(
-                Card(m.right, m.query, f"rank {m.rank:,}", f"first came {Path(m.found).name}")
+                Card(
+                    m.right,
+                    m.query,
+                    f"rank {m.rank:,}",
+                    f"{Path(m.right).name}; first came {Path(m.found).name}",
+                    other=m.found,
+                )
                 for m in misses
             )
         )

@@ -44,9 +44,7 @@ def _block(block: Block) -> str:
             image = f'<img src="data:image/png;base64,{data}" alt="{escape(title)}">'
             return f'<figure class="cs-drawn">{image}</figure>\n'
         case Cards(cards):
-            uris = thumbnail_uris([card.path for card in cards])
-            items = [_card(card, uri) for card, uri in zip(cards, uris, strict=True)]
-            return f'<ol class="cs-grid">{"".join(items)}</ol>\n'
+            return f'<ol class="cs-grid">{"".join(map(_card, cards))}</ol>\n'
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -66,16 +64,21 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def _card(card: Card, uri: str | None) -> str:
+def _card(card: Card) -> str:
     name, note, path = escape(card.name), escape(card.note), escape(card.path)
-    well = (
-        f'<img src="{uri}" alt="{escape(Path(card.path).name)}: {name}">'
-        if uri
-        else f'<span class="cs-gone">{path} cannot be read any more.</span>'
-    )
+    shown = [path for path in (card.path, card.other) if path]
+    well = "".join(map(_image, shown, thumbnail_uris(shown)))
+    pair = " cs-pair" if card.other else ""
     return (
-        f'<li><figure><a class="cs-well" href="{link(card.path)}" title="{path}">{well}</a>'
+        f'<li><figure><a class="cs-well{pair}" href="{link(card.path)}" title="{path}">{well}</a>'
         f'<figcaption><p class="cs-line"><span class="cs-name" title="{name}">{name}</span>'
         f'<span class="cs-num">{escape(card.number)}</span></p>'
         f'<p class="cs-note" title="{note}">{note}</p></figcaption></figure></li>'
     )
+
+
+def _image(path: str, uri: str | None) -> str:
+    name = escape(Path(path).name)
+    if uri is None:
+        return f'<span class="cs-gone">{name} cannot be read any more.</span>'
+    return f'<img src="{uri}" alt="{name}">'
