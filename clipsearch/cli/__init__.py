@@ -20,13 +20,17 @@ from clipsearch import __version__
 from clipsearch.cli import console
 from clipsearch.cli.classify import classify
 from clipsearch.cli.demo import demo
+from clipsearch.cli.dupes import dupes
+from clipsearch.cli.eval import eval
 from clipsearch.cli.index import errors, index, remove
 from clipsearch.cli.learn import learn
 from clipsearch.cli.library import check, rebuild, status, use
 from clipsearch.cli.many import taking_many
+from clipsearch.cli.matrix import matrix
 from clipsearch.cli.models import models
 from clipsearch.cli.query import SignedTerms, query, similar
 from clipsearch.cli.tokens import tokens
+from clipsearch.cli.topics import topics
 from clipsearch.errors import ClipsearchError
 
 app = typer.Typer(
@@ -43,7 +47,11 @@ COMMANDS: tuple[Callable[..., None], ...] = (
         query,
         similar,
         classify,
+        matrix,
         learn,
+        eval,
+        topics,
+        dupes,
         status,
         errors,
         remove,
@@ -57,6 +65,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 )
 PARSERS: dict[Callable[..., None], type[TyperCommand]] = {
     classify: taking_many(images="a file or a folder"),
+    matrix: taking_many(texts="a text"),
     query: SignedTerms,
 }
 for command in COMMANDS:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from clipsearch.cli.console import UsageError
-from clipsearch.explanation import Explanation, PromptScore
 from clipsearch.render import Format, shown_path, spreadsheet_safe, table, write_json
+
+if TYPE_CHECKING:
+    from clipsearch.explanation import Explanation, PromptScore
 
 FORMATS = ("table", "json", "jsonl", "csv")
 COLUMNS = ("path", "label", "probability", "score", "kind", "prompt", "prompt_score", "weight")
