@@ -63,10 +63,12 @@ if TYPE_CHECKING:
         UnreadableImage,
         VectorIndexError,
     )
+    from clipsearch.evaluate.results import Evaluation
     from clipsearch.head import Head
     from clipsearch.library import Library
     from clipsearch.terms import Term
     from clipsearch.topics import Topic
+    from clipsearch.truth import Truth, read_truth
     from clipsearch.types import (
         Embeddings,
         Facts,
@@ -89,6 +91,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "clipsearch.library": "Library",
     "clipsearch.head": "Head",
+    "clipsearch.truth": "Truth read_truth",
+    "clipsearch.evaluate.results": "Evaluation",
     "clipsearch.terms": "Term",
     "clipsearch.encoders": "load_encoder",
     "clipsearch.encoders.base": "Encoder",
@@ -121,6 +125,7 @@ __all__ = [
     "EmptyQuery",
     "Encoder",
     "EncoderError",
+    "Evaluation",
     "Facts",
     "Failure",
     "FigureTooLarge",
@@ -152,6 +157,7 @@ __all__ = [
     "TooFewExamples",
     "TooFewLabels",
     "Topic",
+    "Truth",
     "UnknownLabel",
     "UnknownModel",
     "UnknownVectorIndex",
@@ -160,6 +166,7 @@ __all__ = [
     "VectorIndexError",
     "__version__",
     "load_encoder",
+    "read_truth",
 ]
 
 

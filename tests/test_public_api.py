@@ -22,7 +22,15 @@ PUBLIC = {
     *("UnknownModel", "ModelUnavailable", "MissingDependency", "ModelMismatch"),
     *("VectorIndexError", "UnknownVectorIndex", "SnapshotUnreadable", "QueryError", "EmptyQuery"),
     *("BadTerm", "BadTemplate", "TooFewLabels", "BadLabelFile", "BadFilter", "BadGlob"),
-    *("BadTruthFile", "BadReportFile", "UnknownLabel", "TooFewExamples"),
+    *(
+        "BadTruthFile",
+        "BadReportFile",
+        "Truth",
+        "read_truth",
+        "Evaluation",
+        "UnknownLabel",
+        "TooFewExamples",
+    ),
 }
 
 
