@@ -19,6 +19,8 @@ def adapt(raw: Any, *, multilingual: bool) -> Tokenizer:
 class _Adapted:
     """What both kinds share."""
 
+    start: tuple[int, ...]
+    end: tuple[int, ...]
     last: tuple[int, ...] = ()
 
     def __init__(self, raw: Any, multilingual: bool) -> None:
