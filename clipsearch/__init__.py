@@ -14,7 +14,7 @@ The map of the package, from the outside in (a module imports only from those be
     indexing                 folders in, embeddings out, as a chain of generators
     snapshot                 publish, open and sweep the files of the vector index
     catalog  encoders  vectors       the truth (SQLite) · the models · nearest neighbours
-    schema  filters  scan  decode  metadata  templates  terms  head
+    schema  filters  scan  decode  metadata  templates  terms  head  texts  tokens
     errors  types            what is raised and what is returned
 
 Names are imported on first use, so that `import clipsearch` costs nothing.
@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clipsearch.dupes import Duplicates
-    from clipsearch.encoders import load_encoder
-    from clipsearch.encoders.base import Encoder
+    from clipsearch.encoders import load_encoder, load_tokenizer
+    from clipsearch.encoders.base import Encoder, Tokenizer
     from clipsearch.errors import (
         BadFigureFile,
         BadFilter,
@@ -67,6 +67,8 @@ if TYPE_CHECKING:
     from clipsearch.head import Head
     from clipsearch.library import Library
     from clipsearch.terms import Term
+    from clipsearch.texts import encode_texts
+    from clipsearch.tokens import Piece, Token, TokenTable
     from clipsearch.topics import Topic
     from clipsearch.truth import Truth, read_truth
     from clipsearch.types import (
@@ -94,8 +96,10 @@ _HOMES = {
     "clipsearch.truth": "Truth read_truth",
     "clipsearch.evaluate.results": "Evaluation",
     "clipsearch.terms": "Term",
-    "clipsearch.encoders": "load_encoder",
-    "clipsearch.encoders.base": "Encoder",
+    "clipsearch.texts": "encode_texts",
+    "clipsearch.tokens": "Piece Token TokenTable",
+    "clipsearch.encoders": "load_encoder load_tokenizer",
+    "clipsearch.encoders.base": "Encoder Tokenizer",
     "clipsearch.vectors.base": "VectorIndex",
     "clipsearch.dupes": "Duplicates",
     "clipsearch.topics": "Topic",
@@ -147,6 +151,7 @@ __all__ = [
     "ModelInfo",
     "ModelMismatch",
     "ModelUnavailable",
+    "Piece",
     "Prediction",
     "Progress",
     "QueryError",
@@ -154,6 +159,9 @@ __all__ = [
     "SnapshotUnreadable",
     "Status",
     "Term",
+    "Token",
+    "TokenTable",
+    "Tokenizer",
     "TooFewExamples",
     "TooFewLabels",
     "Topic",
@@ -165,7 +173,9 @@ __all__ = [
     "VectorIndex",
     "VectorIndexError",
     "__version__",
+    "encode_texts",
     "load_encoder",
+    "load_tokenizer",
     "read_truth",
 ]
 

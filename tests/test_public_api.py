@@ -17,6 +17,7 @@ PUBLIC = {
     *("Library", "Head", "Term", "load_encoder", "Encoder", "VectorIndex", "__version__"),
     *("Hit", "Prediction", "LabelScore", "Results", "ImageRecord", "Facts"),
     *("IndexReport", "Failure", "Progress", "Finding", "Status", "ModelInfo"),
+    *("Tokenizer", "Token", "TokenTable", "Piece", "encode_texts", "load_tokenizer"),
     *("ClipsearchError", "LibraryError", "LibraryNotFound", "LibraryLocked", "LibraryTooNew"),
     *("LibraryCorrupt", "ImageError", "UnreadableImage", "ImageTooLarge", "EncoderError"),
     *("UnknownModel", "ModelUnavailable", "MissingDependency", "ModelMismatch"),
