@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -88,8 +89,10 @@ class Measuring(Classifying):
             if not paths:
                 raise _nothing_there(known, missing)
             figures.append(view._figures(plan, paths, vectors, notes))
-        outside = sum(self.record(path) is None for path in paths)
-        if outside:
+        # A question a folder, not one a picture.
+        folders = {os.path.dirname(path) for path in paths}
+        inside = {file for folder in folders for file in self._catalog.files_under(folder)}
+        if outside := sum(path not in inside for path in paths):
             notes.append(
                 f"{outside:,} pictures are not in the library; they were encoded for this."
             )
@@ -101,7 +104,7 @@ class Measuring(Classifying):
             resamples=resamples,
             seed=seed,
             missing=tuple(missing),
-            warnings=tuple(dict.fromkeys([*_left_out(missing), *notes])),
+            warnings=tuple(dict.fromkeys([*left_out(missing), *notes])),
         )
 
     def _figures(
@@ -151,7 +154,7 @@ class Measuring(Classifying):
             plan.head.check(self._model()[1])
             head = plan.head
         else:
-            labels = plan.labels or _spoken(plan.truth.classes, plan.templates)
+            labels = plan.labels or spoken(plan.truth.classes, plan.templates)
             head = self.head(
                 labels,
                 templates=plan.templates,
@@ -179,9 +182,7 @@ class Measuring(Classifying):
         return retrieval(gallery, texts, misses=plan.kept, resamples=plan.resamples, seed=plan.seed)
 
 
-def _spoken(
-    labels: Sequence[str], templates: Sequence[str] | None
-) -> dict[str, tuple[Prompt, ...]]:
+def spoken(labels: Sequence[str], templates: Sequence[str] | None) -> dict[str, tuple[Prompt, ...]]:
     """Return prompts of labels as people say them: a folder's `golden_retriever` has a space."""
     words = {label: label.replace("_", " ").strip() or label for label in labels}
     filled = prompts_of(words.values(), templates)
@@ -205,7 +206,7 @@ def _unknown_labels(
     return [f"{names}; {lost:,} pictures with no other label are left out."]
 
 
-def _left_out(missing: Sequence[Failure]) -> list[str]:
+def left_out(missing: Sequence[Failure]) -> list[str]:
     if not missing:
         return []
     names = _few([failure.path for failure in missing])
