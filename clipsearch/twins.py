@@ -55,12 +55,12 @@ def find(
     best when scenes are; so no file is named twice as one that could go. A picture that cannot
     be read any more is left out, with a warning.
     """
-    rows = {record.path: vectors[i] for i, record in enumerate(records)}
+    row = {record.path: i for i, record in enumerate(records)}
     found = by_bytes(records)
     groups = {"same-bytes": [group for group in found if len(group) > 1]}
     if set(tiers) - {"same-bytes"}:
         kept = sorted((group[0] for group in found), key=quality)
-        pictures = _Pictures(kept, np.stack([rows[r.path] for r in kept]), on_progress)
+        pictures = _Pictures(kept, vectors[[row[r.path] for r in kept]], on_progress)
         groups["same-picture"] = pictures.same_pictures()
         if "same-scene" in tiers:
             groups["same-scene"] = pictures.same_scenes(scene_score)
@@ -69,18 +69,18 @@ def find(
         for tier in TIERS
         if tier in tiers
         for group in sorted(
-            (_duplicates(tier, members, rows) for members in groups[tier]),
+            (
+                _duplicates(tier, members, vectors[[row[r.path] for r in members]])
+                for members in groups[tier]
+            ),
             key=lambda group: (-group.bytes_saved, group.best),
         )
     ]
 
 
-def _duplicates(
-    tier: Tier, members: Sequence[ImageRecord], rows: dict[str, np.ndarray]
-) -> Duplicates:
-    best = rows[members[0].path].astype(np.float64)
-    scores = tuple(min(1.0, float(rows[record.path] @ best)) for record in members)
-    return Duplicates(tier, tuple(members), scores)
+def _duplicates(tier: Tier, members: Sequence[ImageRecord], vectors: np.ndarray) -> Duplicates:
+    scores = np.minimum(1.0, vectors @ vectors[0])
+    return Duplicates(tier, tuple(members), tuple(scores.tolist()))
 
 
 class _Pictures:

@@ -50,7 +50,7 @@ class Exploring(Classifying):
         vocabulary: Head | Labels | StrPath | None = None,
         save: bool = False,
         seed: int = 0,
-        on_progress: Watch = lambda progress: None,
+        on_progress: Watch | None = None,
     ) -> list[Topic]:
         """Group the pictures by what they show and name each group; the largest first.
 
@@ -62,7 +62,7 @@ class Exploring(Classifying):
         """
         found = self.embeddings(where=where, under=under)
         wanted = _count(count)
-        groups = clusters(found.vectors, wanted, seed=seed, on_progress=on_progress)
+        groups = clusters(found.vectors, wanted, seed=seed, on_progress=on_progress or _quiet)
         made = self._topics(found, groups, vocabulary, seed=seed, titled=_by_name)
         if save:
             self._save_topics(made)
@@ -100,7 +100,7 @@ class Exploring(Classifying):
         where: Where | None = None,
         under: StrPath | None = None,
         min_score: float = SCENE_SCORE,
-        on_progress: Watch = lambda progress: None,
+        on_progress: Watch | None = None,
     ) -> list[Duplicates]:
         """Find files that show the same, and say which copy of them is the best.
 
@@ -118,7 +118,7 @@ class Exploring(Classifying):
             found.vectors,
             tiers=tiers,
             scene_score=min_score,
-            on_progress=on_progress,
+            on_progress=on_progress or _quiet,
         )
 
     # --- inside ------------------------------------------------------------------------------
@@ -177,6 +177,10 @@ class Exploring(Classifying):
         self._catalog.save_labels(
             [(content, title, TOPIC_SOURCE, score) for content, (title, score) in rows.items()]
         )
+
+
+def _quiet(progress: Progress) -> None:
+    """Take a report of progress that nobody asked for."""
 
 
 def _count(count: int | str) -> int | None:
