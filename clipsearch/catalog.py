@@ -98,6 +98,7 @@ class Catalog:
     hits = _reads(pictures.hits)
     live_ids = _reads(pictures.live_ids)
     allowed_ids = _reads(pictures.allowed_ids)
+    searched = _reads(pictures.searched)
     errors = _reads(pictures.errors)
 
     vectors = _reads(embeddings.vectors)

@@ -17,14 +17,16 @@ def save_labels(
     rows: Sequence[LabelRow],
     *,
     replace_source: bool = True,
+    sources: Iterable[str] = (),
     among: Iterable[int] | None = None,
 ) -> int:
     """Write labels; return how many.
 
     replace_source: drop first what the same sources said of the contents `among` (default: those
-    of the rows). Give all that were classified, and those that now fall short lose their label.
+    of the rows). Give all that were classified, and those that now fall short lose their label;
+    and the `sources`, in case that none got one.
     """
-    sources = sorted({source for _, _, source, _ in rows})
+    sources = sorted({*sources, *(source for _, _, source, _ in rows)})
     if replace_source:
         contents = [content_id for content_id, *_ in rows] if among is None else among
         connection.exec_driver_sql(

@@ -123,6 +123,22 @@ def allowed_ids(
     return np.fromiter(rows.scalars(), dtype=np.int64)
 
 
+def searched(
+    connection: Connection, model_id: int, *, where: Where | None = None, under: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `allowed_ids` does, and how many files that pass each has, int64 as well."""
+    sql, params = _condition(where, under)
+    rows = connection.exec_driver_sql(
+        "SELECT embedding.id, count(*) FROM embedding "
+        "JOIN file ON file.content_id = embedding.content_id "
+        "JOIN content ON content.id = embedding.content_id "
+        f"WHERE model_id = :model AND {sql} GROUP BY embedding.id ORDER BY embedding.id",
+        params | {"model": model_id},
+    ).all()
+    ids, files = zip(*rows, strict=True) if rows else ((), ())
+    return np.array(ids, dtype=np.int64), np.array(files, dtype=np.int64)
+
+
 def errors(connection: Connection) -> list[Failure]:
     """Return the files that failed, by path."""
     rows = connection.exec_driver_sql(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from clipsearch.errors import ImageError
-from clipsearch.types import Facts, Hit, Prediction
+from clipsearch.types import Facts, Hit, Prediction, Results
 
 Format = Literal["table", "json", "jsonl", "csv", "paths", "html"]
 Items = Sequence[Hit | Prediction]
@@ -67,23 +67,36 @@ def _paths(items: Items, stream: TextIO, *, end: str = "\n") -> None:
 
 def _csv(items: Items, stream: TextIO) -> None:
     """Write one row a picture: what was found, then its facts; runners-up as label_2, score_2, ..."""
-    ranks = max((len(i.labels) for i in items if isinstance(i, Prediction)), default=0)
+    predictions = [_entries(i) for i in items if isinstance(i, Prediction)]
+    ranks = max(map(len, predictions), default=0)
     if ranks:
         tails = ["", *(f"_{n}" for n in range(2, ranks + 1))]
         found = [f"{name}{tail}" for tail in tails for name in ("label", "probability", "score")]
+        found.insert(3, "none")
     else:
-        found = ["score"]
+        found = ["score", "relevance"]
     writer = csv.writer(stream)
     writer.writerow(["path", *found, *FACT_COLUMNS])
     for item in items:
-        values: list[Any] = [item.score]
+        values: list[Any]
         if isinstance(item, Prediction):
-            values = [v for one in item.labels for v in (one.label, one.probability, one.score)]
+            values = [value for entry in _entries(item) for value in entry]
+            values.insert(3, item.none)
+        else:
+            values = [item.score, item.relevance]
         values += [None] * (len(found) - len(values))
         facts = item.record.to_dict() if item.record else {}
         facts["labels"] = "; ".join(facts.get("labels", ()))
         row = [item.path, *values, *(facts.get(name) for name in FACT_COLUMNS)]
         writer.writerow(map(spreadsheet_safe, row))
+
+
+def _entries(prediction: Prediction) -> list[tuple[str, float, float | None]]:
+    """Return label, probability and score of what a prediction says, then of the other labels."""
+    entries = [(one.label, one.probability, one.score) for one in prediction.labels]
+    if prediction.holding:
+        return [*entries]
+    return [(prediction.label, prediction.probability, None), *entries]
 
 
 def spreadsheet_safe(value: Any) -> Any:
@@ -103,14 +116,31 @@ def _table(items: Items, stream: TextIO) -> None:
         ]
         table((">probability", "label", "picture", "then"), rows, stream)
     elif items:
-        hits = [(f"{i.score:.3f}", shown_path(i.path), *_facts(i)) for i in items]
-        table((">score", "picture", "size", "taken"), hits, stream)
+        found = [i for i in items if isinstance(i, Hit)]
+        judged = any(i.relevance is not None for i in found)
+        hits = [
+            (f"{i.score:.3f}", *[_percent(i.relevance)] * judged, shown_path(i.path), *_facts(i))
+            for i in found
+        ]
+        table((">score", *[">relevance"] * judged, "picture", "size", "taken"), hits, stream)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f} %"
 
 
 def _runners_up(prediction: Prediction, count: int = 2) -> str:
-    return ", ".join(
-        f"{x.label} {100 * x.probability:.0f} %" for x in prediction.labels[1 : 1 + count]
-    )
+    """Say what else there is: the other labels that hold, else the next best ones."""
+    others = _entries(prediction)[1:]
+    shown = others if prediction.mode == "multi" else others[:count]
+    return ", ".join(f"{label} {_percent(p)}" for label, p, _ in shown)
+
+
+def relevant_of(items: Items) -> str:
+    """Say how many of the pictures searched are relevant; nothing if that is not known."""
+    if not isinstance(items, Results) or items.relevant is None or items.searched is None:
+        return ""
+    return f"{items.relevant:,} relevant of {items.searched:,}"
 
 
 def _facts(item: Hit | Prediction) -> tuple[str, str]:
@@ -216,7 +246,7 @@ def css() -> str:
 def _section(items: Items, title: str, *, mark: bool) -> str:
     wordmark = '<p class="cs-mark">clipsearch</p>' if mark else ""
     thumbnails = thumbnail_uris([item.path for item in items])
-    best = max((item.score for item in items), default=0.0)
+    best = max((item.score or 0.0 for item in items), default=0.0)
     cards = [_card(item, uri, best) for item, uri in zip(items, thumbnails, strict=True)]
     nav, grid = _layout(items, cards, anchor=f"cs-{zlib.crc32(title.encode(errors='replace')):08x}")
     return (
@@ -233,8 +263,9 @@ def _summary(items: Items) -> str:
     if isinstance(items[0], Prediction):
         labels = len({item.label for item in items if isinstance(item, Prediction)})
         return f"{count} · {labels} label{'s' if labels > 1 else ''}"
-    low, high = min(i.score for i in items), max(i.score for i in items)
-    return f"{count} · cosine {low:.3f} to {high:.3f}"
+    scores = [item.score or 0.0 for item in items]
+    cosines = f"cosine {min(scores):.3f} to {max(scores):.3f}"
+    return " · ".join(filter(None, (count, relevant_of(items), cosines)))
 
 
 def _layout(items: Items, cards: Sequence[str], *, anchor: str) -> tuple[str, str]:
@@ -281,7 +312,8 @@ def _card(item: Hit | Prediction, thumbnail: str | None, best: float) -> str:
         number, share, alt = f"{item.score:.3f}", _share(item.score, best), ""
         size, taken = _facts(item)
         saved = ", ".join(item.record.labels) if item.record else ""
-        note = escape(" · ".join(filter(None, (size, taken[:10], saved))))
+        relevant = "" if item.relevance is None else f"{_percent(item.relevance)} relevant"
+        note = escape(" · ".join(filter(None, (relevant, size, taken[:10], saved))))
     alt = f"{name}: {escape(alt)}" if alt else name
     well = (
         f'<img src="{thumbnail}" alt="{alt}" loading="lazy" decoding="async">'

@@ -46,16 +46,24 @@ class Searcher:
             self._seen = max(self._seen, newest)
 
     def search(
-        self, queries: np.ndarray, k: int, *, among: np.ndarray | None = None
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        among: np.ndarray | None = None,
+        all_live: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the `k` nearest pictures of each query that have a file, as of now.
 
         queries: float32 (m, dim) unit rows. among: int64 ids that may be returned; None allows
-        all. Returns embedding ids int64 (m, k') and cosines float32 (m, k'), best first, ties by
-        lower id, with k' = min(k, allowed pictures).
+        all. all_live: all of `among` have a file, so that this is not looked up again. Returns
+        embedding ids int64 (m, k') and cosines float32 (m, k'), best first, ties by lower id, with
+        k' = min(k, allowed pictures).
         """
         self.refresh()
         wanted = max(k, 0)
+        if all_live:
+            return self._ranked(queries, wanted, among)
         width = wanted + wanted // 4 + 16
         ids, scores = self._ranked(queries, width, among)
         live = np.isin(ids, self._catalog.live_ids(np.unique(ids).tolist()))

@@ -99,12 +99,15 @@ class Hit:
     score: float
     record: ImageRecord | None = None
     """None for a picture that is not in a library."""
+    relevance: float | None = None
+    """How likely it is that the picture is what was asked for; None where that was not judged."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return `{"path", "score", ...facts}`, the JSON contract of `clipsearch query`."""
+        """Return `{"path", "score", "relevance", ...facts}`: the JSON contract of `query`."""
         return {
             "path": self.path,
             "score": self.score,
+            "relevance": self.relevance,
             **(
                 {k: v for k, v in self.record.to_dict().items() if k != "path"}
                 if self.record
@@ -122,28 +125,48 @@ class LabelScore:
     score: float
 
 
+NONE = "none of these"
+"""What a prediction says where no label holds. It is never saved as a label."""
+Mode = Literal["open", "multi", "closed"]
+"""How labels are judged: one of them or none; each by itself; one of them in any case."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The labels of one picture, best first."""
+    """The labels of one picture, best first, and whether any of them holds."""
 
     path: str
     labels: tuple[LabelScore, ...]
+    """All labels, as far as they were kept; in the mode `multi` only those that hold."""
     record: ImageRecord | None = None
+    none: float | None = None
+    """How likely it is that no label holds; None in the mode `closed`, which does not ask."""
+    mode: Mode = "closed"
+
+    @property
+    def holding(self) -> tuple[LabelScore, ...]:
+        """The labels that hold, best first; empty for none of these.
+
+        In the mode `open` it is the best one, unless "none" is more likely than all together.
+        """
+        if self.mode == "multi":
+            return self.labels
+        return () if self.none is not None and self.none > 0.5 else self.labels[:1]
 
     @property
     def label(self) -> str:
-        """The best label."""
-        return self.labels[0].label
+        """The best label that holds, or NONE."""
+        return self.holding[0].label if self.holding else NONE
 
     @property
     def probability(self) -> float:
-        """The probability of the best label."""
-        return self.labels[0].probability
+        """The probability of what `label` says."""
+        return self.holding[0].probability if self.holding else self.none or 0.0
 
     @property
-    def score(self) -> float:
-        """The cosine of the best label."""
-        return self.labels[0].score
+    def score(self) -> float | None:
+        """The cosine of the best label that holds; None for none of these, which has no vector."""
+        return self.holding[0].score if self.holding else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of `clipsearch classify`."""
@@ -152,6 +175,7 @@ class Prediction:
             "label": self.label,
             "probability": self.probability,
             "score": self.score,
+            "none": self.none,
             "labels": [asdict(label) for label in self.labels],
         }
 
@@ -263,6 +287,10 @@ class Results(Sequence[Any]):
     items: tuple[Any, ...]
     title: str = ""
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    relevant: int | None = None
+    """Of a search: how many of all pictures searched are relevant; None where it was not counted."""
+    searched: int | None = None
+    """Of a search: how many pictures passed the filters."""
 
     def __getitem__(self, index: Any) -> Any:
         return self.items[index]
@@ -273,4 +301,4 @@ class Results(Sequence[Any]):
     def _repr_html_(self) -> str:
         from clipsearch.render import contact_sheet
 
-        return contact_sheet(self.items, title=self.title)
+        return contact_sheet(self, title=self.title)

@@ -129,6 +129,7 @@ def test_every_option_of_query_reaches_the_search(cli: Cli, notes: Notes) -> Non
             "where": "width > 2",
             "under": "d",
             "min_score": 0.2,
+            "relevant": False,
             "truncate": True,
         },
     )
@@ -147,8 +148,34 @@ def test_every_option_of_similar_reaches_the_search(cli: Cli, notes: Notes) -> N
     assert cli("similar", "a.jpg", "-k", 3, "--where", "width > 2", "--under", "d").code == 0
     assert notes.call("similar") == (
         (Path("a.jpg"),),
-        {"k": 3, "where": "width > 2", "under": "d"},
+        {"k": 3, "where": "width > 2", "under": "d", "relevant": False},
     )
+
+
+@pytest.mark.parametrize("command", ["query", "similar"])
+def test_relevant_pictures_are_all_shown_unless_a_count_is_given(
+    cli: Cli, notes: Notes, command: str
+) -> None:
+    method = {"query": "search", "similar": "similar"}[command]
+    for options, k, relevant in (("", 10, False), ("--relevant", None, True)):
+        assert cli(command, "a.jpg", *options.split()).code == 0
+        assert (notes.call(method)[1]["k"], notes.call(method)[1]["relevant"]) == (k, relevant)
+        notes.calls.clear()
+    assert cli(command, "a.jpg", "--relevant", "-k", 3).code == 0
+    assert notes.call(method)[1]["k"] == 3
+
+
+def test_the_number_of_relevant_pictures_is_told_with_a_table(cli: Cli, notes: Notes) -> None:
+    judged = (Hit("/p/a.jpg", 0.5, None, 0.93), Hit("/p/c.jpg", 0.25, None, 0.04))
+    notes.answers["search"] = Results(judged, title="horse", relevant=1, searched=1240)
+    run = cli("query", "horse")
+    assert run.err == "1 relevant of 1,240.\n"
+    assert [line.split() for line in run.out.splitlines()] == [
+        ["score", "relevance", "picture", "size", "taken"],
+        ["0.500", "93", "%", "/p/a.jpg"],
+        ["0.250", "4", "%", "/p/c.jpg"],
+    ]
+    assert cli("query", "horse", "-f", "csv").err == ""
 
 
 def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_path: Path) -> None:
@@ -189,10 +216,29 @@ def test_every_option_of_classify_reaches_the_library(cli: Cli, notes: Notes) ->
             "top": 2,
             "where": "width > 2",
             "under": "d",
+            "mode": "open",
+            "threshold": {},
             "min_probability": 0.5,
             "save": True,
         },
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "threshold"),
+    [
+        ("--closed", "closed", {}),
+        ("--multi-label", "multi", {}),
+        ("--multi-label --threshold 0.7", "multi", {"": 0.7}),
+        ("--multi-label --threshold a=b=0.2 --threshold .6", "multi", {"a=b": 0.2, "": 0.6}),
+    ],
+)
+def test_how_labels_are_judged_reaches_the_library(
+    cli: Cli, notes: Notes, options: str, mode: str, threshold: dict[str, float]
+) -> None:
+    assert cli("classify", "cat", *options.split()).code == 0
+    _, kwargs = notes.call("classify")
+    assert (kwargs["mode"], kwargs["threshold"]) == (mode, threshold)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +377,8 @@ def test_results_go_to_stdout_and_warnings_to_stderr(cli: Cli, notes: Notes) -> 
         (["-f", "paths", "-0"], "/p/a b.jpg\0/p/c.jpg\0"),
         (
             ["-f", "jsonl"],
-            '{"path": "/p/a b.jpg", "score": 0.5}\n{"path": "/p/c.jpg", "score": 0.25}\n',
+            '{"path": "/p/a b.jpg", "score": 0.5, "relevance": null}\n'
+            '{"path": "/p/c.jpg", "score": 0.25, "relevance": null}\n',
         ),
     ],
 )
@@ -580,9 +627,10 @@ def test_query_follows_the_json_contract_best_first(
     scores = [hit["score"] for hit in found]
     assert scores == sorted(scores, reverse=True) and all(type(s) is float for s in scores)
     assert set(found[0]) == {
-        *("path", "score", "bytes", "sha256", "width", "height", "format"),
+        *("path", "score", "relevance", "bytes", "sha256", "width", "height", "format"),
         *("taken_at", "camera", "lens", "lat", "lon", "labels"),
     }
+    assert all(0 <= hit["relevance"] <= 1 for hit in found)
     assert (found[0]["width"], found[0]["height"], found[0]["format"]) == (48, 40, "PNG")
 
 
@@ -605,23 +653,29 @@ def test_a_bad_filter_is_shown_with_a_caret(cli: Cli, lib: Path, filled: list[Pa
     assert expression == "  widht > 48" and caret == "  ^"
 
 
-def test_classify_follows_the_json_contract(cli: Cli, lib: Path, filled: list[Path]) -> None:
-    found = cli("classify", "cat", "dog", "cow", "-L", lib, "-f", "json").json
+@pytest.mark.parametrize("options", [[], ["--closed"]])
+def test_classify_follows_the_json_contract(
+    cli: Cli, lib: Path, filled: list[Path], options: list[str]
+) -> None:
+    found = cli("classify", "cat", "dog", "cow", "-L", lib, "-f", "json", *options).json
     assert sorted(item["path"] for item in found) == list(map(str, filled))
     for item in found:
-        assert set(item) == {"path", "label", "probability", "score", "labels"}
+        assert set(item) == {"path", "label", "probability", "score", "none", "labels"}
         assert {one["label"] for one in item["labels"]} == {"cat", "dog", "cow"}
         probabilities = [one["probability"] for one in item["labels"]]
         assert probabilities == sorted(probabilities, reverse=True)
-        assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+        assert sum(probabilities) + (item["none"] or 0) == pytest.approx(1, abs=1e-5)
+        assert (item["none"] is None) == bool(options)
         best = {name: item[name] for name in ("label", "probability", "score")}
-        assert best == item["labels"][0]
+        none = {"label": "none of these", "probability": item["none"], "score": None}
+        assert best == (none if (item["none"] or 0) > 0.5 else item["labels"][0])
 
 
 def test_saved_labels_can_be_filtered_by_and_show_in_status(
     cli: Cli, lib: Path, filled: list[Path]
 ) -> None:
-    run = cli("classify", "cat", "dog", "cow", "--top", 1, "--save", "-L", lib, "-f", "json")
+    line = "classify cat dog cow --closed --top 1 --save -f json -L"
+    run = cli(*line.split(), lib)
     assert run.code == 0 and "saved labels of 12 pictures" in run.err
     of: dict[str, set[str]] = {}
     for item in run.json:
@@ -657,7 +711,7 @@ def test_a_classification_as_csv_has_one_row_a_picture(
     cli: Cli, lib: Path, filled: list[Path], tmp_path: Path
 ) -> None:
     target = tmp_path / "labels.csv"
-    assert cli("classify", "cat", "dog", "-L", lib, "-o", target).code == 0
+    assert cli("classify", "cat", "dog", "--closed", "-L", lib, "-o", target).code == 0
     with target.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert sorted(row["path"] for row in rows) == list(map(str, filled))

@@ -359,11 +359,11 @@ def test_a_hit_carries_its_facts(library: Library, make_pictures: Make) -> None:
 # --- classifying ---------------------------------------------------------------------------
 
 
-def test_classify_is_softmax_over_cosines(library: Library, make_pictures: Make) -> None:
+def test_closed_classify_is_softmax_over_cosines(library: Library, make_pictures: Make) -> None:
     paths = make_pictures(7)
     library.index([paths[0].parent])
     labels = ["cat", "dog", "bird"]
-    found = library.classify(labels)
+    found = library.classify(labels, mode="closed")
     head = library.head(labels)
     pixels = np.stack([library.encoder.preprocess(PIL.Image.open(p)) for p in paths])
     cosines = library.encoder.encode_images(pixels) @ head.vectors.T
@@ -380,13 +380,13 @@ def test_classify_is_softmax_over_cosines(library: Library, make_pictures: Make)
 
 def test_saved_labels_are_filtered_by_and_replaced(library: Library, make_pictures: Make) -> None:
     library.index(make_pictures(20))
-    found = library.classify(["cat", "dog"], save=True)
+    found = library.classify(["cat", "dog"], mode="closed", save=True)
     cats = {p.path for p in found if p.label == "cat"}
     assert {h.path for h in library.search("x", k=50, where='label = "cat"')} == cats
     assert library.status().labels == {
         name: sum(p.label == name for p in found) for name in {p.label for p in found}
     }
-    library.classify(["bird"], save=True)
+    library.classify(["bird"], mode="closed", save=True)
     assert library.status().labels == {"bird": 20}
 
 

@@ -74,6 +74,7 @@ def test_json_of_hits_is_path_score_and_facts() -> None:
         {
             "path": "/p/é.jpg",
             "score": 0.25,
+            "relevance": None,
             "bytes": 1234,
             "sha256": SECRET,
             "width": 4000,
@@ -96,6 +97,7 @@ def test_json_of_predictions_names_the_best_label_and_all_others() -> None:
             "label": "cat",
             "probability": 0.75,
             "score": 0.375,
+            "none": None,
             "labels": [
                 {"label": "cat", "probability": 0.75, "score": 0.375},
                 {"label": "dog", "probability": 0.25, "score": 0.125},
@@ -107,8 +109,8 @@ def test_json_of_predictions_names_the_best_label_and_all_others() -> None:
 def test_jsonl_is_one_object_a_line() -> None:
     lines = written([Hit("/a\nb.jpg", 0.5), Hit("/c.jpg", 0.25)], "jsonl").splitlines()
     assert [json.loads(line) for line in lines] == [
-        {"path": "/a\nb.jpg", "score": 0.5},
-        {"path": "/c.jpg", "score": 0.25},
+        {"path": "/a\nb.jpg", "score": 0.5, "relevance": None},
+        {"path": "/c.jpg", "score": 0.25, "relevance": None},
     ]
 
 

@@ -18,6 +18,7 @@ from typer.core import TyperCommand
 
 from clipsearch import __version__
 from clipsearch.cli import console
+from clipsearch.cli.calibrate import calibrate
 from clipsearch.cli.classify import classify
 from clipsearch.cli.demo import demo
 from clipsearch.cli.dupes import dupes
@@ -50,6 +51,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
         matrix,
         learn,
         eval,
+        calibrate,
         topics,
         dupes,
         status,

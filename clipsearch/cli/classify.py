@@ -62,13 +62,32 @@ def classify(
         int | None,
         typer.Option(metavar="N", min=1, help="Keep the N best labels.", show_default=False),
     ] = None,
+    closed: Annotated[
+        bool,
+        typer.Option(
+            "--closed",
+            help="One of the labels in any case, as the model was trained; never none of these.",
+        ),
+    ] = False,
+    multi_label: Annotated[
+        bool,
+        typer.Option("--multi-label", help="Each label by itself: any number of them may hold."),
+    ] = False,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[LABEL=]P",
+            help="With --multi-label: the probability from which a label holds, else 0.5. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     min_probability: Annotated[
         float | None,
         typer.Option(
             metavar="P",
             min=0,
             max=1,
-            help="Only pictures whose best label reaches this.",
+            help="Only pictures with a label that holds, and at no less than this.",
             show_default=False,
         ),
     ] = None,
@@ -102,6 +121,11 @@ def classify(
         raise UsageError("--template makes prompts of labels: a --head has its own.")
     if save and images:
         raise UsageError("--save keeps labels of pictures in the library: not --images.")
+    if closed and multi_label:
+        raise UsageError("--closed is for one label a picture, --multi-label for any number.")
+    if threshold and not multi_label:
+        raise UsageError("--threshold is for --multi-label; else --min-probability cuts.")
+    least = _thresholds(threshold or ())
     target = Output.choose(format, null, output, open_)
     if explain:
         explanations.check_format(target.format)
@@ -122,6 +146,8 @@ def classify(
             top=top,
             where=where,
             under=under,
+            mode="closed" if closed else "multi" if multi_label else "open",
+            threshold=least,
             min_probability=min_probability,
             save=save,
         )
@@ -139,7 +165,21 @@ def classify(
         say("")
         bar_chart(label_counts(found))
     if save:
-        say(f"saved labels of {len(found):,} pictures.")
+        say(f"saved labels of {sum(bool(one.holding) for one in found):,} pictures.")
+
+
+def _thresholds(given: Sequence[str]) -> dict[str, float]:
+    """Read `0.7`, for all labels, under the name "", and `cat=0.7`. Raises UsageError."""
+    found = {}
+    for text in given:
+        label, _, number = text.rpartition("=")
+        try:
+            found[label] = float(number)
+        except ValueError:
+            found[label] = -1
+        if not 0 <= found[label] <= 1:
+            raise UsageError(f"--threshold {text}: give a probability from 0 to 1, or LABEL=P.")
+    return found
 
 
 def named_templates(names: Sequence[str]) -> list[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,6 @@ from typer.core import TyperCommand
 
 from clipsearch.cli.console import UsageError, say, warn_all
 from clipsearch.cli.options import (
-    CountOption,
     FormatOption,
     HeadOption,
     LibraryOption,
@@ -23,14 +23,34 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.cli.output import Output
+from clipsearch.render import relevant_of
+from clipsearch.types import Results
 
 if TYPE_CHECKING:
     from clipsearch.head import Head
 
+DEFAULT_COUNT = 10
 SIGNED = re.compile(r"-[\d.]+:")
 ScoreOption = Annotated[
     float | None,
     typer.Option(metavar="S", help="Only pictures with at least this cosine.", show_default=False),
+]
+
+
+ManyOption = Annotated[
+    int | None,
+    typer.Option(
+        "-k",
+        "--count",
+        metavar="N",
+        min=1,
+        help=f"How many pictures: {DEFAULT_COUNT} unless told, with --relevant all that are.",
+        show_default=False,
+    ),
+]
+RelevantOption = Annotated[
+    bool,
+    typer.Option("--relevant", help="Only pictures that more likely than not are what you want."),
 ]
 
 
@@ -74,7 +94,8 @@ def query(
         str | None,
         typer.Option(metavar="NAME", help="The label of the head to look for.", show_default=False),
     ] = None,
-    count: CountOption = 10,
+    count: ManyOption = None,
+    relevant: RelevantOption = False,
     under: UnderOption = None,
     where: WhereOption = None,
     min_score: ScoreOption = None,
@@ -91,7 +112,7 @@ def query(
     clipsearch query "orange boy riding a blue horse"
     clipsearch query "2:beach" dog --not people -k 20 --open
     clipsearch query --image sofa.jpg "in green leather" --where "taken >= 2024"
-    clipsearch query receipts -0 | xargs -0 cp -t receipts/
+    clipsearch query receipts --relevant -0 | xargs -0 cp -t receipts/
     """
     if not (texts or image or head):
         raise UsageError("nothing to search for: give a TEXT, an --image or a --head.")
@@ -107,16 +128,28 @@ def query(
             _loaded(head, label) if head else texts or (),
             images=image or (),
             exclude=exclude or (),
-            k=count,
+            k=_wanted(count, relevant),
             where=where,
             under=under,
             min_score=min_score,
+            relevant=relevant,
             truncate=truncate,
         )
+    _show(hits, target)
+
+
+def _wanted(count: int | None, relevant: bool) -> int | None:
+    return count if count or relevant else DEFAULT_COUNT
+
+
+def _show(hits: Results, target: Output) -> None:
     warn_all(hits.warnings)
     target.write(hits, title=hits.title)
     if not hits:
         say("no picture fits.")
+    if target.format == "table" and (relevant := relevant_of(hits)):
+        sys.stdout.flush()
+        say(f"{relevant}.")
 
 
 def _loaded(file: Path, label: str | None) -> Head:
@@ -128,7 +161,8 @@ def _loaded(file: Path, label: str | None) -> Head:
 
 def similar(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture, in the library or not.")],
-    count: CountOption = 10,
+    count: ManyOption = None,
+    relevant: RelevantOption = False,
     under: UnderOption = None,
     where: WhereOption = None,
     format: FormatOption = None,
@@ -147,8 +181,7 @@ def similar(
     from clipsearch.library import Library
 
     with Library.open(library) as lib:
-        hits = lib.similar(file, k=count, where=where, under=under)
-    warn_all(hits.warnings)
-    target.write(hits, title=hits.title)
-    if not hits:
-        say("no picture fits.")
+        hits = lib.similar(
+            file, k=_wanted(count, relevant), where=where, under=under, relevant=relevant
+        )
+    _show(hits, target)

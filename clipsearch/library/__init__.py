@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from clipsearch.library.base import ENVIRONMENT
+from clipsearch.library.calibrating import Calibrating
 from clipsearch.library.care import Care
 from clipsearch.library.classifying import Classifying
 from clipsearch.library.comparing import Comparing
@@ -20,7 +21,16 @@ __all__ = ["ENVIRONMENT", "Library"]
 
 
 class Library(
-    Filling, Exploring, Comparing, Searching, Learning, Measuring, Classifying, Reading, Care
+    Filling,
+    Exploring,
+    Comparing,
+    Searching,
+    Learning,
+    Measuring,
+    Calibrating,
+    Classifying,
+    Reading,
+    Care,
 ):
     """A searchable collection of pictures.
 

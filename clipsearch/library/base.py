@@ -15,6 +15,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from clipsearch import filters
+from clipsearch.background import Background, Levels
 from clipsearch.catalog import Catalog
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.encoders.models import resolve
@@ -42,6 +43,9 @@ class Opened:
         self._encoder = encoder
         self._searcher: tuple[int, Searcher] | None = None
         self._viewed: tuple[int, ModelInfo] | None = None
+        # By fingerprint, so that views of other models share them.
+        self._backgrounds: dict[str, Background] = {}
+        self._levels: dict[str, Levels] = {}
 
     # --- opening ---------------------------------------------------------------------------
 

@@ -8,21 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from clipsearch.errors import UnknownLabel
 from clipsearch.head import Head
 from clipsearch.library.base import StrPath, Where, chosen_by, expanded
 from clipsearch.library.examples import Examples
+from clipsearch.library.judging import THRESHOLD, Judge, Judging, Thresholds
 from clipsearch.pipeline import encode_files
 from clipsearch.scan import Walk
 from clipsearch.templates import prompts as prompts_of
 from clipsearch.texts import reading, warn
-from clipsearch.types import LabelScore, Prediction, Prompt, Results
+from clipsearch.types import Mode, Prediction, Prompt, Results
 
 Labels = Sequence[str] | Mapping[str, Sequence[Prompt]]
 
 LABEL_SOURCE = "classify"
 
 
-class Classifying(Examples):
+class Classifying(Examples, Judging):
     """Heads of labels, what they say of pictures, and the labels kept."""
 
     def head(
@@ -53,26 +55,34 @@ class Classifying(Examples):
         top: int | None = None,
         where: Where | None = None,
         under: StrPath | None = None,
+        mode: Mode = "open",
+        threshold: Thresholds = THRESHOLD,
         min_probability: float | None = None,
         save: bool = False,
         truncate: bool = False,
     ) -> Results:
         """Label every picture of the library (or the filtered part, or loose `images`), by path.
 
-        top: keep this many labels a picture; None keeps all. min_probability: leave out pictures
-        whose best label is below. save: write the best labels into the catalog. truncate: as for
-        `head`, which makes one of labels.
+        mode: what is asked, and so what the probabilities mean (formulas: `clipsearch.calibration`).
+            open     one of the labels, or none of these: with "none" they sum to 1
+            multi    each label by itself: all those that reach `threshold`, or none of these
+            closed   one of the labels in any case, as the model was trained: `Head.probabilities`
+        top: keep this many labels a picture; None keeps all. threshold: of all labels, or label ->
+        its own. min_probability: only pictures with a label that holds, at no less than this.
+        save: write the labels that hold into the catalog. truncate: as for `head`, which makes one
+        of labels.
         """
         failures: list[str] = []
         if not isinstance(head, Head):
             head = self.head(head, truncate=truncate, on_warning=failures.append)
         head.check(self._model()[1])
+        judge = self._judge(head, mode, threshold)
         classified: dict[int, None] = {}
         if images is not None:
-            found = self._predict_files(head, images, top, failures)
+            found = self._predict_files(judge, images, top, failures)
         else:
-            found = self._predict_library(head, top, chosen_by(where, under), classified)
-        kept = [p for p in found if min_probability is None or p.probability >= min_probability]
+            found = self._predict_library(judge, top, chosen_by(where, under), classified)
+        kept = [p for p in found if min_probability is None or _reaches(p, min_probability)]
         if save and images is None:
             self._save(kept, among=classified)
         return Results(
@@ -81,8 +91,16 @@ class Classifying(Examples):
             warnings=tuple(failures),
         )
 
+    def _judge(self, head: Head, mode: Mode, threshold: Thresholds) -> Judge:
+        named = threshold if isinstance(threshold, Mapping) else {}
+        if unknown := [label for label in named if label and label not in head.labels]:
+            raise UnknownLabel(unknown[0], head.labels)
+        if mode == "closed":
+            return Judge(head, mode)
+        return Judge(head, mode, threshold, self.background(), self.calibration(head))
+
     def _predict_library(
-        self, head: Head, top: int | None, chosen: dict[str, Any], classified: dict[int, None]
+        self, judge: Judge, top: int | None, chosen: dict[str, Any], classified: dict[int, None]
     ) -> Iterator[Prediction]:
         model_id, _ = self._model()
         filtered = any(chosen.values())
@@ -92,26 +110,28 @@ class Classifying(Examples):
                 inside = np.isin(ids, allowed)
                 ids, vectors = ids[inside], vectors[inside]
             records = self._catalog.hits(ids.tolist(), **chosen)
-            for number, labels in zip(ids.tolist(), _labelled(head, vectors, top), strict=True):
+            for number, judged in zip(ids.tolist(), judge(vectors, top), strict=True):
                 for record in records.get(number, ()):
                     classified[record.content_id] = None
-                    yield Prediction(record.path, labels, record)
+                    yield Prediction(record.path, judged[0], record, judged[1], judge.mode)
 
     def _predict_files(
-        self, head: Head, images: Iterable[StrPath], top: int | None, failures: list[str]
+        self, judge: Judge, images: Iterable[StrPath], top: int | None, failures: list[str]
     ) -> Iterator[Prediction]:
         walk = Walk([expanded(path) for path in images])
         for file, found in encode_files(walk, self.encoder, workers=os.cpu_count() or 2):
             if isinstance(found, Exception):
                 failures.append(str(found))
             else:
-                yield Prediction(file.path, _labelled(head, found[None], top)[0])
+                labels, none = judge(found[None], top)[0]
+                yield Prediction(file.path, labels, None, none, judge.mode)
         failures += [f"{problem.path}: {problem.reason}" for problem in walk.problems]
 
     def save_labels(self, predictions: Iterable[Prediction], *, source: str = LABEL_SOURCE) -> int:
-        """Write the best label of each prediction of an indexed picture into the catalog.
+        """Write the labels that hold, of each prediction of an indexed picture, into the catalog.
 
-        The labels that the same source gave those pictures before are replaced.
+        The labels that the same source gave those pictures before are replaced, also where none
+        holds any more. Returns how many were written.
         """
         return self._save(list(predictions), source=source)
 
@@ -122,19 +142,17 @@ class Classifying(Examples):
         source: str = LABEL_SOURCE,
         among: Iterable[int] | None = None,
     ) -> int:
-        rows = {p.record.content_id: (p.label, p.score) for p in predictions if p.record}
+        pictures = {p.record.content_id: p.holding for p in predictions if p.record}
         return self._catalog.save_labels(
-            [(content, label, source, score) for content, (label, score) in rows.items()],
-            among=list(rows if among is None else among),
+            [
+                (content, label.label, source, label.score)
+                for content, labels in pictures.items()
+                for label in labels
+            ],
+            sources=[source],
+            among=list(pictures if among is None else among),
         )
 
 
-def _labelled(head: Head, vectors: np.ndarray, top: int | None) -> list[tuple[LabelScore, ...]]:
-    """Return the labels of each vector (n, dim), best first."""
-    scores = head.scores(vectors)
-    probabilities = head.probabilities(scores)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    return [
-        tuple(LabelScore(head.labels[j], float(p[j]), float(s[j])) for j in best)
-        for best, p, s in zip(order.tolist(), probabilities, scores, strict=True)
-    ]
+def _reaches(prediction: Prediction, least: float) -> bool:
+    return bool(prediction.holding) and prediction.probability >= least

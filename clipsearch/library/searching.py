@@ -3,22 +3,55 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from clipsearch import terms
 from clipsearch.decode import open_image
-from clipsearch.errors import EmptyQuery
+from clipsearch.errors import EmptyQuery, EncoderError
 from clipsearch.head import Head
-from clipsearch.library.base import Opened, StrPath, Where, chosen_by, expanded
+from clipsearch.library.base import StrPath, Where, chosen_by, expanded
+from clipsearch.library.judging import Judging
 from clipsearch.texts import reading
 from clipsearch.types import Hit, ModelInfo, Results, Term
 
 Query = str | Term | Sequence[str | Term] | Head | np.ndarray
 
+RELEVANT = 0.5
+"""The relevance from which on a picture counts as relevant."""
+COUNTED = 200_000
+"""Of so many pictures all relevant ones are counted; beyond, each search would take seconds."""
 
-class Searching(Opened):
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """What is searched for: a head, and what it was made of where that is known."""
+
+    head: Head
+    own: bool = False
+    """Whether the head is the user's, which may have a calibration of its own."""
+    terms: Sequence[Term] = ()
+    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """The vector (dim,) of each picture among the terms."""
+    truncate: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ranking:
+    """Pictures by the ids of their vectors (n,), best score first."""
+
+    ids: np.ndarray
+    scores: np.ndarray
+    relevance: np.ndarray | None
+    relevant: int | None
+    """How many files of all those searched are relevant; None if they were not all ranked."""
+    searched: int
+
+
+class Searching(Judging):
     """Search, and the neighbours of a picture."""
 
     def search(
@@ -27,99 +60,183 @@ class Searching(Opened):
         *,
         images: Sequence[str | Term] = (),
         exclude: Sequence[str | Term] = (),
-        k: int = 10,
+        k: int | None = 10,
         where: Where | None = None,
         under: StrPath | None = None,
         min_score: float | None = None,
+        relevant: bool = False,
         truncate: bool = False,
     ) -> Results:
         """Find the `k` pictures nearest to words, pictures, a head or a vector; best first.
 
         query: terms of the grammar in `clipsearch.terms` (`"2:horse"` counts double), a Head, or a
         vector (dim,). images: picture files as further terms. exclude: texts to keep away from.
-        where, under: only pictures that fulfil a filter, or lie below a folder: applied before the
-        search, so that `k` hits come back whenever `k` match. min_score: smallest cosine.
-        truncate: cut texts that are too long for the model instead of reading them in pieces.
-        Raises EmptyQuery, BadTerm, BadFilter, ModelMismatch.
+        k: None for all. where, under: only pictures that fulfil a filter, or lie below a folder:
+        applied before the search, so that `k` hits come back whenever `k` match. min_score:
+        smallest cosine. relevant: only hits with a relevance of RELEVANT or more. truncate: cut
+        texts that are too long for the model instead of reading them in pieces. The results also
+        say how many of all pictures searched are relevant. Raises EmptyQuery, BadTerm, BadFilter,
+        ModelMismatch.
         """
         notes: list[str] = []
-        head = self._query_head(query, images, exclude, truncate, notes)
-        if head.cache is None:
-            hits = self._nearest(head.vectors, k, where, under)
-        else:
-            hits = self._ranked(head, k, where, under)
-        if min_score is not None:
-            hits = [hit for hit in hits if hit.score >= min_score]
-        title = head.labels[0] if len(head.labels) == 1 else ""
-        return Results(tuple(hits), title=title, warnings=tuple(notes))
+        asked = self._asked(query, images, exclude, truncate, notes)
+        ranking = self._ranked(asked, k, chosen_by(where, under), notes)
+        hits = self._hits(ranking, k, chosen_by(where, under), relevant=relevant)
+        kept = tuple(hit for hit in hits if min_score is None or hit.score >= min_score)
+        title = asked.head.labels[0] if len(asked.head.labels) == 1 else ""
+        return Results(kept, title, tuple(notes), ranking.relevant, ranking.searched)
 
     def similar(
         self,
         path: StrPath,
         *,
-        k: int = 10,
+        k: int | None = 10,
         where: Where | None = None,
         under: StrPath | None = None,
+        relevant: bool = False,
     ) -> Results:
         """Find the pictures nearest to a picture, in the library or not; itself left out."""
         file = os.path.abspath(expanded(path))
-        hits = self._nearest(self._vector_of(file)[None], k + 1, where, under)
+        vector = self._vector_of(file)
+        asked = _Asked(
+            _head_of_vector(vector, self._model()[1]),
+            terms=[Term.image(file)],
+            pictures={file: vector},
+        )
+        notes: list[str] = []
+        chosen, more = chosen_by(where, under), None if k is None else k + 1
+        ranking = self._ranked(asked, more, chosen, notes)
+        hits = self._hits(ranking, more, chosen, relevant=relevant)
         others = tuple(hit for hit in hits if hit.path != file)[:k]
-        return Results(others, title=f"like {os.path.basename(file)}")
+        itself = [hit for hit in hits if hit.path == file]
+        count = ranking.relevant
+        if count is not None:
+            count -= sum((hit.relevance or 0) >= RELEVANT for hit in itself)
+        title = f"like {os.path.basename(file)}"
+        return Results(others, title, tuple(notes), count, ranking.searched - len(itself))
 
-    def _nearest(
-        self,
-        vectors: np.ndarray,
-        k: int,
-        where: Where | None,
-        under: StrPath | None,
+    # --- ranking ---------------------------------------------------------------------------
+
+    def _ranked(
+        self, asked: _Asked, k: int | None, chosen: dict[str, Any], notes: list[str]
+    ) -> _Ranking:
+        """Rank all pictures that pass the filters; of very many, only as far as `k`."""
+        live, files = self._catalog.searched(self._model()[0], **chosen)
+        whole = k is None or len(live) <= COUNTED
+        width = len(live) if whole else max(k or 0, 0)
+        if asked.head.cache is None:
+            ids, scores = self._scored(asked.head.vectors, width, live, any(chosen.values()))
+        else:
+            ids, scores = self._scored_with_cache(asked.head, live)
+        relevance = self._relevance(asked, ids, scores, notes)
+        relevant = None
+        if whole and relevance is not None:
+            counts = files[np.searchsorted(live, ids)]
+            relevant = int(counts[relevance >= RELEVANT].sum())
+        return _Ranking(ids, scores, relevance, relevant, int(files.sum()))
+
+    def _scored(
+        self, rows: np.ndarray, width: int, live: np.ndarray, filtered: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the `width` live ids with the highest cosine to one of the rows, best first."""
+        searcher = self._opened(self._model()[0])
+        if filtered:
+            found, scores = searcher.search(rows, width, among=live, all_live=True)
+        elif width < len(live):
+            found, scores = searcher.search(rows, width)
+        else:  # all: naming them, and picking them out, would cost more than leaving some out
+            found, scores = searcher.search(rows, len(searcher), all_live=True)
+        ids, best = _best_of_rows(found.ravel(), scores.ravel())
+        inside = np.isin(ids, live)
+        return ids[inside], best[inside]
+
+    def _scored_with_cache(self, head: Head, live: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Do what `_scored` does for a head that is more than its rows: score every vector."""
+        found = [(np.empty(0, np.int64), np.empty(0, np.float32))]
+        for ids, vectors in self._catalog.iter_vectors(self._model()[0]):
+            inside = np.isin(ids, live)
+            found.append((ids[inside], head.scores(vectors[inside]).max(axis=1)))
+        ids, scores = (np.concatenate(column) for column in zip(*found, strict=True))
+        return _best_of_rows(ids, scores)
+
+    def _relevance(
+        self, asked: _Asked, ids: np.ndarray, scores: np.ndarray, notes: list[str]
+    ) -> np.ndarray | None:
+        try:
+            levels = self._levels_of(ids)
+            if asked.pictures:
+                found, cosines = self._scored(self._in_words(asked), len(ids), ids, True)
+                scores = cosines[np.argsort(found)][np.searchsorted(np.sort(found), ids)]
+        except EncoderError as error:  # the background is not encoded yet, and cannot be
+            notes.append(f"relevance is not known: {error}")
+            return None
+        return self.relevance(scores, levels, asked.head if asked.own else None)
+
+    def _in_words(self, asked: _Asked) -> np.ndarray:
+        """Return the row (1, dim) of a query whose pictures are put in words."""
+        texts = [term.value for term in asked.terms if term.kind == "text"]
+        total = np.zeros(asked.head.vectors.shape[1])
+        if texts:
+            quiet = reading(self.encoder, truncate=asked.truncate, on_warning=lambda note: None)
+            with quiet as reader:
+                encoded = dict(zip(texts, reader.encode_texts(texts), strict=True))
+        for term in asked.terms:
+            image = term.kind == "image"
+            total += term.weight * (
+                self.background().in_words(asked.pictures[term.value])
+                if image
+                else encoded[term.value]
+            )
+        return (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)[None]
+
+    def _hits(
+        self, ranking: _Ranking, k: int | None, chosen: dict[str, Any], *, relevant: bool
     ) -> list[Hit]:
-        model_id, _ = self._model()
-        chosen = chosen_by(where, under)
-        among = self._catalog.allowed_ids(model_id, **chosen) if any(chosen.values()) else None
-        ids, scores = self._opened(model_id).search(vectors, k, among=among)
-        best: dict[int, float] = {}
-        for row_ids, row_scores in zip(ids.tolist(), scores.tolist(), strict=True):
-            for number, score in zip(row_ids, row_scores, strict=True):
-                best[number] = max(score, best.get(number, -1.0))
-        records = self._catalog.hits(list(best), **chosen)
+        relevance = ranking.relevance
+        among = np.arange(len(ranking.ids))
+        if relevant and relevance is not None:
+            among = np.flatnonzero(relevance >= RELEVANT)
+        rows = among if k is None else among[: max(k, 0)]
+        ids = ranking.ids[rows].tolist()
+        records = self._catalog.hits(ids, **chosen)
         # The same bytes at several paths are several hits.
         hits = [
-            Hit(record.path, score, record)
-            for number, score in best.items()
+            Hit(
+                record.path,
+                float(ranking.scores[row]),
+                record,
+                None if relevance is None else float(relevance[row]),
+            )
+            for row, number in zip(rows.tolist(), ids, strict=True)
             for record in records.get(number, ())
         ]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.path))[: max(k, 0)]
+        hits.sort(key=lambda hit: (-hit.score, hit.path))
+        return hits if k is None else hits[: max(k, 0)]
 
-    def _ranked(self, head: Head, k: int, where: Where | None, under: StrPath | None) -> list[Hit]:
-        """Do what `_nearest` does for a head that is more than its rows: score every vector."""
-        found = self.embeddings(where=where, under=under)
-        best = head.scores(found.vectors).max(axis=1)
-        pairs = zip(found.records, best.tolist(), strict=True)
-        hits = [Hit(record.path, score, record) for record, score in pairs]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.path))[: max(k, 0)]
+    # --- what is asked ---------------------------------------------------------------------
 
-    def _query_head(
+    def _asked(
         self,
         query: Query,
         images: Sequence[str | Term],
         exclude: Sequence[str | Term],
         truncate: bool,
         notes: list[str],
-    ) -> Head:
+    ) -> _Asked:
         _, info = self._model()
         if isinstance(query, Head | np.ndarray):
             if images or exclude:
                 raise EmptyQuery("a head or a vector does not combine with terms: put them in it.")
             if isinstance(query, np.ndarray):
-                return _head_of_vector(query, info)
+                return _Asked(_head_of_vector(query, info))
             query.check(info)
-            return query
+            return _Asked(query, own=True)
         texts = [query] if isinstance(query, str | Term) else query
         parsed = terms.parse_terms(texts, images=images, exclude=exclude)
         vectors = {t.value: self._vector_of(t.value) for t in parsed if t.kind == "image"}
         with reading(self.encoder, truncate=truncate, on_warning=notes.append) as reader:
-            return Head.from_terms(reader, parsed, images=vectors)
+            head = Head.from_terms(reader, parsed, images=vectors)
+        return _Asked(head, terms=parsed, pictures=vectors, truncate=truncate)
 
     def _vector_of(self, path: StrPath) -> np.ndarray:
         """Return the vector of a picture: the stored one if the library knows the file."""
@@ -130,6 +247,14 @@ class Searching(Opened):
         image, _ = open_image(file)
         vector: np.ndarray = self.encoder.encode_images(self.encoder.preprocess(image)[None])[0]
         return vector
+
+
+def _best_of_rows(ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each id once, with its best score; best first, ties by lower id."""
+    order = np.lexsort((ids, -scores))
+    _, first = np.unique(ids[order], return_index=True)
+    best = order[np.sort(first)]
+    return ids[best], scores[best]
 
 
 def _head_of_vector(vector: np.ndarray, info: ModelInfo) -> Head:

@@ -1,0 +1,162 @@
+"""The background: what pictures are compared with to see whether a label fits them at all.
+
+A few hundred captions of everything (`background.txt`) and their vectors, encoded once for each
+model and kept in the library: a derived file, made again if it is missing, damaged or out of date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import numpy as np
+
+from clipsearch import calibration
+from clipsearch.errors import SnapshotUnreadable
+from clipsearch.types import ModelInfo
+from clipsearch.vectors.seal import check_seal, seal
+from clipsearch.vectors.whole import write_whole
+
+CAPTIONS = Path(__file__).with_name("background.txt")
+FOLDER = "background"
+_UNKNOWN = np.array([0, np.inf], np.float32)
+
+Encode = Callable[[Sequence[str]], np.ndarray]
+
+
+@cache
+def captions() -> tuple[str, ...]:
+    """Return the captions that are shipped."""
+    lines = map(str.strip, CAPTIONS.read_text("utf-8").splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+@cache
+def version() -> str:
+    """Return what tells this list of captions from any other."""
+    return hashlib.sha256("\n".join(captions()).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """The vectors of the captions, of one model."""
+
+    vectors: np.ndarray
+    """float32 (captions, dim), unit rows."""
+
+    @classmethod
+    def open(cls, library: Path, info: ModelInfo, encode: Encode) -> Self:
+        """Read what is kept in a library's folder; else encode the captions and keep them there.
+
+        encode: called only if it has to be. A folder that cannot be written to is no error.
+        """
+        path = _path(library, info, "captions")
+        if (kept := _read(path)) and kept[0].shape == (len(captions()), info.dim):
+            return cls(kept[0])
+        vectors = encode(captions())
+        _write(path, vectors)
+        return cls(vectors)
+
+    def levels(self, vectors: np.ndarray) -> np.ndarray:
+        """Return `calibration.levels` of unit rows (n, dim): float32 (n, 2)."""
+        return calibration.levels(vectors, self.vectors)
+
+    def in_words(self, picture: np.ndarray) -> np.ndarray:
+        """Return the unit vector (dim,) of what a picture shows, said by the captions.
+
+        The captions, weighted by how much better or worse than others they fit the picture. The
+        vector of a picture itself is of no use here: two pictures are nearer to each other than
+        a picture is to any text (Liang et al. 2022, "Mind the Gap").
+        """
+        mean = self.vectors.mean(axis=0, dtype=np.float64)
+        away = self.vectors - mean
+        said = away.T @ (away @ np.asarray(picture, dtype=np.float64))
+        spread = float(np.linalg.norm(away, axis=1).mean())
+        row = mean + spread * said / max(float(np.linalg.norm(said)), 1e-12)
+        unit: np.ndarray = (row / np.linalg.norm(row)).astype(np.float32)
+        return unit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Levels:
+    """The levels of pictures by the ids of their vectors, which never change."""
+
+    ids: np.ndarray
+    """int64 (n,), ascending."""
+    values: np.ndarray
+    """float32 (n, 2)."""
+
+    @classmethod
+    def open(cls, library: Path, info: ModelInfo, key: str) -> Self:
+        """Read what is kept; nothing if there is none for this catalog, which `key` names."""
+        kept = _read(_path(library, info, "levels"), key)
+        if kept and len(kept) == 2 and kept[1].shape == (len(kept[0]), 2):
+            return cls(kept[0], kept[1])
+        return cls(np.empty(0, np.int64), np.empty((0, 2), np.float32))
+
+    def of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the levels (n, 2) of `ids` (n,), and which of them are known, bool (n,).
+
+        At the levels of one that is not known, every standing is 0.
+        """
+        if not len(self.ids):
+            return np.tile(_UNKNOWN, (len(ids), 1)), np.zeros(len(ids), bool)
+        places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        known = self.ids[places] == ids
+        return np.where(known[:, None], self.values[places], _UNKNOWN), known
+
+    def with_more(self, ids: np.ndarray, values: np.ndarray) -> Levels:
+        """Return these and others that were not among them."""
+        joined = np.concatenate([self.ids, ids])
+        order = np.argsort(joined, kind="stable")
+        return Levels(joined[order], np.concatenate([self.values, values])[order])
+
+    def keep(self, library: Path, info: ModelInfo, key: str) -> None:
+        """Write them into a library's folder; where that cannot be done they are made again."""
+        _write(_path(library, info, "levels"), self.ids, self.values, key=key)
+
+
+# --- files ---------------------------------------------------------------------------------
+
+
+def _path(library: Path, info: ModelInfo, kind: str) -> Path:
+    return library / FOLDER / f"{info.fingerprint[:16]}.{kind}"
+
+
+def _read(path: Path, key: str = "") -> list[np.ndarray] | None:
+    """Return the arrays of a file; None if it is not whole, or of other captions or another key."""
+    try:
+        check_seal(path)
+        with path.open("rb") as file:
+            if _array(file).item() != f"{version()} {key}":
+                return None
+            return [_array(file) for _ in range(int(_array(file)))]
+    except (SnapshotUnreadable, OSError, ValueError, EOFError):
+        return None
+
+
+def _array(file: BinaryIO) -> np.ndarray:
+    found: np.ndarray = np.load(file, allow_pickle=False)
+    return found
+
+
+def _write(path: Path, *arrays: np.ndarray, key: str = "") -> None:
+    def fill(beside: Path) -> None:
+        with beside.open("wb") as file:
+            for array in (np.array(f"{version()} {key}"), np.array(len(arrays)), *arrays):
+                np.save(file, array)
+        seal(beside)
+
+    # A library on a read-only disk works too, only slower.
+    with suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        # Written under a name of its own: another process may be at the same file.
+        own = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        write_whole(own, fill)
+        own.replace(path)

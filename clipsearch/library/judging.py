@@ -1,0 +1,174 @@
+"""Judge whether labels hold: the background of a library's model, and its calibration."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipsearch.background import Background, Levels, version
+from clipsearch.calibration import FEW, Calibration, holds, open_set, standings
+from clipsearch.errors import LibraryError
+from clipsearch.head import Head
+from clipsearch.library.base import Opened
+from clipsearch.texts import reading, warn
+from clipsearch.types import LabelScore, Mode
+
+THRESHOLD = 0.5
+"""The probability from which on a label holds, where each is judged by itself."""
+_VECTORS_AT_ONCE = 8_192
+
+Thresholds = float | Mapping[str, float]
+"""One for all labels, or label -> its own, with "" for those that are not named (else THRESHOLD)."""
+Judged = tuple[tuple[LabelScore, ...], float | None]
+"""The labels of a picture, best first, and how likely it is that none holds."""
+
+
+class Judging(Opened):
+    """Probabilities of labels, and the relevance of hits."""
+
+    def background(self) -> Background:
+        """Return the background of the current model; encoded the first time, then kept.
+
+        Raises what `encoder` raises, if it has to be encoded.
+        """
+        _, info = self._model()
+        if info.fingerprint not in self._backgrounds:
+            opened = Background.open(self.path, info, self._encoded)
+            self._backgrounds[info.fingerprint] = opened
+        return self._backgrounds[info.fingerprint]
+
+    def _encoded(self, captions: Sequence[str]) -> np.ndarray:
+        # What a model cannot read of them is no concern of the user, whose texts they are not.
+        with reading(self.encoder, on_warning=lambda message: None) as reader:
+            return reader.encode_texts(captions)
+
+    def calibration(self, head: Head | None = None) -> Calibration:
+        """Return the calibration in use for a head: its own, else the model's, else what is shipped.
+
+        Only `calibrate` makes one of a library's own.
+        """
+        _, info = self._model()
+        for key in dict.fromkeys((calibration_key(info.fingerprint, head), _key(info.fingerprint))):
+            kept = Calibration.from_json(self._catalog.get_meta(key) or "")
+            if kept and kept.background == version():
+                return kept
+            if kept:
+                warn(
+                    "the calibration of this library was made with another background and is not "
+                    "used: run `clipsearch calibrate` again, or drop it with --reset."
+                )
+        return Calibration.of_model(info.fingerprint)
+
+    def relevance(self, scores: np.ndarray, levels: np.ndarray, head: Head | None) -> np.ndarray:
+        """Return how likely it is that pictures are what was asked for: float64 (n,).
+
+        scores: cosines (n,); levels: of the same pictures, (n, 2). As for one label alone, but with
+        the base rate FEW: a search wants a few of many.
+        """
+        found = standings(scores[:, None], levels)[:, 0]
+        return holds(self.calibration(head).logits(found), FEW)
+
+    def _levels_of(self, ids: np.ndarray) -> np.ndarray:
+        """Return the levels (n, 2) of stored vectors; those not known yet are found and kept."""
+        model_id, info = self._model()
+        key = self._levels_key(info.fingerprint)
+        if info.fingerprint not in self._levels:
+            self._levels[info.fingerprint] = Levels.open(self.path, info, key)
+        known = self._levels[info.fingerprint]
+        missing = ids[~known.of(ids)[1]]
+        if len(missing):
+            background = self.background()
+            for start in range(0, len(missing), _VECTORS_AT_ONCE):
+                part = missing[start : start + _VECTORS_AT_ONCE]
+                found, vectors = self._catalog.vectors(model_id, ids=part.tolist())
+                known = known.with_more(found, background.levels(vectors))
+            self._levels[info.fingerprint] = known
+            if key:
+                known.keep(self.path, info, key)
+        return known.of(ids)[0]
+
+    def _levels_key(self, fingerprint: str) -> str:
+        """Return what names this catalog; empty if it cannot be noted, and nothing is to be kept.
+
+        Ids of vectors mean something in one catalog only: a folder may get a new one.
+        """
+        name = f"levels:{fingerprint}"
+        if not (key := self._catalog.get_meta(name)):
+            key = secrets.token_hex(8)
+            try:
+                self._catalog.set_meta(name, key)
+            except LibraryError:  # read-only, or another process is writing
+                return ""
+        return key
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judge:
+    """Turns vectors of pictures into labels with probabilities, in one of the modes."""
+
+    head: Head
+    mode: Mode
+    thresholds: Thresholds = THRESHOLD
+    background: Background | None = None
+    """Not needed in the mode `closed`, as the calibration."""
+    calibration: Calibration | None = None
+
+    def __call__(self, vectors: np.ndarray, top: int | None = None) -> list[Judged]:
+        """Return the labels, at most `top`, of each unit row (n, dim)."""
+        scores = self.head.scores(vectors)
+        probabilities, none = self._probabilities(scores, vectors)
+        # By probability, then by cosine: float32 has many ones that are equal.
+        order = np.lexsort((-scores, -probabilities), axis=1)
+        least = self._least()
+        return [
+            (self._kept(best[:top], p, s, least), n)
+            for best, p, s, n in zip(order.tolist(), probabilities, scores, none, strict=True)
+        ]
+
+    def _probabilities(
+        self, scores: np.ndarray, vectors: np.ndarray
+    ) -> tuple[np.ndarray, Sequence[float | None]]:
+        if self.mode == "closed" or self.background is None or self.calibration is None:
+            return self.head.probabilities(scores), [None] * len(scores)
+        found = standings(scores, self.background.levels(vectors))
+        logits = self.calibration.logits(found, self.head.labels)
+        if self.mode == "multi":
+            single = holds(logits)
+            return single, (1 - single.max(axis=1)).tolist()
+        several, none = open_set(logits)
+        return several, none.tolist()
+
+    def _least(self) -> list[float]:
+        if self.mode != "multi":
+            return [0.0] * len(self.head.labels)
+        if not isinstance(self.thresholds, Mapping):
+            return [self.thresholds] * len(self.head.labels)
+        rest = self.thresholds.get("", THRESHOLD)
+        return [self.thresholds.get(label, rest) for label in self.head.labels]
+
+    def _kept(
+        self, best: Sequence[int], p: np.ndarray, s: np.ndarray, least: Sequence[float]
+    ) -> tuple[LabelScore, ...]:
+        labels = self.head.labels
+        return tuple(
+            LabelScore(labels[j], float(p[j]), float(s[j])) for j in best if p[j] >= least[j]
+        )
+
+
+def calibration_key(fingerprint: str, head: Head | None) -> str:
+    """Return the setting under which the calibration of a head, or of a model, is kept."""
+    if head is None:
+        return _key(fingerprint)
+    digest = hashlib.sha256("\n".join(head.labels).encode())
+    digest.update(head.vectors.tobytes())
+    if head.cache is not None:
+        digest.update(head.cache.keys.tobytes())
+    return f"{_key(fingerprint)}:{digest.hexdigest()[:16]}"
+
+
+def _key(fingerprint: str) -> str:
+    return f"calibration:{fingerprint}"
