@@ -11,7 +11,7 @@ from clipsearch.plots.base import BLUE, FAINT, MUTED, figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_IN_A_ROW = 4
+MOST_IN_A_ROW = 3
 
 
 def learning_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Figure:
