@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +36,7 @@ _MORE_FONTS = (
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic"),
     *("Malgun Gothic", "Noto Sans Arabic", "Noto Sans Devanagari", "Arial Unicode MS"),
 )
+_ONE_AT_A_TIME = Lock()
 # Nothing that changes from run to run: equal figures are equal files.
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
@@ -48,13 +51,12 @@ def figure(
     """Return a new figure of this size in inches and its axes, object array (rows, columns).
 
     layout: goes to matplotlib's `Figure.subplots` (`width_ratios`, `sharex`, ...). Nothing of
-    pyplot is touched: no window, no global state, safe in threads.
+    pyplot is touched: no window, no list of open figures.
     """
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context(_style()):
+    with _styled():
         made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(made)
         axes = made.subplots(rows, columns, squeeze=False, **layout)
@@ -97,11 +99,9 @@ def check_name(path: str | os.PathLike[str]) -> None:
 
 
 def _drawn(figure: Figure, suffix: str) -> bytes:
-    from matplotlib import rc_context
-
     out = io.BytesIO()
     # The style again: ticks are made only when a figure is drawn.
-    with rc_context(_style()), warnings.catch_warnings(record=True) as caught:
+    with _styled(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         figure.savefig(out, format=suffix[1:], dpi=PIXELS_PER_INCH, metadata=_METADATA[suffix])
     if any(" missing from font" in str(one.message) for one in caught):
@@ -111,6 +111,15 @@ def _drawn(figure: Figure, suffix: str) -> bytes:
             stacklevel=3,
         )
     return out.getvalue()
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    """Set the style for what is made meanwhile. It is global in matplotlib: one thread at a time."""
+    from matplotlib import rc_context
+
+    with _ONE_AT_A_TIME, rc_context(_style()):
+        yield
 
 
 @cache
