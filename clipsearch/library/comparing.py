@@ -15,7 +15,7 @@ from clipsearch.library.base import StrPath, Where, expanded
 from clipsearch.library.classifying import Classifying, Labels
 from clipsearch.library.searching import Query, Searching
 from clipsearch.matrix import Matrix
-from clipsearch.texts import reading
+from clipsearch.texts import reading, warn
 from clipsearch.types import Failure, Prediction
 
 SAME_ROW = 0.02
@@ -102,7 +102,10 @@ class Comparing(Searching, Classifying):
         if query is None:
             found = self.embeddings(where=where, under=under)
             return [record.path for record in found.records], found.vectors, []
-        hits = [hit.path for hit in self.search(query, k=k, where=where, under=under)]
+        searched = self.search(query, k=k, where=where, under=under)
+        for note in searched.warnings:
+            warn(note)
+        hits = [hit.path for hit in searched]
         found = self.embeddings(paths=hits)
         rows = {record.path: row for row, record in enumerate(found.records)}
         return hits, found.vectors[[rows[path] for path in hits]], []
