@@ -10,6 +10,7 @@ from clipsearch import metrics
 from clipsearch.errors import TooFewLabels
 from clipsearch.evaluate import (
     Gallery,
+    Said,
     Scored,
     classification,
     membership,
@@ -89,8 +90,8 @@ def test_the_calibration_error_is_that_of_a_plain_loop() -> None:
     for low in np.arange(15) / 15:
         inside = (p > low) & (p <= low + 1 / 15)
         error += abs(p[inside].sum() - right[inside].sum()) / len(p)
-    assert found.ece is not None and found.ece.value == pytest.approx(error, abs=1e-6)
-    assert found.reliability is not None and sum(found.reliability.counts) == 180
+    assert found.ece.value == pytest.approx(error, abs=1e-6)
+    assert found.reliability.counts.sum() == 180
 
 
 def test_intervals_hold_the_value_and_are_as_wide_as_the_normal_ones() -> None:
@@ -136,30 +137,46 @@ def test_membership_passes_over_labels_that_are_not_there() -> None:
 # --- labels left out -----------------------------------------------------------------------
 
 
+def judge(kept: np.ndarray) -> Said:
+    """Say the best of the kept labels, and none of these where its score is low."""
+    best = kept[SINGLE.scores[:, kept].argmax(1)]
+    p = 1 / (1 + np.exp(-(SINGLE.scores[np.arange(180), best].astype(float) - 2)))
+    return Said(best, 0.9 * p, 1 - p)
+
+
 def test_labels_left_out_agree_with_scikit_learn_fold_by_fold() -> None:
-    found = open_set(
-        lambda kept: SINGLE.scores[:, kept].max(1),
-        SINGLE.relevant,
-        LABELS,
-        acceptance="best score",
-        folds=3,
-        resamples=100,
-    )
+    found = open_set(judge, SINGLE.relevant, LABELS, folds=3, resamples=100)
     assert sorted(label for fold in found.folds for label in fold.left_out) == list("abcdefg")
-    areas = []
+    areas, accepted, rejected, errors = [], [], [], []
     for fold in found.folds:
-        kept = [j for j, label in enumerate(LABELS) if label not in fold.left_out]
+        kept = np.array([j for j, label in enumerate(LABELS) if label not in fold.left_out])
         known = np.isin(TRUTH, kept)
+        best, p = SINGLE.scores[:, kept].argmax(1), SINGLE.scores[:, kept].max(1)
         assert (fold.known, fold.unknown) == (known.sum(), (~known).sum())
-        areas.append(sk.roc_auc_score(known, SINGLE.scores[:, kept].max(1)))
-        assert fold.auroc == pytest.approx(areas[-1], abs=1e-6)
-    assert found.auroc.value == pytest.approx(np.mean(areas), abs=1e-6)
-    assert found.auroc.low < found.auroc.value < found.auroc.high
+        areas.append(sk.roc_auc_score(known, p))
+        accepted.append(sum(p[known] >= 2) / known.sum())
+        rejected.append(sum(p[~known] < 2) / (~known).sum())
+        sure = 1 / (1 + np.exp(-(p.astype(float) - 2)))
+        said = np.where(p >= 2, 0.9 * sure, 1 - sure)
+        right = np.where(p >= 2, kept[best] == TRUTH, ~known)
+        errors.append(metrics.ece(said, right))
+        assert (fold.auroc, fold.accepted, fold.rejected) == pytest.approx(
+            (areas[-1], accepted[-1], rejected[-1]), abs=1e-6
+        )
+    for measure, values in (
+        (found.auroc, areas),
+        (found.accepted, accepted),
+        (found.rejected, rejected),
+        (found.ece, errors),
+    ):
+        assert measure.value == pytest.approx(np.mean(values), abs=1e-6)
+        assert measure.low < measure.value < measure.high
+    assert found.reliability.counts.sum() == 3 * 180
 
 
 def test_one_label_cannot_be_left_out() -> None:
     with pytest.raises(TooFewLabels, match="at least two labels: these have 1"):
-        open_set(lambda kept: np.ones(2), np.ones((2, 1), bool), ("a",), acceptance="")
+        open_set(judge, np.ones((2, 1), bool), ("a",))
 
 
 # --- captions ------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from clipsearch.errors import (
 )
 from clipsearch.head import Head
 from clipsearch.library import Library
+from clipsearch.library.measuring import spoken
 from clipsearch.truth import Truth
 
 Make = Callable[..., list[Path]]
@@ -135,11 +136,41 @@ def test_one_label_alone_is_an_error(library: Library, pictures: list[Path]) -> 
         library.evaluate(alone, labels=["cat", "dog"], open_set=True, resamples=0)
 
 
-def test_labels_left_out_are_measured_when_asked(library: Library, truth: Path) -> None:
+def test_labels_left_out_are_judged_as_classify_judges_them(
+    library: Library, truth: Path, pictures: list[Path]
+) -> None:
     found = library.evaluate(truth, open_set=True, resamples=20).models[0].open_set
     assert found is not None and len(found.folds) == 3
-    assert {(fold.known, fold.unknown) for fold in found.folds} == {(16, 8)}
+    own = {str(path): NAMES[i % 3] for i, path in enumerate(pictures)}
+    for fold in found.folds:
+        kept = [label for label in sorted(NAMES) if label not in fold.left_out]
+        said = {p.path: p for p in library.classify(library.head(spoken(kept, None)))}
+        known = [path for path, label in own.items() if label in kept]
+        unknown = [path for path, label in own.items() if label in fold.left_out]
+        assert (fold.known, fold.unknown) == (len(known), len(unknown)) == (16, 8)
+        assert fold.accepted == sum(bool(said[path].holding) for path in known) / 16
+        assert fold.rejected == sum(not said[path].holding for path in unknown) / 8
+        none = [said[path].none or 0.0 for path in [*known, *unknown]]
+        area = sk.roc_auc_score([0] * 16 + [1] * 8, none)
+        assert fold.auroc == pytest.approx(area, abs=1e-6)
     assert 0 <= found.auroc.low <= found.auroc.value <= found.auroc.high <= 1
+
+
+def test_probabilities_are_those_of_classify_in_the_mode_that_is_stated(
+    library: Library, pictures: list[Path]
+) -> None:
+    one = {str(path): (NAMES[i % 3],) for i, path in enumerate(pictures)}
+    two = {path: (*labels, NAMES[0]) for path, labels in one.items()}
+    head = library.head(list(NAMES))
+    for labels, mode in ((one, "closed"), (two, "multi")):
+        found = library.evaluate(Truth(labels=labels), head=head, resamples=0).models[0]
+        assert found.classification is not None and found.classification.mode == mode
+        said = {p.path: p for p in library.classify(head, mode=mode, threshold=0)}  # type: ignore[arg-type]
+        for mistake in found.classification.mistakes:
+            by_label = {label.label: label.probability for label in said[mistake.path].labels}
+            assert mistake.probability == pytest.approx(by_label[mistake.found], abs=1e-6)
+            best = max(by_label[label] for label in mistake.truth)
+            assert mistake.truth_probability == pytest.approx(best, abs=1e-6)
 
 
 # --- captions ------------------------------------------------------------------------------
@@ -312,5 +343,5 @@ def test_an_evaluation_is_json(library: Library, truth: Path) -> None:
     assert again == found
     assert found["models"][0]["classification"]["top_1"].keys() == {"value", "low", "high"}
     assert found["models"][0]["open_set"]["folds"][0].keys() == {
-        "left_out", "known", "unknown", "auroc"
+        "left_out", "known", "unknown", "auroc", "accepted", "rejected"
     }  # fmt: skip

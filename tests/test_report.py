@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from clipsearch.evaluate import (
     Evaluation,
     Gallery,
     ModelFigures,
+    Said,
     Scored,
     classification,
     open_set,
@@ -31,6 +33,11 @@ from clipsearch.types import Failure
 Make = Callable[..., list[Path]]
 LABELS = ("cat | dog", "<b>bird</b>", "fish")
 RNG = np.random.default_rng(0)
+
+
+def said(scores: np.ndarray, kept: np.ndarray) -> Said:
+    best = scores[:, kept].argmax(1)
+    return Said(kept[best], scores[:, kept].max(1) / 2, 1 - scores[:, kept].max(1) / 2)
 
 
 @pytest.fixture
@@ -47,7 +54,7 @@ def evaluation(make_pictures: Make) -> Evaluation:
         "mini",
         classification(scored, resamples=50),
         retrieval(gallery, np.roll(rows, 1, axis=0), resamples=50),
-        open_set(lambda kept: scores[:, kept].max(1), relevant, LABELS, acceptance="max"),
+        open_set(partial(said, scores), relevant, LABELS, resamples=50),
     )
     return Evaluation(
         "/truth/labels.csv", "labels", 12, (figures,), 50, 0,
@@ -105,7 +112,7 @@ def test_a_page_is_whole_shows_the_mistakes_and_takes_names_as_text(
     assert not {"script", "link", "b", "i"} & {*page.tags}
     assert page.tags.count("html") == page.tags.count("body") == 1
     # 4 wrong labels, 12 captions with two pictures each, 12 pictures; one file is gone.
-    assert page.tags.count("figure") == 4 + 12 + 12 + 1
+    assert page.tags.count("figure") == 4 + 12 + 12 + 3
     for text in ("mini on labels.csv", "66.7 %", "<b>bird</b>", "*text* 3", "Labels left out"):
         assert any(text in words for words in page.words), text
     assert "<i>.png cannot be read any more." in page.words

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from clipsearch import metrics
 from clipsearch.evaluate import resampling
@@ -41,6 +42,10 @@ def area(rows: np.ndarray) -> float:
     ("statistic", "plain"),
     [
         (resampling.mean_of(CONFIDENCE), lambda rows: CONFIDENCE[rows].mean()),
+        (
+            resampling.mean_of(CONFIDENCE, TRUTH < 2),
+            lambda rows: CONFIDENCE[rows][TRUTH[rows] < 2].mean(),
+        ),
         (resampling.mean_over_classes(RIGHT, TRUTH), class_accuracy),
         (resampling.median_of(RANKS), lambda rows: metrics.median_rank(RANKS[rows])),
         (
@@ -104,3 +109,16 @@ def test_the_interval_of_a_biased_figure_is_moved_back_to_its_value() -> None:
     assert moved.high - moved.low == pytest.approx(as_is.high - as_is.low)
     assert (moved.low + moved.high) / 2 == pytest.approx(0.5, abs=0.02)
     assert as_is.low != pytest.approx(moved.low, abs=0.001)
+
+
+def test_all_of_n_is_not_taken_for_certainty() -> None:
+    # Clopper and Pearson: the beta quantiles, which scipy has too.
+    every = resampling.mean_of(np.ones(133))
+    for value, low, high in (
+        (1.0, beta.ppf(0.025, 133, 1), 1.0),
+        (0.0, 0.0, beta.ppf(0.975, 1, 133)),
+    ):
+        wanted = {"share": Wanted(value, every, share=True), "mean": Wanted(value, every)}
+        found = resampling.measures(133, wanted, times=10, seed=0)
+        assert (found["share"].low, found["share"].high) == pytest.approx((low, high), abs=1e-9)
+        assert found["mean"].low == found["mean"].high == 1.0

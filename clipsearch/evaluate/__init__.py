@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from clipsearch.evaluate.classification import Scored, classification, membership
-from clipsearch.evaluate.openset import open_set
+from clipsearch.evaluate.openset import Said, open_set
 from clipsearch.evaluate.results import Evaluation, ModelFigures
 from clipsearch.evaluate.retrieval import Gallery, retrieval
 
 __all__ = [
-    "Evaluation", "Gallery", "ModelFigures", "Scored",
+    "Evaluation", "Gallery", "ModelFigures", "Said", "Scored",
     "classification", "membership", "open_set", "retrieval",
 ]  # fmt: skip

@@ -11,7 +11,8 @@ import numpy as np
 from clipsearch import metrics
 from clipsearch.evaluate import resampling
 from clipsearch.evaluate.resampling import Wanted
-from clipsearch.evaluate.results import ClassFigures, Classification, Mistake, Reliability
+from clipsearch.evaluate.results import ClassFigures, Classification, Mistake
+from clipsearch.types import Mode
 
 TOP = 5
 
@@ -26,6 +27,8 @@ class Scored:
     probabilities: np.ndarray
     relevant: np.ndarray
     """bool, at least one a row: the labels that a picture has."""
+    mode: Mode = "closed"
+    """How the probabilities were judged."""
 
     @property
     def multi_label(self) -> bool:
@@ -65,21 +68,22 @@ def classification(
     confidence = scored.probabilities[rows, found].astype(np.float64)
     each_ap = _average_precisions(relevant, scored.scores)
     wanted = {
-        "top_1": Wanted(float(right.mean()), resampling.mean_of(right)),
+        "top_1": Wanted(float(right.mean()), resampling.mean_of(right), share=True),
         "ece": Wanted(
             metrics.ece(confidence, right), resampling.ece_of(confidence, right), biased=True
         ),
     }
     if len(scored.labels) > TOP:
         among = metrics.right_in_top(scored.scores, truth, TOP)
-        wanted["top_5"] = Wanted(float(among.mean()), resampling.mean_of(among))
+        wanted["top_5"] = Wanted(float(among.mean()), resampling.mean_of(among), share=True)
     if multi:
         mean = float(np.nanmean(each_ap))
         again = resampling.map_of(relevant, scored.scores)
         wanted["mean_average_precision"] = Wanted(mean, again, biased=True)
     else:
         mean = metrics.mean_class_accuracy(truth, found, len(scored.labels))
-        wanted["mean_class_accuracy"] = Wanted(mean, resampling.mean_over_classes(right, truth))
+        again = resampling.mean_over_classes(right, truth)
+        wanted["mean_class_accuracy"] = Wanted(mean, again, share=True)
     measured = resampling.measures(len(rows), wanted, times=resamples, seed=seed)
     table = None if multi else metrics.confusion(truth, found, len(scored.labels))
     return Classification(
@@ -90,8 +94,9 @@ def classification(
         top_5=measured.get("top_5"),
         mean_class_accuracy=measured.get("mean_class_accuracy"),
         mean_average_precision=measured.get("mean_average_precision"),
+        mode=scored.mode,
         ece=measured["ece"],
-        reliability=_reliability(confidence, right),
+        reliability=metrics.reliability_bins(confidence, right),
         classes=_classes(scored, each_ap, table),
         confusion=table,
         mistakes=_mistakes(scored, mistakes),
@@ -102,16 +107,6 @@ def _average_precisions(relevant: np.ndarray, scores: np.ndarray) -> np.ndarray:
     # Copied, so that a label's column lies together: several times as fast.
     pairs = zip(relevant.T.copy(), scores.T.copy(), strict=True)
     return np.array([metrics.average_precision(own, column) for own, column in pairs])
-
-
-def _reliability(confidence: np.ndarray, right: np.ndarray) -> Reliability:
-    bins = metrics.reliability_bins(confidence, right)
-    return Reliability(
-        tuple(bins.edges.tolist()),
-        tuple(bins.counts.tolist()),
-        tuple(bins.confidence.tolist()),
-        tuple(bins.accuracy.tolist()),
-    )
 
 
 def _classes(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clipsearch.evaluate.results import Measure
-from clipsearch.metrics import bin_of, percentiles
+from clipsearch.metrics import LEVEL, bin_of, percentiles
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """Takes weights (resamples, items), how often each was drawn; returns a figure a resample."""
@@ -25,6 +25,9 @@ class Wanted(NamedTuple):
     """Whether repeating pictures moves the figure by itself: it raises an AP, since a picture's copy
     stands beside it, and a calibration error, which counts chance gaps. The interval is then moved
     back, so that the mean of the resamples is the value."""
+    share: bool = False
+    """Whether it is a share. All of n or none of n is what every resample says too, though the next
+    picture may differ: its interval is then the exact one of Clopper and Pearson (1934)."""
 
 
 def draws(n: int, times: int, seed: int, *, at_once: int = CELLS_AT_ONCE) -> Iterator[np.ndarray]:
@@ -56,12 +59,15 @@ def measures(
         weights = weigh(counts)
         for name, wanted in figures.items():
             found[name].append(wanted.statistic(weights))
-    return {name: _measure(wanted, found[name]) for name, wanted in figures.items()}
+    return {name: _measure(wanted, found[name], n) for name, wanted in figures.items()}
 
 
-def _measure(wanted: Wanted, found: Sequence[np.ndarray]) -> Measure:
+def _measure(wanted: Wanted, found: Sequence[np.ndarray], n: int) -> Measure:
     if not found:
         return Measure(wanted.value)
+    if wanted.share and wanted.value in (0, 1):
+        reach = ((1 - LEVEL / 100) / 2) ** (1 / n)
+        return Measure(wanted.value, *((reach, 1.0) if wanted.value else (0.0, 1 - reach)))
     values = np.concatenate(found)
     if wanted.biased:
         known = values[~np.isnan(values)]
@@ -72,10 +78,16 @@ def _measure(wanted: Wanted, found: Sequence[np.ndarray]) -> Measure:
 # --- figures of resamples --------------------------------------------------------------------
 
 
-def mean_of(values: np.ndarray) -> Statistic:
-    """Make the weighted mean of values (n,)."""
-    column = np.asarray(values, dtype=np.float32)
-    return lambda weights: _ratio(weights @ column, weights.sum(axis=1))
+def mean_of(values: np.ndarray, among: np.ndarray | None = None) -> Statistic:
+    """Make the weighted mean of values (n,), or of those `among` (bool) alone."""
+    counted = np.ones(len(values)) if among is None else among
+    columns = np.stack([values * counted, counted], axis=1).astype(np.float32)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        sums = weights @ columns
+        return _ratio(sums[:, 0], sums[:, 1])
+
+    return statistic
 
 
 def mean_over_classes(right: np.ndarray, truth: np.ndarray) -> Statistic:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from clipsearch.types import Failure
+from clipsearch.metrics import ReliabilityBins
+from clipsearch.types import Failure, Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +66,6 @@ class ClassFigures:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reliability:
-    """Points of a reliability diagram: bins of confidence, and how often each was right."""
-
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-    confidence: tuple[float, ...]
-    accuracy: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Classification:
     """Zero-shot labels against the truth."""
 
@@ -89,9 +80,12 @@ class Classification:
     """Mean recall over labels with pictures; None if pictures have several labels."""
     mean_average_precision: Measure | None
     """mAP: mean over labels with pictures; None unless pictures have several labels."""
-    ece: Measure | None
+    mode: Mode
+    """How the probabilities were judged, as `Library.classify` does it: `closed`, since each picture
+    has one of the labels, or `multi` if pictures have several."""
+    ece: Measure
     """Expected calibration error of the best label's probability."""
-    reliability: Reliability | None
+    reliability: ReliabilityBins
     classes: tuple[ClassFigures, ...]
     confusion: np.ndarray | None
     """Pictures by right label (row) and label found (column); None if they have several labels."""
@@ -134,16 +128,29 @@ class Fold:
     known: int
     unknown: int
     auroc: float
+    accepted: float
+    """Share of known pictures that got a label."""
+    rejected: float
+    """Share of unknown pictures that got "none of these"."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OpenSet:
-    """Can it say "none of these"? Each label is left out once; its pictures are then unknown."""
+    """Can it say "none of these"? Each label is left out once; its pictures are then unknown.
+
+    Figures are means over the folds. Pictures are judged as `Library.classify` does it in its
+    mode `open`.
+    """
 
     auroc: Measure
-    """Mean over folds of the chance that a known picture is accepted rather than an unknown one."""
-    acceptance: str
-    """What pictures are accepted by."""
+    """The chance that a known picture is more acceptable than an unknown one."""
+    accepted: Measure
+    """Share of known pictures that got a label, right or wrong."""
+    rejected: Measure
+    """Share of unknown pictures that got "none of these"."""
+    ece: Measure
+    """Expected calibration error of what was said, a label or none of these."""
+    reliability: ReliabilityBins
     folds: tuple[Fold, ...]
 
 

@@ -123,7 +123,9 @@ def _direction(
         pictures,
         {
             **{
-                f"recall_{k}": Wanted(metrics.recall_at(ranks, k), resampling.mean_of(ranks <= k))
+                f"recall_{k}": Wanted(
+                    metrics.recall_at(ranks, k), resampling.mean_of(ranks <= k), share=True
+                )
                 for k in (1, 5, 10)
             },
             "median_rank": Wanted(metrics.median_rank(ranks), resampling.median_of(ranks)),

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from clipsearch import calibration
+from clipsearch.calibration import holds, standings
 from clipsearch.errors import BadTruthFile, QueryError, TooFewLabels
 from clipsearch.evaluate import (
     Evaluation,
     Gallery,
     ModelFigures,
+    Said,
     Scored,
     classification,
     membership,
@@ -132,22 +136,30 @@ class Measuring(Classifying):
         relevant = membership(list(truth.values()), head.labels)
         inside = np.asarray(relevant.any(axis=1))
         notes += _unknown_labels(truth, head.labels, plan.truth.source)
-        scores, relevant = head.scores(vectors[inside]), relevant[inside]
+        vectors, relevant = vectors[inside], relevant[inside]
         own = tuple(path for path, known in zip(paths, inside.tolist(), strict=True) if known)
-        scored = Scored(own, head.labels, scores, head.probabilities(scores), relevant)
+        scores = head.scores(vectors)
+        several = bool((relevant.sum(axis=1) > 1).any())
+        logits = self._logits(head, scores, vectors) if several or plan.open_set else scores
+        probabilities = holds(logits) if several else head.probabilities(scores)
         figures = classification(
-            scored, mistakes=plan.kept, resamples=plan.resamples, seed=plan.seed
+            Scored(
+                own, head.labels, scores, probabilities, relevant, "multi" if several else "closed"
+            ),
+            mistakes=plan.kept,
+            resamples=plan.resamples,
+            seed=plan.seed,
         )
         if not plan.open_set:
             return figures, None
         return figures, open_set(
-            lambda kept: head.probabilities(scores[:, kept]).max(axis=1),
-            relevant,
-            head.labels,
-            acceptance="the highest probability among the labels",
-            resamples=plan.resamples,
-            seed=plan.seed,
+            partial(_said, logits), relevant, head.labels, resamples=plan.resamples, seed=plan.seed
         )
+
+    def _logits(self, head: Head, scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Judge cosines (n, labels) as `classify` does, before they are made probabilities."""
+        found = standings(scores, self.background().levels(vectors))
+        return self.calibration(head).logits(found, head.labels)
 
     def _head_of(self, plan: _Plan, notes: list[str]) -> Head:
         if plan.head is not None:
@@ -180,6 +192,12 @@ class Measuring(Classifying):
         with reading(self.encoder, truncate=plan.truncate, on_warning=notes.append) as reader:
             texts = reader.encode_texts(gallery.texts)
         return retrieval(gallery, texts, misses=plan.kept, resamples=plan.resamples, seed=plan.seed)
+
+
+def _said(logits: np.ndarray, kept: np.ndarray) -> Said:
+    probabilities, none = calibration.open_set(logits[:, kept])
+    best = probabilities.argmax(axis=1)
+    return Said(kept[best], probabilities[np.arange(len(best)), best], none)
 
 
 def spoken(labels: Sequence[str], templates: Sequence[str] | None) -> dict[str, tuple[Prompt, ...]]:

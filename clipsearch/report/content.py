@@ -15,8 +15,10 @@ from clipsearch.evaluate.results import (
     OpenSet,
     Retrieval,
 )
+from clipsearch.metrics import ReliabilityBins
 from clipsearch.plots.base import png
 from clipsearch.plots.confusion import confusion_matrix
+from clipsearch.plots.reliability import reliability
 
 CLASSES_SHOWN = 20
 
@@ -117,10 +119,12 @@ def _figures(figures: ModelFigures) -> Iterator[tuple[str, str]]:
             yield "mean per-class accuracy", percent(labels.mean_class_accuracy)
         if labels.mean_average_precision:
             yield "mAP", number(labels.mean_average_precision)
-        if labels.ece:
-            yield "calibration error (ECE)", number(labels.ece)
+        yield "calibration error (ECE)", number(labels.ece)
     if unknown := figures.open_set:
-        yield "AUROC, labels left out", number(unknown.auroc)
+        yield "labels left out: AUROC", number(unknown.auroc)
+        yield "labels left out: known accepted", percent(unknown.accepted)
+        yield "labels left out: unknown rejected", percent(unknown.rejected)
+        yield "labels left out: calibration error", number(unknown.ece)
     if captions := figures.retrieval:
         yield "different pictures", f"{captions.pictures:,}"
         yield "different captions", f"{captions.captions:,}"
@@ -193,21 +197,34 @@ def _drawn(labels: Classification) -> Iterator[Block]:
     if labels.confusion is not None:
         drawn = confusion_matrix(labels.confusion, labels.labels, title="Right and found labels")
         yield Figure("Confusion matrix", png(drawn))
+    yield _believed("Reliability", labels.mode, labels.reliability)
+
+
+def _believed(title: str, mode: str, bins: ReliabilityBins) -> Figure:
+    return Figure(title, png(reliability({f"best label, {mode}": bins})))
 
 
 def _unknown(unknown: OpenSet, tail: str) -> Iterator[Block]:
     yield Heading(f"Labels left out{tail}")
     yield Paragraph(
-        f"Each label was left out once; its pictures should then not be accepted. Accepted by: "
-        f"{unknown.acceptance}."
+        "Each label was left out once: its pictures should then get none of these, as classify "
+        "says it."
     )
     yield Table(
-        ("left out", ">known", ">unknown", ">AUROC"),
+        ("left out", ">known", ">unknown", ">AUROC", ">accepted", ">rejected"),
         tuple(
-            (", ".join(fold.left_out), f"{fold.known:,}", f"{fold.unknown:,}", _number(fold.auroc))
+            (
+                ", ".join(fold.left_out),
+                f"{fold.known:,}",
+                f"{fold.unknown:,}",
+                _number(fold.auroc),
+                _percent(fold.accepted),
+                _percent(fold.rejected),
+            )
             for fold in unknown.folds
         ),
     )
+    yield _believed("Reliability with none of these", "open", unknown.reliability)
 
 
 def _captions(captions: Retrieval, tail: str) -> Iterator[Block]:
@@ -271,10 +288,12 @@ MEANINGS = {
     "mean per-class accuracy": "mean over labels of the share of their pictures found right: rare "
     "labels count as much as frequent ones",
     "mAP": "mean over labels of the average precision of ranking all pictures by the label",
-    "calibration error (ECE)": "mean gap between the best label's probability and how often it is "
-    "right, over 15 bins of equal width: 0 if a probability of 80 % is right 80 times in 100",
-    "AUROC, labels left out": "chance that a picture of a label that is there is accepted rather "
-    "than one whose label is not: 0.5 is guessing",
+    "calibration error": "mean gap between the probability of what is said and how often that is "
+    "right, over 15 bins of equal width: 0 if 80 % is right 80 times in 100. Of the best label, as "
+    "classify --closed gives it (--multi-label where pictures have several)",
+    "labels left out": "labels are left out in turns; a picture is known if one of its labels is "
+    "still there. AUROC: chance that a known picture is more acceptable than an unknown one; 0.5 is "
+    "guessing. Accepted and rejected: got a label, got none of these",
     "R@1": "share of queries with a right answer first (R@5, R@10: among the first five, ten)",
     "median rank": "where the first right answer stands for half of the queries, or better",
     "nDCG@10": "how early all right answers come among the first ten; 1 is all of them first",
