@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         MissingDependency,
         ModelMismatch,
         ModelUnavailable,
+        NotCompilable,
         QueryError,
         SnapshotUnreadable,
         TooFewExamples,
@@ -64,8 +65,11 @@ if TYPE_CHECKING:
         VectorIndexError,
     )
     from clipsearch.evaluate.results import Evaluation
+    from clipsearch.explanation import Explanation
     from clipsearch.head import Head
+    from clipsearch.labelfile import labels_from_file
     from clipsearch.library import Library
+    from clipsearch.matrix import Matrix
     from clipsearch.terms import Term
     from clipsearch.texts import encode_texts
     from clipsearch.tokens import Piece, Token, TokenTable
@@ -92,7 +96,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "clipsearch.library": "Library",
+    "clipsearch.explanation": "Explanation",
     "clipsearch.head": "Head",
+    "clipsearch.labelfile": "labels_from_file",
+    "clipsearch.matrix": "Matrix",
     "clipsearch.truth": "Truth read_truth",
     "clipsearch.evaluate.results": "Evaluation",
     "clipsearch.terms": "Term",
@@ -107,7 +114,7 @@ _HOMES = {
     "Prediction Progress Results Status",
     "clipsearch.errors": "BadFigureFile BadFilter BadGlob BadGrouping BadLabelFile BadReportFile BadTemplate BadTerm BadTruthFile "
     "ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
-    "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable QueryError "
+    "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotCompilable QueryError "
     "SnapshotUnreadable TooFewExamples TooFewLabels UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
     "VectorIndexError",
 }
@@ -130,6 +137,7 @@ __all__ = [
     "Encoder",
     "EncoderError",
     "Evaluation",
+    "Explanation",
     "Facts",
     "Failure",
     "FigureTooLarge",
@@ -147,10 +155,12 @@ __all__ = [
     "LibraryLocked",
     "LibraryNotFound",
     "LibraryTooNew",
+    "Matrix",
     "MissingDependency",
     "ModelInfo",
     "ModelMismatch",
     "ModelUnavailable",
+    "NotCompilable",
     "Piece",
     "Prediction",
     "Progress",
@@ -174,6 +184,7 @@ __all__ = [
     "VectorIndexError",
     "__version__",
     "encode_texts",
+    "labels_from_file",
     "load_encoder",
     "load_tokenizer",
     "read_truth",

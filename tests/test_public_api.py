@@ -16,11 +16,13 @@ from clipsearch import errors, types
 PUBLIC = {
     *("Library", "Head", "Term", "load_encoder", "Encoder", "VectorIndex", "__version__"),
     *("Hit", "Prediction", "LabelScore", "Results", "ImageRecord", "Facts"),
+    *("Matrix", "Explanation", "labels_from_file", "BadFigureFile", "FigureTooLarge"),
     *("IndexReport", "Failure", "Progress", "Finding", "Status", "ModelInfo"),
     *("Tokenizer", "Token", "TokenTable", "Piece", "encode_texts", "load_tokenizer"),
     *("ClipsearchError", "LibraryError", "LibraryNotFound", "LibraryLocked", "LibraryTooNew"),
     *("LibraryCorrupt", "ImageError", "UnreadableImage", "ImageTooLarge", "EncoderError"),
     *("UnknownModel", "ModelUnavailable", "MissingDependency", "ModelMismatch"),
+    "NotCompilable",
     *("VectorIndexError", "UnknownVectorIndex", "SnapshotUnreadable", "QueryError", "EmptyQuery"),
     *("BadTerm", "BadTemplate", "TooFewLabels", "BadLabelFile", "BadFilter", "BadGlob"),
     *(

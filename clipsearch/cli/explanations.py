@@ -35,7 +35,7 @@ def write(explanations: Sequence[Explanation], format: Format, stream: TextIO) -
         writer.writerow(COLUMNS)
         writer.writerows([spreadsheet_safe(v) for v in row] for row in _rows(explanations))
     else:
-        heads = ("picture", "label", ">probability", ">score", "because of", ">cosine", ">weight")
+        heads = ("picture", "label", ">probability", ">score", "prompt", ">cosine", ">weight")
         table(heads, _shown(explanations), stream)
 
 
