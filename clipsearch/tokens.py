@@ -156,8 +156,8 @@ def weights(counts: Sequence[int]) -> np.ndarray:
 TOGETHER = 20
 """Sentences and clauses are joined up to so many tokens.
 
-CLIP reads 77 but heeds hardly 20 (Zhang et al. 2024, Long-CLIP, section 3), and captions of that
-length are what it learned from; `scripts/long_texts.py` measures what other lengths give.
+CLIP reads 77 but heeds hardly 20 (Zhang et al. 2024, Long-CLIP, arXiv:2403.15378): its captions in
+training were as short as that. `scripts/long_texts.py` measures what other lengths give.
 """
 
 Count = Callable[[Sequence[str]], list[int]]
