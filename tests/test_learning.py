@@ -199,7 +199,7 @@ def test_a_lesson_is_json_and_figures(library: Library, pictures: Path) -> None:
     found = json.loads(json.dumps(lesson.to_dict(), allow_nan=False))
     assert set(found) == {
         *("method", "strength", "pictures", "tested", "zero_shot", "few_shot", "gain"),
-        *("labels", "confusion", "curve", "warnings"),
+        *("labels", "confusion", "curve", "calibration", "warnings"),
     }
     assert found["method"] == "tip"
     assert [point["shots"] for point in found["curve"]] == [1, 2, 4]
@@ -210,6 +210,24 @@ def test_a_lesson_is_json_and_figures(library: Library, pictures: Path) -> None:
     assert zero_shot.get_ydata() == pytest.approx([point.zero_shot for point in lesson.curve])
     (cells,) = lesson.confusion_figure().axes
     assert [tick.get_text() for tick in cells.get_yticklabels()] == list(LABELS)
+
+
+def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
+    library: Library, pictures: Path
+) -> None:
+    assert library.learn(pictures, curve=False).calibration is None  # 18 pictures are too few
+    for label in LABELS:
+        paint(pictures / label, label, 4, first=70)
+    library.index([pictures])
+    lesson = library.learn(pictures, curve=False)
+    fitted = lesson.calibration
+    assert fitted is not None and fitted.calibration.pictures == 30
+    assert lesson.trial is not None and len(lesson.trial.which) == 30
+    assert fitted.after.ece < fitted.before.ece
+    assert lesson.to_dict()["calibration"] == fitted.to_dict()
+    assert library.calibration(lesson.head) == fitted.calibration
+    assert library.calibration(library.head(LABELS)).source != "fitted"
+    assert sum(p.label == Path(p.path).parent.name for p in library.classify(lesson.head)) > 20
 
 
 # --- searching by it -----------------------------------------------------------------------

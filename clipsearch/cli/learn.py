@@ -209,6 +209,11 @@ def _show(lesson: Lesson, file: Path, target: Output) -> None:
         else f"learned {len(lesson.labels):,} labels from {lesson.pictures:,} pictures "
         f"({lesson.method}, strength {lesson.strength:g})."
     )
+    if fitted := lesson.calibration:
+        say(
+            f"its probabilities are off by {100 * fitted.after.ece:.0f} points on average, "
+            f"{100 * fitted.before.ece:.0f} before they were calibrated."
+        )
     say(f"wrote {file}")
 
 

@@ -17,11 +17,22 @@ REPEATS = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """What was found for pictures that took no part in the learning: three int64 arrays (n,)."""
+    """What was found for pictures that took no part in the learning: arrays of n rows."""
 
+    which: np.ndarray
+    """int64 (n,): the numbers of the pictures."""
     truth: np.ndarray
+    """int64 (n,): their labels."""
     zero_shot: np.ndarray
-    few_shot: np.ndarray
+    """int64 (n,): the labels found without learning."""
+    scores: np.ndarray
+    """float32 (n, labels), few-shot."""
+
+    @property
+    def few_shot(self) -> np.ndarray:
+        """The labels found: int64 (n,)."""
+        found: np.ndarray = self.scores.argmax(axis=1)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +55,26 @@ def cross_validate(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Tri
     cross-validation (Varma and Simon 2006). None if no label has two pictures.
     """
     fold = folds(task.labels, seed=seed)
-    parts = [
-        hold_out(task.part(fold != number), task.part(fold == number), wanted, seed=seed)
-        for number in range(fold.max() + 1)
-    ]
+    parts = [hold_out(task, fold != number, wanted, seed=seed) for number in range(fold.max() + 1)]
     if not parts:
         return None
     return Trial(
+        which=np.concatenate([part.which for part in parts]),
         truth=np.concatenate([part.truth for part in parts]),
         zero_shot=np.concatenate([part.zero_shot for part in parts]),
-        few_shot=np.concatenate([part.few_shot for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+    )
+
+
+def hold_out(task: Task, learned: np.ndarray, wanted: Wanted = "auto", *, seed: int = 0) -> Trial:
+    """Learn from some of the pictures, bool (n,), and find the labels of the others."""
+    inside, outside = task.part(learned), task.part(~learned)
+    rows = choose(inside, wanted, seed=seed).learn(inside)
+    return Trial(
+        which=np.flatnonzero(~learned),
+        truth=outside.labels,
+        zero_shot=(outside.vectors @ outside.text.T).argmax(axis=1),
+        scores=rows.scores(outside.vectors),
     )
 
 
@@ -88,14 +109,6 @@ def _drawn(task: Task, shots: int, wanted: Wanted, seed: int) -> tuple[float, fl
     """Return the accuracies, zero-shot and few-shot, of one draw."""
     # A label with no more pictures than are to be learned from leaves one for the test.
     learned = task.drawn(np.minimum(shots, np.maximum(task.counts - 1, 0)), seed=seed)
-    found = hold_out(task.part(learned), task.part(~learned), wanted, seed=seed)
-    return float((found.zero_shot == found.truth).mean()), float(
-        (found.few_shot == found.truth).mean()
-    )
-
-
-def hold_out(inside: Task, outside: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Trial:
-    """Learn from the pictures inside, and find the labels of those outside."""
-    rows = choose(inside, wanted, seed=seed).learn(inside)
-    zero_shot = (outside.vectors @ outside.text.T).argmax(axis=1)
-    return Trial(outside.labels, zero_shot, rows.scores(outside.vectors).argmax(axis=1))
+    found = hold_out(task, learned, wanted, seed=seed)
+    before, after = found.zero_shot == found.truth, found.few_shot == found.truth
+    return float(before.mean()), float(after.mean())

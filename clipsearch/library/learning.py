@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from clipsearch.errors import TooFewExamples, TooFewLabels
+from clipsearch import fitting
+from clipsearch.background import version
+from clipsearch.calibration import Calibration, standings
+from clipsearch.errors import LibraryError, TooFewExamples, TooFewLabels
 from clipsearch.fewshot.choose import Wanted
 from clipsearch.fewshot.suggest import margins, suggest
 from clipsearch.fewshot.task import Task, distinct
+from clipsearch.fitting import Fitted
 from clipsearch.head import Head
 from clipsearch.library.base import StrPath, Where, expanded
 from clipsearch.library.classifying import LABEL_SOURCE, Classifying, Labels
+from clipsearch.library.judging import calibration_key
 from clipsearch.library.lesson import Lesson, teach
 from clipsearch.truth import read_truth
 from clipsearch.types import LabelScore, Prediction, Results, Term
@@ -44,14 +50,18 @@ class Learning(Classifying):
         or "saved", the labels saved in the library. labels, templates: as of `head`; by default
         the labels are those of the examples, and pictures of other labels are left out. shots:
         learn from so many pictures a label at most, and test with the others. method: `auto` is the one that cross-validation prefers.
-        curve: also learn from 1, 2, 4, 8 and 16 pictures a label. Raises TooFewExamples, BadTruthFile,
+        curve: also learn from 1, 2, 4, 8 and 16 pictures a label. The head's probabilities are
+        fitted to the pictures tested, and this library keeps that. Raises TooFewExamples, BadTruthFile,
         TooFewLabels, BadTemplate.
         """
         warned: list[str] = []
         given = self._examples(examples, warned)
         head = self.head(labels or sorted(set(given.values())), templates=templates)
         task = self._task(head, given, warned)
-        return teach(task, head, method, shots=shots, curve=curve, seed=seed, warnings=warned)
+        lesson = teach(task, head, method, shots=shots, curve=curve, seed=seed)
+        return replace(
+            lesson, calibration=self._calibrated(lesson, task, warned), warnings=tuple(warned)
+        )
 
     def suggest(
         self,
@@ -87,6 +97,35 @@ class Learning(Classifying):
             for i in chosen.tolist()
         )
         return Results(tuple(predictions), title="label these next")
+
+    def _calibrated(self, lesson: Lesson, task: Task, warned: list[str]) -> Fitted | None:
+        """Fit the probabilities of a learned head, and keep that; None with too few pictures.
+
+        A head that moved gives other cosines than its text did. How high they are for pictures that
+        it did not learn from is what cross-validation has seen.
+        """
+        trial = lesson.trial
+        if trial is None:
+            return None
+        fingerprint = lesson.head.fingerprint
+        levels = self.background().levels(task.vectors[trial.which])
+        own = np.eye(len(lesson.head.labels), dtype=bool)[trial.truth]
+        try:
+            found = fitting.fit(
+                standings(trial.scores, levels),
+                own,
+                lesson.head.labels,
+                before=Calibration.of_model(fingerprint),
+                background=version(),
+            )
+        except TooFewExamples:
+            return None
+        try:
+            key = calibration_key(fingerprint, lesson.head)
+            self._catalog.set_meta(key, found.calibration.to_json())
+        except LibraryError as error:  # the head is good all the same
+            warned.append(f"the probabilities of the head could not be kept: {error}")
+        return found
 
     # --- examples ----------------------------------------------------------------------------
 

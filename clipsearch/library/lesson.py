@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from clipsearch.evaluate.results import Measure, plain
 from clipsearch.fewshot.choose import Wanted, choose
 from clipsearch.fewshot.task import Task
 from clipsearch.fewshot.trial import CurvePoint, Trial, cross_validate, hold_out, learning_curve
+from clipsearch.fitting import Fitted
 from clipsearch.head import Head
 
 if TYPE_CHECKING:
@@ -62,13 +63,18 @@ class Lesson:
     confusion: np.ndarray | None
     """Pictures by right label (row) and label found (column), few-shot."""
     curve: tuple[CurvePoint, ...]
+    trial: Trial | None
+    """What was found for each picture that was tested."""
+    calibration: Fitted | None = None
+    """The head's probabilities, fitted to these; None with too few of them."""
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all but the head as JSON types, the contract of `clipsearch learn`; NaN is None."""
-        found: dict[str, Any] = plain(replace(self, head=None))  # type: ignore[arg-type]
-        del found["head"]
-        return found
+        """Return the JSON contract of `clipsearch learn`: not the head, nor each picture; NaN is None."""
+        apart = ("head", "trial", "calibration")
+        found = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
+        fitted = self.calibration and self.calibration.to_dict()
+        return {**found, "calibration": plain(fitted)}
 
     def curve_figure(self) -> Figure:
         """Draw accuracy over the number of pictures a label. Raises TooFewExamples if it is not known."""
@@ -95,15 +101,14 @@ def teach(
     shots: int | None = None,
     curve: bool = True,
     seed: int = 0,
-    warnings: Sequence[str] = (),
 ) -> Lesson:
     """Learn from the pictures of a task, `shots` a label at most, and measure what that brings."""
     learned = task.drawn(task.counts if shots is None else shots, seed=seed)
-    inside, outside = task.part(learned), task.part(~learned)
+    inside = task.part(learned)
     plan = choose(inside, wanted, seed=seed)
     rows = plan.learn(inside)
-    if len(outside.labels):
-        trial: Trial | None = hold_out(inside, outside, wanted, seed=seed)
+    if not learned.all():
+        trial: Trial | None = hold_out(task, learned, wanted, seed=seed)
     else:
         trial = cross_validate(task, wanted, seed=seed)
     zero_shot, few_shot, gain = _measures(task, trial, seed)
@@ -119,7 +124,7 @@ def teach(
         labels=_gains(inside, trial, head.labels),
         confusion=_confusion(trial, len(head.labels)),
         curve=learning_curve(task, wanted, seed=seed) if curve else (),
-        warnings=tuple(warnings),
+        trial=trial,
     )
 
 
