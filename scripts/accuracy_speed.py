@@ -1,0 +1,70 @@
+"""Measure how long an evaluation computes once vectors are there; print the table of docs/accuracy.md.
+
+    python scripts/accuracy_speed.py
+
+Vectors are random, labels and captions follow them loosely; seconds are of the processor, on as
+many threads as OMP_NUM_THREADS says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from clipsearch.evaluate import Gallery, Said, Scored, classification, open_set, retrieval
+
+PICTURES, LABELS, CAPTIONED, DIM = 10_000, 1_000, 8_000, 512
+RNG = np.random.default_rng(0)
+
+
+def main() -> None:
+    one, two = _scored(1), _scored(2)
+    gallery, texts = _captions()
+    tasks: dict[str, Callable[[], object]] = {
+        f"{PICTURES:,} pictures, {LABELS:,} labels, one a picture": lambda: classification(one),
+        "the same, two labels a picture (mAP)": lambda: classification(two),
+        "the same, labels left out": lambda: open_set(
+            lambda kept: _said(one, kept), one.relevant, one.labels
+        ),
+        f"{CAPTIONED:,} pictures, five captions each, both ways": lambda: retrieval(gallery, texts),
+    }
+    for name, task in tasks.items():
+        start = time.process_time()
+        task()
+        print(f"| {name} | {time.process_time() - start:.1f} |")
+
+
+def _scored(labels: int) -> Scored:
+    relevant = np.zeros((PICTURES, LABELS), bool)
+    for _ in range(labels):
+        relevant[np.arange(PICTURES), RNG.integers(0, LABELS, PICTURES)] = True
+    scores = (RNG.normal(size=relevant.shape) + 2 * relevant).astype(np.float32)
+    powers = np.exp(scores)
+    names = tuple(map(str, range(LABELS)))
+    paths = tuple(map(str, range(PICTURES)))
+    return Scored(paths, names, scores, powers / powers.sum(axis=1, keepdims=True), relevant)
+
+
+def _said(scored: Scored, kept: np.ndarray) -> Said:
+    best = kept[scored.scores[:, kept].argmax(axis=1)]
+    sure = scored.probabilities[np.arange(PICTURES), best]
+    return Said(best, sure, 1 - sure)
+
+
+def _captions() -> tuple[Gallery, np.ndarray]:
+    pictures = _unit(RNG.normal(size=(CAPTIONED, DIM)))
+    texts = _unit(np.repeat(pictures, 5, axis=0) + 0.1 * RNG.normal(size=(5 * CAPTIONED, DIM)))
+    paths = list(map(str, range(CAPTIONED)))
+    captions = {path: [f"{path} {number}" for number in range(5)] for path in paths}
+    return Gallery.of(paths, pictures, captions), texts
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    found: np.ndarray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return found
+
+
+if __name__ == "__main__":
+    main()
