@@ -28,6 +28,8 @@ MEAN_COLOUR = 4.0
 """Of 255, over all cells and channels: more is another picture, or another colouring of it."""
 WORST_LUMA = 12.0
 """Of 255, in any one cell: more is a change of what is shown. JPEG stays below from quality 20 up."""
+WORST_CHROMA = 16.0
+"""Of 255, in any two by two cells, beside luma: colour is what compression is roughest with."""
 PROPORTIONS = 0.03
 """How far the quotients of width and height may differ: resizing rounds to whole pixels."""
 SCENE_CELLS = 16
@@ -176,9 +178,13 @@ def coarser(looks: np.ndarray, size: int) -> np.ndarray:
 def same_picture(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Say of looks (..., m, m, 3) in 0..255 whether nothing but compression tells them apart."""
     difference = one.astype(np.float32) - other.astype(np.float32)
-    colour = np.abs(difference).mean(axis=(-3, -2, -1))
-    luma = np.abs(difference @ _LUMA).max(axis=(-2, -1))
-    alike: np.ndarray = (colour <= MEAN_COLOUR) & (luma <= WORST_LUMA)
+    luma = difference @ _LUMA
+    chroma = coarser(difference - luma[..., None], one.shape[-2] // 2)
+    alike: np.ndarray = (
+        (np.abs(difference).mean(axis=(-3, -2, -1)) <= MEAN_COLOUR)
+        & (np.abs(luma).max(axis=(-2, -1)) <= WORST_LUMA)
+        & (np.abs(chroma).max(axis=(-3, -2, -1)) <= WORST_CHROMA)
+    )
     return alike
 
 
@@ -188,10 +194,11 @@ def layout_likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     Over shifts of up to SCENE_SHIFT cells of SCENE_CELLS a side, of what both show (normalised
     cross-correlation, Lewis 1995). float32 (...), -1 to 1; a plain surface is like none.
     """
-    a, b = coarser(one, SCENE_CELLS), coarser(other, SCENE_CELLS)
+    # Channels before cells: windows are then flat rows, which is three times as fast.
+    a, b = (np.moveaxis(coarser(look, SCENE_CELLS), -1, -3) for look in (one, other))
     shifts = range(-SCENE_SHIFT, SCENE_SHIFT + 1)
     found = [
-        _correlation(a[..., _kept(y), _kept(x), :], b[..., _kept(-y), _kept(-x), :])
+        _correlation(a[..., _kept(y), _kept(x)], b[..., _kept(-y), _kept(-x)])
         for y in shifts
         for x in shifts
     ]
@@ -204,8 +211,19 @@ def _kept(shift: int) -> slice:
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    a, b = (x - x.mean(axis=(-3, -2), keepdims=True) for x in (one, other))
-    axes = (-3, -2, -1)
-    size = np.sqrt((a * a).sum(axis=axes) * (b * b).sum(axis=axes))
-    found: np.ndarray = (a * b).sum(axis=axes) / np.maximum(size, 1.0)
+    """Correlate looks (..., 3, y, x) over all cells, each channel about its own mean: (...)."""
+    a, b = _centred(one), _centred(other)
+    size = np.sqrt(_dot(a, a) * _dot(b, b))
+    found: np.ndarray = _dot(a, b) / np.maximum(size, 1.0)
     return found
+
+
+def _centred(looks: np.ndarray) -> np.ndarray:
+    *many, channels, _, _ = looks.shape
+    rows = looks.reshape(*many, channels, -1)
+    rows = rows - rows.mean(axis=-1, keepdims=True)
+    return np.asarray(rows.reshape(*many, -1))
+
+
+def _dot(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.asarray(np.einsum("...p,...p->...", one, other))

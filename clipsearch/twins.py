@@ -34,7 +34,7 @@ from clipsearch.vectors import vector_index
 NEIGHBOURS = 32
 """Of a picture, the nearest that are looked at; more copies of one picture fall into two groups."""
 _QUERIES_AT_ONCE = 1024
-_PAIRS_AT_ONCE = 2048
+_PAIRS_AT_ONCE = 256
 _CLOSE_LOOKS_KEPT = 256
 
 Watch = Callable[[Progress], None]

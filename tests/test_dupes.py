@@ -11,6 +11,7 @@ import pytest
 from clipsearch.dupes import (
     FINEST,
     MEAN_COLOUR,
+    WORST_CHROMA,
     WORST_LUMA,
     Duplicates,
     around_the_best,
@@ -153,6 +154,8 @@ def test_compression_is_overlooked_and_changes_are_not() -> None:
     assert not same_picture(look, spot)
     spot[10, 20] = look[10, 20] + int(WORST_LUMA) - 2
     assert same_picture(look, spot)
+    spot[10:12, 20:22] = look[10:12, 20:22] + np.array([WORST_CHROMA + 6, 0, -WORST_CHROMA])
+    assert not same_picture(look, spot)
     tinted = look + np.array([2.5 * MEAN_COLOUR, 0, -2.5 * MEAN_COLOUR])
     assert abs(tinted.mean() - look.mean()) < 0.1
     assert not same_picture(look, tinted)
