@@ -40,6 +40,10 @@ class Explanation:
     """The labels of one picture, best first, each with what it is made of."""
 
     path: str
+    label: str
+    """The label that holds, or NONE."""
+    none: float | None
+    """How likely it is that no label holds; None where that was not asked."""
     labels: tuple[LabelExplanation, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,6 +72,8 @@ def explain(prediction: Prediction, vector: np.ndarray, parts: Mapping[str, Part
     """Take each label of a prediction apart; vector: the unit vector (dim,) of the picture."""
     return Explanation(
         prediction.path,
+        prediction.label,
+        prediction.none,
         tuple(
             LabelExplanation(
                 found.label,

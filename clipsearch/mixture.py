@@ -15,7 +15,7 @@ from typing import Self
 
 import numpy as np
 
-IMAGE_SHARE = 1 / 3
+IMAGE_SHARE = 1 / 4
 """How much the pictures of a class count beside its texts, however many there are of each: words
 say what the class is, a few pictures also show their background. Measured, see docs/descriptions.md.
 """

@@ -13,7 +13,9 @@ from clipsearch.types import LabelScore, Prediction, Term
 ROWS = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0, 0.8]])
 VECTOR = np.array([0.0, 0.6, 0.8], dtype=np.float32)
 PARTS = Parts(["a cat", "a kitten", Term.image("/c.jpg")], ROWS, np.array([0.5, 0.4, 0.25]))
-PREDICTION = Prediction("/a.jpg", (LabelScore("cat", 0.75, 0.4), LabelScore("other", 0.25, 0.1)))
+PREDICTION = Prediction(
+    "/a.jpg", (LabelScore("cat", 0.3, 0.4), LabelScore("other", 0.1, 0.1)), none=0.6, mode="open"
+)
 
 
 def test_prompts_are_scored_and_sorted_best_first() -> None:
@@ -30,9 +32,11 @@ def test_each_label_keeps_its_place_and_numbers() -> None:
     found = explain(PREDICTION, VECTOR, {"cat": PARTS})
     assert found == Explanation(
         "/a.jpg",
+        "none of these",
+        0.6,
         (
-            LabelExplanation("cat", 0.75, 0.4, PARTS.scored(VECTOR)),
-            LabelExplanation("other", 0.25, 0.1, ()),
+            LabelExplanation("cat", 0.3, 0.4, PARTS.scored(VECTOR)),
+            LabelExplanation("other", 0.1, 0.1, ()),
         ),
     )
 
@@ -43,10 +47,12 @@ def test_the_json_form_holds_everything() -> None:
     assert found.labels[0].prompts == (PromptScore("a cat", "text", 1.0, 1.0),)
     assert json.loads(json.dumps(found.to_dict())) == {
         "path": "/a.jpg",
+        "label": "cat",
+        "none": None,
         "labels": [
             {
                 "label": "cat",
-                "probability": 0.75,
+                "probability": 0.3,
                 "score": pytest.approx(0.4),
                 "prompts": [{"prompt": "a cat", "kind": "text", "score": 1.0, "weight": 1.0}],
             }

@@ -184,7 +184,8 @@ def labels(pictures: list[Path]) -> Path:
 
 
 def test_the_reasons_are_a_table(run: Command, labels: Path) -> None:
-    code, out, _ = run("classify", "--labels", labels, "--images", "pictures/0003.png", "--explain")
+    line = ("classify", "--labels", labels, "--images", "pictures/0003.png", "--explain")
+    code, out, _ = run(*line, "--closed")
     head, *rows = out.splitlines()
     assert code == 0
     assert head.split() == [
@@ -200,6 +201,10 @@ def test_the_reasons_are_a_table(run: Command, labels: Path) -> None:
     assert rows[0].startswith("pictures/0003.png  alien")
     assert [row.split()[-3] for row in rows[:1]] == ["pictures/0003.png"]
     assert all(row.startswith(" " * 17) for row in rows[1:])
+    assert "none of these" not in out
+    openly = [line.split("  ") for line in run(*line)[1].splitlines()[1:]]
+    assert len(openly) == len(rows) + 1
+    assert [cells for cells in openly if "none of these" in cells]
 
 
 def test_the_reasons_are_data_as_python_has_them(run: Command, labels: Path) -> None:
@@ -219,6 +224,7 @@ def test_the_reasons_are_data_as_python_has_them(run: Command, labels: Path) -> 
         for row in rows
         if row["prompt"]
     ] == flat
+    assert [row["label"] for row in rows if not row["prompt"]] == ["none of these"]
 
 
 def test_reasons_go_to_a_file_and_not_to_a_contact_sheet(run: Command, labels: Path) -> None:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, TextIO
 
 from clipsearch.cli.console import UsageError
 from clipsearch.render import Format, shown_path, spreadsheet_safe, table, write_json
+from clipsearch.types import NONE
 
 if TYPE_CHECKING:
     from clipsearch.explanation import Explanation, PromptScore
+
+    Row = tuple[str, float, float | None, tuple[PromptScore, ...]]
 
 FORMATS = ("table", "json", "jsonl", "csv")
 COLUMNS = ("path", "label", "probability", "score", "kind", "prompt", "prompt_score", "weight")
@@ -42,11 +45,11 @@ def write(explanations: Sequence[Explanation], format: Format, stream: TextIO) -
 def _rows(explanations: Sequence[Explanation]) -> Iterator[tuple[object, ...]]:
     """Yield one row a prompt, and one for a label without prompts."""
     for one in explanations:
-        for label in one.labels:
-            about = (one.path, label.label, label.probability, label.score)
-            for p in label.prompts:
+        for name, probability, score, prompts in _labels(one):
+            about = (one.path, name, probability, score)
+            for p in prompts:
                 yield *about, p.kind, p.prompt, p.score, p.weight
-            if not label.prompts:
+            if not prompts:
                 yield *about, None, None, None, None
 
 
@@ -54,12 +57,22 @@ def _shown(explanations: Sequence[Explanation]) -> Iterator[list[str]]:
     """Yield the rows of the table; what is as in the row above is left out."""
     for one in explanations:
         path = shown_path(one.path)
-        for label in one.labels:
-            about = [path, label.label, f"{100 * label.probability:.1f} %", f"{label.score:.3f}"]
-            for prompt in label.prompts or (None,):
+        for name, probability, score, prompts in _labels(one):
+            cosine = "" if score is None else f"{score:.3f}"
+            about = [path, name, f"{100 * probability:.1f} %", cosine]
+            for prompt in prompts or (None,):
                 yield [*about, *_told(prompt)]
                 about = [""] * len(about)
             path = ""
+
+
+def _labels(one: Explanation) -> list[Row]:
+    """Return the labels and, where it was asked, that none holds; first what the picture got."""
+    rows: list[Row] = [(x.label, x.probability, x.score, x.prompts) for x in one.labels]
+    if one.none is not None:
+        place = 0 if one.label == NONE else len(rows)
+        rows.insert(place, (NONE, one.none, None, ()))
+    return rows
 
 
 def _told(prompt: PromptScore | None) -> list[str]:

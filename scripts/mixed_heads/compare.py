@@ -42,7 +42,7 @@ ANIMALS = (
     *("mouse", "raccoon", "parrot", "lizard", "whale"),
 )
 TWO_THINGS = re.compile(r"\b(riding|above|below|next|to the|on an?)\b")
-SHARES = (1 / 4, mixture.IMAGE_SHARE, 1 / 2)
+SHARES = (mixture.IMAGE_SHARE, 1 / 3, 1 / 2)
 
 
 class Task(NamedTuple):
