@@ -18,6 +18,7 @@ PUBLIC = {
     *("Hit", "Prediction", "LabelScore", "Results", "ImageRecord", "Facts"),
     *("Matrix", "Explanation", "labels_from_file", "BadFigureFile", "FigureTooLarge"),
     *("IndexReport", "Failure", "Progress", "Finding", "Status", "ModelInfo"),
+    *("Embeddings", "Topic", "Duplicates", "BadGrouping"),
     *("Tokenizer", "Token", "TokenTable", "Piece", "encode_texts", "load_tokenizer"),
     *("ClipsearchError", "LibraryError", "LibraryNotFound", "LibraryLocked", "LibraryTooNew"),
     *("LibraryCorrupt", "ImageError", "UnreadableImage", "ImageTooLarge", "EncoderError"),
