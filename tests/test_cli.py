@@ -125,6 +125,7 @@ def test_every_option_of_query_reaches_the_search(cli: Cli, notes: Notes) -> Non
         {
             "images": ["0.5:a.jpg", "b.jpg"],
             "exclude": ["rain"],
+            "label": None,
             "k": 7,
             "where": "width > 2",
             "under": "d",
@@ -377,8 +378,10 @@ def test_results_go_to_stdout_and_warnings_to_stderr(cli: Cli, notes: Notes) -> 
         (["-f", "paths", "-0"], "/p/a b.jpg\0/p/c.jpg\0"),
         (
             ["-f", "jsonl"],
-            '{"path": "/p/a b.jpg", "score": 0.5, "relevance": null}\n'
-            '{"path": "/p/c.jpg", "score": 0.25, "relevance": null}\n',
+            (
+                '{"path": "/p/a b.jpg", "score": 0.5, "relevance": null}\n'
+                '{"path": "/p/c.jpg", "score": 0.25, "relevance": null}\n'
+            ),
         ),
     ],
 )

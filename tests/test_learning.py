@@ -16,8 +16,9 @@ import pytest
 from conftest import ToyEncoder
 
 import clipsearch
+from clipsearch.calibration import FEW
 from clipsearch.cli import main
-from clipsearch.errors import TooFewExamples, TooFewLabels
+from clipsearch.errors import EmptyQuery, TooFewExamples, TooFewLabels
 from clipsearch.head import Head
 from clipsearch.library import Library
 from clipsearch.types import LabelScore, Prediction
@@ -228,6 +229,15 @@ def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
     assert library.calibration(lesson.head) == fitted.calibration
     assert library.calibration(library.head(LABELS)).source != "fitted"
     assert sum(p.label == Path(p.path).parent.name for p in library.classify(lesson.head)) > 20
+    # Searching by one of its labels is judged by the same calibration.
+    found = {hit.path: hit for hit in library.search(lesson.head, label="owl", k=None)}
+    known = library.embeddings()
+    levels = library.background().levels(known.vectors)
+    scores = known.vectors @ lesson.head.vectors[2]
+    logits = fitted.calibration.logits((scores - levels[:, 0]) / levels[:, 1])
+    logits += fitted.calibration.shifts["owl"] + np.log(FEW / (1 - FEW))
+    relevance = [found[record.path].relevance for record in known.records]
+    assert relevance == pytest.approx(1 / (1 + np.exp(-logits)), abs=2e-3)
 
 
 # --- searching by it -----------------------------------------------------------------------
@@ -239,14 +249,17 @@ def test_a_learned_head_ranks_pictures_as_its_scores_do(
 ) -> None:
     head = library.learn(pictures, method=method, curve=False).head
     known = library.embeddings()
-    for asked in (head, head.only("cat")):
+    for label in (None, "cat"):
+        asked = head.only(label) if label else head
         best = asked.scores(known.vectors).max(axis=1)
         order = np.argsort(-best, kind="stable")
-        hits = library.search(asked, k=5)
+        hits = library.search(head, label=label, k=5)
         assert [hit.path for hit in hits] == [known.records[i].path for i in order[:5]]
         assert [hit.score for hit in hits] == pytest.approx(best[order[:5]], abs=1e-5)
-    inside = library.search(head.only("cat"), k=3, under=pictures / "owl")
+    inside = library.search(head, label="cat", k=3, under=pictures / "owl")
     assert [Path(hit.path).parent.name for hit in inside] == ["owl"] * 3
+    with pytest.raises(EmptyQuery, match="give the head"):
+        library.search("a cat", label="cat")
 
 
 # --- what to label next --------------------------------------------------------------------
@@ -314,7 +327,7 @@ def test_the_command_writes_a_head_a_report_and_figures(
     rows = list(csv.DictReader(out.splitlines()))
     assert sum(row["label"] == Path(row["path"]).parent.name for row in rows) == 18
     code, out, _ = cli("query", "--head", head, "--label", "owl", "-k", "6", "-f", "paths")
-    hits = library.search(Head.load(head).only("owl"), k=6)
+    hits = library.search(Head.load(head), label="owl", k=6)
     assert out.splitlines() == [hit.path for hit in hits]
 
 

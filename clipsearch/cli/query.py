@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -25,9 +25,6 @@ from clipsearch.cli.options import (
 from clipsearch.cli.output import Output
 from clipsearch.render import relevant_of
 from clipsearch.types import Results
-
-if TYPE_CHECKING:
-    from clipsearch.head import Head
 
 DEFAULT_COUNT = 10
 SIGNED = re.compile(r"-[\d.]+:")
@@ -121,13 +118,15 @@ def query(
     if label and not head:
         raise UsageError("--label is of a --head: name its file.")
     target = Output.choose(format, null, output, open_)
+    from clipsearch.head import Head
     from clipsearch.library import Library
 
     with Library.open(library) as lib:
         hits = lib.search(
-            _loaded(head, label) if head else texts or (),
+            Head.load(head) if head else texts or (),
             images=image or (),
             exclude=exclude or (),
+            label=label,
             k=_wanted(count, relevant),
             where=where,
             under=under,
@@ -150,13 +149,6 @@ def _show(hits: Results, target: Output) -> None:
     if target.format == "table" and (relevant := relevant_of(hits)):
         sys.stdout.flush()
         say(f"{relevant}.")
-
-
-def _loaded(file: Path, label: str | None) -> Head:
-    from clipsearch.head import Head
-
-    head = Head.load(file)
-    return head.only(label) if label else head
 
 
 def similar(

@@ -63,14 +63,17 @@ class Judging(Opened):
                 )
         return Calibration.of_model(info.fingerprint)
 
-    def relevance(self, scores: np.ndarray, levels: np.ndarray, head: Head | None) -> np.ndarray:
+    def relevance(
+        self, scores: np.ndarray, levels: np.ndarray, head: Head | None, label: str = ""
+    ) -> np.ndarray:
         """Return how likely it is that pictures are what was asked for: float64 (n,).
 
-        scores: cosines (n,); levels: of the same pictures, (n, 2). As for one label alone, but with
-        the base rate FEW: a search wants a few of many.
+        scores: cosines (n,); levels: of the same pictures, (n, 2); label: the one of the head that
+        was asked for. As for one label alone, but with the base rate FEW: a search wants a few of
+        many.
         """
-        found = standings(scores[:, None], levels)[:, 0]
-        return holds(self.calibration(head).logits(found), FEW)
+        found = standings(scores[:, None], levels)
+        return holds(self.calibration(head).logits(found, (label,)), FEW)[:, 0]
 
     def _levels_of(self, ids: np.ndarray) -> np.ndarray:
         """Return the levels (n, 2) of stored vectors; those not known yet are found and kept."""

@@ -31,8 +31,10 @@ class _Asked:
     """What is searched for: a head, and what it was made of where that is known."""
 
     head: Head
-    own: bool = False
-    """Whether the head is the user's, which may have a calibration of its own."""
+    own: Head | None = None
+    """The user's whole head, which may have a calibration of its own."""
+    label: str = ""
+    """The label of that head that is looked for, if it is one."""
     terms: Sequence[Term] = ()
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The vector (dim,) of each picture among the terms."""
@@ -60,6 +62,7 @@ class Searching(Judging):
         *,
         images: Sequence[str | Term] = (),
         exclude: Sequence[str | Term] = (),
+        label: str | None = None,
         k: int | None = 10,
         where: Where | None = None,
         under: StrPath | None = None,
@@ -71,7 +74,7 @@ class Searching(Judging):
 
         query: terms of the grammar in `clipsearch.terms` (`"2:horse"` counts double), a Head, or a
         vector (dim,). images: picture files as further terms. exclude: texts to keep away from.
-        k: None for all. where, under: only pictures that fulfil a filter, or lie below a folder:
+        label: the label of the head to look for, by default the best of all. k: None for all. where, under: only pictures that fulfil a filter, or lie below a folder:
         applied before the search, so that `k` hits come back whenever `k` match. min_score:
         smallest cosine. relevant: only hits with a relevance of RELEVANT or more. truncate: cut
         texts that are too long for the model instead of reading them in pieces. The results also
@@ -79,7 +82,7 @@ class Searching(Judging):
         ModelMismatch.
         """
         notes: list[str] = []
-        asked = self._asked(query, images, exclude, truncate, notes)
+        asked = self._asked(query, images, exclude, label, truncate, notes)
         ranking = self._ranked(asked, k, chosen_by(where, under), notes)
         hits = self._hits(ranking, k, chosen_by(where, under), relevant=relevant)
         kept = tuple(hit for hit in hits if min_score is None or hit.score >= min_score)
@@ -170,7 +173,7 @@ class Searching(Judging):
         except EncoderError as error:  # the background is not encoded yet, and cannot be
             notes.append(f"relevance is not known: {error}")
             return None
-        return self.relevance(scores, levels, asked.head if asked.own else None)
+        return self.relevance(scores, levels, asked.own, asked.label)
 
     def _in_words(self, asked: _Asked) -> np.ndarray:
         """Return the row (1, dim) of a query whose pictures are put in words."""
@@ -220,17 +223,20 @@ class Searching(Judging):
         query: Query,
         images: Sequence[str | Term],
         exclude: Sequence[str | Term],
+        label: str | None,
         truncate: bool,
         notes: list[str],
     ) -> _Asked:
         _, info = self._model()
+        if label and not isinstance(query, Head):
+            raise EmptyQuery("a label is that of a head: give the head as the query.")
         if isinstance(query, Head | np.ndarray):
             if images or exclude:
                 raise EmptyQuery("a head or a vector does not combine with terms: put them in it.")
             if isinstance(query, np.ndarray):
                 return _Asked(_head_of_vector(query, info))
             query.check(info)
-            return _Asked(query, own=True)
+            return _Asked(query.only(label) if label else query, own=query, label=label or "")
         texts = [query] if isinstance(query, str | Term) else query
         parsed = terms.parse_terms(texts, images=images, exclude=exclude)
         vectors = {t.value: self._vector_of(t.value) for t in parsed if t.kind == "image"}

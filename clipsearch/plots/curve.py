@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clipsearch.fewshot.trial import CurvePoint
 from clipsearch.plots.base import BLUE, FAINT, MUTED, figure
 
@@ -23,6 +25,8 @@ def learning_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Figure:
         _panel(axes, title, points)
     for axes in grid.flat[len(curves) :]:
         axes.set_axis_off()
+    highest = max(p.high for points in curves.values() for p in points)
+    grid.flat[0].set_ylim(0, min(1.0, np.ceil(10 * highest + 0.1) / 10))
     for axes in grid[:, 0]:
         axes.set_ylabel("accuracy", size=9)
     grid.flat[0].legend(loc="best", frameon=False, fontsize=8)
@@ -41,7 +45,6 @@ def _panel(axes: Any, title: str, points: Sequence[CurvePoint]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(shots, [str(n) for n in shots])
     axes.minorticks_off()
-    axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.grid(axis="y", color=FAINT)
     axes.set_xlabel("pictures a label", size=9)
