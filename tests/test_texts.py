@@ -178,9 +178,10 @@ def test_many_labels_in_parts_are_one_report(
 
 
 def calls_past(folder: Path) -> list[str]:
-    """Return where modules call the `encode_texts` of an encoder themselves."""
+    """Return where modules call the `encode_texts` of an encoder themselves; encoders may."""
     found = []
-    for path in sorted(folder.rglob("*.py")):
+    encoders = folder / "encoders"
+    for path in sorted(p for p in folder.rglob("*.py") if encoders not in p.parents):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr == "encode_texts":
                 owner = ast.unparse(node.value)
