@@ -4,6 +4,7 @@ ClipsearchError
 ├ LibraryError          LibraryNotFound · LibraryLocked · LibraryTooNew · LibraryCorrupt
 ├ ImageError            UnreadableImage · ImageTooLarge          collected in reports, never fatal
 ├ EncoderError          UnknownModel · ModelUnavailable · MissingDependency · ModelMismatch
+│                       NotCompilable                            it runs on torch, which says so
 ├ VectorIndexError      UnknownVectorIndex · SnapshotUnreadable  caught: rebuild and warn
 └ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter
                         BadTruthFile · BadGlob · BadFigureFile · BadReportFile · FigureTooLarge · UnknownLabel · TooFewExamples
@@ -140,6 +141,15 @@ class MissingDependency(EncoderError):
 
 class ModelMismatch(EncoderError):
     """Vectors of two different models were about to be mixed."""
+
+
+class NotCompilable(EncoderError):
+    """A model that has no compiled form."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} cannot be compiled: {reason}. It runs on torch all the same.")
+        self.name = name
+        self.reason = reason
 
 
 # --- vector indexes ------------------------------------------------------------------------

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +15,10 @@ import PIL.Image
 import pytest
 
 from clipsearch.types import ModelInfo
+
+# What this machine has compiled stays out of the tests, and what they compile out of its cache.
+os.environ["CLIPSEARCH_CACHE"] = tempfile.mkdtemp(prefix="clipsearch-test-cache-")
+atexit.register(shutil.rmtree, os.environ["CLIPSEARCH_CACHE"], ignore_errors=True)
 
 
 class ToyTokenizer:

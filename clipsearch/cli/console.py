@@ -23,6 +23,8 @@ PHASES = {
     "classify": ("classifying", "pictures"),
     "publish": ("writing the vector index", "vectors"),
     "check": ("checking", "vectors"),
+    "compile": ("compiling the model", "steps"),
+    "gate": ("comparing int8 with fp32", "pictures"),
     "topics": ("trying numbers of topics", "numbers"),
     "compare": ("comparing", "pictures"),
     "look": ("looking closely", "pictures"),

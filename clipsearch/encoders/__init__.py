@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from importlib import import_module
 from importlib.metadata import entry_points
 from os import PathLike
@@ -10,6 +12,7 @@ from typing import Protocol, cast
 
 from clipsearch.encoders.base import Encoder, Tokenizer
 from clipsearch.encoders.models import ModelSpec, check_files, resolve
+from clipsearch.encoders.store import compiled
 from clipsearch.errors import EncoderError
 
 __all__ = [
@@ -17,17 +20,24 @@ __all__ = [
     "Encoder",
     "Engine",
     "Tokenizer",
+    "compiled",
     "engine_names",
     "load_encoder",
     "load_tokenizer",
+    "runs_on_cpu",
 ]
 
-ENGINES = {"torch": "clipsearch.encoders.openclip:OpenClipEncoder.load"}
+ENGINES = {
+    "onnx": "clipsearch.encoders.onnx:OnnxEncoder.load",
+    "torch": "clipsearch.encoders.openclip:OpenClipEncoder.load",
+}
 """What executes models, by name. Other packages add theirs as entry points of ENTRY_POINTS."""
 
 ENTRY_POINTS = "clipsearch.encoders"
 DEVICE = "CLIPSEARCH_DEVICE"
 """Environment variable that names the device where none is asked for."""
+# What drivers leave behind: NVIDIA's, NVIDIA's under WSL, AMD's.
+GPU_TRACES = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
 
 
 class Engine(Protocol):
@@ -44,13 +54,15 @@ def load_encoder(
     checkpoint: str | PathLike[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
-    engine: str = "torch",
+    engine: str = "auto",
 ) -> Encoder:
     """Load a model by any of the names that `encoders.models` explains.
 
-    device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: $CLIPSEARCH_DEVICE, else the fastest there is. precision: `fp32`,
-    `fp16`, `bf16`, or `auto`, which is fp16 on CUDA and fp32 elsewhere. Raises UnknownModel, or
-    ModelUnavailable with what to do; it never returns another model or untrained weights.
+    device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: $CLIPSEARCH_DEVICE, else the fastest there is.
+    engine: `torch`, `onnx` (compiled models), or `auto`: onnx on a CPU if the model is compiled.
+    precision: `fp32`; `fp16`, `bf16` (torch); `int8` (onnx); `auto`: for torch fp16 on CUDA and fp32
+    elsewhere, for onnx as the model was compiled. Raises UnknownModel, or ModelUnavailable with
+    what to do; it never returns another model or untrained weights.
 
     >>> encoder = load_encoder("mini")
     >>> encoder.encode_texts(["a blue horse"]).shape
@@ -60,6 +72,9 @@ def load_encoder(
     check_files(spec)
     if device == "auto":
         device = os.environ.get(DEVICE) or "auto"
+    if engine == "auto":
+        fits = runs_on_cpu(device) and (precision == "int8" or compiled(spec, precision))
+        engine = "onnx" if fits else "torch"
     return _engine(engine)(spec, device=device, precision=precision)
 
 
@@ -74,8 +89,25 @@ def load_tokenizer(name: str = "default") -> Tokenizer:
     """
     spec = resolve(name)
     check_files(spec)
-    home = import_module("clipsearch.encoders.openclip")
+    # The compiled one, on any device: it opens without torch.
+    engine = "onnx" if compiled(spec) else "openclip"
+    home = import_module(f"clipsearch.encoders.{engine}")
     return cast("Tokenizer", home.load_tokenizer(spec))
+
+
+def runs_on_cpu(device: str = "auto") -> bool:
+    """Say whether models run on the CPU here, without asking torch, which takes seconds.
+
+    For `auto` ($CLIPSEARCH_DEVICE is the caller's to look up) no graphics card that torch knows may
+    show; if one does, torch decides.
+    """
+    if device != "auto":
+        return device == "cpu"
+    if sys.platform == "darwin":
+        return platform.machine() != "arm64"
+    if sys.platform == "win32":
+        return not os.path.exists(os.path.expandvars(r"%SystemRoot%\System32\nvcuda.dll"))
+    return not any(map(os.path.exists, GPU_TRACES))
 
 
 def engine_names() -> tuple[str, ...]:

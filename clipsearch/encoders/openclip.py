@@ -98,6 +98,16 @@ class OpenClipEncoder:
             half=half,
         )
 
+    @property
+    def model(self) -> Any:
+        """open_clip's own model, for the compiler."""
+        return self._model
+
+    @property
+    def raw_tokenizer(self) -> Any:
+        """open_clip's own tokenizer, for the compiler."""
+        return self._tokenize
+
     def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture as the model wants it: uint8 (H, W, 3). Thread-safe."""
         if self._aspect:

@@ -1,0 +1,83 @@
+"""The two graphs of a model: pictures to unit vectors, and tokens to unit vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from clipsearch.encoders.graph import Graph
+from clipsearch.encoders.towers import AttentionPool, ImageTower, TextTower
+
+PICTURES = "pictures"
+"""Input of an image graph: uint8 (batch, H, W, 3), as `Encoder.preprocess` makes them."""
+TOKENS = "tokens"
+"""Input of a text graph: int32 (batch, tokens)."""
+
+
+def write_image_graph(tower: ImageTower, path: Path, *, int8: int = 0) -> None:
+    """Write the graph of an image tower to `path`, its weights beside it; see `Graph` for int8.
+
+    Where the class token stands for the picture, the last block is computed for it alone.
+    """
+    graph = Graph(int8=int8)
+    x = _patches(graph, tower)
+    if tower.token is not None:
+        x = graph.op("Concat", graph.repeated(tower.token, like=x), x, axis=1)
+    x = graph.norm(x, tower.norm_before)
+    for block in tower.blocks[:-1]:
+        x = graph.block(x, block)
+    x = graph.block(x, tower.blocks[-1], only=0 if tower.pool == "token" else None)
+    x = graph.norm(x, tower.norm_tokens)
+    if tower.pool != "token":
+        x = x if tower.token is None else graph.tokens(x, 1, None)
+        x = (
+            graph.attention_pool(x, tower.pool)
+            if isinstance(tower.pool, AttentionPool)
+            else graph.op("ReduceMean", x, graph.constant([1]), keepdims=1)
+        )
+    width = tower.positions.shape[1]
+    x = graph.norm(graph.flat(x, width), tower.norm_pooled)
+    if tower.projection is not None:
+        # As small as it is, rounding it would gain nothing.
+        x, width = graph.linear(x, tower.projection, exact=True), tower.projection.weight.shape[1]
+    graph.save(path, x, width)
+
+
+def write_text_graph(tower: TextTower, path: Path) -> None:
+    """Write the graph of a text tower to `path`, its weights beside it.
+
+    It takes rows of any length up to the context length. The last block is computed for the token
+    alone that stands for the text.
+    """
+    graph = Graph()
+    tokens = graph.input(TOKENS, np.int32, ["batch", "tokens"])
+    length = graph.op("Shape", tokens, start=1, end=2)
+    start, first_axis = graph.constant([0]), graph.constant([0])
+    positions = graph.op("Slice", graph.constant(tower.positions), start, length, first_axis)
+    x = graph.op("Add", graph.op("Gather", graph.constant(tower.tokens), tokens), positions)
+    for block in tower.blocks[:-1]:
+        x = graph.block(x, block, causal=tower.causal)
+    only = 0 if tower.pool == "first" else -1
+    x = graph.block(x, tower.blocks[-1], causal=tower.causal, only=only)
+    width = tower.positions.shape[1]
+    x = graph.norm(graph.flat(x, width), tower.norm)
+    if tower.projection is not None:
+        x, width = graph.linear(x, tower.projection), tower.projection.weight.shape[1]
+    graph.save(path, x, width)
+
+
+def _patches(graph: Graph, tower: ImageTower) -> str:
+    """Cut pictures into patches and project them: uint8 (batch, H, W, 3) to (batch, patches, D)."""
+    (height, width), (down, across) = tower.patch, tower.grid
+    x = graph.input(PICTURES, np.uint8, ["batch", *tower.size, 3])
+    if (down * height, across * width) != tower.size:
+        starts, ends, axes = [0, 0], [down * height, across * width], [1, 2]
+        x = graph.op("Slice", x, *(graph.constant(numbers) for numbers in (starts, ends, axes)))
+    x = graph.op("Reshape", x, graph.constant([0, down, height, across, width * 3]))
+    x = graph.op("Transpose", x, perm=[0, 1, 3, 2, 4])
+    x = graph.op("Reshape", x, graph.constant([0, down * across, height * width * 3]))
+    # Pixels become floats last: until here they take a quarter of the memory.
+    x = graph.op("Cast", x, to=1)
+    x = graph.linear(x, tower.patches, exact=True)
+    return graph.op("Add", x, graph.constant(tower.positions))

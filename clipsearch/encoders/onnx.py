@@ -1,0 +1,271 @@
+"""The ONNX engine: compiled models on the CPU, without torch. The only door to onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+
+from clipsearch.encoders.base import Tokenizer
+from clipsearch.encoders.models import ModelSpec, multilingual
+from clipsearch.encoders.store import Manifest, compiled, discard
+from clipsearch.encoders.tokendata import open_tokens
+from clipsearch.errors import ClipsearchError, EncoderError
+from clipsearch.types import ModelInfo
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+IMAGE, TEXT = "image.onnx", "text.onnx"
+IMAGES_AT_ONCE = 4
+"""Pictures of one run: larger ones gain nothing with one thread a run, and take memory."""
+TEXTS_AT_ONCE = 32
+FEW_TEXTS = 8
+"""So many texts run on weights as they lie in the file. Arranging them for speed takes as long."""
+PROOF_COSINE = 0.999
+PROOF_TEXT = "a photo of a cat"
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+def open_graph(path: Path, *, optimise: bool = True, prepack: bool = True) -> Run:
+    """Open a graph of one input and one output, to be run in one thread each, by any thread.
+
+    prepack: arrange weights for speed, which costs the time and memory of a copy. Raises whatever
+    onnxruntime does with a damaged file.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors are raised; stderr is the user's
+    if not optimise:
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = level
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda batch: np.asarray(session.run(None, {name: batch})[0])
+
+
+class OnnxEncoder:
+    """A compiled model on the CPU; see `encoders.base.Encoder`. Thread-safe.
+
+    Large batches are spread over `threads` threads; small ones run in the thread that asks.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, spec: ModelSpec, *, threads: int = 0
+    ) -> None:
+        self.info = ModelInfo(
+            name=spec.name,
+            dim=manifest.dim,
+            logit_scale=manifest.logit_scale,
+            logit_bias=manifest.logit_bias,
+            fingerprint=manifest.fingerprint,
+            spec=spec.name,
+        )
+        self.context_length = manifest.context_length
+        self.precision = manifest.precision
+        self._folder, self._manifest, self._spec = folder, manifest, spec
+        self._threads = threads or _cores()
+        self._lock = Lock()
+        self._parts: dict[str, Any] = {}
+        self._texts_read = 0
+        # Rounded inputs share one scale a run: by itself a picture has the same vector always.
+        self._images_at_once = 1 if manifest.precision == "int8" else IMAGES_AT_ONCE
+
+    @classmethod
+    def load(cls, spec: ModelSpec, *, device: str = "auto", precision: str = "auto") -> OnnxEncoder:
+        """Open the compiled model of `spec`; weights are read when they are first needed.
+
+        precision: `fp32`, `int8`, or `auto`: as it was last compiled. Raises EncoderError if it is
+        not compiled, or for another device than the CPU.
+        """
+        if device not in ("auto", "cpu"):
+            raise EncoderError(f"compiled models run on the CPU, not on {device!r}.")
+        if precision not in ("auto", "fp32", "int8"):
+            raise EncoderError(f"unknown precision {precision!r}: choose auto, fp32 or int8.")
+        folder = compiled(spec, precision)
+        manifest = Manifest.read(folder) if folder else None
+        if folder is None or manifest is None:
+            option = "" if precision == "auto" else f" --precision {precision}"
+            raise EncoderError(
+                f"{spec.name} is not compiled: `clipsearch compile {spec.name}{option}`."
+            )
+        return cls(folder, manifest, spec)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What makes tokens of texts."""
+        found: Tokenizer = self._part(
+            "tokens", lambda: open_tokenizer(self._folder, self._manifest, self._spec)
+        )
+        return found
+
+    def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
+        """Resize and crop an RGB picture as the model wants it: uint8 (H, W, 3). Thread-safe."""
+        return self._manifest.preprocess(image)
+
+    def encode_images(self, batch: np.ndarray) -> np.ndarray:
+        """Encode uint8 (n, H, W, 3) to float32 unit rows (n, dim)."""
+        height, width = self._manifest.preprocess.size
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (height, width, 3):
+            wanted = f"uint8 (n, {height}, {width}, 3)"
+            raise ValueError(f"{self.info.name} takes {wanted}, not {batch.dtype} {batch.shape}")
+        if not len(batch):
+            return np.empty((0, self.info.dim), np.float32)
+        size = self._images_at_once
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        return self._finite(np.concatenate(self._spread(self._image_run(), parts)))
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode n texts to float32 unit rows (n, dim); what is too long is cut, as open_clip does."""
+        if isinstance(texts, str):
+            raise TypeError("encode_texts takes a list of texts, not one text")
+        rows = token_rows(self.tokenizer, texts, cut=self._manifest.cut)
+        run = self._text_run(len(rows))
+        groups = list(_by_length(rows))
+        vectors = np.empty((len(rows), self.info.dim), np.float32)
+        found = self._spread(run, [np.array([rows[n] for n in g], np.int32) for g in groups])
+        for group, part in zip(groups, found, strict=True):
+            vectors[group] = part
+        return self._finite(vectors)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _image_run(self) -> Run:
+        return self._tower("image", proof_picture(self._manifest.preprocess.size))
+
+    def _text_run(self, count: int) -> Run:
+        """Return the text tower, arranged for speed once it has been asked for enough texts."""
+        self._texts_read += count
+        if self._texts_read <= FEW_TEXTS:
+            few: Run = self._part("few", lambda: self._graph("text", prepack=False))
+            return few
+        rows = token_rows(self.tokenizer, [PROOF_TEXT], cut=self._manifest.cut)
+        return self._tower("text", np.array(rows, np.int32))
+
+    def _tower(self, tower: str, proof: np.ndarray) -> Run:
+        """Return a tower that gave the vector of `proof` which it gave when it was compiled."""
+
+        def proved() -> Run:
+            run = self._graph(tower)
+            if not float(run(proof)[0] @ np.array(self._manifest.proof[tower])) >= PROOF_COSINE:
+                raise ValueError("its vectors are not those of the model")
+            return run
+
+        found: Run = self._part(tower, proved)
+        return found
+
+    def _graph(self, tower: str, *, prepack: bool = True) -> Run:
+        # What is written by hand has nothing left to optimise, and opens faster so.
+        optimise = self._manifest.ways[tower] != "written"
+        return open_graph(self._folder / f"{tower}.onnx", optimise=optimise, prepack=prepack)
+
+    def _part(self, name: str, opening: Callable[[], Any]) -> Any:
+        """Open a part once; a damaged model is deleted, so that the next run makes it again."""
+        with self._lock:
+            if name not in self._parts:
+                try:
+                    self._parts[name] = opening()
+                except (ClipsearchError, MemoryError):
+                    raise
+                except Exception as error:  # onnxruntime and SQLite have one for every damage
+                    discard(self._folder)
+                    raise self._damaged(name, error) from error
+            return self._parts[name]
+
+    def _damaged(self, part: str, error: Exception) -> EncoderError:
+        said = " ".join(str(error).split())[:300]
+        return EncoderError(
+            f"the compiled {self.info.name} in {self._folder} is damaged ({part}: {said}) and was "
+            f"deleted. Make it again: `clipsearch compile {self.info.name}`."
+        )
+
+    def _spread(self, run: Run, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run all parts, in threads if there are several."""
+        if len(parts) == 1 or self._threads == 1:
+            return [run(part) for part in parts]
+        pool: ThreadPoolExecutor = self._part("pool", lambda: ThreadPoolExecutor(self._threads))
+        return list(pool.map(run, parts))
+
+    def _finite(self, rows: np.ndarray) -> np.ndarray:
+        if not np.isfinite(rows).all():
+            raise EncoderError(
+                f"{self.info.name} gave numbers that are not finite: its weights are damaged."
+            )
+        return rows
+
+
+# --- tokens --------------------------------------------------------------------------------
+
+
+def load_tokenizer(spec: ModelSpec) -> Tokenizer:
+    """Open the tokenizer of a compiled model. Raises EncoderError if it is not compiled."""
+    return OnnxEncoder.load(spec).tokenizer
+
+
+def open_tokenizer(folder: Path, manifest: Manifest, spec: ModelSpec) -> Tokenizer:
+    """Open the tokenizer of a compiled model: its own file, or open_clip's where it has none."""
+    if manifest.tokenizer["kind"] == "open_clip":
+        from clipsearch.encoders import openclip
+
+        return openclip.load_tokenizer(spec)
+    return open_tokens(
+        manifest.tokenizer,
+        folder,
+        context_length=manifest.context_length,
+        multilingual=multilingual(spec, manifest.tokenizer["vocabulary"]),
+    )
+
+
+def token_rows(
+    tokenizer: Tokenizer, texts: Iterable[str], *, cut: str | int | None
+) -> list[list[int]]:
+    """Frame texts as the model reads them: whole rows, or, with `cut`, the tokens that count.
+
+    cut: `highest`, a row ends with its highest token (CLIP's end); a number, with the first of it;
+    and with the first token if it has none, which is the one that open_clip takes then.
+    """
+    length = tokenizer.context_length
+    room = length - len(tokenizer.start + tokenizer.end + tokenizer.last)
+    rows = []
+    for ids in tokenizer.ids(list(texts)):
+        row = [*tokenizer.start, *ids[:room], *tokenizer.end]
+        row += [tokenizer.padding] * (length - len(row) - len(tokenizer.last))
+        row += tokenizer.last
+        if cut is not None:
+            wanted = max(row) if cut == "highest" else cut
+            row = row[: row.index(wanted) + 1] if wanted in row else row[:1]
+        rows.append(row)
+    return rows
+
+
+def _by_length(rows: Sequence[Sequence[int]]) -> Iterable[list[int]]:
+    """Group the numbers of rows of one length, TEXTS_AT_ONCE at most."""
+    groups: dict[int, list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(len(row), []).append(number)
+    for group in groups.values():
+        for start in range(0, len(group), TEXTS_AT_ONCE):
+            yield group[start : start + TEXTS_AT_ONCE]
+
+
+def _cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def proof_picture(size: tuple[int, int]) -> np.ndarray:
+    """Return a picture that is the same on every machine: uint8 (1, H, W, 3)."""
+    rows, columns, colours = np.ogrid[: size[0], : size[1], :3]
+    pattern = (rows * 5 + columns * 3 + colours * 60 + rows * columns // 16) % 256
+    return np.asarray(pattern[None], np.uint8)
