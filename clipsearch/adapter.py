@@ -14,7 +14,7 @@ import numpy as np
 class Cache:
     """Labelled pictures, and how much likeness to them adds to the score of their label.
 
-    The training-free Tip-Adapter (Zhang et al. 2022, equation 5). What it adds is no cosine with a
+    The training-free Tip-Adapter (Zhang et al. 2022). What it adds is no cosine with a
     row, so a head that has one keeps the pictures themselves.
     """
 

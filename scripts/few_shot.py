@@ -119,7 +119,7 @@ def _span(point: CurvePoint) -> str:
 def without_text(task: Task, points: Sequence[CurvePoint], repeats: int) -> list[float]:
     """Return the accuracies of scikit-learn's logistic regression on the pictures alone.
 
-    With C = 0.316 on unit vectors, as Radford et al. 2021 for their linear probes.
+    With C = 0.316, as in the example of linear probes in the README of CLIP.
     """
     found = []
     for point in points:

@@ -21,7 +21,7 @@ from clipsearch.cli import main
 from clipsearch.errors import EmptyQuery, TooFewExamples, TooFewLabels
 from clipsearch.head import Head
 from clipsearch.library import Library
-from clipsearch.types import LabelScore, Prediction
+from clipsearch.types import NONE, LabelScore, Prediction
 
 LABELS = ("ape", "cat", "owl")
 
@@ -143,7 +143,9 @@ def test_what_is_no_example_is_left_out_with_a_warning(
     unclear = tmp_path / "unclear.png"
     unclear.write_bytes((pictures / "owl" / "owl-0.png").read_bytes())
     library.index([twice, unclear])
-    lesson = library.learn({**good, bad: "ape", twice: "ape", unclear: "cat"}, curve=False)
+    given = {**good, bad: "ape", twice: "ape", unclear: "cat", tmp_path / "x.png": NONE}
+    lesson = library.learn(given, curve=False)
+    assert lesson.head.labels == LABELS
     assert lesson.pictures == 17  # a copy counts once, what has two labels not at all
     assert "bad.png" in lesson.warnings[0] and "cannot be read" in lesson.warnings[0]
     assert "1 pictures are there with two labels" in lesson.warnings[1]

@@ -50,7 +50,7 @@ def probe(task: Task, strength: float, *, start: Rows | None = None) -> Rows:
 
     Minimises  sum of -log softmax(scale * cos(w, x))[label]  +  penalty / 2 * |W - T|^2  where each
     label's logit has prior standard deviation `strength` at a typical picture, that is penalty =
-    (scale / strength)^2 * spread. The probe of Radford et al. 2021 (section 3.1.5), begun at
+    (scale / strength)^2 * spread. The probe of Radford et al. 2021 (section 3.2), begun at
     the text and held to it as in Silva-Rodriguez et al. 2024 (CLAP; Li et al. 2018 for the penalty).
     Rows are unit rows throughout, not shortened afterwards: scores stay cosines, and rows of free
     length were no more accurate (`scripts/few_shot.py`).

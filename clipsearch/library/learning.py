@@ -23,7 +23,7 @@ from clipsearch.library.classifying import LABEL_SOURCE, Classifying, Labels
 from clipsearch.library.judging import calibration_key
 from clipsearch.library.lesson import Lesson, teach
 from clipsearch.truth import read_truth
-from clipsearch.types import LabelScore, Prediction, Results, Term
+from clipsearch.types import NONE, LabelScore, Prediction, Results, Term
 
 Examples = StrPath | Mapping[StrPath, str]
 SAVED = "saved"
@@ -142,6 +142,8 @@ class Learning(Classifying):
             if not truth.labels:
                 raise TooFewExamples(f"{examples} has captions, not labels: learn needs labels.")
             found = truth.labels
+        # What `classify` says where no label holds is no label to learn.
+        found = {path: labels for path, labels in found.items() if NONE not in labels}
         several = [path for path, labels in found.items() if len(labels) > 1]
         _warn(warned, several, "with several labels are left out")
         return {path: labels[0] for path, labels in found.items() if len(labels) == 1}
