@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from clipsearch.dupes import Duplicates
     from clipsearch.encoders import load_encoder, load_tokenizer
     from clipsearch.encoders.base import Encoder, Tokenizer
+    from clipsearch.encoders.compile import Compilation, compile_model
     from clipsearch.errors import (
         BadFigureFile,
         BadFilter,
@@ -107,6 +108,7 @@ _HOMES = {
     "clipsearch.tokens": "Piece Token TokenTable",
     "clipsearch.encoders": "load_encoder load_tokenizer",
     "clipsearch.encoders.base": "Encoder Tokenizer",
+    "clipsearch.encoders.compile": "Compilation compile_model",
     "clipsearch.vectors.base": "VectorIndex",
     "clipsearch.dupes": "Duplicates",
     "clipsearch.topics": "Topic",
@@ -131,6 +133,7 @@ __all__ = [
     "BadTerm",
     "BadTruthFile",
     "ClipsearchError",
+    "Compilation",
     "Duplicates",
     "Embeddings",
     "EmptyQuery",
@@ -183,6 +186,7 @@ __all__ = [
     "VectorIndex",
     "VectorIndexError",
     "__version__",
+    "compile_model",
     "encode_texts",
     "labels_from_file",
     "load_encoder",

@@ -471,7 +471,7 @@ def test_the_environment_names_the_device_where_none_is_asked_for(
 
 def test_an_unknown_precision_is_told(clip: Path) -> None:
     with pytest.raises(EncoderError, match="auto, fp32, fp16 or bf16"):
-        load(clip, precision="int8")
+        load(clip, precision="int4")
 
 
 # --- what goes in --------------------------------------------------------------------------

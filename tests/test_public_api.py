@@ -23,7 +23,7 @@ PUBLIC = {
     *("ClipsearchError", "LibraryError", "LibraryNotFound", "LibraryLocked", "LibraryTooNew"),
     *("LibraryCorrupt", "ImageError", "UnreadableImage", "ImageTooLarge", "EncoderError"),
     *("UnknownModel", "ModelUnavailable", "MissingDependency", "ModelMismatch"),
-    "NotCompilable",
+    *("NotCompilable", "compile_model", "Compilation"),
     *("VectorIndexError", "UnknownVectorIndex", "SnapshotUnreadable", "QueryError", "EmptyQuery"),
     *("BadTerm", "BadTemplate", "TooFewLabels", "BadLabelFile", "BadFilter", "BadGlob"),
     *(

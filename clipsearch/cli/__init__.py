@@ -20,6 +20,7 @@ from clipsearch import __version__
 from clipsearch.cli import console
 from clipsearch.cli.calibrate import calibrate
 from clipsearch.cli.classify import classify
+from clipsearch.cli.compile import compile
 from clipsearch.cli.demo import demo
 from clipsearch.cli.dupes import dupes
 from clipsearch.cli.eval import eval
@@ -60,6 +61,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
         check,
         rebuild,
         models,
+        compile,
         use,
         demo,
     ),

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -45,6 +46,25 @@ class Compilation:
     """False if it was compiled already."""
     reason: str = ""
     """Why it is not int8, where that was asked for or left open."""
+
+    @property
+    def bytes(self) -> int:
+        """What it takes on disk."""
+        return sum(self.manifest.files.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON contract of `clipsearch compile`."""
+        gate = self.manifest.gate
+        return {
+            "model": self.name,
+            "folder": str(self.folder),
+            "fresh": self.fresh,
+            "precision": self.manifest.precision,
+            "reason": self.reason or None,
+            "towers": self.manifest.ways,
+            "gate": asdict(gate) if gate else None,
+            "bytes": self.bytes,
+        }
 
 
 def compile_model(
@@ -112,7 +132,7 @@ def _compile(
     reason = ""
     if precision != "fp32":
         manifest, reason = _rounded(spec, towers, folder, manifest, pictures, report)
-    place = store.publish(folder, manifest)
+    place, manifest = store.publish(folder, manifest)
     report(Progress("compile", STEPS, STEPS))
     return Compilation(spec.name, place, manifest, True, reason)
 

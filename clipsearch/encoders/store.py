@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import platformdirs
 
-from clipsearch.encoders.models import ModelSpec
+from clipsearch.encoders.models import ModelSpec, resolve
 from clipsearch.encoders.preprocess import Preprocess
 
 FORMAT = 1
@@ -131,6 +131,12 @@ def compiled(spec: ModelSpec, precision: str = "auto") -> Path | None:
     return folder if is_whole(folder) else None
 
 
+def manifest_of(name: str) -> Manifest | None:
+    """Return what a compiled model of this name is; None if it is not compiled."""
+    folder = compiled(resolve(name))
+    return Manifest.read(folder) if folder else None
+
+
 def remember(
     spec: ModelSpec, fingerprint: str, precision: Precision, made_from: Iterable[Path]
 ) -> None:
@@ -164,13 +170,14 @@ def new_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(folder: Path, manifest: Manifest) -> Path:
-    """Complete a folder with its manifest and put it into its place; return that.
+def publish(folder: Path, manifest: Manifest) -> tuple[Path, Manifest]:
+    """Complete a folder with its manifest and put it into its place; return both.
 
     All is on the disk before the folder has its name, so that no crash leaves half of one.
     """
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(replace(manifest, files=sizes).to_json(), "utf-8")
+    manifest = replace(manifest, files=sizes)
+    (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
     for path in folder.iterdir():
         _flush(path)
     place = folder_of(manifest.fingerprint, manifest.precision)
@@ -178,7 +185,7 @@ def publish(folder: Path, manifest: Manifest) -> Path:
     discard(place)
     with suppress(OSError):  # another process was faster: its folder is as good
         folder.rename(place)
-    return place
+    return place, manifest
 
 
 def discard(folder: Path) -> None:
