@@ -110,7 +110,7 @@ def learn(
     open_: OpenOption = False,
     library: LibraryOption = None,
 ) -> None:
-    """Learn from labelled pictures what words do not say, and measure what it brings.
+    """Learn labels from pictures, and measure what it brings.
 
     \b
     clipsearch learn birds.json --examples birds/ --curve curve.png

@@ -24,7 +24,7 @@ def tokens(
     format: PlainFormatOption = "table",
     library: LibraryOption = None,
 ) -> None:
-    """Show what a model reads of a text: its tokens, how many are left, what would be cut.
+    """Show the tokens that a model reads of a text.
 
     The model is the library's, or --model; without either the one that comes with clipsearch,
     whose tokens are those of CLIP. No weights are loaded.
