@@ -15,6 +15,7 @@ import tiny_models
 from conftest import ToyEncoder
 
 from clipsearch import cli as command_line
+from clipsearch.cli.console import bar_chart
 from clipsearch.encoders import load_tokenizer
 from clipsearch.library import Library
 from clipsearch.texts import encode_texts
@@ -213,3 +214,10 @@ def test_one_warning_line_a_run(cli: Cli, tmp_path: Path, command: str) -> None:
         assert "more than the 16" in line and said in line
     code, _, err = cli(command, "cat", "dog", "-L", tmp_path / "library")
     assert "warning" not in err
+
+
+def test_a_chart_shows_how_long_labels_begin(capsys: pytest.CaptureFixture[str]) -> None:
+    bar_chart({LONG: 3, "cat": 1})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("One two three four five. Six seven eigh…  █")
+    assert second.startswith("cat                                       █")

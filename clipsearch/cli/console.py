@@ -33,6 +33,8 @@ PHASES = {
 
 
 BAR_WIDTH = 40
+NAME_WIDTH = 40
+"""Labels may be whole stories; a chart shows how they begin."""
 
 
 class UsageError(typer.BadParameter):
@@ -118,7 +120,7 @@ def _drawer(
 
 def bar_chart(counts: Mapping[str, int]) -> None:
     """Show one bar a label, scaled to the largest: `cat  ████████  12  60 %`."""
-    names = {label: printable(label) for label in counts}
+    names = {label: _beginning(printable(label)) for label in counts}
     name_width = max(map(len, names.values()), default=0)
     top, total = max(counts.values(), default=0), sum(counts.values())
     digits = len(f"{top:,}")
@@ -128,3 +130,7 @@ def bar_chart(counts: Mapping[str, int]) -> None:
         bar = block * max(1, round(max(8, width) * count / top))
         share = f"{100 * count / total:3.0f} %"
         say(f"{names[label]:{name_width}}  {bar:{max(8, width)}}  {count:>{digits},}  {share}")
+
+
+def _beginning(name: str) -> str:
+    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1].rstrip()}…"
