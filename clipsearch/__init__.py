@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from clipsearch.head import Head
     from clipsearch.labelfile import labels_from_file
     from clipsearch.library import Library
+    from clipsearch.library.lesson import Lesson
     from clipsearch.matrix import Matrix
     from clipsearch.terms import Term
     from clipsearch.texts import encode_texts
@@ -97,6 +98,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "clipsearch.library": "Library",
+    "clipsearch.library.lesson": "Lesson",
     "clipsearch.explanation": "Explanation",
     "clipsearch.head": "Head",
     "clipsearch.labelfile": "labels_from_file",
@@ -152,6 +154,7 @@ __all__ = [
     "ImageTooLarge",
     "IndexReport",
     "LabelScore",
+    "Lesson",
     "Library",
     "LibraryCorrupt",
     "LibraryError",
