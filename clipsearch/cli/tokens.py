@@ -26,8 +26,9 @@ def tokens(
 ) -> None:
     """Show the tokens that a model reads of a text.
 
-    The model is the library's, or --model; without either the one that comes with clipsearch,
-    whose tokens are those of CLIP. No weights are loaded.
+    Also how many are left, and what of a long text would be cut. The model is the library's, or
+    --model; without either the one that comes with clipsearch, whose tokens are those of CLIP.
+    No weights are loaded.
 
     \b
     clipsearch tokens "an orange boy riding a blue horse"
