@@ -32,6 +32,7 @@ PUBLIC = {
         "Truth",
         "read_truth",
         "Evaluation",
+        "Lesson",
         "UnknownLabel",
         "TooFewExamples",
     ),
