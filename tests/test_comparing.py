@@ -91,6 +91,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_shown(
     found = library.matrix([tmp_path / "broken.jpg", pictures[1], tmp_path / "gone.jpg"], TEXTS)
     assert found.paths == (str(pictures[1]),)
     assert [Path(failure.path).name for failure in found.failures] == ["gone.jpg", "broken.jpg"]
+    assert found.failures[1].reason.startswith("not a picture")
     with pytest.raises(EmptyQuery, match=r"no picture to compare.\n.*gone\.jpg: "):
         library.matrix([tmp_path / "gone.jpg"], TEXTS)
 

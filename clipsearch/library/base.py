@@ -19,7 +19,13 @@ from clipsearch.background import Background, Levels
 from clipsearch.catalog import Catalog
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.encoders.models import resolve
-from clipsearch.errors import LibraryLocked, LibraryNotFound, ModelMismatch, UnknownModel
+from clipsearch.errors import (
+    ImageError,
+    LibraryLocked,
+    LibraryNotFound,
+    ModelMismatch,
+    UnknownModel,
+)
 from clipsearch.pipeline import encode_files
 from clipsearch.scan import CATALOG_FILE, Walk
 from clipsearch.searcher import Searcher
@@ -224,7 +230,9 @@ class Opened:
             workers = os.cpu_count() or 2
             for file, found in encode_files(Walk(unknown), self.encoder, workers=workers):
                 if isinstance(found, Exception):
-                    failures.append(Failure(file.path, str(found)))
+                    # An error of a picture names its path, which is in the failure already.
+                    reason = found.reason if isinstance(found, ImageError) else str(found)
+                    failures.append(Failure(file.path, reason))
                 else:
                     vectors[file.path] = found
         files = sorted(vectors)
