@@ -1,0 +1,83 @@
+"""Questions with known answers: a picture and a label that holds for it, or does not."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+from heldout import Scenes
+
+COLOURS = (
+    *("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white"),
+    "gray",
+)
+SMALL = {"of", "with", "and", "the", "in", "on", "a"}
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Pairs of a picture (its number) and a label."""
+
+    right: list[tuple[int, str]]
+    """The label names one of the things in the picture, half of the coloured ones with its colour."""
+    wrong: list[tuple[int, str]]
+    """As many: a thing that is not in the picture, with a colour as often as in `right`."""
+    colour: list[tuple[int, str]]
+    """Harder wrong ones: a thing that is in the picture, in a colour that nothing there has."""
+
+
+class Related:
+    """Says whether two names may mean the same: names and keywords of emoji share words."""
+
+    def __init__(self, names: dict[str, list[str]]) -> None:
+        self._words = {name: self._of([name, *tags]) for name, tags in names.items()}
+
+    def __call__(self, a: str, b: str) -> bool:
+        return bool(self._words[a] & self._words[b])
+
+    @staticmethod
+    def _of(texts: list[str]) -> set[str]:
+        return {word for text in texts for word in text.replace("-", " ").split()} - SMALL
+
+
+def cases(scenes: Scenes, among: np.ndarray, n: int, *, seed: int) -> Cases:
+    """Draw `n` right and `n` wrong cases of the pictures with the numbers `among`."""
+    rng, related, names = random.Random(seed), Related(scenes.names), list(scenes.names)
+    found = Cases([], [], [])
+    for _ in range(n):
+        picture = int(rng.choice(among))
+        items = scenes.items[picture]
+        name, colour = rng.choice(items)
+        coloured = colour is not None and rng.random() < 0.5
+        found.right.append((picture, f"{colour} {name}" if coloured else name))
+        other = rng.choice(names)
+        while any(related(other, mine) for mine, _ in items):
+            other = rng.choice(names)
+        found.wrong.append((picture, f"{rng.choice(COLOURS)} {other}" if coloured else other))
+        if coloured:
+            strange = rng.choice([c for c in COLOURS if c not in {c for _, c in items}])
+            found.colour.append((picture, f"{strange} {name}"))
+    return found
+
+
+def sets(scenes: Scenes, given: Cases, n: int, *, seed: int) -> list[tuple[int, list[str], bool]]:
+    """Make questions of `n` labels: (picture, labels, whether the first of them holds).
+
+    The labels of each question are names that `given` has; all but the first are wrong, and in
+    every second question the first is too.
+    """
+    rng, related = random.Random(seed), Related(scenes.names)
+    pool = sorted({label for _, label in given.wrong if label in scenes.names})
+    found = []
+    for number, (picture, _) in enumerate(given.right):
+        mine = [name for name, _ in scenes.items[picture]]
+        others = [name for name in pool if not any(related(name, own) for own in mine)]
+        labels = rng.sample(others, n)
+        if holds := number % 2 == 0:
+            known = [label for p, label in given.right if p == picture and label in mine]
+            if not known:
+                continue
+            labels[0] = known[0]
+        found.append((picture, labels, holds))
+    return found

@@ -1,0 +1,115 @@
+"""The formulas compared: numbers that should be high where a label holds, and low where not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Cosines of pairs of a picture and a label (n,), and what surrounds them."""
+
+    cosines: np.ndarray
+    background: np.ndarray
+    """Cosines of the pair's picture with the background (n, captions)."""
+    library: np.ndarray
+    """Mean and spread of the pair's label over all pictures (n, 2)."""
+    scale: float
+    """The model's logit scale."""
+
+
+Formula = Callable[[Scored], np.ndarray]
+
+
+def log_mean_exp(x: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the mean of e^x along the last axis."""
+    top = x.max(axis=-1)
+    found: np.ndarray = top + np.log(np.exp(x - top[..., None]).mean(axis=-1))
+    return found
+
+
+def _softmax_against_background(temperature: float) -> Formula:
+    def formula(s: Scored) -> np.ndarray:
+        logits = s.scale / temperature
+        return logits * s.cosines - log_mean_exp(logits * s.background)
+
+    return formula
+
+
+def _mean(s: Scored) -> np.ndarray:
+    found: np.ndarray = s.background.mean(axis=1)
+    return found
+
+
+def _spread(s: Scored) -> np.ndarray:
+    found: np.ndarray = s.background.std(axis=1)
+    return found
+
+
+def _rank(s: Scored) -> np.ndarray:
+    below = (s.background < s.cosines[:, None]).mean(axis=1)
+    half = 0.5 / s.background.shape[1]
+    found: np.ndarray = np.log((below + half) / (1 - below + half))
+    return found
+
+
+WINNER = "z of the background (T-norm)"
+FORMULAS: Mapping[str, Formula] = {
+    "cosine (per-label logistic)": lambda s: s.scale * s.cosines,
+    "softmax against the background": _softmax_against_background(1),
+    "the same, temperature x 2": _softmax_against_background(2),
+    "the same, temperature x 4": _softmax_against_background(4),
+    "cosine - background mean": lambda s: s.scale * (s.cosines - _mean(s)),
+    WINNER: lambda s: (s.cosines - _mean(s)) / _spread(s),
+    "z of its 90th percentile": lambda s: (
+        (s.cosines - np.quantile(s.background, 0.9, axis=1)) / _spread(s)
+    ),
+    "cosine - background maximum": lambda s: s.scale * (s.cosines - s.background.max(axis=1)),
+    "rank in the background": _rank,
+    "z of the library (Z-norm)": lambda s: (s.cosines - s.library[:, 0]) / s.library[:, 1],
+    "z of both (S-norm)": lambda s: (
+        (s.cosines - _mean(s)) / _spread(s) + (s.cosines - s.library[:, 0]) / s.library[:, 1]
+    ),
+    "centred by both, by spread": lambda s: (s.cosines - _mean(s) - s.library[:, 0]) / _spread(s),
+}
+
+
+# --- several labels --------------------------------------------------------------------------
+
+
+Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Takes logits (n, labels) and the model's own probabilities; returns probabilities (n, labels)."""
+
+
+def _accepted(logits: np.ndarray) -> np.ndarray:
+    found: np.ndarray = 1 / (1 + np.exp(-logits))
+    return found
+
+
+def _odds(logits: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.exp(logits)
+    return found
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    found: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return found
+
+
+BEST_RULE = "Bayes: labels share the odds"
+RULES: Mapping[str, Rule] = {
+    "accept the best x model's softmax": lambda l, closed: (
+        _accepted(l.max(axis=1, keepdims=True)) * closed
+    ),
+    "accept the best x softmax of logits": lambda l, closed: (
+        _accepted(l.max(axis=1, keepdims=True)) * _softmax(l)
+    ),
+    "one more label with logit 0": lambda l, closed: (
+        _odds(l) / (1 + _odds(l).sum(axis=1, keepdims=True))
+    ),
+    BEST_RULE: lambda l, closed: _odds(l) / l.shape[1] / (1 + _odds(l).mean(axis=1, keepdims=True)),
+}
