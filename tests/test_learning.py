@@ -18,7 +18,7 @@ from conftest import ToyEncoder
 import clipsearch
 from clipsearch.calibration import FEW
 from clipsearch.cli import main
-from clipsearch.errors import EmptyQuery, TooFewExamples, TooFewLabels
+from clipsearch.errors import EmptyQuery, QueryError, TooFewExamples, TooFewLabels
 from clipsearch.head import Head
 from clipsearch.library import Library
 from clipsearch.types import NONE, LabelScore, Prediction
@@ -156,7 +156,7 @@ def test_what_is_no_example_is_left_out_with_a_warning(
     assert "ape-0.png: with several labels are left out" in warning
 
 
-@pytest.mark.parametrize("examples", ["one", "captions", "nothing"])
+@pytest.mark.parametrize("examples", ["one", "captions", "nothing", "none"])
 def test_too_little_to_learn_from_is_said(
     library: Library, pictures: Path, tmp_path: Path, examples: str
 ) -> None:
@@ -166,8 +166,18 @@ def test_too_little_to_learn_from_is_said(
         given.write_text("path,caption\na.png,an ape on a tree in the night\n")
     if examples == "nothing":
         given = {tmp_path / "gone.png": "ape"}
+    if examples == "none":
+        given = {f: NONE for f in pictures.glob("ape/*.png")}
     with pytest.raises(TooFewExamples):
         library.learn(given)
+
+
+def test_what_makes_no_sense_is_said(library: Library, pictures: Path) -> None:
+    with pytest.raises(TooFewExamples, match="from 0 pictures"):
+        library.learn(pictures, shots=0)
+    with pytest.raises(QueryError, match="unknown method 'svm': choose from probe, tip, prototype"):
+        library.learn(pictures, method="svm")  # type: ignore[arg-type]
+    assert len(library.suggest(0, labels=LABELS)) == 0
 
 
 # --- what it brings ------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from clipsearch.errors import QueryError
 from clipsearch.fewshot.methods import Method, learn_rows, log_loss
 from clipsearch.fewshot.task import Rows, Task
 
@@ -28,7 +29,7 @@ class Plan:
     """Of `tip` alone, see there."""
 
     def learn(self, task: Task, *, start: Rows | None = None) -> Rows:
-        """Learn rows from task."""
+        """Learn rows from the pictures of a task. start: where the solver of `probe` begins."""
         if self.method == "zero-shot":
             return Rows(task.text)
         return learn_rows(task, self.method, self.strength, sharpness=self.sharpness, start=start)
@@ -58,8 +59,11 @@ def choose(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Plan:
     The careful plan, unless another has a smaller log loss by more than one standard error (after
     the rule of Breiman et al. 1984, section 3.4.3); and zero-shot, if that gets more pictures right
     than the plan, by more than one standard error again. Labels with a single picture are learned
-    from, never tested: if no label has two, the careful plan it is.
+    from, never tested: if no label has two, the careful plan it is. Raises QueryError for an
+    unknown method.
     """
+    if wanted not in PLANS:
+        raise QueryError(f"unknown method {wanted!r}: choose from {', '.join(PLANS)}.")
     if len(task.labels) > MANY:
         shots = max(2, MANY // max(1, int((task.counts > 0).sum())))
         task = task.part(task.drawn(shots, seed=seed))

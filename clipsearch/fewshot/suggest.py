@@ -28,7 +28,7 @@ def suggest(vectors: np.ndarray, margin: np.ndarray, n: int, *, seed: int = 0) -
     picture nearest to each centre is taken (Zhdanov 2019, "Diverse mini-batch active learning"):
     without it, one blurred holiday would fill the list.
     """
-    pool = _distinct(vectors, np.argsort(margin, kind="stable"), POOL * n)
+    pool = _distinct(vectors, np.argsort(margin, kind="stable"), POOL * max(n, 0))
     if len(pool) <= n:
         return pool
     chosen = pool[_centres(vectors[pool], 1 - margin[pool], n, seed)]
@@ -40,9 +40,9 @@ def _distinct(vectors: np.ndarray, order: np.ndarray, n: int) -> np.ndarray:
     """Return the first n of `order` whose vectors differ: to label one picture twice teaches nothing."""
     found: dict[bytes, int] = {}
     for i in order.tolist():
-        found.setdefault(vectors[i].tobytes(), i)
         if len(found) == n:
             break
+        found.setdefault(vectors[i].tobytes(), i)
     return np.array(list(found.values()), dtype=np.int64)
 
 

@@ -22,6 +22,7 @@ from clipsearch.library.base import StrPath, Where, expanded
 from clipsearch.library.classifying import LABEL_SOURCE, Classifying, Labels
 from clipsearch.library.judging import calibration_key
 from clipsearch.library.lesson import Lesson, teach
+from clipsearch.library.measuring import spoken
 from clipsearch.truth import read_truth
 from clipsearch.types import NONE, LabelScore, Prediction, Results, Term
 
@@ -49,14 +50,25 @@ class Learning(Classifying):
         examples: a folder with one folder a label, a CSV `path,label`, a mapping of paths to labels,
         or "saved", the labels saved in the library. labels, templates: as of `head`; by default
         the labels are those of the examples, and pictures of other labels are left out. shots:
-        learn from so many pictures a label at most, and test with the others. method: `auto` is the one that cross-validation prefers.
-        curve: also learn from 1, 2, 4, 8 and 16 pictures a label. The head's probabilities are
-        fitted to the pictures tested, and this library keeps that. Raises TooFewExamples, BadTruthFile,
-        TooFewLabels, BadTemplate.
+        learn from so many pictures a label at most, and test with the others. method: `auto` is
+        the one that cross-validation prefers. curve: also learn from 1, 2, 4, 8 and 16 pictures a
+        label. The head's probabilities are fitted to the pictures tested, and this library keeps
+        that. Raises TooFewExamples, BadTruthFile, TooFewLabels, BadTemplate.
+
+        >>> lesson = library.learn("birds/")
+        >>> lesson.few_shot.value, lesson.zero_shot.value
+        >>> library.classify(lesson.head)
         """
+        if shots is not None and shots < 1:
+            raise TooFewExamples(f"nothing is learned from {shots} pictures a label.")
         warned: list[str] = []
         given = self._examples(examples, warned)
-        head = self.head(labels or sorted(set(given.values())), templates=templates)
+        if not given:
+            raise TooFewExamples(
+                f"{examples}: no picture with one label, so nothing to learn from."
+            )
+        named = labels or spoken(sorted(set(given.values())), templates)
+        head = self.head(named, templates=templates, on_warning=warned.append)
         task = self._task(head, given, warned)
         lesson = teach(task, head, method, shots=shots, curve=curve, seed=seed)
         return replace(
