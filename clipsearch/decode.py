@@ -153,8 +153,8 @@ def squashed(source: str | os.PathLike[str] | bytes, size: int) -> np.ndarray:
     So two files of one picture, of any sizes and formats, come out nearly alike.
     Raises UnreadableImage or ImageTooLarge.
     """
-    # At four pixels a cell it no longer shows how many more the file had.
-    image, _ = open_image(source, at_least=4 * size)
+    # At five pixels a cell it no longer shows how many more the file had.
+    image, _ = open_image(source, at_least=5 * size)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 

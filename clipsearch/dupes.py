@@ -21,7 +21,7 @@ COARSE = 32
 """Cells a side of the first look: colours and layout, 3 KB a picture."""
 FINEST = 256
 """Cells a side of the closest look: in a page of text, a digit that differs is seen."""
-PIXELS_A_CELL = 4
+PIXELS_A_CELL = 5
 """With fewer, the shape of the pixels shows more than the picture does."""
 
 MEAN_COLOUR = 4.0
@@ -37,7 +37,7 @@ SCENE_SHIFT = 2
 """Cells: the camera may have moved by an eighth of the picture."""
 SCENE_LOOK = 0.85
 """Correlation of colours, at the best shift, from which two pictures look alike."""
-SCENE_SCORE = 0.9
+SCENE_SCORE = 0.85
 """Cosine from which two pictures may be of the same scene."""
 CANDIDATE_SCORE = 0.8
 """Cosine from which pixels are compared at all: a small copy of low quality falls to about 0.85."""
@@ -157,13 +157,14 @@ def around_the_best(
 def cells(one: Facts, other: Facts) -> int:
     """Return in how many cells a side two pictures can be compared; 0 if they cannot be the same.
 
-    As many as the smaller one has pixels for; a power of two from 8 to FINEST.
+    As many as the smaller one has pixels for, from 8 to FINEST: up to COARSE a power of two, to be
+    averaged from the first look, and above that an even number.
     """
     shapes = [facts.width / max(facts.height, 1) for facts in (one, other)]
-    shortest = min(one.width, one.height, other.width, other.height)
-    if max(shapes) > (1 + PROPORTIONS) * min(shapes) or shortest < 8 * PIXELS_A_CELL:
+    most = min(one.width, one.height, other.width, other.height) // PIXELS_A_CELL
+    if max(shapes) > (1 + PROPORTIONS) * min(shapes) or most < 8:
         return 0
-    return int(min(FINEST, 2 ** int(np.log2(shortest // PIXELS_A_CELL))))
+    return min(FINEST, most // 2 * 2) if most > COARSE else int(2 ** int(np.log2(most)))
 
 
 def coarser(looks: np.ndarray, size: int) -> np.ndarray:

@@ -38,7 +38,7 @@ def dupes(
         typer.Option(
             metavar="S", min=-1, max=1, help="same-scene: the least cosine with the best shot."
         ),
-    ] = 0.9,
+    ] = 0.85,
     under: UnderOption = None,
     where: WhereOption = None,
     format: Annotated[
