@@ -22,7 +22,7 @@ from clipsearch.errors import (
     TooFewLabels,
     UnknownLabel,
 )
-from clipsearch.mixture import coefficients
+from clipsearch.prompts import described, from_json, plain, to_json
 from clipsearch.texts import encode_texts, reading
 from clipsearch.types import ModelInfo, Prompt, Term
 
@@ -133,7 +133,7 @@ class Head:
         return cls(
             labels=labels,
             vectors=vectors,
-            prompts=tuple(tuple(map(_plain, texts)) for texts in prompts),
+            prompts=tuple(tuple(map(plain, texts)) for texts in prompts),
             model=info.name,
             fingerprint=info.fingerprint,
             logit_scale=info.logit_scale,
@@ -226,7 +226,7 @@ class Head:
             return cls(
                 labels=tuple(found["labels"]),
                 vectors=array.reshape(len(found["labels"]), found["dim"]),
-                prompts=tuple(tuple(map(_from_json, texts)) for texts in found["prompts"]),
+                prompts=tuple(tuple(map(from_json, texts)) for texts in found["prompts"]),
                 model=found["model"],
                 fingerprint=found["fingerprint"],
                 logit_scale=found["logit_scale"],
@@ -243,38 +243,8 @@ class Head:
             "logit_scale": self.logit_scale,
             "logit_bias": self.logit_bias,
             "labels": list(self.labels),
-            "prompts": [list(map(_to_json, texts)) for texts in self.prompts],
+            "prompts": [list(map(to_json, texts)) for texts in self.prompts],
         }
-
-
-# --- rows of prompts -----------------------------------------------------------------------
-
-
-def described(
-    encoder: Encoder,
-    prompts: Mapping[str, Sequence[Prompt]],
-    *,
-    images: Mapping[str, np.ndarray] | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield for each label the unit rows (k, dim) of its k prompts and what each counts (k,).
-
-    The product of the two is the label's own unit row, which is how `Head.from_prompts` makes it
-    and how an explanation takes it apart. Raises TooFewLabels, EmptyQuery.
-    """
-    terms = {label: [_term(prompt) for prompt in given] for label, given in prompts.items()}
-    texts = [t.value for given in terms.values() for t in given if t.kind == "text"]
-    encoded = iter(encode_texts(encoder, texts) if texts else ())
-    for label, given in terms.items():
-        if not given:
-            raise TooFewLabels(f"the label {label!r} has no prompts.")
-        # float64: the mean of many rows is right to the last digit that float32 keeps.
-        rows = np.stack(
-            [next(encoded) if t.kind == "text" else (images or {})[t.value] for t in given]
-        ).astype(np.float64)
-        counted = coefficients(rows, [t.kind == "image" for t in given], [t.weight for t in given])
-        if counted is None:
-            raise EmptyQuery(f"nothing is left of the label {label!r}: its prompts cancel out.")
-        yield rows, counted
 
 
 def _parts(prompts: Mapping[str, Sequence[Prompt]]) -> Iterator[dict[str, Sequence[Prompt]]]:
@@ -289,29 +259,6 @@ def _parts(prompts: Mapping[str, Sequence[Prompt]]) -> Iterator[dict[str, Sequen
         held += len(texts)
     if part:
         yield part
-
-
-def _term(prompt: Prompt) -> Term:
-    return prompt if isinstance(prompt, Term) else Term.text(prompt)
-
-
-def _plain(prompt: Prompt) -> Prompt:
-    """Return a text that counts once as a str, so that equal prompts are equal."""
-    plain = isinstance(prompt, Term) and prompt.kind == "text" and prompt.weight == 1
-    return _term(prompt).value if plain else prompt
-
-
-def _to_json(prompt: Prompt) -> str | dict[str, Any]:
-    if isinstance(prompt, str):
-        return prompt
-    return {prompt.kind: prompt.value, "weight": prompt.weight}
-
-
-def _from_json(found: Any) -> Prompt:
-    if isinstance(found, str):
-        return found
-    make = Term.image if "image" in found else Term.text
-    return make(found.get("image") or found["text"], float(found["weight"]))
 
 
 def _said(error: Exception) -> str:

@@ -30,6 +30,7 @@ LEVELS = [
         "catalog encoders/* vectors/*",
         "database files pictures embeddings labels ledger health truth",
         "schema scan decode templates terms head calibration fewshot/* topics events dupes filters",
+        "prompts",
         "texts",
         "metadata fields ignore lexer metrics tokens languages labelfile mixture adapter",
         "encoders/base vectors/base",
