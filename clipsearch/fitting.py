@@ -106,6 +106,11 @@ def fit(
             standings[out], labels
         )
     found = _fitted(standings, relevant, labels, background=background)
+    if found.slope <= 0:
+        raise TooFewExamples(
+            "on these pictures the model does not tell right labels from wrong ones at all, so that "
+            "there is nothing to calibrate: use another model, or words that it knows."
+        )
     rows, columns = _pairs(relevant, seed)
     right = relevant[rows, columns]
     return Fitted(
@@ -161,11 +166,6 @@ def _fitted(
     start[0] = 1.0
     bounds = [(0.0, STEEPEST), *[(None, None)] * (len(start) - 1)]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    if found[0] <= 0:
-        raise TooFewExamples(
-            "on these pictures the model does not tell right labels from wrong ones at all, so that "
-            "there is nothing to calibrate: use another model, or words that it knows."
-        )
     shifts = {label: float(d) for label, d, u in zip(labels, found[2:], usable, strict=True) if u}
     return Calibration(
         float(found[0]), float(found[1]), shifts, "fitted", background, len(relevant)

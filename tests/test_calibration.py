@@ -1,0 +1,123 @@
+"""From cosines to probabilities: every formula against arithmetic done by hand or by another way."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from clipsearch import calibration
+from clipsearch.background import version
+from clipsearch.calibration import FEW, Calibration, holds, levels, open_set, standings
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_levels_are_mean_and_spread_of_the_cosines_with_the_background() -> None:
+    rng = np.random.default_rng(0)
+    pictures, background = unit(rng.normal(size=(5, 8))), unit(rng.normal(size=(30, 8)))
+    found = levels(pictures, background)
+    for picture, (mean, spread) in zip(pictures, found, strict=True):
+        cosines = [float(picture @ caption) for caption in background]
+        assert mean == pytest.approx(sum(cosines) / 30, abs=1e-6)
+        variance = sum((c - mean) ** 2 for c in cosines) / 30
+        assert spread == pytest.approx(math.sqrt(variance), abs=1e-6)
+
+
+def test_a_standing_counts_spreads_above_the_mean() -> None:
+    scores = np.array([[0.30, 0.10], [0.25, 0.20]])
+    found = standings(scores, np.array([[0.1, 0.05], [0.25, 0.1]]))
+    np.testing.assert_allclose(found, [[4, 0], [0, -0.5]], atol=1e-12)
+
+
+def test_a_standing_does_not_change_when_all_cosines_are_stretched_and_moved() -> None:
+    rng = np.random.default_rng(1)
+    cosines, label = rng.uniform(0.1, 0.4, 50), 0.37
+    for stretch, move in ((1, 0), (0.2, 0.05), (3, -0.5)):
+        here = stretch * cosines + move
+        level = np.array([[here.mean(), here.std()]])
+        found = standings(np.array([[stretch * label + move]]), level)
+        assert found[0, 0] == pytest.approx((label - cosines.mean()) / cosines.std())
+
+
+def test_one_label_is_a_sigmoid_that_never_overflows() -> None:
+    made = Calibration(slope=2.0, offset=-3.5)
+    logits = made.logits(np.array([0.0, 1.75, 3.0, 1e6, -1e6]))
+    expected = [1 / (1 + math.exp(3.5)), 0.5, 1 / (1 + math.exp(-2.5)), 1, 0]
+    np.testing.assert_allclose(holds(logits), expected, atol=1e-12)
+    assert made.threshold() == 1.75
+
+
+def test_a_base_rate_moves_the_odds_by_its_own() -> None:
+    likelihood_ratio = 18.0
+    found = float(holds(np.array(math.log(likelihood_ratio)), FEW))
+    assert found == pytest.approx(likelihood_ratio * 0.1 / (likelihood_ratio * 0.1 + 0.9))
+
+
+def test_one_label_of_a_set_of_one_is_the_label_alone() -> None:
+    logits = np.array([[-2.0], [0.0], [3.0], [800.0]])
+    labels, none = open_set(logits)
+    np.testing.assert_allclose(labels[:, 0], holds(logits[:, 0]), atol=1e-12)
+    np.testing.assert_allclose(labels[:, 0] + none, 1, atol=1e-12)
+
+
+def test_several_labels_follow_the_rule_of_bayes() -> None:
+    ratios = np.array([[9.0, 1.0, 0.5], [0.1, 0.2, 0.3]])
+    labels, none = open_set(np.log(ratios))
+    for row, found, rest in zip(ratios, labels, none, strict=True):
+        # Half for none, a sixth for each label, before looking.
+        joint = [ratio * (1 / 6) for ratio in row]
+        total = sum(joint) + 0.5
+        np.testing.assert_allclose(found, [x / total for x in joint], atol=1e-12)
+        assert rest == pytest.approx(0.5 / total)
+
+
+def test_many_wrong_labels_do_not_win_by_their_number() -> None:
+    one, _ = open_set(np.full((1, 1), -2.0))
+    many, none = open_set(np.full((1, 1000), -2.0))
+    assert many.sum() == pytest.approx(one.sum()) and none[0] > 0.8
+
+
+def test_shifts_count_for_their_label_alone() -> None:
+    made = Calibration(1.0, -1.0, {"cat": 0.5})
+    found = made.logits(np.zeros((2, 3)), ["dog", "cat", "cow"])
+    np.testing.assert_allclose(found, [[-1, -0.5, -1]] * 2)
+    assert (made.threshold("cat"), made.threshold("dog")) == (0.5, 1.0)
+
+
+def test_a_calibration_is_kept_as_json() -> None:
+    made = Calibration(1.25, -0.5, {"Käse": 0.1}, "fitted", "abc", 40)
+    assert Calibration.from_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "nonsense", "[]", "{}", '{"version": 1}'),
+        '{"version": 99, "slope": 1, "offset": 0}',
+        '{"version": 1, "slope": NaN, "offset": 0}',
+        '{"version": 1, "slope": "x", "offset": 0}',
+    ],
+)
+def test_what_is_no_calibration_is_none(text: str) -> None:
+    assert Calibration.from_json(text) is None
+
+
+def test_shipped_constants_are_of_the_background_that_is_shipped() -> None:
+    shipped = json.loads(calibration.SHIPPED.read_text("utf-8"))
+    assert shipped["models"], "run scripts/calibration/compare.py --write"
+    for fingerprint, entry in shipped["models"].items():
+        assert entry["background"] == version(), "run scripts/calibration/compare.py --write"
+        found = Calibration.of_model(fingerprint)
+        assert (found.slope, found.offset) == (entry["slope"], entry["offset"])
+        assert found.source == "shipped" and found.slope > 0
+
+
+def test_a_model_without_constants_gets_assumed_ones() -> None:
+    found = Calibration.of_model("no such model")
+    assert found.source == "assumed"
+    assert holds(found.logits(np.array([0.0, 3.5]))) == pytest.approx([0.03, 0.97], abs=0.01)
