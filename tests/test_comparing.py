@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 from conftest import ToyEncoder
 
+from clipsearch.adapter import Cache
 from clipsearch.errors import EmptyQuery, ModelMismatch, UnreadableImage
 from clipsearch.head import Head
 from clipsearch.library import Library
@@ -252,8 +253,10 @@ def test_a_label_that_is_more_than_its_prompts_is_told(
 ) -> None:
     head = library.head({"cat": ["a cat"], "dog": ["a dog"]})
     learned = dataclasses.replace(head, vectors=head.vectors[::-1])
-    with pytest.warns(UserWarning, match="'cat' is more than its prompts"):
-        library.explain(learned, library.classify(learned, images=pictures[:1]))
+    cache = Cache(rows(library, pictures[:2]), np.array([0, 1]), 2, weight=0.1, sharpness=5)
+    for more in (learned, dataclasses.replace(head, cache=cache)):
+        with pytest.warns(UserWarning, match="'cat' is more than its prompts"):
+            library.explain(more, library.classify(more, images=pictures[:1]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         library.explain(head, library.classify(head, images=pictures[:1]))

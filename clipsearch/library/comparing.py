@@ -136,7 +136,11 @@ class Comparing(Searching, Classifying):
             for label, (rows, counted) in zip(prompts, pairs, strict=True)
         }
         own = dict(zip(head.labels, head.vectors, strict=True))
-        more = [k for k, p in parts.items() if np.abs(p.counted @ p.rows - own[k]).max() > SAME_ROW]
+        more = [
+            label
+            for label, part in parts.items()
+            if head.cache or np.abs(part.counted @ part.rows - own[label]).max() > SAME_ROW
+        ]
         if more:
             warnings.warn(
                 f"the label {more[0]!r} is more than its prompts (it was learned, or its example "
