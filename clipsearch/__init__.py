@@ -26,6 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clipsearch.calibration import Calibration
     from clipsearch.dupes import Duplicates
     from clipsearch.encoders import load_encoder, load_tokenizer
     from clipsearch.encoders.base import Encoder, Tokenizer
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     )
     from clipsearch.evaluate.results import Evaluation
     from clipsearch.explanation import Explanation
+    from clipsearch.fitting import Fitted
     from clipsearch.head import Head
     from clipsearch.labelfile import labels_from_file
     from clipsearch.library import Library
@@ -97,6 +99,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "clipsearch.calibration": "Calibration",
+    "clipsearch.fitting": "Fitted",
     "clipsearch.library": "Library",
     "clipsearch.library.lesson": "Lesson",
     "clipsearch.explanation": "Explanation",
@@ -134,6 +138,7 @@ __all__ = [
     "BadTemplate",
     "BadTerm",
     "BadTruthFile",
+    "Calibration",
     "ClipsearchError",
     "Compilation",
     "Duplicates",
@@ -147,6 +152,7 @@ __all__ = [
     "Failure",
     "FigureTooLarge",
     "Finding",
+    "Fitted",
     "Head",
     "Hit",
     "ImageError",
