@@ -284,6 +284,8 @@ def test_events_and_saved_topics(run: Run, phrases: str, two_colours: Library) -
         ("topics", "-n", "0"),
         ("topics", "-n", "many"),
         ("topics", "-n", "2", "--events"),
+        ("topics", "--gap", "3"),
+        ("topics", "--km", "3"),
         ("topics", "-o", "topics.jsonl"),
         ("topics", "--open", "-f", "json"),
         ("dupes", "--tier", "same-scene", "-f", "paths"),

@@ -34,12 +34,23 @@ def topics(
         bool, typer.Option("--events", help="Group by when and where the pictures were taken.")
     ] = False,
     gap: Annotated[
-        float,
-        typer.Option(metavar="HOURS", min=0, help="--events: a longer pause begins a new event."),
-    ] = 6.0,
+        float | None,
+        typer.Option(
+            metavar="HOURS",
+            min=0,
+            help="--events: a longer pause begins a new event; by default 6.",
+            show_default=False,
+        ),
+    ] = None,
     km: Annotated[
-        float, typer.Option(metavar="KM", min=0, help="--events: so does a longer way.")
-    ] = 50.0,
+        float | None,
+        typer.Option(
+            metavar="KM",
+            min=0,
+            help="--events: so does a longer way from picture to picture; by default 50.",
+            show_default=False,
+        ),
+    ] = None,
     vocabulary: Annotated[
         Path | None,
         typer.Option(
@@ -82,6 +93,9 @@ def topics(
     write = _writer(target)
     if by_events and count is not None:
         raise UsageError("--events finds as many as there are: leave out -n.")
+    if not by_events and (gap, km) != (None, None):
+        raise UsageError("--gap and --km say what an event is: add --events.")
+    from clipsearch.events import GAP_HOURS, KILOMETRES
     from clipsearch.library import Library
 
     with Library.open(library) as lib, progress() as on_progress:
@@ -89,8 +103,8 @@ def topics(
             found = lib.events(
                 where=where,
                 under=under,
-                gap_hours=gap,
-                kilometres=km,
+                gap_hours=GAP_HOURS if gap is None else gap,
+                kilometres=KILOMETRES if km is None else km,
                 vocabulary=vocabulary,
                 save=save,
             )
