@@ -50,14 +50,14 @@ def text_tower(model: Any) -> TextTower:
     causal = text.attn_mask is not None
     _want(getattr(text, "cls_emb", None) is None, "a class token in the text tower")
     _want(not getattr(text, "use_pad_mask", False), "a mask of padding")
-    # Elsewhere than at an end, the place of the token that is taken depends on the text.
-    _want(pool in (("argmax", "eos", "last") if causal else ("first", "last")), f"pool {pool}")
+    _want(pool in ("argmax", "eos", "last") or (pool == "first" and not causal), f"pool {pool}")
+    found: Any = {"first": "first", "argmax": "highest", "eos": text_end(model)}.get(pool, "last")
     return TextTower(
         _array(text.token_embedding.weight),
         _array(text.positional_embedding),
         _blocks(text.transformer),
         causal,
-        "first" if pool == "first" else "last",
+        "last" if causal else found,
         _norm(text.ln_final),
         _projection(text.text_projection),
     )
@@ -67,6 +67,12 @@ def text_pool(model: Any) -> str:
     """Return which token stands for a text: `argmax`, `eos`, `first`, `last`, or "" if unknown."""
     text = getattr(model, "text", model)
     return str(getattr(text, "pool_type", "") or getattr(model, "text_pool_type", ""))
+
+
+def text_end(model: Any) -> int:
+    """Return the token that ends texts where `text_pool` is `eos`."""
+    text = getattr(model, "text", model)
+    return int(getattr(text, "eos_id", getattr(model, "text_eos_id", -1)))
 
 
 # --- image towers --------------------------------------------------------------------------

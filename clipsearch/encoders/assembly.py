@@ -5,11 +5,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from clipsearch.encoders.anatomy import Unsupported, image_tower, text_pool, text_tower
+from clipsearch.encoders.anatomy import (
+    Unsupported,
+    image_tower,
+    text_end,
+    text_pool,
+    text_tower,
+)
 from clipsearch.encoders.drawings import write_image_graph, write_text_graph
 from clipsearch.encoders.export import export_images, export_texts
 from clipsearch.encoders.graph import Graph
@@ -97,8 +103,7 @@ class Towers:
         text = getattr(self._model, "text", self._model)
         if getattr(text, "attn_mask", None) is None:
             return None
-        end: Any = getattr(text, "eos_id", getattr(self._model, "text_eos_id", None))
-        ends: dict[str, Cut] = {"argmax": "highest", "eos": end}
+        ends: dict[str, Cut] = {"argmax": "highest", "eos": text_end(self._model)}
         return ends.get(text_pool(self._model))
 
     def _keep_first_right(

@@ -47,8 +47,8 @@ def write_image_graph(tower: ImageTower, path: Path, *, int8: int = 0) -> None:
 def write_text_graph(tower: TextTower, path: Path) -> None:
     """Write the graph of a text tower to `path`, its weights beside it.
 
-    It takes rows of any length up to the context length. The last block is computed for the token
-    alone that stands for the text.
+    It takes rows of any length up to the context length, equally long in a batch. The last block is
+    computed for the token alone that stands for the text.
     """
     graph = Graph()
     tokens = graph.input(TOKENS, np.int32, ["batch", "tokens"])
@@ -58,8 +58,7 @@ def write_text_graph(tower: TextTower, path: Path) -> None:
     x = graph.op("Add", graph.op("Gather", graph.constant(tower.tokens), tokens), positions)
     for block in tower.blocks[:-1]:
         x = graph.block(x, block, causal=tower.causal)
-    only = 0 if tower.pool == "first" else -1
-    x = graph.block(x, tower.blocks[-1], causal=tower.causal, only=only)
+    x = graph.block(x, tower.blocks[-1], causal=tower.causal, only=_place(graph, tower, tokens))
     width = tower.positions.shape[1]
     x = graph.norm(graph.flat(x, width), tower.norm)
     if tower.projection is not None:
@@ -78,6 +77,17 @@ def _patches(graph: Graph, tower: ImageTower) -> str:
     x = graph.op("Transpose", x, perm=[0, 1, 3, 2, 4])
     x = graph.op("Reshape", x, graph.constant([0, down * across, height * width * 3]))
     # Pixels become floats last: until here they take a quarter of the memory.
-    x = graph.op("Cast", x, to=1)
-    x = graph.linear(x, tower.patches, exact=True)
+    x = graph.linear(graph.cast(x, np.float32), tower.patches, exact=True)
     return graph.op("Add", x, graph.constant(tower.positions))
+
+
+def _place(graph: Graph, tower: TextTower, tokens: str) -> int | str:
+    """Say which token stands for each text: 0, -1, or the name of their places (batch, 1, 1)."""
+    if tower.pool in ("first", "last"):
+        return 0 if tower.pool == "first" else -1
+    if isinstance(tower.pool, int):
+        wanted = graph.constant([tower.pool])
+        tokens = graph.cast(graph.op("Equal", graph.cast(tokens, np.int64), wanted), np.int32)
+    # The first of several, and the first token of all if none is the one looked for.
+    place = graph.op("ArgMax", tokens, axis=1, keepdims=1)
+    return graph.op("Unsqueeze", place, graph.constant([2]))

@@ -76,6 +76,10 @@ class Graph:
         )
         return names
 
+    def cast(self, x: str, dtype: type[np.generic]) -> str:
+        """Append a conversion of numbers."""
+        return self.op("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
     # --- layers ----------------------------------------------------------------------------
 
     def linear(self, x: str, layer: Linear, *, exact: bool = False) -> str:
@@ -109,10 +113,12 @@ class Graph:
             inner = self.op("Gelu", inner, approximate=mlp.activation.replace("gelu", "none"))
         return self.linear(inner, mlp.down)
 
-    def block(self, x: str, block: Block, *, causal: bool = False, only: int | None = None) -> str:
+    def block(
+        self, x: str, block: Block, *, causal: bool = False, only: int | str | None = None
+    ) -> str:
         """Append a transformer block for (batch, tokens, D).
 
-        only: compute one token's output alone, 0 or -1 for the first or last; (batch, 1, D).
+        only: compute one token's output alone, see `token`; (batch, 1, D).
         """
         normed = self.norm(x, block.norm1)
         if only is None:
@@ -121,7 +127,7 @@ class Graph:
             )
         else:
             query_part, rest = _apart(block.qkv)
-            x, wanted = (self.tokens(each, only, only + 1 or None) for each in (x, normed))
+            x, wanted = (self.token(each, only) for each in (x, normed))
             query = self.linear(wanted, query_part)
             key, value = self.ops("Split", 2, self.linear(normed, rest), axis=-1, num_outputs=2)
         # One token alone is the last if the tower is causal: it sees all, and needs no mask.
@@ -147,6 +153,15 @@ class Graph:
         return self.op("Add", pooled, self.mlp(self.norm(pooled, pool.norm), pool.mlp))
 
     # --- tokens ----------------------------------------------------------------------------
+
+    def token(self, x: str, which: int | str) -> str:
+        """Keep one token of (batch, tokens, D), as (batch, 1, D).
+
+        which: 0 or -1 for the first or last, or the name of its places: int64 (batch, 1, 1).
+        """
+        if isinstance(which, str):
+            return self.op("GatherND", x, which, batch_dims=1)
+        return self.tokens(x, which, which + 1 or None)
 
     def tokens(self, x: str, start: int, end: int | None) -> str:
         """Keep the tokens from `start` to `end` of (batch, tokens, D), as a slice in Python does."""

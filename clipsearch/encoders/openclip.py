@@ -15,6 +15,7 @@ from clipsearch.encoders import hub
 from clipsearch.encoders.base import Tokenizer
 from clipsearch.encoders.fingerprint import PROBES, fingerprint
 from clipsearch.encoders.models import ModelSpec, multilingual
+from clipsearch.encoders.preprocess import LONGEST_ASPECT, at_most
 from clipsearch.encoders.sources import Source, describe, find, unreadable
 from clipsearch.encoders.tokenizer import adapt
 from clipsearch.errors import ClipsearchError, EncoderError
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 TEXTS_AT_ONCE = 256
 IMAGES_AT_ONCE = 128
-# A picture of 1 x 50,000 pixels, enlarged until its short side fits, would fill the memory.
-LONGEST_ASPECT = 64
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 Tokenize = Callable[[list[str]], torch.Tensor]
@@ -111,7 +110,7 @@ class OpenClipEncoder:
     def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture as the model wants it: uint8 (H, W, 3). Thread-safe."""
         if self._aspect:
-            image = _at_most(image, self._aspect)
+            image = at_most(image, self._aspect)
         for step in self._shape:
             image = step(image)
         return np.asarray(image, dtype=np.uint8)
@@ -240,15 +239,6 @@ def _half(precision: str, device: torch.device) -> torch.dtype | None:
     if precision != "fp32" and precision not in HALF:
         raise EncoderError(f"unknown precision {precision!r}: choose auto, fp32, fp16 or bf16.")
     return HALF.get(precision)
-
-
-def _at_most(image: PIL.Image.Image, aspect: int) -> PIL.Image.Image:
-    """Cut the ends off a picture longer than `aspect` times its breadth."""
-    width, height = (min(side, aspect * min(image.size)) for side in image.size)
-    if (width, height) == image.size:
-        return image
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
 
 
 def _fingerprint(model: Any, tokenize: Tokenize) -> str:

@@ -106,7 +106,10 @@ class TextTower:
     blocks: tuple[Block, ...]
     causal: bool
     """No token sees those after it. Then what follows the pooled token changes nothing."""
-    pool: Literal["first", "last"]
-    """The token that stands for the text. For a causal tower, rows are cut after theirs: the last."""
+    pool: Literal["first", "last", "highest"] | int
+    """The token that stands for the text: at an end, the highest, or the first of this number.
+
+    Rows for a causal tower are cut after that token, which is the last one then.
+    """
     norm: Norm
     projection: Linear | None

@@ -1,0 +1,106 @@
+"""Whole architectures with random weights: compiled, their vectors are those of open_clip."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from clipsearch.encoders.anatomy import Unsupported, image_tower, text_tower
+from clipsearch.encoders.drawings import write_image_graph, write_text_graph
+from clipsearch.encoders.export import export_images
+from clipsearch.encoders.onnx import open_graph
+
+TOLERANCE = 1e-4
+START, END = 49406, 49407
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder for gigabytes, which pytest would keep."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def make(arch: str, quick_gelu: bool) -> Any:
+    torch.manual_seed(0)
+    model = open_clip.create_model(arch, force_quick_gelu=quick_gelu)
+    model.eval().requires_grad_(False)
+    # Fresh batch norms change nothing, or let nothing through.
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            module.weight.uniform_(0.5, 1.5)
+    return model
+
+
+def pictures(model: Any) -> np.ndarray:
+    """Make one smooth picture and one of noise."""
+    height, width = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg).input_size[1:]
+    rows, columns, colours = np.mgrid[:height, :width, :3]
+    smooth = (rows + columns * (colours + 1)) * 255 // (4 * max(height, width))
+    noise = np.random.default_rng(0).integers(0, 256, smooth.shape)
+    return np.stack([smooth, noise]).astype(np.uint8)
+
+
+def check(found: np.ndarray, expected: np.ndarray) -> None:
+    """Compare vectors, more closely than any two of them are to each other."""
+    apart = abs(expected[0] - expected[1]).max()
+    np.testing.assert_allclose(found, expected, atol=min(TOLERANCE, apart / 100))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arch", "quick_gelu", "way"),
+    [
+        ("ViT-B-32", False, "written"),
+        ("ViT-B-32", True, "written"),
+        ("ViT-B-16", False, "written"),
+        ("ViT-B-16-SigLIP", False, "written"),
+        ("MobileCLIP-S1", False, "exported"),
+        ("RN50", False, "exported"),
+    ],
+)
+def test_image_vectors_are_those_of_open_clip(
+    folder: Path, arch: str, quick_gelu: bool, way: str
+) -> None:
+    model, path = make(arch, quick_gelu), folder / "image.onnx"
+    if way == "written":
+        write_image_graph(image_tower(model), path)
+    else:
+        with pytest.raises(Unsupported):
+            image_tower(model)
+        export_images(model, path)
+    batch = pictures(model)
+    mean, std = (torch.tensor(model.visual.preprocess_cfg[key]) for key in ("mean", "std"))
+    floats = ((torch.from_numpy(batch) / 255 - mean) / std).permute(0, 3, 1, 2)
+    expected = model.encode_image(floats, normalize=True).numpy()
+    check(open_graph(path, optimise=way != "written")(batch), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arch", "quick_gelu"),
+    [("ViT-B-32", False), ("ViT-B-32", True), ("ViT-B-16-SigLIP", False), ("MobileCLIP-S1", False)],
+)
+def test_text_vectors_are_those_of_open_clip(folder: Path, arch: str, quick_gelu: bool) -> None:
+    model, path = make(arch, quick_gelu), folder / "text.onnx"
+    tower = text_tower(model)
+    write_text_graph(tower, path)
+    run = open_graph(path, optimise=False, prepack=False)
+    found, expected = [], []
+    for length in (5, 17):
+        row = np.zeros((1, len(tower.positions)), np.int32)
+        row[0, :length] = np.random.default_rng(length).integers(1, len(tower.tokens) - 2, length)
+        if tower.causal:
+            row[0, 0], row[0, length - 1] = START, END
+        expected.append(model.encode_text(torch.from_numpy(row).long(), normalize=True).numpy())
+        found.append(run(row[:, :length] if tower.causal else row))
+    check(np.concatenate(found), np.concatenate(expected))
