@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import tiny_models
 import torch
 
 from clipsearch.encoders import ENGINES, Encoder, Tokenizer, load_encoder, load_tokenizer
+from clipsearch.encoders.compile import compile_model
 
 PICTURES = tiny_models.pictures(12, seed=3)
 TEXTS = tiny_models.texts(9, seed=3)
@@ -23,8 +25,17 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return MAKERS[request.param](tmp_path_factory.mktemp(request.param), seed=5)
 
 
+@pytest.fixture(scope="module")
+def compiled(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compile the model, exactly, for the engines that need that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIPSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        compile_model(f"local-dir:{folder}", precision="fp32")
+        yield
+
+
 @pytest.fixture(scope="module", params=ENGINES)
-def encoder(request: pytest.FixtureRequest, folder: Path) -> Encoder:
+def encoder(request: pytest.FixtureRequest, folder: Path, compiled: None) -> Encoder:
     return load_encoder(f"local-dir:{folder}", engine=request.param)
 
 
