@@ -12,10 +12,11 @@ import open_clip
 import pytest
 import torch
 
-from clipsearch.encoders.anatomy import Unsupported, image_tower, text_tower
+from clipsearch.encoders.anatomy import image_tower, text_tower
 from clipsearch.encoders.drawings import write_image_graph, write_text_graph
 from clipsearch.encoders.export import export_images
 from clipsearch.encoders.onnx import open_graph
+from clipsearch.encoders.parts import Unsupported
 
 TOLERANCE = 1e-4
 START, END = 49406, 49407

@@ -11,6 +11,7 @@ import pytest
 import tiny_models
 
 from clipsearch.cli import main
+from clipsearch.encoders import assembly
 from clipsearch.encoders import compile as compiling
 from clipsearch.library import Library
 
@@ -90,11 +91,14 @@ def test_without_a_library_it_is_the_default(monkeypatch: pytest.MonkeyPatch) ->
     assert (calls[0]["name"], list(calls[0]["pictures"])) == ("default", [])
 
 
-def test_what_cannot_be_compiled_is_one_line(tmp_path: Path, capsys: Out) -> None:
-    folder = tiny_models.make_siglip(tmp_path / "stretched")
+def test_what_cannot_be_compiled_is_one_line(
+    tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "TOLERANCE", -1)
+    folder = tiny_models.make_clip(tmp_path / "clip")
     assert main(["compile", f"local-dir:{folder}"]) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith(f"error: local-dir:{folder} cannot be compiled: image tower")
+    assert said.startswith(f"error: local-dir:{folder} cannot be compiled: text tower")
     assert said.endswith("It runs on torch all the same.")
 
 

@@ -8,36 +8,39 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from clipsearch.encoders.towers import (
-    Activation,
-    AttentionPool,
-    Block,
-    ImageTower,
-    Linear,
-    Mlp,
-    Norm,
-    TextTower,
+from clipsearch.encoders.parts import (
+    Unsupported,
+    activation,
+    array,
+    array_if,
+    is_kind,
+    kind,
+    linear,
+    norm,
+    norm_if,
+    pair,
+    patch_layer,
+    picture_size,
+    projection,
+    scaled,
+    want,
 )
-
-
-class Unsupported(Exception):
-    """A tower with a part that no hand-written graph has."""
+from clipsearch.encoders.towers import Block, ImageTower, Linear, Mlp, TextTower
+from clipsearch.encoders.trunk import trunk_tower
 
 
 def image_tower(model: Any) -> ImageTower:
     """Take the image tower of an open_clip model apart. Raises Unsupported."""
     visual = model.visual
     trunk = getattr(visual, "trunk", None)
-    if _is(visual, "VisionTransformer"):
+    if is_kind(visual, "VisionTransformer"):
         found = _own_vision_transformer(visual)
-    elif trunk is not None and _is(trunk, "VisionTransformer"):
-        found = _timm_vision_transformer(visual)
+    elif trunk is not None and is_kind(trunk, "VisionTransformer"):
+        found = trunk_tower(visual)
     else:
-        raise Unsupported(f"image tower {_kind(trunk or visual)}")
+        raise Unsupported(f"image tower {kind(trunk or visual)}")
     down, across = found.grid
-    _want(len(found.positions) == down * across, "positions that are stretched")
+    want(len(found.positions) == down * across, "positions for pictures of another size")
     return found
 
 
@@ -45,21 +48,21 @@ def text_tower(model: Any) -> TextTower:
     """Take the text tower of an open_clip model apart. Raises Unsupported."""
     text = getattr(model, "text", model)
     if not hasattr(text, "token_embedding"):
-        raise Unsupported(f"text tower {_kind(text)}")
+        raise Unsupported(f"text tower {kind(text)}")
     pool = text_pool(model)
     causal = text.attn_mask is not None
-    _want(getattr(text, "cls_emb", None) is None, "a class token in the text tower")
-    _want(not getattr(text, "use_pad_mask", False), "a mask of padding")
-    _want(pool in ("argmax", "eos", "last") or (pool == "first" and not causal), f"pool {pool}")
+    want(getattr(text, "cls_emb", None) is None, "a class token in the text tower")
+    want(not getattr(text, "use_pad_mask", False), "a mask of padding")
+    want(pool in ("argmax", "eos", "last") or (pool == "first" and not causal), f"pool {pool}")
     found: Any = {"first": "first", "argmax": "highest", "eos": text_end(model)}.get(pool, "last")
     return TextTower(
-        _array(text.token_embedding.weight),
-        _array(text.positional_embedding),
+        array(text.token_embedding.weight),
+        array(text.positional_embedding),
         _blocks(text.transformer),
         causal,
         "last" if causal else found,
-        _norm(text.ln_final),
-        _projection(text.text_projection),
+        norm(text.ln_final),
+        projection(text.text_projection),
     )
 
 
@@ -75,115 +78,26 @@ def text_end(model: Any) -> int:
     return int(getattr(text, "eos_id", getattr(model, "text_eos_id", -1)))
 
 
-# --- image towers --------------------------------------------------------------------------
-
-
 def _own_vision_transformer(visual: Any) -> ImageTower:
-    _want(visual.attn_pool is None and visual.pool_type in ("tok", "avg"), "a pooling of its own")
-    patches, shift = _patches(visual.conv1, visual.preprocess_cfg)
-    positions = _array(visual.positional_embedding)
-    norm, after = _norm(visual.ln_post), bool(visual.final_ln_after_pool)
+    want(visual.attn_pool is None and visual.pool_type in ("tok", "avg"), "a pooling of its own")
+    patches, shift = patch_layer(visual.conv1, visual.preprocess_cfg)
+    positions = array(visual.positional_embedding)
+    last, after = norm(visual.ln_post), bool(visual.final_ln_after_pool)
     # The norm of one token is the same before it is taken and after.
     after |= visual.pool_type == "tok"
     return ImageTower(
-        _size(visual.preprocess_cfg),
-        _pair(visual.conv1.kernel_size),
+        picture_size(visual.preprocess_cfg),
+        pair(visual.conv1.kernel_size),
         patches,
-        _array(visual.class_embedding)[None] + positions[:1],
+        array(visual.class_embedding)[None] + positions[:1],
         positions[1:] + shift,
-        _norm_if(visual.ln_pre),
+        norm_if(visual.ln_pre),
         _blocks(visual.transformer),
         "token" if visual.pool_type == "tok" else "mean",
-        None if after else norm,
-        norm if after else None,
-        _projection(visual.proj),
+        None if after else last,
+        last if after else None,
+        projection(visual.proj),
     )
-
-
-def _timm_vision_transformer(visual: Any) -> ImageTower:
-    trunk = visual.trunk
-    embed = trunk.patch_embed
-    _want(_is(embed.norm, "Identity"), "a norm of patches")
-    _want(getattr(trunk, "reg_token", None) is None, "register tokens")
-    _want(not getattr(embed, "dynamic_img_pad", False), "padded pictures")
-    patches, shift = _patches(embed.proj, visual.preprocess_cfg)
-    positions = _array(trunk.pos_embed)[0]
-    token = None
-    if trunk.cls_token is not None:
-        _want(not trunk.no_embed_class, "a class token without a position")
-        token = _array(trunk.cls_token)[0] + positions[:1]
-        positions = positions[1:]
-    pool, norm_pooled = _timm_pool(trunk)
-    return ImageTower(
-        _size(visual.preprocess_cfg),
-        _pair(embed.proj.kernel_size),
-        patches,
-        token,
-        positions + shift,
-        _norm_if(trunk.norm_pre),
-        tuple(_timm_block(block) for block in trunk.blocks),
-        pool,
-        _norm_if(trunk.norm),
-        norm_pooled,
-        _timm_head(trunk, visual.head),
-    )
-
-
-def _timm_pool(trunk: Any) -> tuple[Any, Norm | None]:
-    """Return the pooling, and the norm after it."""
-    norm_pooled = _norm_if(trunk.fc_norm)
-    prefix = getattr(trunk, "pool_include_prefix", False)
-    _want(not prefix or trunk.num_prefix_tokens == 0, "a class token among those that are pooled")
-    if trunk.attn_pool is not None:
-        return _attention_pool(trunk.attn_pool), norm_pooled
-    _want(trunk.global_pool in ("token", "avg"), f"pool {trunk.global_pool}")
-    _want(trunk.global_pool == "avg" or trunk.num_prefix_tokens == 1, "no class token")
-    return ("token" if trunk.global_pool == "token" else "mean"), norm_pooled
-
-
-def _timm_head(trunk: Any, head: Any) -> Linear | None:
-    """Return the one projection of a timm tower: its own, or open_clip's behind it."""
-    layers = [layer for layer in (trunk.head, *head) if not _is(layer, "Identity", "Dropout")]
-    _want(len(layers) <= 1 and all(_is(layer, "Linear") for layer in layers), "a head of layers")
-    return _linear(layers[0]) if layers else None
-
-
-def _attention_pool(pool: Any) -> AttentionPool:
-    plain = pool.pos_embed is None and pool.latent_len == 1 and pool.pool == "token"
-    plain &= _is(pool.q_norm, "Identity") and _is(pool.k_norm, "Identity")
-    _want(plain, "an attention pooling of another kind")
-    query = _array(pool.latent)[0]
-    if not _is(pool.q, "Identity"):
-        layer = _linear(pool.q)
-        query = query @ layer.weight + (0 if layer.bias is None else layer.bias)
-    return AttentionPool(
-        query,
-        _linear(pool.kv),
-        _linear(pool.proj),
-        int(pool.num_heads),
-        None if pool.mlp is None else _norm_if(pool.norm),
-        None if pool.mlp is None else _timm_mlp(pool.mlp),
-    )
-
-
-def _patches(convolution: Any, preprocess: Any) -> tuple[Linear, np.ndarray]:
-    """Return the projection of patches for pixels 0-255, and what positions gain by it: (D,).
-
-    The model takes (pixel / 255 - mean) / std, and what is linear in that is linear in the pixel.
-    """
-    _want(_pair(convolution.stride) == _pair(convolution.kernel_size), "patches that overlap")
-    _want(_pair(convolution.padding) == (0, 0) and convolution.groups == 1, "padded patches")
-    mean, std = (np.asarray(preprocess[key], np.float64) for key in ("mean", "std"))
-    kernel = _array(convolution.weight).astype(np.float64)
-    shift = -np.einsum("dchw,c->d", kernel, mean / std)
-    if convolution.bias is not None:
-        shift += _array(convolution.bias)
-    scaled = (kernel / (255 * std)[:, None, None]).transpose(2, 3, 1, 0)
-    weight = scaled.reshape(-1, len(kernel)).astype(np.float32)
-    return Linear(weight), shift.astype(np.float32)
-
-
-# --- blocks --------------------------------------------------------------------------------
 
 
 def _blocks(transformer: Any) -> tuple[Block, ...]:
@@ -192,113 +106,16 @@ def _blocks(transformer: Any) -> tuple[Block, ...]:
 
 def _own_block(block: Any) -> Block:
     attention = block.attn
-    plain = _is(block, "ResidualAttentionBlock") and _is(attention, "MultiheadAttention")
-    _want(plain and attention.in_proj_weight is not None, f"block {_kind(block)}")
-    _want(attention.bias_k is None and not attention.add_zero_attn, "attention of another kind")
-    _want(list(block.mlp._modules) == ["c_fc", "gelu", "c_proj"], "an MLP of another kind")
-    mlp = Mlp(_linear(block.mlp.c_fc), _linear(block.mlp.c_proj), _activation(block.mlp.gelu))
+    plain = is_kind(block, "ResidualAttentionBlock") and is_kind(attention, "MultiheadAttention")
+    want(plain and attention.in_proj_weight is not None, f"block {kind(block)}")
+    want(attention.bias_k is None and not attention.add_zero_attn, "attention of another kind")
+    want(list(block.mlp._modules) == ["c_fc", "gelu", "c_proj"], "an MLP of another kind")
+    mlp = Mlp(linear(block.mlp.c_fc), linear(block.mlp.c_proj), activation(block.mlp.gelu))
     return Block(
-        _norm(block.ln_1),
-        Linear(_array(attention.in_proj_weight).T, _array_if(attention.in_proj_bias)),
-        _scaled(_linear(attention.out_proj), block.ls_1),
+        norm(block.ln_1),
+        Linear(array(attention.in_proj_weight).T, array_if(attention.in_proj_bias)),
+        scaled(linear(attention.out_proj), block.ls_1),
         int(attention.num_heads),
-        _norm(block.ln_2),
-        Mlp(mlp.up, _scaled(mlp.down, block.ls_2), mlp.activation),
+        norm(block.ln_2),
+        Mlp(mlp.up, scaled(mlp.down, block.ls_2), mlp.activation),
     )
-
-
-def _timm_block(block: Any) -> Block:
-    attention = block.attn
-    _want(_is(block, "Block") and _is(attention, "Attention"), f"block {_kind(block)}")
-    parts = (getattr(attention, name, None) for name in ("q_norm", "k_norm", "norm"))
-    plain = all(part is None or _is(part, "Identity") for part in parts)
-    _want(plain and getattr(attention, "gate", None) is None, "attention of another kind")
-    qkv = _linear(attention.qkv)
-    _want(qkv.weight.shape[1] == 3 * qkv.weight.shape[0], "heads of another width")
-    mlp = _timm_mlp(block.mlp)
-    return Block(
-        _norm(block.norm1),
-        qkv,
-        _scaled(_linear(attention.proj), block.ls1),
-        int(attention.num_heads),
-        _norm(block.norm2),
-        Mlp(mlp.up, _scaled(mlp.down, block.ls2), mlp.activation),
-    )
-
-
-def _timm_mlp(mlp: Any) -> Mlp:
-    _want(_is(mlp, "Mlp") and _is(mlp.norm, "Identity"), f"MLP {_kind(mlp)}")
-    return Mlp(_linear(mlp.fc1), _linear(mlp.fc2), _activation(mlp.act))
-
-
-def _activation(layer: Any) -> Activation:
-    match _kind(layer), getattr(layer, "approximate", "none"):
-        case "QuickGELU", _:
-            return "quick"
-        case ("GELUTanh", _) | ("GELU", "tanh"):
-            return "tanh"
-        case "GELU", "none":
-            return "gelu"
-    raise Unsupported(f"activation {layer!r}")
-
-
-def _scaled(layer: Linear, scale: Any) -> Linear:
-    """Multiply a layer's outputs by a LayerScale, if there is one."""
-    if _is(scale, "Identity"):
-        return layer
-    gamma = _array(scale.gamma)
-    return Linear(layer.weight * gamma, None if layer.bias is None else layer.bias * gamma)
-
-
-# --- layers and arrays ---------------------------------------------------------------------
-
-
-def _linear(layer: Any) -> Linear:
-    _want("Linear" in _kind(layer), f"layer {_kind(layer)}")
-    return Linear(_array(layer.weight).T, _array_if(layer.bias))
-
-
-def _projection(layer: Any) -> Linear | None:
-    """Read the last layer: a matrix (in, out), or a Linear, or none."""
-    if layer is None:
-        return None
-    return _linear(layer) if hasattr(layer, "weight") else Linear(_array(layer))
-
-
-def _norm(layer: Any) -> Norm:
-    _want("LayerNorm" in _kind(layer) and layer.bias is not None, f"norm {_kind(layer)}")
-    return Norm(_array(layer.weight), _array(layer.bias), float(layer.eps))
-
-
-def _norm_if(layer: Any) -> Norm | None:
-    return None if _is(layer, "Identity") else _norm(layer)
-
-
-def _array(tensor: Any) -> np.ndarray:
-    return np.asarray(tensor.detach().float().cpu().numpy())
-
-
-def _array_if(tensor: Any) -> np.ndarray | None:
-    return None if tensor is None else _array(tensor)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    first, second = (value, value) if isinstance(value, int) else value
-    return int(first), int(second)
-
-
-def _size(preprocess: Any) -> tuple[int, int]:
-    return _pair(preprocess["size"])
-
-
-def _kind(module: Any) -> str:
-    return type(module).__name__
-
-
-def _is(module: Any, *kinds: str) -> bool:
-    return _kind(module) in kinds
-
-
-def _want(fulfilled: bool, otherwise: str) -> None:
-    if not fulfilled:
-        raise Unsupported(otherwise)

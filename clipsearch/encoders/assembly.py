@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 
 from clipsearch.encoders.anatomy import (
-    Unsupported,
     image_tower,
     text_end,
     text_pool,
@@ -29,6 +28,7 @@ from clipsearch.encoders.onnx import (
     token_rows,
 )
 from clipsearch.encoders.openclip import OpenClipEncoder
+from clipsearch.encoders.parts import Unsupported
 from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.tokendata import SAMPLES
 from clipsearch.encoders.towers import Linear
