@@ -67,6 +67,10 @@ class Background:
         """Return `calibration.levels` of unit rows (n, dim): float32 (n, 2)."""
         return calibration.levels(vectors, self.vectors)
 
+    def vagueness(self, rows: np.ndarray) -> np.ndarray:
+        """Return `calibration.vagueness` of unit rows (labels, dim): float64 (labels,)."""
+        return calibration.vagueness(rows, self.vectors)
+
     def in_words(self, picture: np.ndarray) -> np.ndarray:
         """Return the unit vector (dim,) of what a picture shows, said by the captions.
 

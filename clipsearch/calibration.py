@@ -4,17 +4,20 @@ A cosine has no zero of its own: it moves with the model, the picture and the ki
 is compared with what the same picture gives a few hundred captions of everything, the background
 (`clipsearch.background`):
 
-    standing  z = (cos(picture, label) - mean) / spread      of the picture's background cosines
+    standing  z = (cos(picture, label) - mean) / spread - DOUBT * vagueness of the label
     logit     l = slope * z + offset [+ shift of the label]
     one label alone holds with                  p = sigmoid(l)
     of n labels, or none of them:               p_k = (e^l_k / n) / (1 + mean of e^l)
 
-The first line is the test normalisation (T-norm) of speaker verification, where a voice is
-compared with a cohort of other speakers (Auckenthaler, Carey and Lloyd-Thomas 2000, "Score
-normalization for text-independent speaker verification systems"). The second is Platt's (1999):
-with as many right as wrong labels to fit it, e^l is the likelihood ratio of "holds" to "does not".
-The last is then Bayes' rule for labels that are equally likely, together as likely as none. With
-n = 1 it is the line above it. `scripts/calibration` measures this against other formulas.
+Mean and spread are of the cosines of the picture with the background. This is the test
+normalisation (T-norm) of speaker verification, where a voice is compared with a cohort of other
+speakers (Auckenthaler, Carey and Lloyd-Thomas 2000, "Score normalization for text-independent
+speaker verification systems"). What a model does not understand it puts near the mean of all
+texts, where every picture is a little fit: vagueness says how much nearer to it a label lies
+than captions of the background do, 0 for one that does not. The second line is Platt's (1999): with
+as many right as wrong labels to fit it, e^l is the likelihood ratio of "holds" to "does not". The
+last is then Bayes' rule for labels that are equally likely, together as likely as none; with n = 1
+it is the line above it. `scripts/calibration` measures all this against other formulas.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ EVEN = 0.5
 """How likely it is, before looking, that one of the labels holds."""
 FEW = 0.1
 """How likely it is that a picture of a library is what a search is for: a few of many are."""
+DOUBT = 4.0
+"""How many spreads a text loses that lies at 1/e of a caption's distance from the mean of texts."""
 SHIPPED = Path(__file__).with_name("calibrations.json")
 VERSION = 1
 
@@ -111,9 +116,29 @@ def levels(vectors: np.ndarray, background: np.ndarray) -> np.ndarray:
     return found.astype(np.float32)
 
 
-def standings(scores: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Return how many spreads each cosine (n, labels) lies above its picture's mean: same shape."""
-    found: np.ndarray = (np.asarray(scores, dtype=np.float64) - levels[:, :1]) / levels[:, 1:]
+def vagueness(rows: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Return how much nearer than its captions each row lies to the mean of the background.
+
+    rows: unit rows (labels, dim). The logarithm of the captions' mean distance over the row's, and 0
+    where a row is farther: float64 (labels,).
+    """
+    mean = background.mean(axis=0, dtype=np.float64)
+    usual = float(np.linalg.norm(background - mean, axis=1).mean())
+    distances = np.linalg.norm(rows - mean, axis=1)
+    found: np.ndarray = np.maximum(np.log(usual / np.maximum(distances, 1e-6)), 0.0)
+    return found
+
+
+def standings(
+    scores: np.ndarray, levels: np.ndarray, vagueness: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Return where labels stand: spreads above the mean of their picture, less DOUBT for vague ones.
+
+    scores: cosines (n, labels); levels: (n, 2); vagueness: (labels,), or what goes with scores.
+    Returns float64, the shape of scores.
+    """
+    z = (np.asarray(scores, dtype=np.float64) - levels[:, :1]) / levels[:, 1:]
+    found: np.ndarray = z - DOUBT * np.asarray(vagueness)
     return found
 
 

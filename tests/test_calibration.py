@@ -10,7 +10,7 @@ import pytest
 
 from clipsearch import calibration
 from clipsearch.background import version
-from clipsearch.calibration import FEW, Calibration, holds, levels, open_set, standings
+from clipsearch.calibration import FEW, Calibration, holds, levels, open_set, standings, vagueness
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -42,6 +42,18 @@ def test_a_standing_does_not_change_when_all_cosines_are_stretched_and_moved() -
         level = np.array([[here.mean(), here.std()]])
         found = standings(np.array([[stretch * label + move]]), level)
         assert found[0, 0] == pytest.approx((label - cosines.mean()) / cosines.std())
+
+
+def test_what_lies_nearer_to_the_mean_of_texts_than_captions_do_is_vague() -> None:
+    """Captions at the corners of a square, 1 from their mean in the direction of a third axis."""
+    captions = np.array([[1, 0, 1], [-1, 0, 1], [0, 1, 1], [0, -1, 1]]) / math.sqrt(2)
+    far, near = np.array([1, 0, 0.0]), np.array([math.sin(0.1), 0, math.cos(0.1)])
+    mean, usual = np.array([0, 0, 1 / math.sqrt(2)]), 1 / math.sqrt(2)
+    found = vagueness(np.stack([captions[0], far, near]), captions)
+    expected = math.log(usual / np.linalg.norm(near - mean))
+    np.testing.assert_allclose(found, [0, 0, expected], atol=1e-7)
+    clear = standings(np.zeros((2, 3)), np.array([[0.0, 1]] * 2), found)
+    np.testing.assert_allclose(clear, [[0, 0, -4 * expected]] * 2, atol=1e-6)
 
 
 def test_one_label_is_a_sigmoid_that_never_overflows() -> None:

@@ -16,7 +16,7 @@ import pytest
 from conftest import ToyEncoder
 
 import clipsearch
-from clipsearch.calibration import FEW
+from clipsearch.calibration import DOUBT, FEW
 from clipsearch.cli import main
 from clipsearch.errors import EmptyQuery, QueryError, TooFewExamples, TooFewLabels
 from clipsearch.head import Head
@@ -246,7 +246,8 @@ def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
     known = library.embeddings()
     levels = library.background().levels(known.vectors)
     scores = known.vectors @ lesson.head.vectors[2]
-    logits = fitted.calibration.logits((scores - levels[:, 0]) / levels[:, 1])
+    vague = library.background().vagueness(lesson.head.vectors)[2]
+    logits = fitted.calibration.logits((scores - levels[:, 0]) / levels[:, 1] - DOUBT * vague)
     logits += fitted.calibration.shifts["owl"] + np.log(FEW / (1 - FEW))
     relevance = [found[record.path].relevance for record in known.records]
     assert relevance == pytest.approx(1 / (1 + np.exp(-logits)), abs=2e-3)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clipsearch import fitting
 from clipsearch.background import version
-from clipsearch.calibration import Calibration, standings
+from clipsearch.calibration import Calibration
 from clipsearch.errors import BadTruthFile
 from clipsearch.evaluate import membership
 from clipsearch.fitting import Fitted
@@ -51,7 +51,7 @@ class Calibrating(Classifying):
         own = membership([known.labels[path] for path in paths], judged.labels)
         # Pictures without any of the labels are wrong cases of all of them, which is what they are.
         found = fitting.fit(
-            standings(judged.scores(vectors), self.background().levels(vectors)),
+            self.standings(judged, judged.scores(vectors), vectors),
             own,
             judged.labels,
             before=Calibration.of_model(info.fingerprint),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipsearch.background import Background, Levels, version
-from clipsearch.calibration import FEW, Calibration, holds, open_set, standings
+from clipsearch.calibration import Calibration, holds, open_set, standings
 from clipsearch.errors import LibraryError
 from clipsearch.head import Head
 from clipsearch.library.base import Opened
@@ -63,17 +63,13 @@ class Judging(Opened):
                 )
         return Calibration.of_model(info.fingerprint)
 
-    def relevance(
-        self, scores: np.ndarray, levels: np.ndarray, head: Head | None, label: str = ""
-    ) -> np.ndarray:
-        """Return how likely it is that pictures are what was asked for: float64 (n,).
+    def standings(self, head: Head, scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Return `calibration.standings`, float64 (n, labels), of what a head says of pictures.
 
-        scores: cosines (n,); levels: of the same pictures, (n, 2); label: the one of the head that
-        was asked for. As for one label alone, but with the base rate FEW: a search wants a few of
-        many.
+        scores: what `head.scores` gives for their unit rows, vectors (n, dim).
         """
-        found = standings(scores[:, None], levels)
-        return holds(self.calibration(head).logits(found, (label,)), FEW)[:, 0]
+        background = self.background()
+        return standings(scores, background.levels(vectors), background.vagueness(head.vectors))
 
     def _levels_of(self, ids: np.ndarray) -> np.ndarray:
         """Return the levels (n, 2) of stored vectors; those not known yet are found and kept."""
@@ -137,7 +133,8 @@ class Judge:
     ) -> tuple[np.ndarray, Sequence[float | None]]:
         if self.mode == "closed" or self.background is None or self.calibration is None:
             return self.head.probabilities(scores), [None] * len(scores)
-        found = standings(scores, self.background.levels(vectors))
+        vague = self.background.vagueness(self.head.vectors)
+        found = standings(scores, self.background.levels(vectors), vague)
         logits = self.calibration.logits(found, self.head.labels)
         if self.mode == "multi":
             single = holds(logits)

@@ -11,7 +11,7 @@ import numpy as np
 
 from clipsearch import fitting
 from clipsearch.background import version
-from clipsearch.calibration import Calibration, standings
+from clipsearch.calibration import Calibration
 from clipsearch.errors import LibraryError, TooFewExamples, TooFewLabels
 from clipsearch.fewshot.choose import Wanted
 from clipsearch.fewshot.suggest import margins, suggest
@@ -120,11 +120,10 @@ class Learning(Classifying):
         if trial is None:
             return None
         fingerprint = lesson.head.fingerprint
-        levels = self.background().levels(task.vectors[trial.which])
         own = np.eye(len(lesson.head.labels), dtype=bool)[trial.truth]
         try:
             found = fitting.fit(
-                standings(trial.scores, levels),
+                self.standings(lesson.head, trial.scores, task.vectors[trial.which]),
                 own,
                 lesson.head.labels,
                 before=Calibration.of_model(fingerprint),

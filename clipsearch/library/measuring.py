@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from clipsearch import calibration
-from clipsearch.calibration import holds, standings
+from clipsearch.calibration import holds
 from clipsearch.errors import BadTruthFile, QueryError, TooFewLabels
 from clipsearch.evaluate import (
     Evaluation,
@@ -158,7 +158,7 @@ class Measuring(Classifying):
 
     def _logits(self, head: Head, scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """Judge cosines (n, labels) as `classify` does, before they are made probabilities."""
-        found = standings(scores, self.background().levels(vectors))
+        found = self.standings(head, scores, vectors)
         return self.calibration(head).logits(found, head.labels)
 
     def _head_of(self, plan: _Plan, notes: list[str]) -> Head:

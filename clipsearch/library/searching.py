@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clipsearch import terms
+from clipsearch.calibration import FEW, holds, standings
 from clipsearch.decode import open_image
 from clipsearch.errors import EmptyQuery, EncoderError
 from clipsearch.head import Head
@@ -33,12 +34,19 @@ class _Asked:
     head: Head
     own: Head | None = None
     """The user's whole head, which may have a calibration of its own."""
-    label: str = ""
-    """The label of that head that is looked for, if it is one."""
     terms: Sequence[Term] = ()
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The vector (dim,) of each picture among the terms."""
     truncate: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scores:
+    """Ids of vectors (n,), best score first, and by which row of the head each has it."""
+
+    ids: np.ndarray
+    scores: np.ndarray
+    rows: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,19 +136,17 @@ class Searching(Judging):
         whole = k is None or len(live) <= COUNTED
         width = len(live) if whole else max(k or 0, 0)
         if asked.head.cache is None:
-            ids, scores = self._scored(asked.head.vectors, width, live, any(chosen.values()))
+            found = self._scored(asked.head.vectors, width, live, any(chosen.values()))
         else:
-            ids, scores = self._scored_with_cache(asked.head, live)
-        relevance = self._relevance(asked, ids, scores, notes)
+            found = self._scored_with_cache(asked.head, live)
+        relevance = self._relevance(asked, found, notes)
         relevant = None
         if whole and relevance is not None:
-            counts = files[np.searchsorted(live, ids)]
+            counts = files[np.searchsorted(live, found.ids)]
             relevant = int(counts[relevance >= RELEVANT].sum())
-        return _Ranking(ids, scores, relevance, relevant, int(files.sum()))
+        return _Ranking(found.ids, found.scores, relevance, relevant, int(files.sum()))
 
-    def _scored(
-        self, rows: np.ndarray, width: int, live: np.ndarray, filtered: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _scored(self, rows: np.ndarray, width: int, live: np.ndarray, filtered: bool) -> _Scores:
         """Return the `width` live ids with the highest cosine to one of the rows, best first."""
         searcher = self._opened(self._model()[0])
         if filtered:
@@ -149,31 +155,37 @@ class Searching(Judging):
             found, scores = searcher.search(rows, width)
         else:  # all: naming them, and picking them out, would cost more than leaving some out
             found, scores = searcher.search(rows, len(searcher), all_live=True)
-        ids, best = _best_of_rows(found.ravel(), scores.ravel())
-        inside = np.isin(ids, live)
-        return ids[inside], best[inside]
+        which = np.repeat(np.arange(len(rows)), found.shape[1])
+        return _best_of_rows(found.ravel(), scores.ravel(), which, live)
 
-    def _scored_with_cache(self, head: Head, live: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _scored_with_cache(self, head: Head, live: np.ndarray) -> _Scores:
         """Do what `_scored` does for a head that is more than its rows: score every vector."""
-        found = [(np.empty(0, np.int64), np.empty(0, np.float32))]
+        found = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))]
         for ids, vectors in self._catalog.iter_vectors(self._model()[0]):
-            inside = np.isin(ids, live)
-            found.append((ids[inside], head.scores(vectors[inside]).max(axis=1)))
-        ids, scores = (np.concatenate(column) for column in zip(*found, strict=True))
-        return _best_of_rows(ids, scores)
+            scores = head.scores(vectors)
+            found.append((ids, scores.max(axis=1), scores.argmax(axis=1)))
+        ids, scores, which = (np.concatenate(column) for column in zip(*found, strict=True))
+        return _best_of_rows(ids, scores, which, live)
 
-    def _relevance(
-        self, asked: _Asked, ids: np.ndarray, scores: np.ndarray, notes: list[str]
-    ) -> np.ndarray | None:
+    def _relevance(self, asked: _Asked, found: _Scores, notes: list[str]) -> np.ndarray | None:
+        """Judge as `classify` judges one label alone, but with the base rate of a search, FEW."""
+        head, ids = asked.head, found.ids
+        rows, scores, which = head.vectors, found.scores, found.rows
         try:
             levels = self._levels_of(ids)
             if asked.pictures:
-                found, cosines = self._scored(self._in_words(asked), len(ids), ids, True)
-                scores = cosines[np.argsort(found)][np.searchsorted(np.sort(found), ids)]
+                rows = self._in_words(asked)
+                said = self._scored(rows, len(ids), ids, True)
+                scores = said.scores[np.argsort(said.ids)][np.searchsorted(np.sort(said.ids), ids)]
+            vague = self.background().vagueness(rows)[which]
         except EncoderError as error:  # the background is not encoded yet, and cannot be
             notes.append(f"relevance is not known: {error}")
             return None
-        return self.relevance(scores, levels, asked.own, asked.label)
+        where = standings(scores[:, None], levels, vague[:, None])[:, 0]
+        used = self.calibration(asked.own)
+        labels = head.labels if asked.own else [""] * len(rows)
+        shifts = np.array([used.shifts.get(label, 0.0) for label in labels])
+        return holds(used.logits(where) + shifts[which], FEW)
 
     def _in_words(self, asked: _Asked) -> np.ndarray:
         """Return the row (1, dim) of a query whose pictures are put in words."""
@@ -236,7 +248,7 @@ class Searching(Judging):
             if isinstance(query, np.ndarray):
                 return _Asked(_head_of_vector(query, info))
             query.check(info)
-            return _Asked(query.only(label) if label else query, own=query, label=label or "")
+            return _Asked(query.only(label) if label else query, own=query)
         texts = [query] if isinstance(query, str | Term) else query
         parsed = terms.parse_terms(texts, images=images, exclude=exclude)
         vectors = {t.value: self._vector_of(t.value) for t in parsed if t.kind == "image"}
@@ -255,12 +267,15 @@ class Searching(Judging):
         return vector
 
 
-def _best_of_rows(ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each id once, with its best score; best first, ties by lower id."""
+def _best_of_rows(
+    ids: np.ndarray, scores: np.ndarray, rows: np.ndarray, live: np.ndarray
+) -> _Scores:
+    """Return each live id once, with its best score; best first, ties by lower id."""
     order = np.lexsort((ids, -scores))
     _, first = np.unique(ids[order], return_index=True)
     best = order[np.sort(first)]
-    return ids[best], scores[best]
+    best = best[np.isin(ids[best], live)]
+    return _Scores(ids[best], scores[best], rows[best])
 
 
 def _head_of_vector(vector: np.ndarray, info: ModelInfo) -> Head:
