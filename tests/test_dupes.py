@@ -41,10 +41,12 @@ def test_the_best_copy_comes_first() -> None:
         record("/a/camera.jpg", camera="Pixel"),
         record("/a/dated.jpg", taken_at=datetime(2024, 1, 1), bytes=900),
         record("/a/lossless.png", format="PNG"),
+        record("/a/phone.heic", format="HEIF", bytes=1100),
         record("/a/heavy.jpg", bytes=2000),
         record("/a/x.jpg"),
         record("/a/y.jpg"),
         record("/a/longer name.jpg"),
+        record("/a/palette.gif", format="GIF", bytes=5000),
         record("/a/small.png", size=(100, 75), format="PNG", bytes=9000),
     ]
     assert sorted(best_first[::2] + best_first[1::2], key=quality) == best_first

@@ -92,7 +92,7 @@ def _sum_up(groups: Sequence[Duplicates]) -> None:
     files, size = sum(len(g.others) for g in spare), sum(g.bytes_saved for g in spare)
     say(f"groups: {said}." if groups else "no picture is there twice.")
     if spare:
-        say(f"{files:,} files ({size / 1e6:,.1f} MB) are copies of better ones.")
+        say(f"{files:,} files ({size / 1e3:,.0f} kB) are copies of better ones.")
 
 
 # --- ways to write them ----------------------------------------------------------------------
