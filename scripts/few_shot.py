@@ -24,6 +24,8 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from clipsearch import metrics
+from clipsearch.background import captions
+from clipsearch.calibration import Calibration, levels, open_set, standings
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.fewshot.choose import CAREFUL, PLANS, Wanted, choose
 from clipsearch.fewshot.methods import learn_rows, log_loss, unit
@@ -139,27 +141,38 @@ def without_text(task: Task, points: Sequence[CurvePoint], repeats: int) -> list
 # --- the second table: what else changes, and what other forms would do --------------------
 
 
-def form_table(task: Task) -> str:
+def form_table(task: Task, encoder: Encoder) -> str:
     """Return a table of forms of heads at 16 shots: do scores keep their meaning?"""
     known = task.labels < KNOWN
     learned = task.drawn(16) & known
     inside = task.part(learned)
     inside = Task(inside.vectors, inside.labels, task.text[:KNOWN], task.scale)
     rest, strange = task.part(~learned & known), task.part(~known)
+    background = encoder.encode_texts(captions())
+    calibration = Calibration.of_model(encoder.info.fingerprint)
+
+    def taken(scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Say of which pictures `clipsearch classify` would not say "none of these"."""
+        found = standings(scores, levels(vectors, background))
+        return open_set(calibration.logits(found))[1] <= 0.5
+
     rows = [
-        "| head | accuracy | mAP by row | AUROC of unknown | score of pictures of something else |",
+        "| head | right, one of the labels in any case | right, or none of these | unknown taken for a label | mAP by row |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, score in forms(inside).items():
         scores, others = score(rest.vectors), score(strange.vectors)
-        everything = np.concatenate([scores, others])
+        right = scores.argmax(axis=1) == rest.labels
         owners = np.concatenate([rest.labels, strange.labels])
+        everything = np.concatenate([scores, others])
         precision = [metrics.average_precision(owners == j, everything[:, j]) for j in range(KNOWN)]
-        rows.append(
-            f"| {name} | {100 * (scores.argmax(axis=1) == rest.labels).mean():.1f} "
-            f"| {np.mean(precision):.3f} | {metrics.auroc(scores.max(axis=1), others.max(axis=1)):.3f} "
-            f"| {others.mean():.2f} |"
-        )
+        shares = [
+            right.mean(),
+            (right & taken(scores, rest.vectors)).mean(),
+            taken(others, strange.vectors).mean(),
+        ]
+        cells = " | ".join(f"{100 * share:.1f}" for share in shares)
+        rows.append(f"| {name} | {cells} | {np.mean(precision):.2f} |")
     return "\n".join(rows)
 
 
@@ -240,12 +253,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10, help="draws for each number of shots")
     parser.add_argument("--docs", type=Path, default=HERE.parent / "docs", help="what to rewrite")
     given = parser.parse_args()
-    drawn = dict(tasks(load_encoder("mini"), given.pictures))
+    encoder = load_encoder("mini")
+    drawn = dict(tasks(encoder, given.pictures))
     curves = {name: learning_curve(task, repeats=given.repeats) for name, task in drawn.items()}
     plain = {name: without_text(drawn[name], curves[name], given.repeats) for name in drawn}
     tables = {
         "curve": curve_table(curves, plain),
-        "forms": form_table(drawn["style never seen"]),
+        "forms": form_table(drawn["style never seen"], encoder),
         "careful": careful_table(drawn, given.repeats),
     }
     figure = given.docs / "few-shot.png"
@@ -256,8 +270,8 @@ def main() -> None:
     text = page.read_text("utf-8") if page.exists() else ""
     for name, table in tables.items():
         print(table, end="\n\n")
-        frame = rf"(<!-- few_shot\.py: {name} -->\n).*?(\n<!-- end -->)"
-        text = re.sub(frame, lambda m, t=table: m[1] + t + m[2], text, flags=re.DOTALL)
+        frame = rf"(<!-- few_shot\.py: {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(frame, lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.DOTALL)
     if page.exists():
         page.write_text(text, "utf-8")
 

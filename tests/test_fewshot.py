@@ -180,7 +180,16 @@ def test_a_text_that_is_wrong_is_left_far_behind() -> None:
         assert choose(world(8, wrong=0.8), wanted).method == wanted
 
 
-def test_a_choice_needs_more_than_one_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_pictures_do_not_choose_what_is_far_from_the_text() -> None:
+    for wanted in ("auto", "probe", "prototype", "tip"):
+        for shots in (2, 3, 8):
+            plan = choose(world(shots, wrong=1.0, noise=0.3), wanted)
+            assert plan.method != "zero-shot"
+            assert plan.strength <= 2 * shots * CAREFUL[plan.method].strength
+    assert choose(world(8, wrong=1.0, noise=0.3), "probe").strength == 8
+
+
+def test_a_choice_needs_to_be_sure(monkeypatch: pytest.MonkeyPatch) -> None:
     plans = [ZERO_SHOT, *PLANS["probe"]]
     careful = plans.index(CAREFUL["probe"])
 

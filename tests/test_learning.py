@@ -73,7 +73,7 @@ def test_a_head_is_learned_from_folders_and_used_as_any_head(
     assert lesson.pictures == lesson.tested == 18
     assert right(library, library.head(LABELS)) < 12
     assert right(library, lesson.head) == 18
-    assert lesson.few_shot.value > 0.9 > lesson.zero_shot.value
+    assert lesson.few_shot.value > 0.85 > lesson.zero_shot.value
     assert lesson.gain.low > 0
     lesson.head.save(tmp_path / "head.json")
     assert right(library, Head.load(tmp_path / "head.json")) == 18

@@ -19,6 +19,13 @@ MANY = 2_000
 """Pictures that a choice looks at, at most: with more, it hardly matters how strong the prior is."""
 
 
+SURE = 1.5
+"""Standard errors that a difference has to exceed. With 1, two pictures a label chose worse than the
+careful plan as often as not; with 2, less was gained where the words fail."""
+REACH = 2.0
+"""How far from the careful plan a choice may go, for each picture that a label has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A method and how far it may go; strength 0 is zero-shot."""
@@ -34,6 +41,11 @@ class Plan:
             return Rows(task.text)
         return learn_rows(task, self.method, self.strength, sharpness=self.sharpness, start=start)
 
+    def within_reach(self, shots: float) -> bool:
+        """Say whether so many pictures a label can tell that it should be this strong."""
+        careful = CAREFUL["auto" if self.method == "zero-shot" else self.method]
+        return self.strength <= REACH * shots * careful.strength
+
 
 ZERO_SHOT = Plan("zero-shot", 0.0)
 CAREFUL: dict[Wanted, Plan] = {
@@ -42,8 +54,9 @@ CAREFUL: dict[Wanted, Plan] = {
     "tip": Plan("tip", 2.0, 2.0),
     "prototype": Plan("prototype", 2.0),
 }
-"""What one picture a label, which no cross-validation can judge, is trusted with. Measured with
-`scripts/few_shot.py`: the strongest that loses less than a point where the text is right already."""
+"""What one picture a label, which no cross-validation can judge, is trusted with. It loses nothing to
+speak of on any kind of picture of `scripts/few_shot.py`; more gains more where the words fail, and
+loses where they are right already."""
 
 PLANS: dict[Wanted, tuple[Plan, ...]] = {
     "probe": tuple(Plan("probe", s) for s in (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)),
@@ -56,22 +69,23 @@ PLANS["auto"] = (*PLANS["probe"], *PLANS["tip"], *PLANS["prototype"])
 def choose(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Plan:
     """Choose the plan to learn from these examples with, by cross-validation within them.
 
-    The careful plan, unless another has a smaller log loss by more than one standard error (after
+    The careful plan, unless another has a smaller log loss by more than SURE standard errors (after
     the rule of Breiman et al. 1984, section 3.4.3); and zero-shot, if that gets more pictures right
-    than the plan, by more than one standard error again. Labels with a single picture are learned
-    from, never tested: if no label has two, the careful plan it is. Raises QueryError for an
-    unknown method.
+    than the plan, as surely. With few pictures, no plan far from the careful one is tried. Labels
+    with a single picture are learned from, never tested: if no label has two, the careful plan it
+    is. Raises QueryError for an unknown method.
     """
     if wanted not in PLANS:
         raise QueryError(f"unknown method {wanted!r}: choose from {', '.join(PLANS)}.")
     if len(task.labels) > MANY:
-        shots = max(2, MANY // max(1, int((task.counts > 0).sum())))
-        task = task.part(task.drawn(shots, seed=seed))
+        each = max(2, MANY // int((task.counts > 0).sum()))
+        task = task.part(task.drawn(each, seed=seed))
     careful = CAREFUL[wanted]
     fold = folds(task.labels, seed=seed)
     if fold.max() < 0:
         return careful
-    plans = [ZERO_SHOT, *PLANS[wanted]]
+    shots = float(np.median(task.counts[task.counts > 0]))
+    plans = [ZERO_SHOT, *(plan for plan in PLANS[wanted] if plan.within_reach(shots))]
     losses, right = _tried(task, plans, fold)
     best = plans.index(careful)
     # What is a matrix of rows first: it is searched by an index, the cache of `tip` is not.
@@ -79,19 +93,18 @@ def choose(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Plan:
         rivals = [i for i, plan in enumerate(plans) if plan.method in kind]
         best = _better(losses, best, rivals)
     lost = right[0].astype(float) - right[best]
-    return ZERO_SHOT if lost.mean() > _error(lost) else plans[best]
+    return ZERO_SHOT if _surely(lost) else plans[best]
 
 
 def _better(losses: np.ndarray, best: int, rivals: Sequence[int]) -> int:
-    """Return the rival of the smallest loss, if smaller by more than a standard error, or the best."""
+    """Return the rival of the smallest loss, if it is surely smaller, else the best so far."""
     rival = min(rivals, key=lambda i: losses[i].mean(), default=best)
-    gain = losses[best] - losses[rival]
-    return rival if gain.mean() > _error(gain) else best
+    return rival if _surely(losses[best] - losses[rival]) else best
 
 
-def _error(values: np.ndarray) -> float:
-    """Return the standard error of their mean."""
-    return float(values.std() / np.sqrt(len(values)))
+def _surely(values: np.ndarray) -> bool:
+    """Say whether their mean is above 0 by more than SURE standard errors."""
+    return bool(values.mean() > SURE * values.std() / np.sqrt(len(values)))
 
 
 def _tried(task: Task, plans: Sequence[Plan], fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from heldout import Scenes
@@ -12,6 +13,7 @@ COLOURS = (
     *("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white"),
     "gray",
 )
+ABSURD = Path(__file__).with_name("absurd.txt").read_text("utf-8").splitlines()
 SMALL = {"of", "with", "and", "the", "in", "on", "a"}
 
 
@@ -25,6 +27,8 @@ class Cases:
     """As many: a thing that is not in the picture, with a colour as often as in `right`."""
     colour: list[tuple[int, str]]
     """Harder wrong ones: a thing that is in the picture, in a colour that nothing there has."""
+    absurd: list[tuple[int, str]]
+    """Labels that no picture shows and no model knows, see absurd.txt."""
 
 
 class Related:
@@ -44,13 +48,14 @@ class Related:
 def cases(scenes: Scenes, among: np.ndarray, n: int, *, seed: int) -> Cases:
     """Draw `n` right and `n` wrong cases of the pictures with the numbers `among`."""
     rng, related, names = random.Random(seed), Related(scenes.names), list(scenes.names)
-    found = Cases([], [], [])
+    found = Cases([], [], [], [])
     for _ in range(n):
         picture = int(rng.choice(among))
         items = scenes.items[picture]
         name, colour = rng.choice(items)
         coloured = colour is not None and rng.random() < 0.5
         found.right.append((picture, f"{colour} {name}" if coloured else name))
+        found.absurd.append((picture, rng.choice(ABSURD)))
         other = rng.choice(names)
         while any(related(other, mine) for mine, _ in items):
             other = rng.choice(names)

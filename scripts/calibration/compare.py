@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from clipsearch import Head, encode_texts, load_encoder
 from clipsearch.background import captions, version
-from clipsearch.calibration import FEW, SHIPPED, holds
+from clipsearch.calibration import FEW, SHIPPED, holds, levels, standings, vagueness
 from clipsearch.encoders.base import Encoder
 from clipsearch.metrics import auroc, brier, ece
 from clipsearch.templates import prompts
@@ -51,6 +51,7 @@ class World:
             np.einsum("nd,nd->n", self.pictures[numbers], rows),
             self.pictures[numbers] @ self.background.T,
             np.stack([over_all.mean(axis=1), over_all.std(axis=1)], axis=1),
+            vagueness(rows, self.background),
             self.scale,
         )
 
@@ -92,9 +93,9 @@ class Line:
 def single(world: World, fit: Cases, test: Cases) -> tuple[Line, list[list[str]]]:
     """Compare the formulas; return the fitted line of the winner, and a row for each."""
     lines, rows = {}, []
-    parts = [world.scored(p) for p in (fit.right, fit.wrong, test.right, test.wrong, test.colour)]
+    parts = [world.scored(p) for p in _sides(fit, test)]
     for name, formula in FORMULAS.items():
-        fit_right, fit_wrong, right, wrong, colour = map(formula, parts)
+        fit_right, fit_wrong, right, wrong, colour, absurd = map(formula, parts)
         line = lines[name] = Line.fitted(fit_right, fit_wrong)
         p, q = holds(line(right)), holds(line(wrong))
         both, so = np.concatenate([p, q]), np.repeat([True, False], [len(p), len(q)])
@@ -105,11 +106,16 @@ def single(world: World, fit: Cases, test: Cases) -> tuple[Line, list[list[str]]
                 f"{100 * (p >= 0.5).mean():.1f} %",
                 f"{100 * (q < 0.5).mean():.1f} %",
                 f"{100 * (holds(line(colour)) < 0.5).mean():.1f} %",
+                f"{100 * (holds(line(absurd)) < 0.5).mean():.1f} %",
                 f"{ece(both, so):.3f}",
                 f"{brier(both, so):.3f}",
             ]
         )
     return lines[WINNER], rows
+
+
+def _sides(fit: Cases, test: Cases) -> list[list[tuple[int, str]]]:
+    return [fit.right, fit.wrong, test.right, test.wrong, test.colour, test.absurd]
 
 
 def kinds(world: World, scenes: heldout.Scenes, line: Line, test: Cases) -> list[list[str]]:
@@ -230,8 +236,9 @@ def searches(
 
 def _standings(world: World, texts: np.ndarray, among: np.ndarray) -> np.ndarray:
     pictures = world.pictures[among]
-    background = pictures @ world.background.T
-    return (texts @ pictures.T - background.mean(axis=1)) / background.std(axis=1)
+    vague = vagueness(texts, world.background)
+    found = standings(pictures @ texts.T, levels(pictures, world.background), vague)
+    return found.T
 
 
 def _prevalence(logits: np.ndarray) -> float:
@@ -257,7 +264,7 @@ def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]
     # Whether a picture is drawn cleanly alternates too: shuffle before halving.
     mixed = np.random.default_rng(0).permutation(len(scenes.items))
     fit, test = (cases(scenes, mixed[half], n, seed=i) for i, half in enumerate(halves))
-    labels = {label for c in (fit, test) for _, label in (*c.right, *c.wrong, *c.colour)}
+    labels = {label for c in (fit, test) for _, label in (*c.right, *c.wrong, *c.colour, *c.absurd)}
     world = encode(encoder, scenes, sorted(labels))
     line, rows = single(world, fit, test)
     shares = ("right >= 0.5", "wrong < 0.5")
@@ -269,7 +276,7 @@ def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]
     parts = [
         about,
         "### One label, alone",
-        table(("formula", "AUROC", *shares, "wrong colour < 0.5", "ECE", "Brier"), rows),
+        table(("formula", "AUROC", *shares, "wrong colour", "absurd", "ECE", "Brier"), rows),
         "The winner by kind of picture and label:",
         table(("kind", "cases", "AUROC", *shares), kinds(world, scenes, line, test)),
         "The winner with fewer captions in the background:",

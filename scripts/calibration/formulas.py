@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipsearch.calibration import DOUBT
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -17,6 +19,8 @@ class Scored:
     """Cosines of the pair's picture with the background (n, captions)."""
     library: np.ndarray
     """Mean and spread of the pair's label over all pictures (n, 2)."""
+    vagueness: np.ndarray
+    """Of the pair's label (n,), see `clipsearch.calibration`."""
     scale: float
     """The model's logit scale."""
 
@@ -56,23 +60,33 @@ def _rank(s: Scored) -> np.ndarray:
     return found
 
 
-WINNER = "z of the background (T-norm)"
+def _z(s: Scored) -> np.ndarray:
+    found: np.ndarray = (s.cosines - _mean(s)) / _spread(s)
+    return found
+
+
+def _doubting(doubt: float) -> Formula:
+    return lambda s: _z(s) - doubt * s.vagueness
+
+
+WINNER = f"the same - {DOUBT:g} x vagueness"
 FORMULAS: Mapping[str, Formula] = {
     "cosine (per-label logistic)": lambda s: s.scale * s.cosines,
     "softmax against the background": _softmax_against_background(1),
     "the same, temperature x 2": _softmax_against_background(2),
     "the same, temperature x 4": _softmax_against_background(4),
     "cosine - background mean": lambda s: s.scale * (s.cosines - _mean(s)),
-    WINNER: lambda s: (s.cosines - _mean(s)) / _spread(s),
+    "z of the background (T-norm)": _z,
+    "the same - 2 x vagueness": _doubting(2),
+    WINNER: _doubting(DOUBT),
+    "the same - 8 x vagueness": _doubting(8),
     "z of its 90th percentile": lambda s: (
         (s.cosines - np.quantile(s.background, 0.9, axis=1)) / _spread(s)
     ),
     "cosine - background maximum": lambda s: s.scale * (s.cosines - s.background.max(axis=1)),
     "rank in the background": _rank,
     "z of the library (Z-norm)": lambda s: (s.cosines - s.library[:, 0]) / s.library[:, 1],
-    "z of both (S-norm)": lambda s: (
-        (s.cosines - _mean(s)) / _spread(s) + (s.cosines - s.library[:, 0]) / s.library[:, 1]
-    ),
+    "z of both (S-norm)": lambda s: _z(s) + (s.cosines - s.library[:, 0]) / s.library[:, 1],
     "centred by both, by spread": lambda s: (s.cosines - _mean(s) - s.library[:, 0]) / _spread(s),
 }
 
