@@ -1,0 +1,53 @@
+"""Draw the charts of a report, in the style of the package's own figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common import Chart, shown
+
+from clipsearch.plots.base import MUTED, figure, save
+
+WIDTH, HEIGHT = 6.4, 3.0
+WIDEST_RATIO = 30
+"""Values further apart than this are drawn on a logarithmic axis."""
+
+
+def draw(charts: Sequence[Chart], path: Path) -> None:
+    """Draw charts below each other into one file."""
+    made, axes = figure(WIDTH, HEIGHT * len(charts), len(charts))
+    for chart, axis in zip(charts, axes[:, 0], strict=True):
+        axis.set_title(chart.title)
+        axis.set_ylabel(chart.y)
+        axis.set_xlabel(chart.x)
+        points = [point for series in chart.series.values() for point in series]
+        if any(isinstance(x, str) for x, _ in points):
+            _bars(axis, chart)
+        else:
+            _lines(axis, chart)
+        heights = [y for _, y in points if y > 0]
+        if heights and max(heights) / min(heights) > WIDEST_RATIO:
+            axis.set_yscale("log")
+        axis.grid(axis="y")
+        if len(chart.series) > 1:
+            axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save(made, path)
+
+
+def _bars(axis: Any, chart: Chart) -> None:
+    names = list(dict.fromkeys(str(x) for series in chart.series.values() for x, _ in series))
+    width = 0.8 / len(chart.series)
+    for number, (label, series) in enumerate(chart.series.items()):
+        places = [names.index(str(x)) - 0.4 + width * (number + 0.5) for x, _ in series]
+        bars = axis.bar(places, [y for _, y in series], 0.92 * width, label=label)
+        axis.bar_label(bars, [shown(y) for _, y in series], fontsize=7, color=MUTED, padding=1)
+    axis.set_xticks(range(len(names)), names)
+
+
+def _lines(axis: Any, chart: Chart) -> None:
+    for label, series in chart.series.items():
+        xs, ys = zip(*sorted(series), strict=True)
+        axis.plot(xs, ys, marker="o", label=label)
+    axis.set_xscale("log")
