@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 from clipsearch import encoders
 from clipsearch.encoders import assembly, gate, load_encoder, load_tokenizer
 from clipsearch.encoders import compile as compiling
+from clipsearch.encoders.base import SharedEncoder
 from clipsearch.encoders.bpe import BytePairs
 from clipsearch.encoders.compile import Compilation, compile_model
 from clipsearch.encoders.fingerprint import PROBES
@@ -123,6 +125,26 @@ def test_threads_share_an_encoder(encoder: OnnxEncoder) -> None:
         texts = pool.map(lambda text: encoder.encode_texts([text])[0], LABELS)
         np.testing.assert_allclose(np.concatenate(list(parts)), expected, atol=1e-6)
         np.testing.assert_allclose(np.stack(list(texts)), encoder.encode_texts(LABELS), atol=1e-6)
+
+
+def test_a_chunk_runs_in_the_thread_that_asks(
+    exact: Compilation, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = OnnxEncoder.load(spec, precision="fp32")
+    assert isinstance(encoder, SharedEncoder)
+    batch = batch_of(encoder, encoder.worker_chunk + 1)
+    run, threads = encoder._image_run(), set[int]()
+
+    def noted(part: np.ndarray) -> np.ndarray:
+        threads.add(get_ident())
+        return run(part)
+
+    monkeypatch.setattr(encoder, "_image_run", lambda: noted)
+    monkeypatch.setattr(encoder, "_threads", 2)
+    encoder.encode_images(batch[1:])
+    assert threads == {get_ident()}
+    encoder.encode_images(batch)
+    assert len(threads) > 1
 
 
 def test_nothing_gives_no_rows(encoder: OnnxEncoder) -> None:

@@ -83,3 +83,23 @@ class Encoder(Protocol):
         texts of any length.
         """
         ...
+
+
+@runtime_checkable
+class SharedEncoder(Protocol):
+    """An encoder whose pictures the threads that decode encode too, each a few at a time.
+
+    All share one copy of the weights, and a call with up to `worker_chunk` pictures runs in the
+    thread that asks. What is none of these wants large batches, from one thread (graphics cards).
+
+    >>> size = encoder.worker_chunk if isinstance(encoder, SharedEncoder) else 0
+    """
+
+    @property
+    def worker_chunk(self) -> int:
+        """Pictures that a worker hands over at a time: more gain nothing, and take memory."""
+        ...
+
+    def encode_images(self, batch: np.ndarray) -> np.ndarray:
+        """Encode uint8 (n, H, W, 3) to float32 unit rows (n, dim), from any thread."""
+        ...

@@ -54,10 +54,12 @@ def open_graph(path: Path, *, optimise: bool = True, prepack: bool = True) -> Ru
 
 
 class OnnxEncoder:
-    """A compiled model on the CPU; see `encoders.base.Encoder`. Thread-safe.
+    """A compiled model on the CPU; see `encoders.base.Encoder` and `SharedEncoder`. Thread-safe.
 
     Large batches are spread over `threads` threads; small ones run in the thread that asks.
     """
+
+    worker_chunk = IMAGES_AT_ONCE
 
     def __init__(
         self, folder: Path, manifest: Manifest, spec: ModelSpec, *, threads: int = 0
@@ -120,9 +122,10 @@ class OnnxEncoder:
             raise ValueError(f"{self.info.name} takes {wanted}, not {batch.dtype} {batch.shape}")
         if not len(batch):
             return np.empty((0, self.info.dim), np.float32)
-        size = self._images_at_once
+        size, run = self._images_at_once, self._image_run()
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
-        return self._finite(np.concatenate(self._spread(self._image_run(), parts)))
+        found = map(run, parts) if len(batch) <= self.worker_chunk else self._spread(run, parts)
+        return self._finite(np.concatenate(list(found)))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Encode n texts to float32 unit rows (n, dim); what is too long is cut, as open_clip does."""
