@@ -79,7 +79,9 @@ class Regions(torch.nn.Module):
     """What training asks of each thing in a picture: its name and its colour, where it lies.
 
     A caption says little about a picture; the scene is known in full. The patches under a thing,
-    averaged, must tell its name among all names and its colour. Used in training only.
+    averaged, must tell its name among all names and its colour. `holds` is the scale (its
+    logarithm) and the bias that make a probability of the cosine of a picture and the name of
+    one thing, as in SigLIP (Zhai et al. 2023). Used in training only.
     """
 
     def __init__(self, width: int, things: int, colours: int) -> None:
@@ -88,6 +90,7 @@ class Regions(torch.nn.Module):
             torch.nn.Linear(width, things),
             torch.nn.Linear(width, colours),
         )
+        self.holds = torch.nn.Parameter(torch.tensor([3.0, -8.0]))
 
     @staticmethod
     def pool(patches: torch.Tensor, pictures: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import language as words
+import numpy as np
 from artist import Artist, Box
 from PIL import Image
 from sprites import Thing
@@ -81,7 +82,21 @@ class World:
         ]  # fmt: skip
         self.artist = Artist(self.things, size=size)
         self.bank = [i for i, t in enumerate(self.things) if t.group == 3 and t.subgroup < 40]
-        self.others = [i for i in range(len(self.things)) if i not in set(self.bank)]
+        self.related = self._related()
+
+    def _related(self) -> np.ndarray:
+        """Say which things may be called the same, bool (things, things): names share a word."""
+        small = {"of", "with", "and", "the", "in", "on", "a"}
+        said = [
+            {w for name in (words.clean(t.label), *t.tags) for w in name.replace("-", " ").split()}
+            - small
+            for t in self.things
+        ]
+        number = {word: i for i, word in enumerate(sorted(set().union(*said)))}
+        has = np.zeros((len(said), len(number)), np.float32)
+        for row, found in zip(has, said, strict=True):
+            row[[number[word] for word in found]] = 1
+        return has @ has.T > 0
 
     # --- inventing -------------------------------------------------------------------------
 

@@ -37,8 +37,10 @@ POOL = 60_000
 """Scenes kept to be seen again."""
 BANK = 256
 """Names that a region is told from in words: all animals and some others."""
-WEIGHTS = (1.0, 0.5, 0.2, 0.75)
-"""Weights of the parts of the loss: captions, names of regions, their colours, names in words."""
+COLOURED = 96
+"""Names with colours that, with the names, must hold for the pictures that show the thing."""
+WEIGHTS = (1.0, 0.5, 0.2, 0.75, 0.3)
+"""Weights of the parts: captions, names of regions, their colours, names in words, labels."""
 CALM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
 """Keep freed memory: getting it anew from the system took a third of a step."""
 
@@ -137,14 +139,16 @@ def loss_of(
     world: World,
     rng: random.Random,
 ) -> tuple[torch.Tensor, list[float]]:
-    """Compute the loss and its parts: captions, names of regions, their colours, names in words."""
+    """Compute the loss and its parts, see WEIGHTS."""
     captions = [rng.choice(sample.captions) for sample in batch]
     twins = [rng.choice(sample.twins) for sample in batch if sample.twins]
-    bank = [*world.bank, *rng.sample(world.others, BANK - len(world.bank))]
-    names = [
-        rng.choice(words.TEMPLATES).format(words.article(name), bare=name)
-        for name in (words.clean(world.things[i].label) for i in bank)
-    ]
+    shown = sorted({(thing, colour) for s in batch for thing, colour, _ in s.regions})
+    others = sorted({thing for thing, _ in shown} - set(world.bank))
+    bank = [*world.bank, *rng.sample(others, min(len(others), BANK - len(world.bank)))]
+    labels = [(thing, 0) for thing in bank]
+    coloured = [pair for pair in shown if pair[1]]
+    labels += rng.sample(coloured, min(len(coloured), COLOURED))
+    names = [name_of(world, *label, rng) for label in labels]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         image_rows, patches = encode_patches(model, np.stack([s.picture for s in batch]))
         text_rows = encode_tokens(model, tokens(captions + twins + names))
@@ -155,17 +159,58 @@ def loss_of(
         colour_loss = F.cross_entropy(regions.colour(pooled).float(), colours, label_smoothing=0.05)
         region_rows = F.normalize((pooled @ model.visual.proj).float(), dim=-1)
     scale = model.logit_scale.exp()
-    name_rows, text_rows = text_rows[-BANK:], text_rows[:-BANK]
+    label_rows, text_rows = text_rows[-len(names) :], text_rows[: -len(names)]
+    name_rows = label_rows[: len(bank)]
     place = torch.full((len(world.things),), -1)
-    place[torch.tensor(bank)] = torch.arange(BANK)
+    place[torch.tensor(bank)] = torch.arange(len(bank))
     listed = place[things] >= 0
     name_loss = F.cross_entropy(
         scale * region_rows[listed] @ name_rows.T, place[things][listed], label_smoothing=0.05
     )
     caption_loss = contrast(scale * image_rows @ text_rows.T, captions, twins)
-    parts = (caption_loss, thing_loss, colour_loss, name_loss)
+    holds = regions.holds[0].exp() * image_rows @ label_rows.T + regions.holds[1]
+    label_loss = sigmoid_loss(holds, *truth(batch, labels, world))
+    parts = (caption_loss, thing_loss, colour_loss, name_loss, label_loss)
     loss = sum(w * part for w, part in zip(WEIGHTS, parts, strict=True))
     return loss, [part.item() for part in parts]
+
+
+def name_of(world: World, thing: int, colour: int, rng: random.Random) -> str:
+    """Say the name of a thing, with its colour if that is not 0, in one of the templates."""
+    kind = world.things[thing]
+    name = words.clean(kind.label) if rng.random() < 0.7 else world.names.pick(kind, rng)
+    if colour:
+        said = COLOURS[colour - 1]
+        name = f"{rng.choice(words.COLOUR_WORDS.get(said, (said,)))} {name}"
+    return rng.choice(words.TEMPLATES).format(words.article(name), bare=name)
+
+
+def truth(
+    batch: list[Sample], labels: list[tuple[int, int]], world: World
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which labels (thing, colour or 0) hold for which pictures, and which are asked.
+
+    Two float tensors (pictures, labels). Not asked: the name of a thing that may be called the
+    same as one that the picture shows.
+    """
+    holds = np.zeros((len(batch), len(labels)), np.float32)
+    asked = np.ones_like(holds)
+    things = np.array([thing for thing, _ in labels])
+    colours = np.array([colour for _, colour in labels])
+    for i, sample in enumerate(batch):
+        for thing, colour, _ in sample.regions:
+            asked[i, world.related[thing][things]] = 0
+        for thing, colour, _ in sample.regions:
+            same = things == thing
+            holds[i, same & ((colours == 0) | (colours == colour))] = 1
+            asked[i, same] = 1
+    return torch.from_numpy(holds), torch.from_numpy(asked)
+
+
+def sigmoid_loss(logits: torch.Tensor, holds: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """Compute the loss of SigLIP: every pair is a question of its own; per pair that holds."""
+    losses = F.binary_cross_entropy_with_logits(logits, holds, reduction="none")
+    return (losses * asked).sum() / holds.sum().clamp(min=1)
 
 
 def contrast(logits: torch.Tensor, captions: list[str], twins: list[str]) -> torch.Tensor:
