@@ -198,7 +198,7 @@ def truth(
     things = np.array([thing for thing, _ in labels])
     colours = np.array([colour for _, colour in labels])
     for i, sample in enumerate(batch):
-        for thing, colour, _ in sample.regions:
+        for thing, _, _ in sample.regions:
             asked[i, world.related[thing][things]] = 0
         for thing, colour, _ in sample.regions:
             same = things == thing
