@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipsearch import decode
-from clipsearch.decode import open_image, read_file, thumbnail
+from clipsearch.decode import open_image, read_file, readers, thumbnail
 from clipsearch.errors import ImageError, ImageTooLarge, UnreadableImage
 from clipsearch.scan import FORMATS
 
@@ -617,7 +617,7 @@ def test_pictures_beyond_pillows_own_limit_are_decoded() -> None:
     data = encoded(Image.new("1", (16_320, 12_240)), "PNG")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        image = decode._open(data, "a.png")
+        image = readers.open_header(data, "a.png")
         decode._check_size(image.size, "a.png", decode.MAX_PIXELS)
         Image._decompression_bomb_check(image.size)
     assert image.size == (16_320, 12_240)
@@ -637,7 +637,7 @@ def test_running_out_of_memory_is_an_error_of_the_file(monkeypatch: pytest.Monke
     def fail(image: Image.Image) -> Image.Image:
         raise MemoryError
 
-    monkeypatch.setattr(decode, "_to_rgb", fail)
+    monkeypatch.setattr(decode, "to_rgb", fail)
     with pytest.raises(ImageTooLarge, match=r"96 x 64 = 6,144 pixels do not fit into memory"):
         open_image(encoded(four_colours(), "PNG"))
 
@@ -711,7 +711,7 @@ def test_threads_decode_as_one_does() -> None:
         for format_, options, _ in MADE.values()
     ]
     alone = [pixels(data) for data in files]
-    decode._heif_reader.cache_clear()
+    readers.heif_reader.cache_clear()
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(pixels, files * 3))
     for i, got in enumerate(together):
@@ -723,7 +723,7 @@ def test_the_decoder_leaves_pillow_as_it_was_for_others() -> None:
     code = (
         "import sys, clipsearch.decode, PIL.Image as I\n"
         "assert 'pillow_heif' not in sys.modules\n"
-        "clipsearch.decode._heif_reader()\n"
+        "clipsearch.decode.readers.heif_reader()\n"
         "assert 'HEIF' not in I.OPEN and 'EPS' not in I.OPEN, sorted(I.OPEN)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(decode.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(decode.__file__).parents[2])
