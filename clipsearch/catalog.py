@@ -20,7 +20,7 @@ from clipsearch.errors import LibraryCorrupt
 from clipsearch.fields import FUNCTIONS
 from clipsearch.files import Entry, F, Pending
 from clipsearch.ledger import Counts, SnapshotRow
-from clipsearch.schema import FORMAT, Connection
+from clipsearch.sql import FORMAT, Connection
 from clipsearch.types import Finding
 
 __all__ = ["Catalog", "Counts", "Entry", "Pending", "SnapshotRow"]

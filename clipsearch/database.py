@@ -7,11 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import (
     LibraryCorrupt,
@@ -20,9 +17,14 @@ from clipsearch.errors import (
     LibraryNotFound,
     LibraryTooNew,
 )
-from clipsearch.schema import FILE_NAME, FORMAT, MIGRATIONS
+from clipsearch.sql import FILE_NAME, FORMAT, Connection, cell, column
+
+if TYPE_CHECKING:
+    from clipsearch.writer import Writer, Writing
 
 _NO_TABLES = 0
+_IDLE = 4
+"""So many connections that read are kept open."""
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _REFUSED = {
@@ -53,10 +55,9 @@ class Database:
         self.path = folder / FILE_NAME
         self._functions = functions
         self._busy_timeout = busy_timeout
-        self._engine = create_engine(
-            "sqlite://", creator=self._connect, poolclass=QueuePool, pool_size=4, max_overflow=-1
-        )
-        event.listen(self._engine, "begin", _begin)
+        self._idle: list[sqlite3.Connection] = []
+        self._lock = Lock()
+        self._opened_writer: Writer | None = None
 
     def create(self) -> None:
         """Make the file and its tables; a catalog that is there already is brought up to date."""
@@ -89,31 +90,58 @@ class Database:
 
     def close(self) -> None:
         """Close every connection; the last one out folds the write-ahead log into the file."""
-        self._engine.dispose()
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+        if self._opened_writer is not None:
+            self._opened_writer.close()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the catalog from the first query to the last."""
-        with self._transaction("BEGIN") as connection:
-            yield connection
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Give the connection that writes now; all of it is committed at the end, or nothing."""
-        # IMMEDIATE takes the write lock at once. A deferred transaction that reads first and
-        # then writes fails without waiting when another process wrote in between.
-        with self._transaction("BEGIN IMMEDIATE") as connection:
-            yield connection
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Connection]:
         try:
-            with self._engine.connect() as connection:
-                connection = connection.execution_options(clipsearch_begin=begin)
-                with connection.begin():
-                    yield connection
-        except DBAPIError as error:
+            connection = self._taken()
+            try:
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.close()  # whatever state it is in
+                raise
+            self._give_back(connection)
+        except sqlite3.Error as error:
             raise self._explain(error) from error
+
+    @contextmanager
+    def write(self) -> Iterator[Writing]:
+        """Give the connection that writes now; all of it is committed at the end, or nothing."""
+        try:
+            with self._writer().transaction() as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def _taken(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if len(self._idle) < _IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _writer(self) -> Writer:
+        from clipsearch.writer import Writer  # and with it SQLAlchemy, which takes 0.3 s
+
+        with self._lock:
+            if self._opened_writer is None:
+                self._opened_writer = Writer(self._connect)
+            return self._opened_writer
 
     def _connect(self) -> sqlite3.Connection:
         # mode=rw: opening must never leave an empty file where there is no library.
@@ -121,8 +149,8 @@ class Database:
             self.path.as_uri() + "?mode=rw",
             uri=True,
             timeout=self._busy_timeout,
-            isolation_level=None,  # the transactions are ours: see _begin
-            check_same_thread=False,  # the pool hands a connection to one thread at a time
+            isolation_level=None,  # the transactions are ours
+            check_same_thread=False,  # a connection is given to one thread at a time
         )
         try:
             if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
@@ -155,52 +183,40 @@ class Database:
 
     def _migrate(self) -> None:
         with self.write() as connection:
-            found = self._format(connection)
-            for _name, migrate in MIGRATIONS[found:]:
-                migrate(connection)
-            if found < FORMAT:
-                connection.exec_driver_sql(
-                    "INSERT INTO meta (key, value) VALUES ('format', :format) "
-                    "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                    {"format": str(FORMAT)},
-                )
+            connection.migrate(self._format(connection))
 
     def _format(self, connection: Connection) -> int:
         """Return the catalog's format, `_NO_TABLES` for an empty file."""
-        tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master").scalars())
+        tables = column(connection.execute("SELECT name FROM sqlite_master"))
         if not tables:
             return _NO_TABLES
         query = "SELECT value FROM meta WHERE key = 'format'"
-        value = connection.exec_driver_sql(query).scalar() if "meta" in tables else None
-        if not (isinstance(value, str) and value.isdecimal() and int(value) > _NO_TABLES):
+        found = cell(connection.execute(query)) if "meta" in tables else None
+        if not (isinstance(found, str) and found.isdecimal() and int(found) > _NO_TABLES):
             raise LibraryCorrupt(
                 self.folder,
                 f"{self.path} is a database, but not a clipsearch catalog. "
                 "Move it away, or choose another folder with -L/--library.",
             )
-        if int(value) > FORMAT:
-            raise LibraryTooNew(self.folder, int(value), FORMAT)
-        return int(value)
+        if int(found) > FORMAT:
+            raise LibraryTooNew(self.folder, int(found), FORMAT)
+        return int(found)
 
-    def _explain(self, error: DBAPIError) -> Exception:
+    def _explain(self, error: sqlite3.Error) -> Exception:
         """Say what SQLite's error means for a library; errors of ours come back as they are."""
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
         if code in _BUSY:
             return LibraryLocked(self.folder)
         if code in _DAMAGED:
             return LibraryCorrupt(
                 self.folder,
-                f"{self.path} is damaged ({error.orig}). Put a backup in its place, or move it "
+                f"{self.path} is damaged ({error}). Put a backup in its place, or move it "
                 "away and index again: the pictures themselves are not touched.",
             )
         if code in _REFUSED:
             return LibraryError(
                 self.folder,
-                f"cannot use {self.path}: {error.orig}. "
+                f"cannot use {self.path}: {error}. "
                 "Check the folder's permissions and the free space of its disk.",
             )
         return error
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options()["clipsearch_begin"])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from clipsearch.schema import Connection, as_json
+from clipsearch.sql import Connection, as_json, cell
 from clipsearch.types import Finding
 
 STORED = np.dtype("<f2")
@@ -31,7 +31,7 @@ def put(connection: Connection, rows: Sequence[tuple[int, np.ndarray, str]], mod
     for _, vector, path in rows:
         if vector.shape != (dim,) or not _is_unit(np.linalg.norm(vector.astype(np.float32))):
             raise ValueError(f"{path}: its vector is not a unit vector of {dim} finite numbers")
-    return connection.exec_driver_sql(
+    return connection.executemany(
         "INSERT INTO embedding (content_id, model_id, vector) VALUES (?, ?, ?) "
         "ON CONFLICT (content_id, model_id) DO NOTHING",
         [(content_id, model_id, vector.astype(STORED).tobytes()) for content_id, vector, _ in rows],
@@ -55,12 +55,12 @@ def vectors(
 
 def vector_of(connection: Connection, path: str, model_id: int) -> np.ndarray | None:
     """Return the float32 unit vector (dim,) of a file, None if it has none."""
-    row = connection.exec_driver_sql(
+    row = connection.execute(
         "SELECT embedding.id, vector FROM file "
         "JOIN embedding ON embedding.content_id = file.content_id "
         "WHERE file.path = :path AND model_id = :model",
         {"path": path, "model": model_id},
-    ).first()
+    ).fetchone()
     if row is None:
         return None
     _, rows = _decode([row[0]], [row[1]], _dim(connection, model_id))
@@ -84,11 +84,11 @@ _LIVE = "EXISTS (SELECT 1 FROM file WHERE file.content_id = embedding.content_id
 
 def max_id(connection: Connection, model_id: int) -> int:
     """Return the newest id, 0 if there is none."""
-    newest = connection.exec_driver_sql(
+    newest = connection.execute(
         "SELECT id FROM embedding WHERE model_id = :model ORDER BY id DESC LIMIT 1",
         {"model": model_id},
-    ).scalar()
-    return newest or 0
+    )
+    return cell(newest) or 0
 
 
 def live_count(connection: Connection, model_id: int, *, upto: int | None = None) -> int:
@@ -103,7 +103,7 @@ def stale_count(connection: Connection, model_id: int, watermark: int) -> int:
 
 def purge_stale(connection: Connection, model_id: int) -> int:
     """Delete the vectors without a live file; return how many."""
-    return connection.exec_driver_sql(
+    return connection.execute(
         f"DELETE FROM embedding WHERE model_id = :model AND NOT {_LIVE}", {"model": model_id}
     ).rowcount
 
@@ -111,11 +111,11 @@ def purge_stale(connection: Connection, model_id: int) -> int:
 def check_vectors(connection: Connection, *, repair: bool) -> list[Finding]:
     """Find vectors that are not what an encoder gives; repair deletes them, to be made anew."""
     findings = []
-    models = connection.exec_driver_sql("SELECT id, name, dim FROM model ORDER BY id").all()
+    models = connection.execute("SELECT id, name, dim FROM model ORDER BY id").fetchall()
     for model_id, name, dim in models:
         damaged = _damaged_ids(connection, model_id, dim)
         if repair:
-            connection.exec_driver_sql(
+            connection.execute(
                 "DELETE FROM embedding WHERE id IN (SELECT value FROM json_each(:ids))",
                 {"ids": as_json(damaged)},
             )
@@ -133,11 +133,11 @@ def check_vectors(connection: Connection, *, repair: bool) -> list[Finding]:
 
 
 def _count(connection: Connection, model_id: int, condition: str, upto: int) -> int:
-    counted = connection.exec_driver_sql(
+    counted = connection.execute(
         f"SELECT count(*) FROM embedding WHERE model_id = :model AND id <= :upto AND {condition}",
         {"model": model_id, "upto": upto},
     )
-    return int(counted.scalar_one())
+    return int(cell(counted))
 
 
 def _damaged_ids(connection: Connection, model_id: int, dim: int) -> list[int]:
@@ -161,7 +161,7 @@ def _read(
     limit: int = -1,
 ) -> tuple[list[int], list[bytes]]:
     among = "" if ids is None else "AND id IN (SELECT value FROM json_each(:ids)) "
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         f"SELECT id, vector FROM embedding WHERE model_id = :model AND id > :after {among}"
         "ORDER BY id LIMIT :limit",
         {
@@ -170,13 +170,13 @@ def _read(
             "limit": limit,
             **({} if ids is None else {"ids": as_json(ids)}),
         },
-    ).all()
+    ).fetchall()
     return [row[0] for row in rows], [row[1] for row in rows]
 
 
 def _dim(connection: Connection, model_id: int) -> int:
     query = "SELECT dim FROM model WHERE id = :model"
-    return int(connection.exec_driver_sql(query, {"model": model_id}).scalar_one())
+    return int(cell(connection.execute(query, {"model": model_id})))
 
 
 # --- blobs ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from clipsearch.schema import Connection, as_json
+from clipsearch.sql import Connection, as_json
 from clipsearch.types import Facts
 
 
@@ -73,7 +73,7 @@ def pending(
     connection: Connection, found: Sequence[F], model_id: int, *, retry: bool
 ) -> list[Pending[F]]:
     """Compare files with the catalog, in their order, by one query."""
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT file.path, file.size, file.mtime_ns, file.error, file.content_id, embedding.id "
         "FROM json_each(:paths) AS wanted JOIN file ON file.path = wanted.value "
         "LEFT JOIN embedding ON embedding.content_id = file.content_id "
@@ -99,7 +99,7 @@ def known(
     connection: Connection, sha256s: Iterable[str], model_id: int
 ) -> dict[str, tuple[int, bool]]:
     """Return sha256 -> (content id, whether it has a vector of this model)."""
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT content.sha256, content.id, embedding.id IS NOT NULL "
         "FROM json_each(:hashes) AS wanted JOIN content ON content.sha256 = wanted.value "
         "LEFT JOIN embedding ON embedding.content_id = content.id "
@@ -111,7 +111,7 @@ def known(
 
 def paths_of(connection: Connection, content_ids: Iterable[int]) -> dict[int, list[str]]:
     """Return content id -> the paths that hold it."""
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT content_id, path FROM file "
         "WHERE content_id IN (SELECT value FROM json_each(:ids)) ORDER BY path",
         {"ids": as_json(content_ids)},
@@ -135,9 +135,9 @@ def put_contents(connection: Connection, entries: Sequence[Entry]) -> dict[str, 
             raise ValueError(f"{entry.path}: an entry has either a sha256 or an error")
     new = {entry.sha256: _content_row(entry) for entry in entries if entry.facts is not None}
     if new:
-        connection.exec_driver_sql(_PUT_CONTENT, list(new.values()))
+        connection.executemany(_PUT_CONTENT, list(new.values()))
     hashes = {entry.sha256 for entry in entries if entry.sha256 is not None}
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT sha256, id FROM content WHERE sha256 IN (SELECT value FROM json_each(:hashes))",
         {"hashes": json.dumps(sorted(hashes))},
     )
@@ -163,12 +163,12 @@ def put_files(
         }
         for entry in entries
     ]
-    connection.exec_driver_sql(_PUT_FILE, rows)
+    connection.executemany(_PUT_FILE, rows)
 
 
 def remove_paths(connection: Connection, paths: Iterable[str]) -> int:
     """Forget files; their contents stay, for the case that they come back."""
-    return connection.exec_driver_sql(
+    return connection.execute(
         "DELETE FROM file WHERE path IN (SELECT value FROM json_each(:paths))",
         {"paths": json.dumps(list(paths))},
     ).rowcount

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipsearch.schema import Connection
+from clipsearch.sql import Connection, column
 from clipsearch.types import Finding
 
 BEYOND_REPAIR = (
@@ -19,7 +19,7 @@ def check_pages(connection: Connection, *, repair: bool) -> list[Finding]:
         return []
     only_indexes = all(" index " in problem for problem in problems)
     if repair and only_indexes:
-        connection.exec_driver_sql("REINDEX")
+        connection.execute("REINDEX")
     mended = repair and only_indexes and not _integrity(connection)
     message = f"SQLite found {len(problems)} problems in the catalog: {'; '.join(problems[:3])}"
     remedy = _MEND if only_indexes else BEYOND_REPAIR
@@ -29,11 +29,11 @@ def check_pages(connection: Connection, *, repair: bool) -> list[Finding]:
 def check_references(connection: Connection, *, repair: bool) -> list[Finding]:
     """Find rows that point at rows which are not there; repair deletes them."""
     found: dict[tuple[str, str], list[int]] = {}
-    for table, row_id, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+    for table, row_id, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         found.setdefault((table, parent), []).append(row_id)
     if repair:
         for (table, _parent), row_ids in found.items():
-            connection.exec_driver_sql(
+            connection.executemany(
                 f"DELETE FROM {table} WHERE rowid = ?", [(row_id,) for row_id in row_ids]
             )
     return [
@@ -48,5 +48,5 @@ def check_references(connection: Connection, *, repair: bool) -> list[Finding]:
 
 
 def _integrity(connection: Connection) -> list[str]:
-    problems = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+    problems = column(connection.execute("PRAGMA integrity_check"))
     return [problem for problem in problems if problem != "ok"]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from clipsearch.schema import Connection, as_json
+from clipsearch.sql import Connection, as_json
 
 LabelRow = tuple[int, str, str, float]
 """Content id, name, source, score."""
@@ -29,14 +29,14 @@ def save_labels(
     sources = sorted({*sources, *(source for _, _, source, _ in rows)})
     if replace_source:
         contents = [content_id for content_id, *_ in rows] if among is None else among
-        connection.exec_driver_sql(
+        connection.execute(
             "DELETE FROM label WHERE source IN (SELECT value FROM json_each(:sources)) "
             "AND content_id IN (SELECT value FROM json_each(:contents))",
             {"sources": json.dumps(sources), "contents": as_json(contents)},
         )
     if rows:
         now = datetime.now(UTC).isoformat()
-        connection.exec_driver_sql(
+        connection.executemany(
             "INSERT INTO label (content_id, name, source, score, created_at) "
             "VALUES (?, ?, ?, ?, ?) ON CONFLICT (content_id, name, source) "
             "DO UPDATE SET score = excluded.score, created_at = excluded.created_at",
@@ -50,7 +50,7 @@ def save_labels(
 
 def label_counts(connection: Connection) -> dict[str, int]:
     """Return label -> number of pictures that carry it and have a file, most first."""
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT name, count(DISTINCT content_id) AS pictures FROM label "
         "WHERE EXISTS (SELECT 1 FROM file WHERE file.content_id = label.content_id) "
         "GROUP BY name ORDER BY pictures DESC, name"
@@ -60,7 +60,7 @@ def label_counts(connection: Connection) -> dict[str, int]:
 
 def saved_labels(connection: Connection) -> list[tuple[int, str, str]]:
     """Return (content id, name, source) of every label, those of a content together."""
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT content_id, name, source FROM label ORDER BY content_id, name, source"
     )
     return [(int(content), name, source) for content, name, source in rows]

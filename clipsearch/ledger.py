@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from clipsearch.errors import ModelMismatch, UnknownModel
-from clipsearch.schema import Connection
+from clipsearch.sql import Connection, cell, column
 from clipsearch.types import ModelInfo
 
 _CURRENT = "model"  # the setting that holds the id of the current model
@@ -51,13 +51,13 @@ class Counts:
 def get_meta(connection: Connection, key: str, default: str | None = None) -> str | None:
     """Return a setting."""
     query = "SELECT value FROM meta WHERE key = :key"
-    value: str | None = connection.exec_driver_sql(query, {"key": key}).scalar()
-    return default if value is None else value
+    found: str | None = cell(connection.execute(query, {"key": key}))
+    return default if found is None else found
 
 
 def set_meta(connection: Connection, key: str, value: str) -> None:
     """Store a setting."""
-    connection.exec_driver_sql(
+    connection.execute(
         "INSERT INTO meta (key, value) VALUES (:key, :value) "
         "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         {"key": key, "value": value},
@@ -69,7 +69,7 @@ def set_meta(connection: Connection, key: str, value: str) -> None:
 
 def models(connection: Connection) -> dict[int, ModelInfo]:
     """Return id -> model, in the order they were added."""
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT id, name, dim, logit_scale, logit_bias, fingerprint, spec FROM model ORDER BY id"
     )
     return {row[0]: ModelInfo(*row[1:]) for row in rows}
@@ -99,14 +99,14 @@ def add_model(connection: Connection, info: ModelInfo) -> int:
                 "weights, preprocessing or tokenizer have changed. Put the former ones back, or "
                 "index into a new library with -L/--library."
             )
-    added = connection.exec_driver_sql(
+    added = connection.execute(
         "INSERT INTO model (name, dim, logit_scale, logit_bias, fingerprint, spec) "
         "VALUES (:name, :dim, :logit_scale, :logit_bias, :fingerprint, :spec)",
         dataclasses.asdict(info),
     )
     if not known:
         set_meta(connection, _CURRENT, str(added.lastrowid))
-    return int(added.lastrowid)
+    return int(added.lastrowid or 0)
 
 
 def use_model(connection: Connection, name: str) -> int:
@@ -130,7 +130,7 @@ _SNAPSHOT = "model_id, kind, watermark, rows, sha256, file, bytes, id, created_a
 
 def snapshots(connection: Connection, model_id: int | None = None) -> list[SnapshotRow]:
     """Return the published snapshots, of one model or of all, newest first."""
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         f"SELECT {_SNAPSHOT} FROM snapshot "
         "WHERE :model IS NULL OR model_id = :model ORDER BY id DESC",
         {"model": model_id},
@@ -141,17 +141,17 @@ def snapshots(connection: Connection, model_id: int | None = None) -> list[Snaps
 def publish_snapshot(connection: Connection, row: SnapshotRow) -> SnapshotRow:
     """Publish a snapshot whose file is complete and synced; return it with its id and time."""
     now = datetime.now(UTC)
-    added = connection.exec_driver_sql(
+    added = connection.execute(
         "INSERT INTO snapshot (model_id, kind, watermark, rows, sha256, file, bytes, created_at) "
         "VALUES (:model_id, :kind, :watermark, :rows, :sha256, :file, :bytes, :created_at)",
         {**dataclasses.asdict(row), "created_at": now.isoformat()},
     )
-    return dataclasses.replace(row, id=int(added.lastrowid), created_at=now)
+    return dataclasses.replace(row, id=int(added.lastrowid or 0), created_at=now)
 
 
 def drop_snapshot(connection: Connection, snapshot_id: int) -> None:
     """Unpublish a snapshot; its file is the caller's."""
-    connection.exec_driver_sql("DELETE FROM snapshot WHERE id = :id", {"id": snapshot_id})
+    connection.execute("DELETE FROM snapshot WHERE id = :id", {"id": snapshot_id})
 
 
 # --- scans and totals ----------------------------------------------------------------------
@@ -161,7 +161,7 @@ def record_scan(
     connection: Connection, root: str, *, started_at: datetime, complete: bool, files: int
 ) -> None:
     """Note that the walk of `root` ended now, having seen `files` files; started_at has a zone."""
-    connection.exec_driver_sql(
+    connection.execute(
         "INSERT INTO scan (root, started_at, finished_at, complete, files) "
         "VALUES (:root, :started_at, :finished_at, :complete, :files)",
         {
@@ -176,22 +176,22 @@ def record_scan(
 
 def last_scan(connection: Connection) -> datetime | None:
     """Return when the last walk ended (UTC), None before the first."""
-    last = connection.exec_driver_sql("SELECT max(finished_at) FROM scan").scalar()
+    last = cell(connection.execute("SELECT max(finished_at) FROM scan"))
     return None if last is None else datetime.fromisoformat(last)
 
 
 def roots(connection: Connection) -> tuple[str, ...]:
     """Return the folders and files that were given to index and still hold files."""
     query = "SELECT DISTINCT root FROM file ORDER BY root"
-    return tuple(connection.exec_driver_sql(query).scalars())
+    return tuple(column(connection.execute(query)))
 
 
 def status_counts(connection: Connection) -> Counts:
     """Count files, pictures, failures and vectors."""
-    files, contents, failed = connection.exec_driver_sql(
+    files, contents, failed = connection.execute(
         "SELECT count(content_id), count(DISTINCT content_id), count(error) FROM file"
-    ).one()
-    vectors = connection.exec_driver_sql(
+    ).fetchone()
+    vectors = connection.execute(
         "SELECT name, (SELECT count(*) FROM embedding WHERE model_id = model.id) "
         "FROM model ORDER BY id"
     )

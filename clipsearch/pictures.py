@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clipsearch.filters import Where
-from clipsearch.schema import Connection, as_json
+from clipsearch.sql import Connection, as_json, column
 from clipsearch.types import Facts, Failure, ImageRecord
 
 
@@ -41,7 +41,7 @@ def _below(folder: str) -> tuple[str, dict[str, Any]]:
 def files_under(connection: Connection, root: str) -> dict[str, int | None]:
     """Return path -> content id of `root` and all files in it; None for failures."""
     sql, params = _below(root)
-    rows = connection.exec_driver_sql(f"SELECT path, content_id FROM file WHERE {sql}", params)
+    rows = connection.execute(f"SELECT path, content_id FROM file WHERE {sql}", params)
     return {path: content_id for path, content_id in rows}
 
 
@@ -56,22 +56,22 @@ def records(
 ) -> list[ImageRecord]:
     """Return the records of all live files that pass, by path."""
     sql, params = _condition(where, under)
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         f"SELECT {_RECORD} FROM file JOIN content ON content.id = file.content_id "
         f"WHERE {sql} ORDER BY file.path",
         params,
-    ).all()
+    ).fetchall()
     labels = _labels(connection, {row[1] for row in rows})
     return [_record(row, labels) for row in rows]
 
 
 def record(connection: Connection, path: str) -> ImageRecord | None:
     """Return the record of one path, None if it is not known or had failed."""
-    row = connection.exec_driver_sql(
+    row = connection.execute(
         f"SELECT {_RECORD} FROM file JOIN content ON content.id = file.content_id "
         "WHERE file.path = :path",
         {"path": path},
-    ).first()
+    ).fetchone()
     return None if row is None else _record(row, _labels(connection, {row[1]}))
 
 
@@ -84,14 +84,14 @@ def hits(
 ) -> dict[int, list[ImageRecord]]:
     """Return embedding id -> the live files, by path, that hold this picture and pass."""
     sql, params = _condition(where, under)
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         f"SELECT {_RECORD}, embedding.id FROM embedding "
         "JOIN file ON file.content_id = embedding.content_id "
         "JOIN content ON content.id = embedding.content_id "
         f"WHERE embedding.id IN (SELECT value FROM json_each(:ids)) AND {sql} "
         "ORDER BY file.path",
         params | {"ids": as_json(ids)},
-    ).all()
+    ).fetchall()
     labels = _labels(connection, {row[1] for row in rows})
     found: dict[int, list[ImageRecord]] = {}
     for row in rows:
@@ -101,12 +101,12 @@ def hits(
 
 def live_ids(connection: Connection, ids: Iterable[int]) -> np.ndarray:
     """Return those of the embedding ids, int64 ascending, whose picture has a file."""
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT id FROM embedding WHERE id IN (SELECT value FROM json_each(:ids)) AND EXISTS ("
         "SELECT 1 FROM file WHERE file.content_id = embedding.content_id) ORDER BY id",
         {"ids": as_json(ids)},
     )
-    return np.fromiter(rows.scalars(), dtype=np.int64)
+    return np.array(column(rows), dtype=np.int64)
 
 
 def allowed_ids(
@@ -114,13 +114,13 @@ def allowed_ids(
 ) -> np.ndarray:
     """Return the ids, int64 ascending, of the vectors with a live file that passes."""
     sql, params = _condition(where, under)
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT id FROM embedding WHERE model_id = :model AND content_id IN ("
         f"SELECT content.id FROM file JOIN content ON content.id = file.content_id WHERE {sql}"
         ") ORDER BY id",
         params | {"model": model_id},
     )
-    return np.fromiter(rows.scalars(), dtype=np.int64)
+    return np.array(column(rows), dtype=np.int64)
 
 
 def searched(
@@ -128,28 +128,26 @@ def searched(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what `allowed_ids` does, and how many files that pass each has, int64 as well."""
     sql, params = _condition(where, under)
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT embedding.id, count(*) FROM embedding "
         "JOIN file ON file.content_id = embedding.content_id "
         "JOIN content ON content.id = embedding.content_id "
         f"WHERE model_id = :model AND {sql} GROUP BY embedding.id ORDER BY embedding.id",
         params | {"model": model_id},
-    ).all()
+    ).fetchall()
     ids, files = zip(*rows, strict=True) if rows else ((), ())
     return np.array(ids, dtype=np.int64), np.array(files, dtype=np.int64)
 
 
 def errors(connection: Connection) -> list[Failure]:
     """Return the files that failed, by path."""
-    rows = connection.exec_driver_sql(
-        "SELECT path, error FROM file WHERE error IS NOT NULL ORDER BY path"
-    )
+    rows = connection.execute("SELECT path, error FROM file WHERE error IS NOT NULL ORDER BY path")
     return [Failure(path, error) for path, error in rows]
 
 
 def _labels(connection: Connection, content_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
     """Return content id -> its labels, best first, each once."""
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT content_id, name FROM label "
         "WHERE content_id IN (SELECT value FROM json_each(:ids)) "
         "GROUP BY content_id, name ORDER BY content_id, max(score) DESC, name",

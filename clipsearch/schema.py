@@ -8,8 +8,7 @@ model   1 ── n embedding, snapshot
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from sqlalchemy import (
     BLOB,
@@ -25,10 +24,6 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
 )
-
-__all__ = ["FILE_NAME", "FORMAT", "METADATA", "MIGRATIONS", "Connection", "as_json"]
-
-FILE_NAME = "catalog.db"
 
 METADATA = MetaData()
 
@@ -134,13 +129,8 @@ Table(
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
-    # A catalog's format is the number of migrations it has had. When a second one is added, the
-    # first becomes the SQL of today, so that every catalog goes through the same steps.
+    # A catalog's format is the number of migrations it has had: `sql.FORMAT` once it had all.
+    # When a second one is added, the first becomes the SQL of today, so that every catalog goes
+    # through the same steps.
     ("first tables", METADATA.create_all),
 )
-FORMAT = len(MIGRATIONS)
-
-
-def as_json(ids: Iterable[int]) -> str:
-    """Write ids, numpy's too, as one value for `json_each`: any number of them is one variable."""
-    return json.dumps([int(number) for number in ids])

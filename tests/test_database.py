@@ -130,46 +130,46 @@ def test_a_writer_waits_for_another_and_then_gives_up(database: Database) -> Non
     ):
         raise AssertionError("two writers at once")
     with other.write() as connection:
-        connection.exec_driver_sql("INSERT INTO meta VALUES ('key', 'value')")
+        connection.execute("INSERT INTO meta VALUES ('key', 'value')")
     other.close()
 
 
 def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
     with database.write() as writing:
-        writing.exec_driver_sql("INSERT INTO meta VALUES ('key', 'value')")
+        writing.execute("INSERT INTO meta VALUES ('key', 'value')")
         with database.read() as reading:
             query = "SELECT count(*) FROM meta WHERE key = 'key'"
-            assert reading.exec_driver_sql(query).scalar() == 0
+            assert reading.execute(query).fetchone()[0] == 0
 
 
 def test_a_reader_sees_one_state_to_its_end(database: Database) -> None:
     query = "SELECT count(*) FROM meta"
     with database.read() as reading:
-        before = reading.exec_driver_sql(query).scalar()
+        before = reading.execute(query).fetchone()[0]
         with database.write() as writing:
-            writing.exec_driver_sql("INSERT INTO meta VALUES ('key', 'value')")
-        assert reading.exec_driver_sql(query).scalar() == before
+            writing.execute("INSERT INTO meta VALUES ('key', 'value')")
+        assert reading.execute(query).fetchone()[0] == before
     with database.read() as reading:
-        assert reading.exec_driver_sql(query).scalar() == before + 1
+        assert reading.execute(query).fetchone()[0] == before + 1
 
 
 def test_an_error_takes_the_whole_transaction_back(database: Database) -> None:
     with pytest.raises(RuntimeError, match="stop"), database.write() as connection:
-        connection.exec_driver_sql("INSERT INTO meta VALUES ('key', 'value')")
+        connection.execute("INSERT INTO meta VALUES ('key', 'value')")
         raise RuntimeError("stop")
     with database.read() as connection:
         query = "SELECT count(*) FROM meta WHERE key = 'key'"
-        assert connection.exec_driver_sql(query).scalar() == 0
+        assert connection.execute(query).fetchone()[0] == 0
 
 
 def test_a_full_disk_is_explained_and_nothing_is_half_written(database: Database) -> None:
     with pytest.raises(LibraryError, match="free space"), database.write() as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-        connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 2}")
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={pages + 2}")
         for number in range(100):
-            connection.exec_driver_sql("INSERT INTO meta VALUES (?, ?)", (str(number), "x" * 16384))
+            connection.execute("INSERT INTO meta VALUES (?, ?)", (str(number), "x" * 16384))
     with database.read() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM meta").scalar() == 1
+        assert connection.execute("SELECT count(*) FROM meta").fetchone()[0] == 1
 
 
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
 
 def test_a_mistake_in_sql_is_not_taken_for_a_damaged_library(database: Database) -> None:
     with pytest.raises(Exception, match="no such column") as caught, database.read() as connection:
-        connection.exec_driver_sql("SELECT missing FROM meta")
+        connection.execute("SELECT missing FROM meta")
     assert not isinstance(caught.value, LibraryError)
 
 
@@ -207,15 +207,15 @@ def test_threads_read_and_write_at_once(tmp_path: Path) -> None:
 def test_committed_work_is_synced_to_the_disk(database: Database) -> None:
     with database.read() as connection:
         full = 2
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == full
-        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == full
+        assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
 
 
 def test_functions_can_be_called_in_sql(tmp_path: Path) -> None:
     made = Database(tmp_path, functions={"twice": (1, lambda x: 2 * x)}, busy_timeout=1)
     made.create()
     with made.read() as connection:
-        assert connection.exec_driver_sql("SELECT twice(21)").scalar() == 42
+        assert connection.execute("SELECT twice(21)").fetchone()[0] == 42
     made.close()
 
 

@@ -87,7 +87,7 @@ def test_a_damaged_batch_does_not_end_the_stream(catalog: Catalog) -> None:
     fill(catalog, 6)
     ids, _ = catalog.vectors(1)
     with catalog._database.write() as connection:
-        connection.exec_driver_sql(
+        connection.execute(
             "UPDATE embedding SET vector = x'00' WHERE id IN (?, ?)", (int(ids[2]), int(ids[3]))
         )
     with pytest.warns(UserWarning, match="2 stored vectors"):

@@ -12,7 +12,8 @@ import pytest
 
 from clipsearch.catalog import Catalog
 from clipsearch.errors import LibraryCorrupt, LibraryNotFound, LibraryTooNew
-from clipsearch.schema import FORMAT, METADATA, MIGRATIONS, as_json
+from clipsearch.schema import METADATA, MIGRATIONS
+from clipsearch.sql import FORMAT, as_json
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_an_older_library_is_migrated_on_opening(
 ) -> None:
     steps: list[str] = []
     later = (*MIGRATIONS, ("a later one", lambda connection: steps.append("later")))
-    monkeypatch.setattr("clipsearch.database.MIGRATIONS", later)
+    monkeypatch.setattr("clipsearch.writer.MIGRATIONS", later)
     monkeypatch.setattr("clipsearch.database.FORMAT", len(later))
     for _ in range(2):
         Catalog.open(tmp_path).close()
@@ -117,7 +118,7 @@ def test_a_migration_that_fails_leaves_the_library_as_it_was(
         connection.exec_driver_sql("CREATE TABLE half (x)")  # type: ignore[attr-defined]
         raise RuntimeError("killed")
 
-    monkeypatch.setattr("clipsearch.database.MIGRATIONS", (*MIGRATIONS, ("fails", fail)))
+    monkeypatch.setattr("clipsearch.writer.MIGRATIONS", (*MIGRATIONS, ("fails", fail)))
     monkeypatch.setattr("clipsearch.database.FORMAT", len(MIGRATIONS) + 1)
     with pytest.raises(RuntimeError, match="killed"):
         Catalog.open(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from clipsearch.library.base import Opened
-from clipsearch.schema import FORMAT
+from clipsearch.sql import FORMAT
 from clipsearch.snapshot import Snapshots
 from clipsearch.types import Failure, Finding, Status
 
