@@ -30,9 +30,10 @@ def draw(charts: Sequence[Chart], path: Path) -> None:
         heights = [y for _, y in points if y > 0]
         if heights and max(heights) / min(heights) > WIDEST_RATIO:
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(_number)
         axis.grid(axis="y")
         if len(chart.series) > 1:
-            axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+            axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
     save(made, path)
 
 
@@ -51,3 +52,12 @@ def _lines(axis: Any, chart: Chart) -> None:
         xs, ys = zip(*sorted(series), strict=True)
         axis.plot(xs, ys, marker="o", label=label)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(_number)
+
+
+def _number(value: float, place: int) -> str:
+    """Write a tick: 1M for a million."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:g}"

@@ -1,0 +1,123 @@
+"""Ask one text in a fresh process: `clipsearch query`, the naive way, rclip's way.
+
+    python scripts/bench/cold_query.py [--sizes 1000 100000 1000000]
+
+Libraries of made up pictures hold the same vectors for all three. Measured is the wall time from
+the start of the process to its end, in turn, with files in the page cache, and the most memory.
+All three have to find the same best pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import material
+import stores
+from common import Cell, Chart, Claim, Options, Report, Table, Way, in_turn, say, shown
+from processes import Run, clipsearch, run, script
+
+TEXT = "a photo of a black cat sleeping on a chair"
+SIZES = (1_000, 100_000, 1_000_000)
+WAYS = {"naive": "naive", "rclip": "rclip's way", "clipsearch": "clipsearch query"}
+# Of the naive way nothing is asked at a million: its index alone takes 2 GB.
+REQUIRED = {(100_000, "rclip"): 5.0, (100_000, "naive"): 18.0, (1_000_000, "rclip"): 8.0}
+BEST = 10
+SCORE_TOLERANCE = 2e-3
+"""What a library keeps is rounded to float16."""
+LEAST_SHARED = 8
+"""Of the ten best: those at the end may change places by rounding."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = Options.parse(__doc__, argv, own=_own)
+    report = Report.begin("cold_query", options, text=TEXT)
+    name = material.model(options.cache, "tiny" if options.quick else "ViT-B-32")
+    material.compiled(options.cache, name)
+    sizes = options.given.sizes or ((200, 2_000) if options.quick else SIZES)
+    rows: list[list[Cell]] = []
+    chart = Chart("A query in a fresh process", "pictures", "seconds", {})
+    for size in sizes:
+        rows.append([size, *measure(report, options, name, size, chart)])
+    columns = ["pictures"]
+    columns += [f"{way}, {what}" for way in WAYS.values() for what in ("s", "MB")]
+    columns += ["× naive", "× rclip's"]
+    report.tables.append(Table("A query in a fresh process", columns, rows))
+    report.charts.append(chart)
+    return report.finish(options)
+
+
+def _own(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help=f"by default {SIZES}")
+
+
+def measure(report: Report, options: Options, name: str, size: int, chart: Chart) -> list[Cell]:
+    """Measure all ways at one size; return seconds and memory of each, and the ratios."""
+    say(f"{size:,} pictures")
+    library = stores.library(options.cache, name, size)
+    others = stores.peers(options.cache, name, size)
+    exported = str(material.exported(options.cache, name))
+    commands = {
+        "naive": script("peer_query.py", "naive", str(others), name, TEXT),
+        "rclip": script("peer_query.py", "rclip", str(others), exported, TEXT),
+        "clipsearch": clipsearch("query", TEXT, "-L", str(library), "-f", "json"),
+    }
+    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+    with tempfile.TemporaryDirectory() as note:
+        ways: dict[str, Way] = {
+            way: partial(_once, command, Path(note) / "note.json", runs[way])
+            for way, command in commands.items()
+        }
+        seconds = in_turn(ways, options.rounds)
+    agree({way: _hits(way, runs[way][-1].out) for way in WAYS})
+    report.seconds |= {f"{size}: {way}": took for way, took in seconds.items()}
+    ratios = [
+        Claim.of_pairs(
+            f"{size:,} pictures: clipsearch query over {WAYS[base]}",
+            seconds[base],
+            seconds["clipsearch"],
+            required=REQUIRED.get((size, base)),
+        )
+        for base in ("naive", "rclip")
+    ]
+    report.claims += ratios
+    cells: list[Cell] = []
+    for way, took in seconds.items():
+        middle = statistics.median(took)
+        chart.series.setdefault(WAYS[way], []).append((size, middle))
+        cells += [middle, max(one.peak_mb for one in runs[way])]
+    return [*cells, *(f"{shown(ratio.value)}×" for ratio in ratios)]
+
+
+def _once(command: Sequence[str], note: Path, runs: list[Run]) -> float:
+    runs.append(run(command, note))
+    return runs[-1].seconds
+
+
+def _hits(way: str, out: str) -> list[tuple[str, float]]:
+    found = json.loads(out)
+    if way != "clipsearch":
+        return [(path, score) for path, score in found]
+    hits = found["hits"] if isinstance(found, dict) else found
+    return [(hit["path"], hit["score"]) for hit in hits]
+
+
+def agree(hits: dict[str, list[tuple[str, float]]]) -> None:
+    """Raise AssertionError unless all found the same pictures, but for the last of ten."""
+    expected = hits["rclip"]
+    for way, found in hits.items():
+        assert len(found) == len(expected) == BEST, f"{way} found {len(found)}"
+        shared = {path for path, _ in found} & {path for path, _ in expected}
+        assert len(shared) >= LEAST_SHARED, f"{way} found {found}, rclip's way {expected}"
+        for (_, score), (_, wanted) in zip(found, expected, strict=True):
+            assert abs(score - wanted) < SCORE_TOLERANCE, f"{way}: {score}, not {wanted}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
