@@ -11,8 +11,10 @@ import pytest
 import tiny_models
 
 from clipsearch.cli import main
-from clipsearch.encoders import assembly
+from clipsearch.encoders import assembly, compile_once, gate, store
 from clipsearch.encoders import compile as compiling
+from clipsearch.encoders.models import resolve
+from clipsearch.encoders.store import Manifest, compiled
 from clipsearch.library import Library
 
 Out = pytest.CaptureFixture[str]
@@ -100,6 +102,79 @@ def test_what_cannot_be_compiled_is_one_line(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith(f"error: local-dir:{folder} cannot be compiled: text tower")
     assert said.endswith("It runs on torch all the same.")
+
+
+# --- at the first index --------------------------------------------------------------------
+
+
+@pytest.fixture
+def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make a model that is quickly compiled, on a machine without a graphics card."""
+    monkeypatch.setenv("CLIPSEARCH_COMPILE", "yes")
+    monkeypatch.setenv("CLIPSEARCH_DEVICE", "cpu")
+    monkeypatch.setattr(gate, "SCENES", 12)
+    return f"local-dir:{tiny_models.make_clip(tmp_path / 'clip')}"
+
+
+def test_the_first_index_compiles_the_model(
+    clip: str,
+    make_pictures: Callable[..., list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    folder, spec = make_pictures(3)[0].parent, resolve(clip)
+    assert main(["index", str(folder), "--model", clip, "--no-compile"]) == 0
+    assert compiled(spec) is None
+    assert main(["index", str(tmp_path / "mistyped")]) == 0
+    assert compiled(spec) is None
+    assert main(["index", str(folder)]) == 0
+    found = Manifest.read(compiled(spec) or tmp_path)
+    assert found is not None and found.gate is not None
+    assert found.gate.pictures == 12 + 3
+    calls = asked(monkeypatch)
+    assert main(["index", str(folder)]) == 0
+    assert calls == []
+
+
+def test_what_cannot_be_compiled_is_indexed_on_torch_and_not_tried_again(
+    clip: str,
+    make_pictures: Callable[..., list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Out,
+) -> None:
+    monkeypatch.setattr(assembly, "TOLERANCE", -1)
+    folder = str(make_pictures(2)[0].parent)
+    reason = f"{clip} cannot be compiled: text tower"
+    assert main(["index", folder, "--model", clip]) == 0
+    shown = capsys.readouterr()
+    assert reason in shown.err
+    assert "added" in shown.out
+    calls = asked(monkeypatch)
+    assert main(["index", folder]) == 0
+    assert reason in capsys.readouterr().err
+    assert calls == []
+    # Another version may be able to.
+    monkeypatch.setattr(store, "version", lambda name: "99")
+    assert store.refused(resolve(clip)) == ""
+
+
+def test_where_the_cache_cannot_be_written_pictures_are_indexed_all_the_same(
+    clip: str,
+    make_pictures: Callable[..., list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Out,
+) -> None:
+    pictures = make_pictures(2)
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(pictures[0]))
+    assert main(["index", str(pictures[0].parent), "--model", clip]) == 0
+    assert "could not be compiled (" in capsys.readouterr().err
+
+
+def test_on_a_graphics_card_nothing_is_compiled(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = asked(monkeypatch)
+    monkeypatch.setenv("CLIPSEARCH_DEVICE", "cuda")
+    assert compile_once(clip) == ""
+    assert calls == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,10 +12,14 @@ import typer
 
 from clipsearch.cli.console import UsageError, progress, say
 from clipsearch.cli.options import LibraryOption, PlainFormatOption
+from clipsearch.errors import LibraryNotFound, UnknownModel
 from clipsearch.render import table, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from clipsearch.encoders.compile import Compilation
+    from clipsearch.types import Progress
 
 WAYS = {"written": "written by hand", "exported": "exported by torch"}
 
@@ -85,9 +90,31 @@ def compile(
         say("compiled already; --force does it anew.")
 
 
+def compile_at_first(
+    model: str | None,
+    pictures: Sequence[Path],
+    library: Path | None,
+    draw: Callable[[Progress], None] | None,
+) -> None:
+    """Compile the model that indexes these pictures, if it never was; say so if it cannot be.
+
+    A name that is mistyped does not wait for that.
+    """
+    if not any(path.expanduser().exists() for path in pictures):
+        return
+    from clipsearch.encoders import compile_once
+    from clipsearch.library import Library
+
+    if model is None:
+        # A library that is about to be made has none yet.
+        with suppress(LibraryNotFound, UnknownModel), Library.open(library) as found:
+            model = found.models()[0].spec
+    if reason := compile_once(model or "default", pictures=pictures, progress=draw):
+        say(reason)
+
+
 def _of_library(path: Path | None) -> tuple[str | None, list[Path]]:
     """Return the model and the folders of the library; nothing if there is none."""
-    from clipsearch.errors import LibraryNotFound
     from clipsearch.library import Library
 
     try:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from clipsearch.cli.compile import compile_at_first
 from clipsearch.cli.console import UsageError, progress, say, warn_all
 from clipsearch.cli.options import LibraryOption, ModelOption, PlainFormat, PlainFormatOption
 from clipsearch.errors import LibraryNotFound
@@ -60,6 +61,14 @@ def index(
         int | None,
         typer.Option(metavar="N", min=1, help="Threads that decode.", show_default=False),
     ] = None,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            envvar="CLIPSEARCH_COMPILE",
+            show_envvar=False,
+            help="Compile the model first, once, if it runs on a CPU: see `clipsearch compile`.",
+        ),
+    ] = True,
     format: PlainFormatOption = "table",
     library: LibraryOption = None,
 ) -> None:
@@ -85,8 +94,10 @@ def index(
         if dry_run and lib is None:
             # What would be added to a library that is not there does not depend on its model.
             library, spec = Path(stack.enter_context(TemporaryDirectory())), "mini"
-        lib = lib or stack.enter_context(Library.open_or_create(library, model=spec))
         on_progress = stack.enter_context(progress())
+        if compile and not dry_run:
+            compile_at_first(spec, paths, library, on_progress)
+        lib = lib or stack.enter_context(Library.open_or_create(library, model=spec))
         report = lib.index(
             paths,
             model=spec,

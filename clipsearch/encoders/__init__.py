@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from clipsearch.encoders.base import Encoder, Tokenizer
 from clipsearch.encoders.models import ModelSpec, check_files, resolve
-from clipsearch.encoders.store import compiled
-from clipsearch.errors import EncoderError
+from clipsearch.encoders.store import compiled, refuse, refused
+from clipsearch.errors import EncoderError, NotCompilable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from importlib.metadata import EntryPoint
+
+    from clipsearch.types import Progress
 
 __all__ = [
     "ENGINES",
     "Encoder",
     "Engine",
     "Tokenizer",
+    "compile_once",
     "compiled",
     "engine_names",
     "load_encoder",
@@ -91,10 +95,43 @@ def load_tokenizer(name: str = "default") -> Tokenizer:
     """
     spec = resolve(name)
     check_files(spec)
+    from clipsearch.encoders.cliptokens import clip_tokenizer  # a query's texts do without it
+
+    if found := clip_tokenizer(spec):
+        return found
     # The compiled one, on any device: it opens without torch.
     engine = "onnx" if compiled(spec) else "openclip"
     home = import_module(f"clipsearch.encoders.{engine}")
     return cast("Tokenizer", home.load_tokenizer(spec))
+
+
+def compile_once(
+    name: str = "default",
+    *,
+    pictures: Iterable[str | PathLike[str]] = (),
+    progress: Callable[[Progress], None] | None = None,
+) -> str:
+    """Compile a model that is to run on the CPU here, unless it is; return why it runs on torch.
+
+    Returns "" where it is compiled now, or another device runs it. pictures, progress: see
+    `compile_model`. Raises UnknownModel and ModelUnavailable.
+    """
+    spec = resolve(name)
+    check_files(spec)
+    if compiled(spec) or not runs_on_cpu(os.environ.get(DEVICE) or "auto"):
+        return ""
+    if reason := refused(spec):
+        return reason
+    from clipsearch.encoders.compile import compile_model  # which imports torch
+
+    try:
+        compile_model(name, pictures=pictures, progress=progress)
+    except NotCompilable as error:
+        refuse(spec, str(error))
+        return str(error)
+    except OSError as error:  # no room, or no right to write: indexing goes on without
+        return f"{spec.name} could not be compiled ({error}). It runs on torch all the same."
+    return ""
 
 
 def runs_on_cpu(device: str = "auto") -> bool:

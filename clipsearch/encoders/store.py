@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ FORMAT = 1
 CACHE = "CLIPSEARCH_CACHE"
 """Environment variable that names the cache folder."""
 MANIFEST = "model.json"
+COMPILERS = ("clipsearch", "onnx", "onnxruntime", "open_clip_torch", "timm", "torch")
 ABANDONED_SECONDS = 24 * 3600.0
 
 Precision = Literal["fp32", "int8"]
@@ -148,11 +150,37 @@ def remember(
         "precision": precision,
         "made_from": {path: state for path, state in states.items() if state},
     }
+    _write_note(spec, note)
+
+
+def refuse(spec: ModelSpec, reason: str) -> None:
+    """Note that the model of this name cannot be compiled, so that nobody tries it again and again.
+
+    Another version of what compiles may: it is asked anew.
+    """
+    _write_note(spec, {"name": spec.name, "refused": reason, "with": _versions()})
+
+
+def refused(spec: ModelSpec) -> str:
+    """Return why the model of this name cannot be compiled; "" if it is not known to be so."""
+    try:
+        note = json.loads(_note(spec).read_text("utf-8"))
+        return str(note["refused"]) if note["with"] == _versions() else ""
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return ""
+
+
+def _write_note(spec: ModelSpec, note: dict[str, Any]) -> None:
     path = _note(spec)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
         json.dump(note, file, indent=1)
     os.replace(file.name, path)
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of all that decides whether a model can be compiled."""
+    return {name: version(name) for name in COMPILERS}
 
 
 @contextmanager
