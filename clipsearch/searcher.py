@@ -7,8 +7,9 @@ from threading import Lock
 import numpy as np
 
 from clipsearch.catalog import Catalog
-from clipsearch.vectors import VectorIndex, vector_index
+from clipsearch.vectors import VectorIndex
 from clipsearch.vectors.exact import best_first
+from clipsearch.vectors.flat import FlatIndex
 
 
 class Searcher:
@@ -20,7 +21,7 @@ class Searcher:
         self._catalog = catalog
         self._model_id = model_id
         self._index = index
-        self._tail = vector_index("flat").create(index.dim)
+        self._tail = FlatIndex(index.dim)
         self._seen = watermark
         self._lock = Lock()
 

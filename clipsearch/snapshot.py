@@ -12,21 +12,22 @@ import re
 import secrets
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryError, SnapshotUnreadable, VectorIndexError
 from clipsearch.searcher import Searcher
 from clipsearch.types import Finding
-from clipsearch.vectors import VectorIndex, vector_index
+from clipsearch.vectors import AUTO, TUNED, Goal, VectorIndex, kind_for, vector_index
+from clipsearch.vectors.flat import FlatIndex
 from clipsearch.vectors.whole import remove, sha256_of, write_whole
 
 FOLDER = "snapshots"
-DEFAULT_KIND = "faiss"
-
 # The tail is searched in numpy and read anew by every process: cheap up to here.
 _TAIL_ROWS = 1000
 _TAIL_SHARE = 0.1
@@ -46,16 +47,21 @@ class Snapshots:
         model_id: int,
         *,
         kind: str | None = None,
+        recall: float | None = None,
+        queries: Callable[[], np.ndarray | None] = lambda: None,
     ) -> None:
         """Prepare; nothing is read or written yet.
 
-        library: the library's folder. kind: what `publish` writes; None keeps the kind of the
-        newest snapshot, at first `faiss`. Any kind is opened.
+        library: the library's folder. kind: what `publish` writes, or `auto`, by size. recall:
+        what it is tuned for, if it approximates. None of either keeps what was last asked for, at
+        first `auto` and 0.99. queries: gives text vectors to tune with. Any kind is opened.
         """
         self.folder = Path(library) / FOLDER
         self._catalog = catalog
         self._model_id = model_id
         self._kind = kind
+        self._recall = recall
+        self._queries = queries
 
     # --- opening -------------------------------------------------------------------------
 
@@ -86,7 +92,7 @@ class Snapshots:
                     dropped |= self._drop(row)
             except VectorIndexError as error:
                 _warn(f"cannot use the snapshot {row.file}: {error}")  # intact: not dropped
-        return self._searcher(vector_index("flat").create(self._dim), 0), dropped
+        return self._searcher(FlatIndex(self._dim), 0), dropped
 
     def _searcher(self, index: VectorIndex, watermark: int) -> Searcher:
         return Searcher(self._catalog, self._model_id, index=index, watermark=watermark)
@@ -145,13 +151,13 @@ class Snapshots:
         _, stale, rows = self.drift()
         if stale > _STALE_SHARE * rows:
             self._catalog.purge_stale(self._model_id)
-        kind = self._new_kind()
-        index, watermark = self._built(kind)
-        if len(index):
-            row = self._written(index, kind, watermark)
+        asked = self._asked()
+        row = self._written(*asked)
+        self._keep(*asked)
+        if row:
             # The row is the publication. A kill before it leaves litter, one after it old rows.
             self._catalog.publish_snapshot(row)
-        for old in self.rows()[1 if len(index) else 0 :]:
+        for old in self.rows()[1 if row else 0 :]:
             self._drop(old)
         self.sweep()
 
@@ -173,39 +179,49 @@ class Snapshots:
         live = self._catalog.live_count(self._model_id, upto=newest.watermark)
         return total - live, newest.rows - live, newest.rows
 
-    def _built(self, kind: str) -> tuple[VectorIndex, int]:
-        # Batches are read one after another while others may commit. That is sound: ids are given
-        # in the order of commits, so nothing can appear later below an id that was seen. It ends
-        # at what was there at the start; otherwise a busy indexer could keep it going for ever.
-        newest = self._catalog.max_id(self._model_id)
-        index = vector_index(kind).create(self._dim)
-        watermark = 0
-        for ids, vectors in self._catalog.iter_vectors(self._model_id):
-            index.add(ids, vectors)
-            watermark = int(ids.max(initial=watermark))
-            if watermark >= newest:
-                break
-        return index, watermark
-
-    def _written(self, index: VectorIndex, kind: str, watermark: int) -> SnapshotRow:
-        name = f"{self._model_id}-{secrets.token_hex(8)}.{kind}"
+    def _written(self, kind: str, recall: float) -> SnapshotRow | None:
+        """Write a file of all vectors; None if there are none."""
+        if kind == AUTO:
+            kind = kind_for(self._catalog.live_count(self._model_id))
+        index_class, journal = vector_index(kind), _Journal(self._catalog, self._model_id)
+        if not journal.last:
+            return None
+        goal = Goal(recall, self._queries() if kind in TUNED else None)
+        path = self.folder / f"{self._model_id}-{secrets.token_hex(8)}.{kind}"
         try:
             self.folder.mkdir(exist_ok=True)
-            digest, size = write_whole(self.folder / name, index.save)
+            digest, size = write_whole(
+                path, lambda beside: index_class.write(beside, self._dim, journal, goal=goal)
+            )
         except OSError as error:
             raise VectorIndexError(
-                f"cannot write the snapshot {self.folder / name}: {error.strerror}. "
+                f"cannot write the snapshot {path}: {error.strerror}. "
                 "Check the free space and the permissions of the library's folder."
             ) from error
         return SnapshotRow(
             model_id=self._model_id,
             kind=kind,
-            watermark=watermark,
-            rows=len(index),
+            watermark=journal.watermark,
+            rows=journal.rows,
             sha256=digest,
-            file=f"{FOLDER}/{name}",
+            file=f"{FOLDER}/{path.name}",
             bytes=size,
         )
+
+    def _asked(self) -> tuple[str, float]:
+        """Return the kind and the recall to write with."""
+        kept = (self._catalog.get_meta(self._setting) or "").partition(" ")
+        kind = self._kind or kept[0] or AUTO
+        return kind, self._recall or float(kept[2] or Goal().recall)
+
+    def _keep(self, kind: str, recall: float) -> None:
+        """Note what was asked for, for the next snapshot."""
+        if self._kind or self._recall:
+            self._catalog.set_meta(self._setting, f"{kind} {recall}")
+
+    @property
+    def _setting(self) -> str:
+        return f"index:{self._model_id}"
 
     def _drop(self, row: SnapshotRow) -> bool:
         # The row first: a row without its file would give a warning, a file without its row none.
@@ -249,13 +265,32 @@ class Snapshots:
             return str(error)
         return None
 
-    def _new_kind(self) -> str:
-        newest = next(iter(self.rows()), None)
-        return self._kind or (newest.kind if newest else DEFAULT_KIND)
-
     @property
     def _dim(self) -> int:
         return self._catalog.models()[self._model_id].dim
+
+
+class _Journal:
+    """The vectors of a model, read once, in batches; and how far that went.
+
+    Batches are read one after another while others may commit. That is sound: ids are given in
+    the order of commits, so nothing can appear later below an id that was seen. It ends at what
+    was there at the start; otherwise a busy indexer could keep it going for ever.
+    """
+
+    def __init__(self, catalog: Catalog, model_id: int) -> None:
+        self._batches = catalog.iter_vectors(model_id)
+        self.last = catalog.max_id(model_id)
+        self.watermark = 0
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for ids, vectors in self._batches:
+            self.watermark = int(ids.max(initial=self.watermark))
+            self.rows += len(ids)
+            yield ids, vectors
+            if self.watermark >= self.last:
+                return
 
 
 def _warn(message: str) -> None:

@@ -11,6 +11,17 @@ def unit_rows(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+def stored_rows(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
+    """Return n random unit rows as a catalog gives them back: rounded to float16, unit again."""
+    return as_stored(unit_rows(rng, n, dim))
+
+
+def as_stored(rows: np.ndarray) -> np.ndarray:
+    """Return rows (n, dim) as the catalog gives them back."""
+    rounded = rows.astype(np.float16).astype(np.float32)
+    return np.asarray(rounded / np.linalg.norm(rounded, axis=1, keepdims=True), np.float32)
+
+
 def brute_force(
     queries: np.ndarray, ids: np.ndarray, vectors: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -295,7 +295,7 @@ def halve(path: Path) -> None:
 
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[-20] ^= 1  # in the seal; what damage elsewhere does is told kind by kind
     path.write_bytes(content)
 
 
@@ -364,10 +364,9 @@ def test_a_snapshot_of_another_size_than_its_row_says_is_dropped(library: Vector
     library.add(range(50))
     snapshots = library.snapshots()
     for n, dim in ((49, DIM), (50, DIM + 1)):
-        index = vector_index("flat").create(dim)
-        index.add(np.arange(n) + 1, np.ones((n, dim)))
         snapshots.folder.mkdir(exist_ok=True)
-        index.save(snapshots.folder / "1-0123456789abcdef.flat")
+        batch = (np.arange(n) + 1, np.ones((n, dim)))
+        vector_index("flat").write(snapshots.folder / "1-0123456789abcdef.flat", dim, [batch])
         size = (snapshots.folder / "1-0123456789abcdef.flat").stat().st_size
         row = SnapshotRow(library.model, "flat", 50, 50, "", "1-0123456789abcdef.flat", size)
         library.catalog.publish_snapshot(row)
@@ -491,7 +490,7 @@ def test_the_kind_stays_what_it_was_unless_another_is_asked_for(library: VectorL
     for wanted in (None, "flat", None, "faiss", None):
         library.snapshots(wanted).publish()
         kinds.append(library.snapshots().rows()[0].kind)
-    assert kinds == ["faiss", "flat", "flat", "faiss", "faiss"]
+    assert kinds == ["exact", "flat", "flat", "faiss", "faiss"]
     with pytest.raises(UnknownVectorIndex, match="hnsw"):
         library.snapshots("hnsw").publish()
 

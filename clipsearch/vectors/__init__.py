@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 
 from clipsearch.errors import UnknownVectorIndex, VectorIndexError
-from clipsearch.vectors.base import VectorIndex
+from clipsearch.vectors.base import Facts, Goal, VectorIndex
 
 GROUP = "clipsearch.vectors"
 """Entry points of this group add kinds: `mykind = "my.module:MyIndex"`."""
 
 KINDS = {
+    "exact": "clipsearch.vectors.mapped:MappedIndex",
     "flat": "clipsearch.vectors.flat:FlatIndex",
     "faiss": "clipsearch.vectors.faiss:FaissIndex",
 }
 """Kind -> `module:class`, imported when first asked for: faiss takes 0.2 s to import."""
 
-__all__ = ["GROUP", "KINDS", "VectorIndex", "kinds", "vector_index"]
+AUTO = "auto"
+"""Not a kind: the one that fits the number of vectors."""
+TUNED: frozenset[str] = frozenset()
+"""The kinds that approximate, and are tuned with queries when they are written."""
+
+__all__ = [
+    "AUTO",
+    "GROUP",
+    "KINDS",
+    "TUNED",
+    "Facts",
+    "Goal",
+    "VectorIndex",
+    "kind_for",
+    "kinds",
+    "vector_index",
+]
+
+
+def kind_for(rows: int) -> str:
+    """Return the kind that a library of so many vectors gets."""
+    return "exact"
 
 
 def kinds() -> dict[str, str]:
     """Return every kind with its `module:class`; ours win over entry points of the same name."""
+    from importlib.metadata import entry_points  # slow, and seldom needed
+
     return {point.name: point.value for point in entry_points(group=GROUP)} | KINDS
 
 
@@ -34,6 +57,8 @@ def vector_index(kind: str) -> type[VectorIndex]:
         module, name = KINDS[kind].split(":")
         found: type[VectorIndex] = getattr(import_module(module), name)
         return found
+    from importlib.metadata import EntryPoint
+
     table = kinds()
     if kind not in table:
         raise UnknownVectorIndex(kind, sorted(table))

@@ -2,23 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from os import PathLike
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Goal:
+    """What a kind that approximates is tuned for when it is written."""
+
+    recall: float = 0.99
+    """The share of the ten nearest, averaged over queries, that a search is to find."""
+    queries: np.ndarray | None = None
+    """Text vectors float32 (m, dim) to tune with; None simulates some from the pictures'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of an index that was written."""
+
+    recall: float
+    """Share of the ten nearest that it found when it was measured, with text-like queries."""
+    queries: str = ""
+    """What it was measured with: "texts", or "simulated"; empty where nothing is approximated."""
+    resident: int = 0
+    """Bytes that it holds in memory while it is open, without what is mapped."""
+    tuned: dict[str, Any] = field(default_factory=dict)
+    """Parameter -> value, as tuning chose them."""
+
+
 class VectorIndex(Protocol):
-    """A nearest-neighbour structure over unit vectors: derived, always rebuildable."""
+    """A nearest-neighbour structure over unit vectors: derived, always rebuildable.
+
+    The vectors are the catalog's: float16 numbers, made unit again in float32. An index may keep
+    the float16 numbers.
+    """
 
     @classmethod
-    def create(cls, dim: int) -> Self:
-        """Make an empty index for vectors of `dim` numbers."""
+    def write(
+        cls,
+        path: str | PathLike[str],
+        dim: int,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        *,
+        goal: Goal | None = None,
+    ) -> None:
+        """Write an index of these vectors to `path` (a new file; the caller publishes it).
+
+        batches: int64 (n,) ids, none twice, with float32 unit rows (n, dim); read once. goal: for
+        kinds that approximate. Raises VectorIndexError for shapes that do not fit, an id that
+        comes twice or a number that is not finite, and OSError.
+        """
         ...
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Open what `save` wrote. Raises SnapshotUnreadable if it is missing, short or damaged."""
+        """Open what `write` wrote. Raises SnapshotUnreadable if it is missing, short or damaged."""
         ...
 
     def __len__(self) -> int: ...
@@ -26,13 +68,8 @@ class VectorIndex(Protocol):
     @property
     def dim(self) -> int: ...
 
-    def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
-        """Add int64 (n,) ids, all new, with float32 unit rows (n, dim).
-
-        Raises VectorIndexError for shapes that do not fit, a known id, or a number that is not
-        finite; then nothing was added.
-        """
-        ...
+    @property
+    def facts(self) -> Facts: ...
 
     def search(
         self, queries: np.ndarray, k: int, *, among: np.ndarray | None = None
@@ -41,11 +78,8 @@ class VectorIndex(Protocol):
 
         queries: float32 (m, dim) unit rows. among: int64 ids that may be returned (sorted or not,
         unknown ones ignored); None allows all. Returns ids int64 (m, k') and cosines float32
-        (m, k'), best first, ties by lower id, with k' = min(k, allowed vectors). Safe from several
-        threads at once, but not while another one adds.
+        (m, k'), best first, ties by lower id, with k' = min(k, allowed vectors). The cosines are
+        exact; a kind that approximates may miss some of the nearest. Safe from several threads.
+        Raises SnapshotUnreadable if damage of the file shows only now.
         """
-        ...
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the index to `path` (a new file; the caller publishes it)."""
         ...

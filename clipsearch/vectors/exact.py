@@ -6,9 +6,16 @@ vectors tie exactly, and ties break by id.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from clipsearch.errors import VectorIndexError
+
+Take = Callable[[np.ndarray], np.ndarray]
+"""Gives the float32 unit rows (w, dim) at places int64 (w,)."""
+Scores = Callable[[np.ndarray], np.ndarray]
+"""Gives the cosines float32 (m, n) of queries (m, dim) with n vectors."""
 
 # Float32 dot products of unit rows are off by about 1e-6 (dim 1152); candidates within this of
 # the k-th are scored again in float64, so none of the true k can be missed.
@@ -67,16 +74,16 @@ def best_first(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray,
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
-def rescore(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def rescore(queries: np.ndarray, take: Take, rows: np.ndarray) -> np.ndarray:
     """Return the cosines float32 (m, w) of query i with the vectors at `rows[i]` (int64 (m, w)).
 
     Accumulated in float64 and rounded once: the same whatever the batch, the block or the index.
     """
     scores = np.empty(rows.shape, dtype=np.float32)
-    step = max(1, _NUMBERS_AT_ONCE // max(1, vectors.shape[1]))
+    step = max(1, _NUMBERS_AT_ONCE // max(1, queries.shape[1]))
     for i, query in enumerate(queries.astype(np.float64)):
         for start in range(0, rows.shape[1], step):
-            some = vectors[rows[i, start : start + step]].astype(np.float64)
+            some = take(rows[i, start : start + step]).astype(np.float64)
             scores[i, start : start + step] = np.einsum("wd,d->w", some, query)
     return scores
 
@@ -85,19 +92,30 @@ def best_rows(
     queries: np.ndarray, ids: np.ndarray, vectors: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compare every query with every vector and return the best ids and cosines, (m, k') each."""
+    return best_of(queries, ids, k, lambda block: block @ vectors.T, vectors.__getitem__)
+
+
+def best_of(
+    queries: np.ndarray, ids: np.ndarray, k: int, scores: Scores, take: Take
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best of the vectors with these ids (n,): ids and cosines, (m, k') each.
+
+    scores: gives the cosines float32 (m', n) of some of the queries with all the vectors, to
+    within MARGIN. take: gives the unit rows at places among them.
+    """
     k = max(0, min(k, len(ids)))
     found = np.empty((len(queries), k), dtype=np.int64)
-    scores = np.empty((len(queries), k), dtype=np.float32)
+    cosines = np.empty((len(queries), k), dtype=np.float32)
     if k == 0:
-        return found, scores
+        return found, cosines
     step = max(1, _SCORES_AT_ONCE // len(ids))
     for start in range(0, len(queries), step):
         block = queries[start : start + step]
-        rough = block @ vectors.T
+        rough = scores(block)
         least = np.partition(rough, len(ids) - k, axis=1)[:, len(ids) - k] - margins(block)
         for i in range(len(block)):
             rows = np.flatnonzero(rough[i] >= least[i])
-            exact = rescore(block[i : i + 1], vectors, rows[None])
+            exact = rescore(block[i : i + 1], take, rows[None])
             best = best_first(ids[rows][None], exact, k)
-            found[start + i], scores[start + i] = best[0][0], best[1][0]
-    return found, scores
+            found[start + i], cosines[start + i] = best[0][0], best[1][0]
+    return found, cosines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from os import PathLike, fspath
 from typing import Self
 
@@ -9,6 +10,7 @@ import faiss
 import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
+from clipsearch.vectors.base import Facts, Goal
 from clipsearch.vectors.exact import (
     best_first,
     best_rows,
@@ -48,6 +50,21 @@ class FaissIndex:
         return cls(faiss.IndexIDMap(flat))
 
     @classmethod
+    def write(
+        cls,
+        path: str | PathLike[str],
+        dim: int,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        *,
+        goal: Goal | None = None,
+    ) -> None:
+        """Write an index of these vectors to a new file; there is nothing to tune."""
+        index = cls.create(dim)
+        for ids, vectors in batches:
+            index.add(ids, vectors)
+        index.save(path)
+
+    @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
         """Open what `save` wrote. Raises SnapshotUnreadable if it is missing, short or damaged."""
         check_seal(path)
@@ -67,6 +84,11 @@ class FaissIndex:
         """Numbers in a vector."""
         return int(self._index.d)
 
+    @property
+    def facts(self) -> Facts:
+        """Nothing was approximated; all vectors are in memory."""
+        return Facts(recall=1.0, resident=4 * len(self) * self.dim)
+
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
         """Add int64 (n,) ids, all new, with float32 unit rows (n, dim)."""
         ids, vectors = checked_rows(ids, vectors, self.dim, known=self._ids)
@@ -85,7 +107,7 @@ class FaissIndex:
         rows = None if few or not len(queries) else self._candidates(queries, k, count, allowed)
         vectors = self._vectors()
         if rows is not None:
-            return best_first(self._ids[rows], rescore(queries, vectors, rows), k)
+            return best_first(self._ids[rows], rescore(queries, vectors.__getitem__, rows), k)
         if allowed is None:
             return best_rows(queries, self._ids, vectors, k)
         return best_rows(queries, self._ids[allowed], vectors[allowed], k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from os import PathLike
 from threading import Lock
 from typing import Self
@@ -9,6 +10,7 @@ from typing import Self
 import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable
+from clipsearch.vectors.base import Facts, Goal
 from clipsearch.vectors.exact import best_rows, checked_queries, checked_rows
 from clipsearch.vectors.seal import check_seal, seal
 
@@ -27,6 +29,21 @@ class FlatIndex:
     def create(cls, dim: int) -> Self:
         """Make an empty index for vectors of `dim` numbers."""
         return cls(dim)
+
+    @classmethod
+    def write(
+        cls,
+        path: str | PathLike[str],
+        dim: int,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        *,
+        goal: Goal | None = None,
+    ) -> None:
+        """Write an index of these vectors to a new file; there is nothing to tune."""
+        index = cls.create(dim)
+        for ids, vectors in batches:
+            index.add(ids, vectors)
+        index.save(path)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -52,6 +69,11 @@ class FlatIndex:
     def dim(self) -> int:
         """Numbers in a vector."""
         return self._dim
+
+    @property
+    def facts(self) -> Facts:
+        """Nothing was approximated; all vectors are in memory."""
+        return Facts(recall=1.0, resident=4 * len(self) * self.dim)
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
         """Add int64 (n,) ids, all new, with float32 unit rows (n, dim)."""
