@@ -1,79 +1,63 @@
 """The `clipsearch` command: parse, make one call of the Library, render.
 
 Results go to stdout; progress and messages to stderr. Exit codes: 0 done, 1 could not, 2 usage,
-3 some files failed under `--strict`, 130 interrupted. Heavy modules (torch, faiss, sqlalchemy)
-are imported inside the commands, so that `clipsearch --help` is quick.
+3 some files failed under `--strict`, 130 interrupted. A command's file is imported when the command
+is called, and heavy modules (torch, faiss, sqlalchemy) inside of it: a query is to feel instant.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from clipsearch import __version__
 from clipsearch.cli import console
-from clipsearch.cli.calibrate import calibrate
-from clipsearch.cli.classify import classify
-from clipsearch.cli.compile import compile
-from clipsearch.cli.demo import demo
-from clipsearch.cli.dupes import dupes
-from clipsearch.cli.eval import eval
-from clipsearch.cli.index import errors, index, remove
-from clipsearch.cli.learn import learn
-from clipsearch.cli.library import check, rebuild, status, use
-from clipsearch.cli.many import taking_many
-from clipsearch.cli.matrix import matrix
-from clipsearch.cli.models import models
-from clipsearch.cli.query import SignedTerms, query, similar
-from clipsearch.cli.tokens import tokens
-from clipsearch.cli.topics import topics
+from clipsearch.cli.commands import Commands, group_of
 from clipsearch.errors import ClipsearchError
 
+COMMANDS = {
+    "index": "index",
+    "query": "query",
+    "similar": "query",
+    "classify": "classify",
+    "matrix": "matrix",
+    "learn": "learn",
+    "eval": "eval",
+    "calibrate": "calibrate",
+    "topics": "topics",
+    "dupes": "dupes",
+    "status": "library",
+    "errors": "index",
+    "remove": "index",
+    "check": "library",
+    "rebuild": "library",
+    "models": "models",
+    "compile": "compile",
+    "use": "library",
+    "serve": "serve",
+    "demo": "demo",
+    "tokens": "tokens",
+}
+"""Command -> the file of this folder that holds its function, in the order of the help."""
+SETTINGS: dict[str, Any] = {
+    # Plain help: it reads the same on a terminal, in a pipe and in the README.
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
+}
 app = typer.Typer(
     name="clipsearch",
     no_args_is_help=True,
-    # Plain help: it reads the same on a terminal, in a pipe and in the README.
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-COMMANDS: tuple[Callable[..., None], ...] = (
-    *(
-        index,
-        query,
-        similar,
-        classify,
-        matrix,
-        learn,
-        eval,
-        calibrate,
-        topics,
-        dupes,
-        status,
-        errors,
-        remove,
-        check,
-        rebuild,
-        models,
-        compile,
-        use,
-        demo,
+    cls=group_of(
+        Commands({name: f"{__name__}.{file}" for name, file in COMMANDS.items()}, SETTINGS)
     ),
-    tokens,
+    **SETTINGS,
 )
-PARSERS: dict[Callable[..., None], type[TyperCommand]] = {
-    classify: taking_many(images="a file or a folder"),
-    matrix: taking_many(texts="a text"),
-    query: SignedTerms,
-}
-for command in COMMANDS:
-    app.command(cls=PARSERS.get(command))(command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from clipsearch.cli import explanations
 from clipsearch.cli.console import UsageError, bar_chart, say, warn_all
+from clipsearch.cli.many import taking_many
 from clipsearch.cli.options import (
     FormatOption,
     HeadOption,
@@ -24,6 +25,8 @@ from clipsearch.cli.options import (
 )
 from clipsearch.cli.output import Output, opened
 from clipsearch.render import label_counts
+
+PARSERS = {"classify": taking_many(images="a file or a folder")}
 
 
 def classify(
@@ -184,6 +187,6 @@ def _thresholds(given: Sequence[str]) -> dict[str, float]:
 
 def named_templates(names: Sequence[str]) -> list[str] | None:
     """Resolve each name of a set to its templates; what has {} is a template itself."""
-    from clipsearch.templates import named
+    from clipsearch.templates import resolved
 
-    return [t for name in names for t in ([name] if "{}" in name else named(name))] or None
+    return resolved(names)

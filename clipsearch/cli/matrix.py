@@ -12,6 +12,7 @@ import typer
 from clipsearch.cli.classify import named_templates
 from clipsearch.cli.console import UsageError, say
 from clipsearch.cli.index import SOME_FILES_FAILED
+from clipsearch.cli.many import taking_many
 from clipsearch.cli.options import LibraryOption, TruncateOption, UnderOption, WhereOption
 from clipsearch.cli.output import opened
 from clipsearch.render import shown_path, spreadsheet_safe, table, write_json
@@ -19,6 +20,7 @@ from clipsearch.render import shown_path, spreadsheet_safe, table, write_json
 if TYPE_CHECKING:
     from clipsearch.matrix import Matrix
 
+PARSERS = {"matrix": taking_many(texts="a text")}
 MatrixFormat = Literal["table", "json", "csv"]
 BY_NAME: dict[str, MatrixFormat] = {".json": "json", ".csv": "csv", ".txt": "table"}
 NORMALISATIONS = {

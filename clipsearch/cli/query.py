@@ -59,6 +59,9 @@ class SignedTerms(TyperCommand):
         return super().parse_args(ctx, [f" {a}" if SIGNED.match(a) else a for a in args])
 
 
+PARSERS = {"query": SignedTerms}
+
+
 def query(
     texts: Annotated[
         list[str] | None,

@@ -1,0 +1,169 @@
+"""How commands are found and read quickly: only the one that is called is imported.
+
+Typer checks every value with pydantic, whose import takes longer than a search. What is plainly
+right already, a text where a text is wanted, is taken as it is; all else is typer's to judge.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+import typer.main
+from typer.core import TyperGroup
+
+Convert = Callable[[Any], Any]
+"""Returns the value that an option's text stands for. Raises ValueError if that is not plain."""
+
+_DIGITS = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
+
+
+class Commands(Mapping[str, Any]):
+    """Commands by name, each imported when it is looked up.
+
+    A module may name the class of its commands in PARSERS: name -> class.
+    """
+
+    def __init__(self, homes: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+        """Prepare. homes: name -> module; settings: of `typer.Typer`, the same for all."""
+        self._homes = homes
+        self._settings = settings
+        self._found: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._found:
+            module = import_module(self._homes[name])
+            one = typer.Typer(**self._settings, add_completion=False)
+            kind = getattr(module, "PARSERS", {}).get(name)
+            one.command(cls=kind)(getattr(module, name))
+            self._found[name] = typer.main.get_command(one)
+            take_plain_values(self._found[name])
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._homes)
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+
+def group_of(commands: Commands) -> type[TyperGroup]:
+    """Return the class of a group that has these commands."""
+
+    class Group(TyperGroup):
+        """Asks for commands when they are called."""
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.commands = cast("MutableMapping[str, Any]", commands)
+            take_plain_values(self)
+
+    return Group
+
+
+# --- values --------------------------------------------------------------------------------
+
+
+def take_plain_values(command: Any) -> None:
+    """Have the options of a command take what is plainly right without asking typer."""
+    parse = command.parse_args
+
+    def parse_args(context: Any, args: list[str]) -> Any:
+        hints = get_type_hints(command.callback, include_extras=True)
+        for param in command.get_params(context):  # with --help, and what typer added late
+            if "process_value" not in vars(param):
+                convert = converter(hints.get(param.name))
+                param.process_value = _processing(param, convert, param.process_value)
+        return parse(context, args)
+
+    command.parse_args = parse_args
+
+
+def _processing(
+    param: Any, convert: Convert, judged: Callable[[Any, Any], Any]
+) -> Callable[[Any, Any], Any]:
+    several = param.multiple or param.nargs == -1
+
+    def process(context: Any, value: Any) -> Any:
+        try:
+            if value is None:
+                found: Any = () if several else None
+            else:
+                found = tuple(map(convert, value)) if several else convert(value)
+        except (TypeError, ValueError):
+            return judged(context, value)
+        if param.required and found in (None, ()):
+            return judged(context, value)
+        return found if param.callback is None else param.callback(context, param, found)
+
+    return process
+
+
+def converter(hint: Any) -> Convert:
+    """Return what converts values of this annotation, of each item for a list."""
+    hint, limits = _bare(hint)
+    if get_origin(hint) is list:
+        hint, _ = _bare(get_args(hint)[0])
+    if get_origin(hint) is Literal:
+        return _one_of(get_args(hint))
+    if hint in (int, float):
+        return _number(hint, limits)
+    return {str: _text, Path: _path, bool: _flag}.get(hint, _nothing)
+
+
+def _bare(hint: Any) -> tuple[Any, tuple[float, float]]:
+    """Take Annotated and None off an annotation; return it with the least and the largest value."""
+    least, most = float("-inf"), float("inf")
+    if get_origin(hint) is Annotated:
+        hint, *notes = get_args(hint)
+        for note in notes:
+            least = least if getattr(note, "min", None) is None else note.min
+            most = most if getattr(note, "max", None) is None else note.max
+    if get_origin(hint) in (Union, types.UnionType):
+        others = [one for one in get_args(hint) if one is not types.NoneType]
+        hint = others[0] if len(others) == 1 else None
+    return hint, (least, most)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _path(value: Any) -> Path:
+    return Path(_text(value))
+
+
+def _nothing(value: Any) -> Any:
+    raise TypeError
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _one_of(choices: tuple[Any, ...]) -> Convert:
+    def chosen(value: Any) -> Any:
+        if value not in choices:
+            raise ValueError
+        return value
+
+    return chosen
+
+
+def _number(kind: type, limits: tuple[float, float]) -> Convert:
+    def converted(value: Any) -> Any:
+        text = value if isinstance(value, str) else str(value)
+        found = _DIGITS.fullmatch(text)
+        if not found or (kind is int and found[2]) or not limits[0] <= kind(text) <= limits[1]:
+            raise ValueError
+        return kind(text)
+
+    return converted
