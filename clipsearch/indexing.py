@@ -1,9 +1,10 @@
 """The pipeline from files to searchable pictures, its order written once, as a chain of generators.
 
-    walk -> pending (unchanged files drop out) -> read, hash, decode, preprocess (threads)
-         -> batches -> encode -> commit (searchable from here) -> prune -> publish (fast from here)
+    walk -> pending (unchanged files drop out) -> read, hash, decode, prepare, encode (threads)
+         -> groups -> commit (searchable from here) -> prune -> publish (fast from here)
 
-Every stage holds a bounded number of pictures. A kill loses the batch in flight, never more.
+Every stage holds a bounded number of pictures. Threads go on encoding while a group is committed. A
+kill loses what was not committed yet: a batch, or two seconds.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 
 from clipsearch.catalog import Catalog, Pending
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import UnreadableImage, VectorIndexError
-from clipsearch.pipeline import BATCH_SIZE, Loaded, ahead, batches, digest, encode, load
+from clipsearch.errors import VectorIndexError
+from clipsearch.loading import Loaded, Loader, digest
+from clipsearch.pipeline import BATCH_SIZE, ahead, encoded
 from clipsearch.scan import FoundFile, Walk
 from clipsearch.snapshot import Snapshots
 from clipsearch.types import Failure, IndexReport, Progress
@@ -100,6 +102,8 @@ class Indexer:
     on_progress: OnProgress
     workers: int
     batch_size: int = BATCH_SIZE
+    fast: bool = False
+    """See `loading.Loader`."""
 
     def run(self, walk: Walk, *, retry_failed: bool = False, dry_run: bool = False) -> IndexReport:
         """Index, prune and publish. Ctrl-C stops it cleanly: the report says `interrupted`."""
@@ -137,22 +141,18 @@ class Indexer:
     def _embed(self, scanned: Scanned, tally: Tally) -> None:
         if not scanned.todo:
             return
-        encoder = self.encoder()
-        work = partial(load, encoder=encoder, is_known=self._is_known)
+        load = Loader(self.encoder(), self._is_known, self.fast)
         total, done = len(scanned.todo), 0
         states = {found.file.path: found for found in scanned.todo}
         self.on_progress(Progress("embed", 0, total))
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="clipsearch-load") as pool:
-            files = (found.file for found in scanned.todo)
-            for group in batches(ahead(pool, work, files, 4 * self.workers), self.batch_size):
+        files = (found.file for found in scanned.todo)
+        arriving = encoded(files, load, workers=self.workers, batch_size=self.batch_size)
+        with closing(arriving):
+            for group in arriving:
                 before = self._contents(group, states)
-                entries = encode(group, encoder)
-                tally.embedded += self.catalog.commit(entries, self.model_id)
-                failed = {entry.path: entry.error for entry in entries if entry.error}
+                tally.embedded += self.catalog.commit([i.entry() for i in group], self.model_id)
                 for item in group:
                     path = item.file.path
-                    if path in failed and item.error is None:
-                        item = replace(item, error=UnreadableImage(path, failed[path] or ""))
                     tally.count(states[path], item, same=path in before)
                 done += len(group)
                 self.on_progress(Progress("embed", done, total, group[-1].file.path))

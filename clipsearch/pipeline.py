@@ -1,90 +1,124 @@
-"""The stages between a file and its vector: read, hash, decode, preprocess, batch, encode."""
+"""The stages between a file and its vector, in threads: read, hash, decode, prepare, encode.
+
+Encoders that run in any thread (`SharedEncoder`: compiled models on a CPU) run in the workers, each
+of which takes a few files from the disk to their vectors: no core waits for another. What wants
+large batches (torch, graphics cards) has a thread of its own, before which the workers run ahead.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+from queue import Empty, Full, Queue
+from threading import Event, Thread
 from typing import TypeVar
 
 import numpy as np
 
-from clipsearch.catalog import Entry
-from clipsearch.decode import open_image, read_file
-from clipsearch.encoders.base import Encoder
-from clipsearch.errors import ClipsearchError, ImageError, UnreadableImage
+from clipsearch.encoders.base import Encoder, SharedEncoder
+from clipsearch.errors import ClipsearchError, UnreadableImage
+from clipsearch.loading import Loaded, Loader
 from clipsearch.scan import FoundFile
-from clipsearch.types import Facts
 
 T = TypeVar("T")
 R = TypeVar("R")
+Parts = Generator[list[Loaded], None, None]
 
 BATCH_SIZE = 32
 COMMIT_SECONDS = 2.0
 """Longest time that finished work waits for its commit."""
-# Of a file that could not be read just now (permissions, a network share): no file has this time
-# of change, so that the next run tries it again.
-_TRY_AGAIN = -1
+AHEAD = 4
+"""Items a worker may be ahead of what was taken from it: pixels of the size the model sees."""
+_LOOK_UP_SECONDS = 0.1
+
+UNENCODABLE = "the model gives no finite vector for it; try `clipsearch --device cpu index`"
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A file as a worker leaves it: pixels for the encoder, or known bytes, or the error."""
+def encoded(
+    files: Iterable[FoundFile], load: Loader, *, workers: int, batch_size: int = BATCH_SIZE
+) -> Parts:
+    """Yield files in their order, with vectors or errors; about `batch_size` pictures at a time.
 
-    file: FoundFile
-    size: int = 0
-    """Bytes read, which may differ from what the walk saw."""
-    sha256: str | None = None
-    facts: Facts | None = None
-    pixels: np.ndarray | None = None
-    """uint8 (H, W, 3); None for bytes that need no encoding."""
-    error: ImageError | None = None
-
-    def entry(self, vector: np.ndarray | None = None) -> Entry:
-        """Return what the catalog keeps of it."""
-        file = self.file
-        if self.error is not None:
-            gone = isinstance(self.error, UnreadableImage) and self.error.transient
-            mtime_ns = _TRY_AGAIN if gone else file.mtime_ns
-            return Entry(file.path, file.size, mtime_ns, file.root, error=self.error.reason)
-        return Entry(
-            file.path,
-            self.size,
-            file.mtime_ns,
-            file.root,
-            sha256=self.sha256,
-            facts=self.facts,
-            vector=vector,
-        )
+    What is finished never waits longer than COMMIT_SECONDS for what is not.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="clipsearch-load") as pool:
+        found = _in_workers if isinstance(load.encoder, SharedEncoder) else _in_batches
+        stage = found(pool, files, load, workers, batch_size)
+        with closing(in_background(stage)) as arriving:
+            yield from groups(arriving, batch_size)
 
 
-def load(file: FoundFile, *, encoder: Encoder, is_known: Callable[[str], bool]) -> Loaded:
-    """Read a file once: its hash, and, unless its bytes are known, its pixels for the encoder."""
-    try:
-        data, sha256 = read_file(file.path)
-        if is_known(sha256):
-            return Loaded(file, len(data), sha256)
-        image, facts = open_image(data, path=file.path)
-        return Loaded(file, len(data), sha256, facts, encoder.preprocess(image))
-    except ImageError as error:
-        return Loaded(file, error=error)
+def encode_files(
+    files: Iterable[FoundFile], encoder: Encoder, *, workers: int
+) -> Iterator[tuple[FoundFile, np.ndarray | ClipsearchError]]:
+    """Encode pictures outside of a library: each file with its unit vector (dim,), or its error."""
+    for group in encoded(files, Loader(encoder), workers=workers):
+        for item in group:
+            unencodable = UnreadableImage(item.file.path, UNENCODABLE)
+            yield item.file, item.error or (unencodable if item.vector is None else item.vector)
 
 
-def digest(file: FoundFile) -> Loaded:
-    """Read a file for its hash alone."""
-    try:
-        data, sha256 = read_file(file.path)
-    except ImageError as error:
-        return Loaded(file, error=error)
-    return Loaded(file, len(data), sha256)
+def _in_workers(
+    pool: ThreadPoolExecutor,
+    files: Iterable[FoundFile],
+    load: Loader,
+    workers: int,
+    batch_size: int,
+) -> Parts:
+    """Load and encode in the workers, a few files at a time."""
+    assert isinstance(load.encoder, SharedEncoder)
+    chunks = _chunks(files, min(load.encoder.worker_chunk, batch_size))
+
+    def work(chunk: list[FoundFile]) -> list[Loaded]:
+        return encode([load(file) for file in chunk], load.encoder)
+
+    return ahead(pool, work, chunks, AHEAD * workers)
+
+
+def _in_batches(
+    pool: ThreadPoolExecutor,
+    files: Iterable[FoundFile],
+    load: Loader,
+    workers: int,
+    batch_size: int,
+) -> Parts:
+    """Load in the workers and encode batches in the thread that iterates."""
+    # A batch more than the encoder works on, or as much as keeps all workers busy.
+    depth = max(AHEAD * workers, batch_size)
+    with closing(ahead(pool, load, files, depth)) as loaded:
+        for batch in batches(loaded, batch_size):
+            yield encode(batch, load.encoder)
+
+
+def encode(group: Sequence[Loaded], encoder: Encoder) -> list[Loaded]:
+    """Encode the pictures of a group, equal bytes once; in their order, with vectors or errors."""
+    first = {item.sha256: item for item in reversed(group) if item.pixels is not None}
+    pixels = [item.pixels for item in first.values() if item.pixels is not None]
+    rows = encoder.encode_images(np.stack(pixels)) if pixels else ()
+    vectors = dict(zip(first, rows, strict=True))
+    done = []
+    for item in group:
+        if item.pixels is None:
+            done.append(item)
+        elif np.isfinite(vector := vectors[item.sha256]).all():
+            done.append(replace(item, pixels=None, vector=vector))
+        else:
+            error = UnreadableImage(item.file.path, UNENCODABLE)
+            done.append(replace(item, pixels=None, error=error))
+    return done
+
+
+# --- threads -------------------------------------------------------------------------------
 
 
 def ahead(
     pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], depth: int
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """Map in threads, in order, at most `depth` items ahead of what was taken."""
     waiting: deque[Future[R]] = deque()
     try:
@@ -97,6 +131,55 @@ def ahead(
     finally:  # the consumer stopped: what has not begun need not begin
         for future in waiting:
             future.cancel()
+
+
+def in_background(items: Generator[T, None, None]) -> Generator[T | None, None, None]:
+    """Iterate in a thread, one item ahead of what was taken; None while there is nothing to take.
+
+    Raises here what iterating raises there. Closing it ends the thread.
+    """
+    queue: Queue[tuple[T | None, BaseException | None]] = Queue(1)
+    stopped = Event()
+
+    def put(item: T | None, error: BaseException | None = None) -> None:
+        while not stopped.is_set():
+            try:
+                return queue.put((item, error), timeout=_LOOK_UP_SECONDS)
+            except Full:
+                continue
+
+    def run() -> None:
+        try:
+            for item in items:
+                put(item)
+                if stopped.is_set():
+                    break
+            put(None, StopIteration())
+        except BaseException as error:  # noqa: BLE001 (raised where somebody can answer for it)
+            put(None, error)
+        finally:
+            items.close()
+
+    thread = Thread(target=run, name="clipsearch-encode", daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                item, error = queue.get(timeout=_LOOK_UP_SECONDS)
+            except Empty:
+                yield None
+                continue
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+# --- groups --------------------------------------------------------------------------------
 
 
 def batches(items: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
@@ -113,41 +196,25 @@ def batches(items: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
         yield group
 
 
-def encode(group: Sequence[Loaded], encoder: Encoder) -> list[Entry]:
-    """Encode the pictures of a group, equal bytes once; entries with vectors come first."""
-    first = {item.sha256: item for item in reversed(group) if item.pixels is not None}
-    fresh = list(first.values())
-    pixels = [item.pixels for item in fresh if item.pixels is not None]
-    rows = encoder.encode_images(np.stack(pixels)) if pixels else ()
-    entries = []
-    for item, row in zip(fresh, rows, strict=True):
-        if not np.isfinite(row).all():
-            reason = "the model gives no finite vector for it; try `clipsearch --device cpu index`"
-            entries.append(replace(item, error=UnreadableImage(item.file.path, reason)).entry())
-        else:
-            entries.append(item.entry(row))
-    embedded = {item.file.path for item in fresh}
-    rest = [item for item in group if item.file.path not in embedded]
-    return entries + [replace(item, facts=None).entry() for item in rest]
+def groups(arriving: Iterable[Sequence[T] | None], size: int) -> Iterator[list[T]]:
+    """Join what arrives until there are `size`, or the first of a group has waited long.
+
+    None is nothing, and a chance to look at the time.
+    """
+    group: list[T] = []
+    since = time.monotonic()
+    for part in arriving:
+        if part and not group:
+            since = time.monotonic()
+        group.extend(part or ())
+        if group and (len(group) >= size or time.monotonic() - since > COMMIT_SECONDS):
+            yield group
+            group = []
+    if group:
+        yield group
 
 
-def encode_files(
-    files: Iterable[FoundFile], encoder: Encoder, *, workers: int
-) -> Iterator[tuple[FoundFile, np.ndarray | ClipsearchError]]:
-    """Encode pictures outside of a library: each file with its unit vector (dim,), or its error."""
-    work = partial(load, encoder=encoder, is_known=lambda sha256: False)
-    with ThreadPoolExecutor(workers, thread_name_prefix="clipsearch-load") as pool:
-        for group in batches(ahead(pool, work, files, 4 * workers), BATCH_SIZE):
-            rows = {
-                entry.path: entry.vector
-                for entry in encode(group, encoder)
-                if entry.vector is not None
-            }
-            by_hash = {
-                item.sha256: rows[item.file.path] for item in group if item.file.path in rows
-            }
-            for item in group:
-                reason = "the model gives no finite vector for it"
-                error = item.error or UnreadableImage(item.file.path, reason)
-                vector = by_hash.get(item.sha256) if item.error is None else None
-                yield item.file, error if vector is None else vector
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    stream = iter(items)
+    while chunk := list(islice(stream, size)):
+        yield chunk

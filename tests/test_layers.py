@@ -28,6 +28,7 @@ LEVELS = [
         "plots/*",
         "snapshot background",
         "searcher pipeline",
+        "loading",
         "catalog encoders/* vectors/*",
         "database files pictures embeddings labels ledger health truth",
         "writer",
@@ -36,7 +37,7 @@ LEVELS = [
         "texts",
         "metadata fields ignore lexer metrics tokens languages labelfile mixture adapter sql",
         "encoders/base vectors/base",
-        "errors types",
+        "errors types machine",
     )
 ]
 # Within these folders siblings may import each other, without cycles; elsewhere never.

@@ -155,18 +155,18 @@ def test_bad_files_are_reported_and_do_not_stop_the_run(
 def test_a_file_without_permission_is_tried_again(
     library: Library, make_pictures: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipsearch import pipeline
+    from clipsearch import loading
     from clipsearch.errors import UnreadableImage
 
     (path,) = make_pictures(1)
-    real = pipeline.read_file
+    real = loading.read_file
 
     def denied(path: str) -> tuple[bytes, str]:
         raise UnreadableImage(path, "permission denied", transient=True)
 
-    monkeypatch.setattr(pipeline, "read_file", denied)
+    monkeypatch.setattr(loading, "read_file", denied)
     assert library.index([path]).failed == 1
-    monkeypatch.setattr(pipeline, "read_file", real)
+    monkeypatch.setattr(loading, "read_file", real)
     assert counts(library.index([path]))["embedded"] == 1
     assert library.errors() == []
 
@@ -421,7 +421,7 @@ def test_status_counts_what_is_there(library: Library, make_pictures: Make) -> N
     status = library.status()
     assert (status.files, status.contents, status.indexed + status.tail) == (6, 5, 5)
     assert status.model == "toy" and status.models == {"toy": 5}
-    assert status.index_kind == "faiss"
+    assert status.index_kind == "exact"
     assert status.roots == (str(paths[0].parent),)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,11 @@ import PIL.Image
 import pytest
 import tiny_models
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from test_decode import STORED
 
-from clipsearch.encoders.preprocess import Preprocess, at_most
+from clipsearch.decode import Picture, Undecoded, open_image
+from clipsearch.encoders.preprocess import Preprocess, within
+from clipsearch.types import Facts
 
 MODES = ("shortest", "longest", "squash")
 
@@ -67,7 +72,91 @@ def test_a_very_long_picture_is_cut_to_its_middle(mode: Any, size: tuple[int, in
     assert abs(seen.astype(int) - 127).max() <= 4
 
 
-def test_a_picture_within_the_aspect_is_left_alone() -> None:
-    image = picture((64, 2), 0)
-    assert at_most(image, 32) is image
-    assert at_most(image, 16).size == (32, 2)
+def test_sides_are_cut_to_the_aspect_and_no_more() -> None:
+    assert within((64, 2), 32) == (64, 2)
+    assert within((64, 2), 16) == (32, 2)
+    assert within((3, 200), 16) == (3, 48)
+
+
+# --- pictures decoded smaller --------------------------------------------------------------
+
+
+@cache
+def upright(size: tuple[int, int], seed: int) -> np.ndarray:
+    """Make a photograph of grey levels by 1/f with shapes and noise: uint8 (height, width, 3)."""
+    rng, (width, height) = np.random.default_rng(seed), size
+    pixels = np.full((height, width, 3), 128.0)
+    for octave in range(1, 8):
+        coarse = rng.normal(size=(2**octave, 2**octave, 3)).astype(np.float32)
+        for colour in range(3):
+            layer = PIL.Image.fromarray(coarse[..., colour]).resize(size, 3)
+            pixels[..., colour] += np.asarray(layer) * 90 / octave
+    for _ in range(12):
+        left, top = rng.integers(0, width - 8), rng.integers(0, height - 8)
+        shape = (
+            slice(top, top + rng.integers(8, height)),
+            slice(left, left + rng.integers(8, width)),
+        )
+        pixels[shape] = 0.3 * pixels[shape] + 0.7 * rng.integers(0, 256, size=3)
+    pixels += rng.normal(size=pixels.shape) * 6
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def jpeg(pixels: np.ndarray, orientation: int = 1) -> bytes:
+    """Write a JPEG as a camera held in this way stores it, at its usual quality and subsampling."""
+    stored = STORED[orientation](pixels)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    out = io.BytesIO()
+    PIL.Image.fromarray(np.ascontiguousarray(stored)).save(
+        out, "JPEG", quality=92, subsampling=2, exif=exif
+    )
+    return out.getvalue()
+
+
+# Width and height; at twice 64 pixels decoded at 1/8, 1/4, 1/2 and whole, with a rest of each kind.
+PHOTOGRAPHS = ((1601, 1203), (1027, 771), (600, 899), (511, 340), (300, 131))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_decoded_smaller_are_prepared_as_the_whole_is(mode: Any, orientation: int) -> None:
+    prepare = Preprocess((64, 64), mode, "bicubic", 200)
+    for seed, size in enumerate(PHOTOGRAPHS[:: 1 if orientation in (1, 6) else 3]):
+        data = jpeg(upright(size, seed), orientation)
+        exact = prepare(open_image(data)[0]).astype(int)
+        for at_least, far in ((128, 0.8), (64, 2.5)):
+            picture = Undecoded(data, "a.jpg", at_least=at_least).decode()
+            assert (picture.facts.width, picture.facts.height) == size
+            apart = np.abs(prepare.of_picture(picture).astype(int) - exact)
+            assert apart.mean() <= far, (size, at_least, apart.mean())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
+def test_pictures_decoded_whole_are_prepared_to_a_level(mode: Any, size: tuple[int, int]) -> None:
+    prepare = Preprocess(size, mode, "bicubic", 200)
+    for seed, shape in enumerate([(640, 480), (90, 1000), (200, 130), (33, 200), (64, 64)]):
+        image = PIL.Image.fromarray(upright(shape, seed))
+        picture = Picture(image, Facts(*shape, "PNG"), (0, 0, *shape))
+        apart = np.abs(prepare.of_picture(picture).astype(int) - prepare(image).astype(int))
+        # Where it enlarges, Pillow may take the sides in another order, rounding in between.
+        assert apart.mean() < (0.001 if min(shape) > max(size) else 0.3)
+        assert apart.max() <= (1 if min(shape) > max(size) else 6)
+
+
+def test_a_shift_of_a_pixel_of_the_whole_shows() -> None:
+    """What is drawn at one place of the whole comes out there, to a tenth of a pixel, however turned.
+
+    Were sizes taken from the smaller picture, or its rounding from the wrong side, it would not.
+    """
+    prepare = Preprocess((64, 64), "shortest", "bicubic")
+    rows, columns = np.mgrid[:1203, :1601]
+    ramp = np.dstack([columns * 255 / 1600, rows * 255 / 1202, rows * 0 + 128]).astype(np.uint8)
+    expected = prepare(PIL.Image.fromarray(ramp)).astype(float)
+    for orientation in range(1, 9):
+        picture = Undecoded(jpeg(ramp, orientation), "a.jpg", at_least=128).decode()
+        assert picture.image.size in ((201, 151), (401, 301))
+        shift = prepare.of_picture(picture) - expected
+        # One pixel of the result is 3 levels across and 4 down.
+        assert np.abs(shift.mean((0, 1))).max() < 0.3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from clipsearch.encoders.models import ModelSpec, multilingual
 from clipsearch.encoders.store import Manifest, compiled, discard
 from clipsearch.encoders.tokendata import open_tokens
 from clipsearch.errors import ClipsearchError, EncoderError
+from clipsearch.machine import cores
 from clipsearch.types import ModelInfo
 
 if TYPE_CHECKING:
@@ -74,8 +74,9 @@ class OnnxEncoder:
         )
         self.context_length = manifest.context_length
         self.precision = manifest.precision
+        self.prepare = manifest.preprocess
         self._folder, self._manifest, self._spec = folder, manifest, spec
-        self._threads = threads or _cores()
+        self._threads = threads or cores()
         self._lock = Lock()
         self._parts: dict[str, Any] = {}
         self._texts_read = 0
@@ -112,11 +113,11 @@ class OnnxEncoder:
 
     def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture as the model wants it: uint8 (H, W, 3). Thread-safe."""
-        return self._manifest.preprocess(image)
+        return self.prepare(image)
 
     def encode_images(self, batch: np.ndarray) -> np.ndarray:
         """Encode uint8 (n, H, W, 3) to float32 unit rows (n, dim)."""
-        height, width = self._manifest.preprocess.size
+        height, width = self.prepare.size
         if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (height, width, 3):
             wanted = f"uint8 (n, {height}, {width}, 3)"
             raise ValueError(f"{self.info.name} takes {wanted}, not {batch.dtype} {batch.shape}")
@@ -258,13 +259,6 @@ def _by_length(rows: Sequence[Sequence[int]]) -> Iterable[list[int]]:
     for group in groups.values():
         for start in range(0, len(group), TEXTS_AT_ONCE):
             yield group[start : start + TEXTS_AT_ONCE]
-
-
-def _cores() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def proof_picture(size: tuple[int, int]) -> np.ndarray:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
     import PIL.Image
+
+    from clipsearch.decode import Picture
 
 # A picture of 1 x 50,000 pixels, enlarged until its short side fits, would fill the memory.
 LONGEST_ASPECT = 64
@@ -50,54 +52,136 @@ class Preprocess:
 
     def __call__(self, image: PIL.Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture: uint8 (H, W, 3). Thread-safe."""
+        plan = self._plan(image.size)
+        pixels = np.asarray(
+            plan.region_of(image).resize((plan.columns.made, plan.rows.made), plan.resample),
+            dtype=np.uint8,
+        )
+        rows, columns = plan.rows, plan.columns
+        return self._filled(pixels[rows.kept, columns.kept], plan)
+
+    def of_picture(self, picture: Picture) -> np.ndarray:
+        """Resize and crop as the whole picture is, from what was decoded of it; thread-safe.
+
+        Where it lies is computed from the size of the whole. Only what is kept is resampled.
+        """
+        facts, image = picture.facts, picture.image
+        plan = self._plan((facts.width, facts.height))
+        left, top, right, bottom = picture.box
+        x0, x1 = plan.columns.seen((right - left) / facts.width, left, image.width)
+        y0, y1 = plan.rows.seen((bottom - top) / facts.height, top, image.height)
+        size = (plan.columns.size, plan.rows.size)
+        pixels = image.resize(size, plan.resample, box=(x0, y0, x1, y1))
+        return self._filled(np.asarray(pixels, dtype=np.uint8), plan)
+
+    def _plan(self, whole: tuple[int, int]) -> _Plan:
+        """Say what becomes of a picture of this width and height."""
         height, width = self.size
         resample, fill = FILTERS[self.interpolation], 0
-        if self.resize_mode != "squash":
-            image = at_most(image, min(LONGEST_ASPECT, *self.size))
+        aspect = None if self.resize_mode == "squash" else min(LONGEST_ASPECT, *self.size)
+        region = whole if aspect is None else within(whole, aspect)
         match self.resize_mode:
             case "squash":
-                target = (width, height)
+                made = (width, height)
             case "longest":
-                target, fill = self._scaled(image, max), self.fill_color
+                made, fill = self._scaled(region, max), self.fill_color
             case _ if height == width:
-                target = _shortest(image, height)
+                made = _shortest(region, height)
             case _:
                 # Here open_clip takes its default filter, whatever the model asks for.
-                target, resample = self._scaled(image, min), FILTERS["bicubic"]
-        return self._centre(np.asarray(image.resize(target, resample), dtype=np.uint8), fill)
+                made, resample = self._scaled(region, min), FILTERS["bicubic"]
+        columns = _Side(whole[0], region[0], made[0], width)
+        return _Plan(columns, _Side(whole[1], region[1], made[1], height), resample, fill)
 
     def _scaled(
-        self, image: PIL.Image.Image, choose: Callable[[float, float], float]
+        self, region: tuple[int, int], choose: Callable[[float, float], float]
     ) -> tuple[int, int]:
         """Return width and height so that the longer (max) or shorter (min) side fits."""
         height, width = self.size
-        ratio = choose(image.height / height, image.width / width)
-        return round(image.width / ratio), round(image.height / ratio)
+        ratio = choose(region[1] / height, region[0] / width)
+        return round(region[0] / ratio), round(region[1] / ratio)
 
-    def _centre(self, pixels: np.ndarray, fill: int) -> np.ndarray:
-        """Cut out the middle, after filling what is missing on both sides."""
-        lack = [max(0, want - have) for want, have in zip(self.size, pixels.shape, strict=False)]
-        if any(lack):
-            margins = [(missing // 2, (missing + 1) // 2) for missing in lack]
-            pixels = np.pad(pixels, (*margins, (0, 0)), constant_values=fill)
+    def _filled(self, pixels: np.ndarray, plan: _Plan) -> np.ndarray:
+        """Fill what is missing on both sides."""
+        margins = (plan.rows.margins, plan.columns.margins, (0, 0))
+        if not any(map(any, margins)):
+            return pixels
+        return np.pad(pixels, margins, constant_values=plan.fill)
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """An encoder that says how it prepares pictures: they need not be decoded larger than that."""
+
+    @property
+    def prepare(self) -> Preprocess:
+        """Resize and crop, whole pictures and those that were decoded smaller."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """What becomes of one side of a picture, in pixels.
+
+    Of `whole`, the middle `region` is resized to `made`; of that the middle `wanted` is kept, and
+    what is missing to it is filled.
+    """
+
+    whole: int
+    region: int
+    made: int
+    wanted: int
+
+    @property
+    def size(self) -> int:
+        """How many are kept."""
+        return min(self.made, self.wanted)
+
+    @property
+    def kept(self) -> slice:
+        """Which of `made` are kept."""
         # Python rounds halves to the even number, and so does torchvision.
-        top, left = (
-            round((have - want) / 2) for want, have in zip(self.size, pixels.shape, strict=False)
-        )
-        return pixels[top : top + self.size[0], left : left + self.size[1]]
+        start = round(max(0, self.made - self.wanted) / 2)
+        return slice(start, start + self.size)
+
+    @property
+    def margins(self) -> tuple[int, int]:
+        """How many are missing before and after."""
+        missing = self.wanted - self.size
+        return missing // 2, (missing + 1) // 2
+
+    def seen(self, scale: float, start: float, limit: int) -> tuple[float, float]:
+        """Return from where to where what is kept lies in an image at `scale`, from `start` on."""
+        step = self.region / self.made
+        first = (self.whole - self.region) // 2 + self.kept.start * step
+        ends = (first, first + self.size * step)
+        low, high = (min(max(0.0, start + end * scale), limit) for end in ends)
+        return low, high
 
 
-def at_most(image: PIL.Image.Image, aspect: int) -> PIL.Image.Image:
-    """Cut the ends off a picture longer than `aspect` times its breadth."""
-    width, height = (min(side, aspect * min(image.size)) for side in image.size)
-    if (width, height) == image.size:
-        return image
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    columns: _Side
+    rows: _Side
+    resample: int
+    fill: int
+
+    def region_of(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        width, height = self.columns.region, self.rows.region
+        if (width, height) == image.size:
+            return image
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return image.crop((left, top, left + width, top + height))
 
 
-def _shortest(image: PIL.Image.Image, size: int) -> tuple[int, int]:
+def within(size: tuple[int, int], aspect: int) -> tuple[int, int]:
+    """Return a width and height that are at most `aspect` times each other."""
+    width, height = (min(side, aspect * min(size)) for side in size)
+    return width, height
+
+
+def _shortest(region: tuple[int, int], size: int) -> tuple[int, int]:
     """Return width and height so that the short side fits a square; the long one is rounded down."""
-    short, long = sorted(image.size)
+    short, long = sorted(region)
     longer = int(size * long / short)
-    return (size, longer) if image.width <= image.height else (longer, size)
+    return (size, longer) if region[0] <= region[1] else (longer, size)

@@ -26,6 +26,7 @@ from clipsearch.errors import (
     ModelMismatch,
     UnknownModel,
 )
+from clipsearch.machine import cores
 from clipsearch.pipeline import encode_files
 from clipsearch.scan import CATALOG_FILE, Walk
 from clipsearch.searcher import Searcher
@@ -227,8 +228,7 @@ class Opened:
                 vectors[file.path] = stored
         failures += [Failure(problem.path, problem.reason) for problem in walk.problems]
         if unknown:
-            workers = os.cpu_count() or 2
-            for file, found in encode_files(Walk(unknown), self.encoder, workers=workers):
+            for file, found in encode_files(Walk(unknown), self.encoder, workers=cores()):
                 if isinstance(found, Exception):
                     # An error of a picture names its path, which is in the failure already.
                     reason = found.reason if isinstance(found, ImageError) else str(found)
@@ -286,8 +286,8 @@ class Opened:
             lock.release()
 
 
-def load_stored(info: ModelInfo) -> Encoder:
-    encoder = load_encoder(info.spec or info.name)
+def load_stored(info: ModelInfo, *, engine: str = "auto", precision: str = "auto") -> Encoder:
+    encoder = load_encoder(info.spec or info.name, engine=engine, precision=precision)
     if encoder.info.fingerprint != info.fingerprint:
         raise ModelMismatch(
             f"the weights of {info.name} are not those that the library was made with: their "

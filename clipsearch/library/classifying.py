@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from clipsearch.head import Head
 from clipsearch.library.base import StrPath, Where, chosen_by, expanded
 from clipsearch.library.examples import Examples
 from clipsearch.library.judging import THRESHOLD, Judge, Judging, Thresholds
+from clipsearch.machine import cores
 from clipsearch.pipeline import encode_files
 from clipsearch.scan import Walk
 from clipsearch.templates import prompts as prompts_of
@@ -119,7 +119,7 @@ class Classifying(Examples, Judging):
         self, judge: Judge, images: Iterable[StrPath], top: int | None, failures: list[str]
     ) -> Iterator[Prediction]:
         walk = Walk([expanded(path) for path in images])
-        for file, found in encode_files(walk, self.encoder, workers=os.cpu_count() or 2):
+        for file, found in encode_files(walk, self.encoder, workers=cores()):
             if isinstance(found, Exception):
                 failures.append(str(found))
             else:

@@ -6,10 +6,12 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from clipsearch.indexing import Indexer
-from clipsearch.library.base import Opened, StrPath, expanded
+from clipsearch.library.base import Opened, StrPath, expanded, load_stored
+from clipsearch.machine import cores
 from clipsearch.pipeline import BATCH_SIZE
 from clipsearch.scan import Walk
 from clipsearch.snapshot import Snapshots
@@ -28,6 +30,9 @@ class Filling(Opened):
         hidden: bool = False,
         dry_run: bool = False,
         retry_failed: bool = False,
+        fast: bool = False,
+        engine: str = "auto",
+        precision: str = "auto",
         batch_size: int = BATCH_SIZE,
         workers: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -36,18 +41,25 @@ class Filling(Opened):
 
         What is unchanged costs a stat; equal bytes are embedded once; what is gone from a folder
         that could be read is forgotten. model: embed with this one, beside the current one.
-        dry_run: count what would be done, write nothing. Raises LibraryLocked if another process
-        is indexing, UnknownModel, ModelUnavailable. One bad file never raises: see `failures`.
+        dry_run: count what would be done, write nothing. fast: decode JPEG files with as much
+        detail as the model sees, not with twice as much. engine, precision: as for `load_encoder`;
+        vectors of any fit together. workers: threads that read, and encode where that is best; by
+        default one a core. Raises LibraryLocked if another process is indexing, UnknownModel,
+        ModelUnavailable. One bad file never raises: see `failures`.
         """
         model_id, encoder = self._model_for(model)
+        if (engine, precision) != ("auto", "auto"):
+            info = self._catalog.models()[model_id]
+            encoder = partial(load_stored, info, engine=engine, precision=precision)
         indexer = Indexer(
             self._catalog,
             model_id,
             encoder,
             Snapshots(self.path, self._catalog, model_id),
             on_progress or _no_progress,
-            workers or os.cpu_count() or 2,
+            workers or cores(),
             batch_size,
+            fast,
         )
         with self._only_writer(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

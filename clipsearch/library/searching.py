@@ -11,11 +11,12 @@ import numpy as np
 
 from clipsearch import terms
 from clipsearch.calibration import FEW, holds, standings
-from clipsearch.decode import open_image
+from clipsearch.decode import read_file
 from clipsearch.errors import EmptyQuery, EncoderError
 from clipsearch.head import Head
 from clipsearch.library.base import StrPath, Where, chosen_by, expanded
 from clipsearch.library.judging import Judging
+from clipsearch.loading import Loader
 from clipsearch.texts import reading
 from clipsearch.types import Hit, ModelInfo, Results, Term
 
@@ -262,8 +263,9 @@ class Searching(Judging):
         stored = self._catalog.vector_of(file, self._model()[0])
         if stored is not None:
             return stored
-        image, _ = open_image(file)
-        vector: np.ndarray = self.encoder.encode_images(self.encoder.preprocess(image)[None])[0]
+        data, _ = read_file(file)
+        pixels, _ = Loader(self.encoder).pixels(data, file)
+        vector: np.ndarray = self.encoder.encode_images(pixels[None])[0]
         return vector
 
 
