@@ -100,6 +100,15 @@ def test_equal_bytes_are_embedded_once_and_every_path_is_found(
     assert len({hit.path for hit in library.search("anything", k=10)}) == 7
 
 
+def test_an_open_library_finds_what_is_indexed_meanwhile(
+    library: Library, make_pictures: Make
+) -> None:
+    library.index([make_pictures(5)[0].parent])
+    assert len(library.search("x", k=None)) == 5
+    library.index([make_pictures(3, folder="new", seed=7)[0].parent])
+    assert len(library.search("x", k=None)) == 8
+
+
 def test_a_touched_file_is_unchanged(library: Library, make_pictures: Make) -> None:
     (path,) = make_pictures(1)
     library.index([path])

@@ -11,12 +11,10 @@ import numpy as np
 
 from clipsearch import terms
 from clipsearch.calibration import FEW, holds, standings
-from clipsearch.decode import read_file
 from clipsearch.errors import EmptyQuery, EncoderError
 from clipsearch.head import Head
 from clipsearch.library.base import StrPath, Where, chosen_by, expanded
 from clipsearch.library.judging import Judging
-from clipsearch.loading import Loader
 from clipsearch.texts import reading
 from clipsearch.types import Hit, ModelInfo, Results, Term
 
@@ -150,6 +148,7 @@ class Searching(Judging):
     def _scored(self, rows: np.ndarray, width: int, live: np.ndarray, filtered: bool) -> _Scores:
         """Return the `width` live ids with the highest cosine to one of the rows, best first."""
         searcher = self._opened(self._model()[0])
+        searcher.refresh()  # its length, below, counts what was committed since
         if filtered:
             found, scores = searcher.search(rows, width, among=live, all_live=True)
         elif width < len(live):
@@ -263,6 +262,9 @@ class Searching(Judging):
         stored = self._catalog.vector_of(file, self._model()[0])
         if stored is not None:
             return stored
+        from clipsearch.decode import read_file  # and with it Pillow
+        from clipsearch.loading import Loader
+
         data, _ = read_file(file)
         pixels, _ = Loader(self.encoder).pixels(data, file)
         vector: np.ndarray = self.encoder.encode_images(pixels[None])[0]
