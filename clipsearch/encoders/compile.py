@@ -86,7 +86,7 @@ def compile_model(
         raise EncoderError(f"unknown precision {precision!r}: choose auto, fp32 or int8.")
     spec = resolve(name, checkpoint=checkpoint)
     check_files(spec)
-    if not force and (found := store.compiled(spec, precision)):
+    if not force and (found := store.settled(spec, precision)):
         return _found(spec, found)
     encoder = OpenClipEncoder.load(spec, device="cpu", precision="fp32")
     made_from = _files(spec)
@@ -164,7 +164,16 @@ def _rounded(
             for file in Path(trial).iterdir():
                 file.replace(folder / file.name)
             return replace(candidate, gate=measured), ""
-    return replace(manifest, gate=measured), (
+    manifest = replace(manifest, gate=measured)
+    return manifest, _of_the_gate(manifest)
+
+
+def _of_the_gate(manifest: Manifest) -> str:
+    """Say why the gate let no int8 pass; "" if it did, or was not asked."""
+    measured = manifest.gate
+    if measured is None or measured.passed:
+        return ""
+    return (
         f"int8 did not pass the gate: mean cosine {measured.cosine:.5f}, "
         f"overlap {measured.overlap:.3f} on {measured.pictures} pictures"
     )
@@ -187,7 +196,7 @@ def _vectors(
 def _found(spec: ModelSpec, folder: Path) -> Compilation:
     manifest = Manifest.read(folder)
     assert manifest is not None  # or it would not have been found
-    return Compilation(spec.name, folder, manifest, False)
+    return Compilation(spec.name, folder, manifest, False, _of_the_gate(manifest))
 
 
 def _made_under_another_name(encoder: OpenClipEncoder, precision: str) -> Path | None:

@@ -133,6 +133,17 @@ def compiled(spec: ModelSpec, precision: str = "auto") -> Path | None:
     return folder if is_whole(folder) else None
 
 
+def settled(spec: ModelSpec, precision: str = "auto") -> Path | None:
+    """Return what compiling a model would find done: `compiled`, or fp32 where int8 did not pass."""
+    if found := compiled(spec, precision):
+        return found
+    if precision == "int8" and (folder := compiled(spec, "fp32")):
+        manifest = Manifest.read(folder)
+        if manifest and manifest.gate and not manifest.gate.passed:
+            return folder
+    return None
+
+
 def manifest_of(name: str) -> Manifest | None:
     """Return what a compiled model of this name is; None if it is not compiled."""
     folder = compiled(resolve(name))
