@@ -16,28 +16,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
+
+from machine import Machine
 
 HERE = Path(__file__).parent
 RESULTS, CACHE = HERE / "results", HERE / ".cache"
 ROUNDS = 5
-PACKAGES = (
-    *("clipsearch", "torch", "open_clip_torch", "onnxruntime", "faiss-cpu", "numpy", "pillow"),
-    *("sqlalchemy",),
-)
-# What decides how fast a processor multiplies.
-FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "asimd")
-
 Way = Callable[[], float]
 """Does the work once and returns the seconds it took."""
 Cell = str | float | int | None
@@ -159,11 +151,11 @@ class Claim:
 
     def __str__(self) -> str:
         spread = f" ({shown(self.low)} to {shown(self.high)}, {self.pairs} pairs)"
-        found = f"{shown(self.value)} {self.unit}".replace(" x", "x")
+        found = _with_unit(self.value, self.unit)
         line = f"{self.what}: {found}{spread if self.pairs else ''}"
         if self.required is None:
             return line
-        wanted = f"{shown(self.required)} {self.unit}".replace(" x", "x")
+        wanted = _with_unit(self.required, self.unit)
         return f"{line}; required {self.sense} {wanted}: {'reached' if self.holds else 'MISSED'}"
 
 
@@ -189,42 +181,6 @@ class Chart:
     x: str
     y: str
     series: dict[str, list[tuple[str | float, float]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Where it was measured. No name of it."""
-
-    processor: str
-    cores: int
-    memory_gb: float
-    features: list[str]
-    system: str
-    python: str
-    packages: dict[str, str]
-
-    @classmethod
-    def this(cls) -> Self:
-        """Describe this machine."""
-        facts = _facts("/proc/cpuinfo")
-        flags = (facts.get("flags") or facts.get("Features") or "").split()
-        memory = _facts("/proc/meminfo").get("MemTotal", "0 kB").split()[0]
-        return cls(
-            facts.get("model name") or platform.processor() or platform.machine(),
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1,
-            round(int(memory) / 1e6, 1),
-            [feature for feature in FEATURES if feature in flags],
-            f"{platform.system()} {platform.machine()}",
-            platform.python_version(),
-            {name: version(name) for name in PACKAGES},
-        )
-
-    def __str__(self) -> str:
-        features = f" ({', '.join(self.features)})" if self.features else ""
-        memory = f", {self.memory_gb:.0f} GB" if self.memory_gb else ""
-        return f"{self.processor}{features}, {self.cores} cores{memory}, {self.system}"
 
 
 @dataclass(slots=True)
@@ -291,15 +247,11 @@ def shown(value: Cell) -> str:
         return f"{value:,}"
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
+    if 0.9 <= value < 1:  # cosines and shares: what is missing to one counts
+        return f"{value:.5f}".rstrip("0").rstrip(".")
     digits = max(0, 3 - len(f"{abs(value):.0f}".lstrip("0")) if abs(value) >= 1 else 3)
     return f"{value:.{digits}f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
-def _facts(path: str) -> dict[str, str]:
-    """Read `name: value` lines; of names that come again, the first."""
-    try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in reversed(lines))
-    return {name.strip(): value.strip() for name, _, value in pairs}
+def _with_unit(value: float, unit: str) -> str:
+    return f"{shown(value)}x" if unit == "x" else f"{shown(value)} {unit}".rstrip()

@@ -34,7 +34,6 @@ WAYS = {
 }
 PEERS = ("naive", "rclip")
 COUNTS = {"12 MP": 48, "1 MP": 96}
-DIFFERENT = 24
 REQUIRED = {("12 MP", "naive"): 4.5, ("12 MP", "rclip"): 3.0, ("1 MP", "naive"): 2.2,
             ("1 MP", "rclip"): 2.0}  # fmt: skip
 COSINES = {"rclip": 0.9999, "fp32": 0.9999, "default": 0.99, "fast": 0.99}
@@ -70,10 +69,7 @@ def _own(parser: argparse.ArgumentParser) -> None:
 def speed(report: Report, options: Options, name: str) -> None:
     """Measure all ways on photographs of both sizes."""
     counts = {"tiny": 6} if options.quick else COUNTS
-    folders = {
-        size: material.photos(options.cache, size, count, of=DIFFERENT)
-        for size, count in counts.items()
-    }
+    folders = {size: material.photos(options.cache, size, count) for size, count in counts.items()}
     few = material.photos(options.cache, *(("tiny", 3) if options.quick else ("1 MP", 8)))
     with ExitStack() as stack:
         kept = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -166,7 +162,7 @@ def cosine(first: np.ndarray, second: np.ndarray) -> float:
 def memory(report: Report, options: Options, name: str) -> None:
     """Measure the greatest size of the command while it indexes many photographs."""
     size, count = ("tiny", 6) if options.quick else ("12 MP", options.given.photos)
-    photos = material.photos(options.cache, size, count, of=DIFFERENT)
+    photos = material.photos(options.cache, size, count)
     with tempfile.TemporaryDirectory(dir=options.cache) as empty:
         library = str(Path(empty) / "library")
         command = clipsearch("index", str(photos), "-L", library, "--model", name)

@@ -20,6 +20,7 @@ from common import say
 from peers import for_open_clip
 
 PHOTO_SIZES = {"12 MP": (4000, 3000), "1 MP": (1155, 866), "tiny": (320, 240)}
+DIFFERENT = 24
 QUALITY, SUBSAMPLING = 90, "4:2:0"
 OCTAVES = 8
 NOISE = 5.0
@@ -54,7 +55,8 @@ def compiled(cache: Path, name: str) -> str:
 
     say(f"compiling {name.partition('@')[0]}, unless it is compiled")
     compile_model(name, precision="fp32")
-    return compile_model(name).manifest.precision
+    # The last one is what is chosen from now on: int8 if it passed the gate.
+    return compile_model(name, precision="int8").manifest.precision
 
 
 def use_cache(cache: Path) -> None:
@@ -112,27 +114,27 @@ def _export(model: str, folder: Path) -> None:
     # The fast path is one operator that ONNX does not have.
     torch.backends.mha.set_fastpath_enabled(False)
     arch, weights = for_open_clip(model)
-    made = open_clip.create_model(arch, pretrained=weights).eval()
+    made = open_clip.create_model(arch, pretrained=weights).eval().requires_grad_(False)
 
-    class Text(torch.nn.Module):
-        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-            return made.encode_text(tokens)
+    class Tower(torch.nn.Module):
+        def __init__(self, encode: str) -> None:
+            super().__init__()
+            self.model, self.encode = made, encode
 
-    class Image(torch.nn.Module):
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            return made.encode_image(pixels)
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return getattr(self.model, self.encode)(x)
 
     config = made.visual.preprocess_cfg
     size = config["size"]
     size = size if isinstance(size, int) else size[0]
     # Two examples: with one, the exporter may take its size for a constant.
     examples = {
-        "image": (Image(), torch.zeros(2, 3, size, size)),
-        "text": (Text(), torch.zeros(2, made.context_length, dtype=torch.int64)),
+        "image": ("encode_image", torch.zeros(2, 3, size, size)),
+        "text": ("encode_text", torch.zeros(2, made.context_length, dtype=torch.int64)),
     }
-    for tower, (module, example) in examples.items():
+    for tower, (encode, example) in examples.items():
         torch.onnx.export(
-            module.eval(),
+            Tower(encode).eval(),
             (example,),
             str(folder / f"{tower}.onnx"),
             input_names=["x"],
@@ -146,11 +148,11 @@ def _export(model: str, folder: Path) -> None:
 # --- photographs ---------------------------------------------------------------------------
 
 
-def photos(cache: Path, size: str, count: int, *, of: int | None = None) -> Path:
+def photos(cache: Path, size: str, count: int, *, of: int = DIFFERENT) -> Path:
     """Return a folder of `count` photographs of a size in PHOTO_SIZES.
 
-    of: only so many are made up, the rest repeats their pixels in files of other bytes, which is
-    as much work to decode.
+    of: so many are made up, the rest repeats their pixels in files of other bytes, which is as
+    much work to decode.
     """
     folder = cache / "photos" / f"{size.replace(' ', '')}-{count}"
     if (folder / "complete").exists():
@@ -159,16 +161,20 @@ def photos(cache: Path, size: str, count: int, *, of: int | None = None) -> Path
     files = folder / "files"
     shutil.rmtree(folder, ignore_errors=True)
     files.mkdir(parents=True)
-    fresh = min(count, of or count)
     for number in range(count):
-        path = files / f"IMG_{number:05d}.jpg"
-        if number < fresh:
-            photo(size, number).save(path, "JPEG", quality=QUALITY, subsampling=SUBSAMPLING)
-        else:
-            source = files / f"IMG_{number % fresh:05d}.jpg"
-            path.write_bytes(_with_comment(source.read_bytes(), number))
+        data = _made_up(cache, size, number % of).read_bytes()
+        data = data if number < of else _with_comment(data, number)
+        (files / f"IMG_{number:05d}.jpg").write_bytes(data)
     (folder / "complete").touch()
     return files
+
+
+def _made_up(cache: Path, size: str, seed: int) -> Path:
+    file = cache / "photos" / size.replace(" ", "") / f"{seed}.jpg"
+    if not file.exists():
+        with whole(file) as unfinished:
+            photo(size, seed).save(unfinished, "JPEG", quality=QUALITY, subsampling=SUBSAMPLING)
+    return file
 
 
 def photo(size: str, seed: int) -> PIL.Image.Image:

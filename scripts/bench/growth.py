@@ -1,0 +1,44 @@
+"""Draw how waiting and memory grow with the number of pictures, from what was measured.
+
+    python scripts/bench/growth.py [--plot docs/growth.png]
+
+Reads cold_query.json and search.json; measures nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from charts import draw
+from common import Chart, Options, Report, say
+
+TITLES = {
+    "A query in a fresh process": "Waiting for `query`, a fresh process",
+    "A search in an open index": "A search in an open index",
+    "Most memory of a process that searches": "Memory of a process that searches",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = Options.parse(__doc__, argv, own=_own)
+    reports = [Report.read(options.results / f"{name}.json") for name in ("cold_query", "search")]
+    charts = [
+        Chart(TITLES[chart.title], chart.x, chart.y, chart.series)
+        for report in reports
+        for chart in report.charts
+    ]
+    path = options.given.plot or options.results / "growth.png"
+    draw(charts, path)
+    say(f"written: {path}")
+    return 0
+
+
+def _own(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="by default among the results")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Write what was measured into the pages: tables, claims, date and machine, from the JSON files.
+
+    python scripts/bench/tables.py [--results FOLDER] [PAGE ...]
+
+In each page everything between the marks is replaced,
+
+    <!-- speed -->             all tables, claims and the plot of growth: docs/speed.md
+    <!-- speed: summary -->    the claims and that plot: the README
+    <!-- /speed -->            ends either
+
+and pages without marks are left as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import HERE, RESULTS, Claim, Report, say, shown
+
+ROOT = HERE.parent.parent
+PAGES = (ROOT / "docs" / "speed.md", ROOT / "README.md")
+ORDER = ("limits", "encode", "decode", "index", "cold_query", "search")
+MARKED = re.compile(r"(<!-- speed(: summary)? -->\n).*?(<!-- /speed -->)", re.DOTALL)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pages", type=Path, nargs="*", help="by default docs/speed.md and README")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
+    given = parser.parse_args(argv)
+    reports = read(given.results)
+    if not reports:
+        say(f"error: {given.results} holds no results; run scripts/bench/all first.")
+        return 1
+    for page in given.pages or PAGES:
+        written = filled(page, given.results, reports)
+        if written != page.read_text("utf-8"):
+            page.write_text(written, "utf-8")
+            say(f"written: {page}")
+    return 0
+
+
+def read(folder: Path) -> list[Report]:
+    """Read all reports of a folder, in their order."""
+    found = {path.stem: Report.read(path) for path in sorted(folder.glob("*.json"))}
+    return [found[name] for name in (*ORDER, *sorted({*found} - {*ORDER})) if name in found]
+
+
+def filled(page: Path, folder: Path, reports: Sequence[Report]) -> str:
+    """Return the text of a page with everything between its marks written anew."""
+
+    def section(match: re.Match[str]) -> str:
+        body = summary(reports) if match[2] else in_full(reports)
+        return f"{match[1]}\n{body}{_plot(folder, page)}\n{match[3]}"
+
+    return MARKED.sub(section, page.read_text("utf-8"))
+
+
+def in_full(reports: Sequence[Report]) -> str:
+    """Write every report: its tables, then what is claimed."""
+    parts = [where(reports)]
+    for report in reports:
+        parts += [f"**{table.title}**\n\n{table}\n" for table in report.tables]
+        required = [claim for claim in report.claims if claim.required is not None]
+        parts += [claims(required) + "\n"] if required else []
+    return "\n".join(parts)
+
+
+def summary(reports: Sequence[Report]) -> str:
+    """Write what is claimed alone."""
+    required = [claim for one in reports for claim in one.claims if claim.required is not None]
+    return f"{where(reports)}\n{claims(required)}\n"
+
+
+def claims(required: Sequence[Claim]) -> str:
+    """Write claims as rows: what, measured, required."""
+    rows = ["| what | measured | required |", "| --- | ---: | ---: |"]
+    for claim in required:
+        spread = f" ({shown(claim.low)} to {shown(claim.high)})" if claim.pairs else ""
+        missed = "" if claim.holds else ", missed"
+        rows.append(
+            f"| {claim.what} | {_figure(claim.value, claim.unit)}{spread} "
+            f"| {_sign(claim)} {_figure(claim.required, claim.unit)}{missed} |"
+        )
+    return "\n".join(rows)
+
+
+def where(reports: Sequence[Report]) -> str:
+    """Say when and on what it was measured."""
+    lines = {
+        f"{report.day}, {report.machine}, Python {report.machine.python}" for report in reports
+    }
+    versions = reports[0].machine.packages
+    packages = ", ".join(f"{name} {number}" for name, number in versions.items())
+    quick = any(report.settings.get("quick") for report in reports)
+    warning = "\n\n**A quick run, to try the benches: the figures mean nothing.**" if quick else ""
+    return f"Measured on {'; '.join(sorted(lines))}. {packages}.{warning}\n"
+
+
+def _plot(folder: Path, page: Path) -> str:
+    """Show how things grow, if that was drawn."""
+    plot = folder / "growth.png"
+    if not plot.exists():
+        return ""
+    link = Path(os.path.relpath(plot, page.parent)).as_posix()
+    return f"\n![Waiting and memory over the number of pictures]({link})\n"
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return f"{shown(value)}×" if unit == "x" else f"{shown(value)} {unit}".rstrip()
+
+
+def _sign(claim: Claim) -> str:
+    return "≥" if claim.sense == ">=" else "≤"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
