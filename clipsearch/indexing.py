@@ -9,7 +9,6 @@ kill loses what was not committed yet: a batch, or two seconds.
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections import Counter
@@ -141,7 +140,9 @@ class Indexer:
     def _embed(self, scanned: Scanned, tally: Tally) -> None:
         if not scanned.todo:
             return
-        load = Loader(self.encoder(), self._is_known, self.fast)
+        encoder = self.encoder()
+        self._note_precision(encoder)
+        load = Loader(encoder, self._is_known, self.fast)
         total, done = len(scanned.todo), 0
         states = {found.file.path: found for found in scanned.todo}
         self.on_progress(Progress("embed", 0, total))
@@ -156,6 +157,14 @@ class Indexer:
                     tally.count(states[path], item, same=path in before)
                 done += len(group)
                 self.on_progress(Progress("embed", done, total, group[-1].file.path))
+
+    def _note_precision(self, encoder: Encoder) -> None:
+        """Keep in the catalog how exactly this model's vectors were computed; it may be several ways."""
+        precision = getattr(encoder, "precision", None)
+        key = f"precisions of model {self.model_id}"
+        known = (self.catalog.get_meta(key) or "").split()
+        if precision and precision not in known:
+            self.catalog.set_meta(key, " ".join([*known, precision]))
 
     def _rehearse(self, scanned: Scanned, tally: Tally) -> None:
         """Count what `_embed` would do: reads and hashes, but neither decodes nor writes."""
@@ -201,7 +210,7 @@ class Indexer:
                 known = self.catalog.files_under(root)
                 vanished |= {path: known[path] for path in known.keys() - scanned.seen}
             if not dry_run:
-                files = sum(path == root or path.startswith(root + os.sep) for path in scanned.seen)
+                files = scanned.walk.count(root)
                 self.catalog.record_scan(root, started_at=started, complete=complete, files=files)
         known_now = self.catalog.known(tally.arrived, self.model_id)
         arrivals = Counter(

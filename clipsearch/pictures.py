@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipsearch.filters import Where
 from clipsearch.sql import Connection, as_json, column
 from clipsearch.types import Facts, Failure, ImageRecord
+
+if TYPE_CHECKING:
+    from clipsearch.filters import Where
 
 
 def _condition(where: Where | None, under: str | None) -> tuple[str, dict[str, Any]]:

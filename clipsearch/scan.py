@@ -10,23 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from clipsearch.errors import BadGlob
+from clipsearch.formats import FORMATS, may_be_wanted, suffix
 from clipsearch.ignore import IGNORE_FILE, Rules, below, compiled, excluded, ignored
 from clipsearch.types import Failure
-
-_SUFFIXES = {
-    "JPEG": ".jpg .jpeg .jpe .jfif",
-    "PNG": ".png .apng",
-    "WebP": ".webp",
-    "GIF": ".gif",
-    "BMP": ".bmp .dib",
-    "TIFF": ".tif .tiff",
-    "PNM": ".ppm .pgm .pbm .pnm",
-    "JPEG 2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
-    "AVIF": ".avif .avifs",
-    "HEIC/HEIF": ".heic .heif .hif",
-}
-FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
-"""File suffix, in lower case -> published name of the format: what a folder is searched for."""
 
 CATALOG_FILE = "catalog.db"
 """Marks a library's own folder, which is not searched for pictures."""
@@ -92,6 +78,10 @@ class Walk:
         path = _absolute(root)
         return self._finished and self._pictures[path] > 0 and path not in self._broken
 
+    def count(self, root: str | os.PathLike[str]) -> int:
+        """Return how many pictures were found in `root`, those of other roots inside it included."""
+        return self._pictures[_absolute(root)]
+
     def __iter__(self) -> Iterator[FoundFile]:
         self._start()
         folders: list[_Folder] = []
@@ -156,24 +146,30 @@ class Walk:
         if listed is None:
             return
         entries, rules = listed
+        telling = tuple(rule for rule in rules if len(rule.spec))
+        pictures = 0
         for name in sorted(entries):
             if name[0] == "." and not self._hidden:
                 continue
             entry = entries[name]
-            is_picture = _suffix(name) in FORMATS
+            is_picture = suffix(name) in FORMATS
             linked = entry.is_symlink()
             is_folder = entry.is_dir(follow_symlinks=False)
             if not (is_picture or is_folder or linked):
                 continue
-            if linked and not ignored(rules, entry.path):
+            if linked and not ignored(telling, entry.path):
                 is_folder = self._leads_to_folder(entry, rules, roots)
-            if ignored(rules, entry.path, is_folder=is_folder):
+            if telling and ignored(telling, entry.path, is_folder=is_folder):
                 continue
             if is_folder and self._storable(entry.path):
                 target = self._links if linked else subfolders
                 target.append(_Folder(entry.path, folder.root, rules, linked))
-            elif is_picture and (found := self._found(entry, folder.root, roots)):
-                yield found
+            elif is_picture and (status := self._status(entry, roots)):
+                pictures += 1
+                if entry.path not in self._given:
+                    yield FoundFile(entry.path, status.st_size, status.st_mtime_ns, folder.root)
+        for covering in roots:
+            self._pictures[covering] += pictures
 
     def _listed(
         self, folder: _Folder, roots: list[str]
@@ -203,24 +199,16 @@ class Walk:
         # After --exclude, which always comes first, and before the folders above.
         return entries, (*folder.rules[:1], own, *folder.rules[1:])
 
-    def _found(self, entry: os.DirEntry[str], root: str, roots: list[str]) -> FoundFile | None:
-        """Look at one picture in a folder. None if it is no file, gone, or already found."""
+    def _status(self, entry: os.DirEntry[str], roots: list[str]) -> os.stat_result | None:
+        """Look at one picture in a folder. None if it is no file, gone, or cannot be stored."""
         try:
-            if not entry.is_file():
-                return None
-            status = entry.stat()
+            status = entry.stat() if entry.is_file() else None
         except FileNotFoundError:
             return None
         except OSError as error:
             self._problem(entry.path, _reason(error), broken=roots)
             return None
-        if not self._storable(entry.path):
-            return None
-        for covering in roots:
-            self._pictures[covering] += 1
-        if entry.path in self._given:
-            return None
-        return FoundFile(entry.path, status.st_size, status.st_mtime_ns, root)
+        return status if status and self._storable(entry.path) else None
 
     def _leads_to_folder(
         self, entry: os.DirEntry[str], rules: tuple[Rules, ...], roots: list[str]
@@ -234,7 +222,7 @@ class Walk:
             reason = _reason(error)
             if isinstance(error, FileNotFoundError):
                 reason = f"a dead link; connect its disk, remove it or add it to {IGNORE_FILE}"
-            if _may_be_wanted(entry.name):
+            if may_be_wanted(entry.name):
                 self._problem(entry.path, reason, broken=roots)
             return False
 
@@ -297,16 +285,6 @@ class Walk:
 
 def _absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expanduser(path))
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
-
-
-def _may_be_wanted(name: str) -> bool:
-    """Tell whether a link could have led to a picture or a folder ("trip", "2024.05 Paris")."""
-    suffix = _suffix(name)
-    return suffix in FORMATS or not suffix[1:].isalnum() or suffix[1:].isdigit()
 
 
 def _reason(error: OSError) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from clipsearch.errors import BadTruthFile
-from clipsearch.scan import FORMATS, Walk
+from clipsearch.formats import FORMATS
+from clipsearch.scan import Walk
 
 Layout = Literal["labels", "captions", "folders", "flickr8k", "coco"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)

@@ -99,7 +99,8 @@ class Notes:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     notes = Notes()
-    monkeypatch.setattr("clipsearch.library.Library", notes)
+    for place in ("Library", "searching.Searching", "care.Care", "reading.Reading"):
+        monkeypatch.setattr(f"clipsearch.library.{place}", notes)
     return notes
 
 
@@ -183,7 +184,7 @@ def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_p
     notes.answers["index"] = IndexReport(added=3)
     weights = tmp_path / "w.pt"
     line = "index a b --model ViT-B-32 --exclude *.gif --exclude d/ --hidden --dry-run"
-    more = "--retry-failed --batch-size 8 --workers 3 -L lib"
+    more = "--retry-failed --fast --engine torch --precision fp32 --batch-size 8 --workers 3 -L lib"
     run = cli(*line.split(), *more.split(), "--checkpoint", weights)
     assert run.code == 0
     assert notes.call("open") == ((Path("lib"),), {})  # nothing is made by a dry run
@@ -196,6 +197,9 @@ def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_p
         "hidden": True,
         "dry_run": True,
         "retry_failed": True,
+        "fast": True,
+        "engine": "torch",
+        "precision": "fp32",
         "batch_size": 8,
         "workers": 3,
     }

@@ -26,7 +26,7 @@ from PIL import Image
 from clipsearch import decode
 from clipsearch.decode import open_image, read_file, readers, thumbnail
 from clipsearch.errors import ImageError, ImageTooLarge, UnreadableImage
-from clipsearch.scan import FORMATS
+from clipsearch.formats import FORMATS
 
 RED, GREEN, BLUE, YELLOW = (200, 30, 30), (30, 180, 40), (40, 60, 220), (230, 210, 50)
 WHITE = (255, 255, 255)

@@ -35,7 +35,7 @@ LEVELS = [
         "schema scan decode/* templates terms head calibration fewshot/* topics events dupes filters",
         "prompts",
         "texts",
-        "metadata fields ignore lexer metrics tokens languages labelfile mixture adapter sql",
+        "metadata fields formats ignore lexer metrics tokens languages labelfile mixture adapter sql",
         "encoders/base vectors/base",
         "errors types machine",
     )
@@ -64,7 +64,7 @@ DOORS = {
     "open_clip": {"encoders/openclip", "encoders/compile"},
     "onnx": {"encoders/graph"},
     "onnxruntime": {"encoders/onnx"},
-    "faiss": {"vectors/faiss"},
+    "faiss": {"vectors/faiss", "vectors/faisscodes"},
     "sqlalchemy": {"schema", "writer"},
     "fastapi": {"serve/http"},
     "uvicorn": {"serve/http"},

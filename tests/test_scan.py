@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from clipsearch.errors import BadGlob
-from clipsearch.scan import FORMATS, FoundFile, Walk
+from clipsearch.formats import FORMATS
+from clipsearch.scan import FoundFile, Walk
 
 
 @pytest.fixture

@@ -95,12 +95,15 @@ def compile_at_first(
     pictures: Sequence[Path],
     library: Path | None,
     draw: Callable[[Progress], None] | None,
+    precision: str = "auto",
 ) -> None:
     """Compile the model that indexes these pictures, if it never was; say so if it cannot be.
 
-    A name that is mistyped does not wait for that.
+    A name that is mistyped does not wait for that; fp16 and bf16 are for torch.
     """
-    if not any(path.expanduser().exists() for path in pictures):
+    if precision not in ("auto", "fp32", "int8") or not any(
+        path.expanduser().exists() for path in pictures
+    ):
         return
     from clipsearch.encoders import compile_once
     from clipsearch.library import Library
@@ -109,7 +112,9 @@ def compile_at_first(
         # A library that is about to be made has none yet.
         with suppress(LibraryNotFound, UnknownModel), Library.open(library) as found:
             model = found.models()[0].spec
-    if reason := compile_once(model or "default", pictures=pictures, progress=draw):
+    name = model or "default"
+    reason = compile_once(name, precision=precision, pictures=pictures, progress=draw)
+    if reason:
         say(reason)
 
 

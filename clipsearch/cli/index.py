@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -54,12 +54,35 @@ def index(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 3 if some files failed.")
     ] = False,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast",
+            help="Decode JPEG files with as much detail as the model sees, not twice that.",
+        ),
+    ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="ENGINE",
+            help="onnx (compiled, on the CPU), torch, or auto: onnx on a CPU if it can be compiled.",
+        ),
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "int8", "fp16", "bf16"],
+        typer.Option(help="auto: on a CPU int8 if its vectors are near enough, else fp32."),
+    ] = "auto",
     batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Pictures a batch through the model.")
+        int, typer.Option(metavar="N", min=1, help="Pictures a batch, and a commit.")
     ] = 32,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Threads that decode.", show_default=False),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Threads that decode, and on a CPU encode: by default one a core.",
+            show_default=False,
+        ),
     ] = None,
     compile: Annotated[
         bool,
@@ -95,8 +118,8 @@ def index(
             # What would be added to a library that is not there does not depend on its model.
             library, spec = Path(stack.enter_context(TemporaryDirectory())), "mini"
         on_progress = stack.enter_context(progress())
-        if compile and not dry_run:
-            compile_at_first(spec, paths, library, on_progress)
+        if compile and not dry_run and engine in ("auto", "onnx"):
+            compile_at_first(spec, paths, library, on_progress, precision)
         lib = lib or stack.enter_context(Library.open_or_create(library, model=spec))
         report = lib.index(
             paths,
@@ -105,6 +128,9 @@ def index(
             hidden=hidden,
             dry_run=dry_run,
             retry_failed=retry_failed,
+            fast=fast,
+            engine=engine,
+            precision=precision,
             batch_size=batch_size,
             workers=workers,
             on_progress=on_progress,

@@ -108,24 +108,25 @@ def load_tokenizer(name: str = "default") -> Tokenizer:
 def compile_once(
     name: str = "default",
     *,
+    precision: str = "auto",
     pictures: Iterable[str | PathLike[str]] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> str:
     """Compile a model that is to run on the CPU here, unless it is; return why it runs on torch.
 
-    Returns "" where it is compiled now, or another device runs it. pictures, progress: see
-    `compile_model`. Raises UnknownModel and ModelUnavailable.
+    Returns "" where it is compiled now, or another device runs it. precision, pictures, progress:
+    see `compile_model`. Raises UnknownModel and ModelUnavailable.
     """
     spec = resolve(name)
     check_files(spec)
-    if compiled(spec) or not runs_on_cpu(os.environ.get(DEVICE) or "auto"):
+    if compiled(spec, precision) or not runs_on_cpu(os.environ.get(DEVICE) or "auto"):
         return ""
     if reason := refused(spec):
         return reason
     from clipsearch.encoders.compile import compile_model  # which imports torch
 
     try:
-        compile_model(name, pictures=pictures, progress=progress)
+        compile_model(name, precision=precision, pictures=pictures, progress=progress)
     except NotCompilable as error:
         refuse(spec, str(error))
         return str(error)

@@ -97,6 +97,7 @@ class OnnxEncoder:
         folder = compiled(spec, precision)
         manifest = Manifest.read(folder) if folder else None
         if folder is None or manifest is None:
+            _tell_of_the_gate(spec, precision)
             option = "" if precision == "auto" else f" --precision {precision}"
             raise EncoderError(
                 f"{spec.name} is not compiled: `clipsearch compile {spec.name}{option}`."
@@ -205,6 +206,17 @@ class OnnxEncoder:
                 f"{self.info.name} gave numbers that are not finite: its weights are damaged."
             )
         return rows
+
+
+def _tell_of_the_gate(spec: ModelSpec, precision: str) -> None:
+    """Raise EncoderError if int8 is asked for that was tried and is not near enough."""
+    folder = compiled(spec, "fp32") if precision == "int8" else None
+    manifest = Manifest.read(folder) if folder else None
+    if manifest and manifest.gate and not manifest.gate.passed:
+        near = f"mean cosine {manifest.gate.cosine:.5f}, overlap {manifest.gate.overlap:.3f}"
+        raise EncoderError(
+            f"{spec.name} does not pass the gate in int8 ({near}): use fp32 or auto."
+        )
 
 
 # --- tokens --------------------------------------------------------------------------------

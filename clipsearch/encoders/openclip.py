@@ -52,6 +52,7 @@ class OpenClipEncoder:
         self.context_length = context_length
         self.device = device
         self.half = half
+        self.precision = next((name for name, kind in HALF.items() if kind == half), "fp32")
         self.tokenizer = tokenizer
         self._model = model.to(device)
         self._tokenize = tokenize

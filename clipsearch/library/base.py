@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import platformdirs
-from filelock import FileLock, Timeout
 
-from clipsearch import filters
 from clipsearch.background import Background, Levels
 from clipsearch.catalog import Catalog
 from clipsearch.encoders import Encoder, load_encoder
@@ -27,14 +25,16 @@ from clipsearch.errors import (
     UnknownModel,
 )
 from clipsearch.machine import cores
-from clipsearch.pipeline import encode_files
-from clipsearch.scan import CATALOG_FILE, Walk
 from clipsearch.searcher import Searcher
 from clipsearch.snapshot import Snapshots
+from clipsearch.sql import FILE_NAME
 from clipsearch.types import Embeddings, Failure, ImageRecord, ModelInfo
 
+if TYPE_CHECKING:
+    from clipsearch import filters
+
 StrPath = str | os.PathLike[str]
-Where = str | filters.Where
+Where: TypeAlias = "str | filters.Where"
 
 ENVIRONMENT = "CLIPSEARCH_LIBRARY"
 DEFAULT_MODEL = "default"
@@ -67,7 +67,7 @@ class Opened:
         if given:
             return Path(given).expanduser().absolute()
         here = Path("index").absolute()
-        if (here / CATALOG_FILE).is_file():
+        if (here / FILE_NAME).is_file():
             return here
         return Path(platformdirs.user_data_path("clipsearch")) / "library"
 
@@ -215,6 +215,9 @@ class Opened:
         paths: files and folders, in the library or not; what the library knows is not encoded
         anew. Raises what `encoder` raises if a picture has to be encoded.
         """
+        from clipsearch.pipeline import encode_files  # and with it Pillow
+        from clipsearch.scan import Walk
+
         model_id, info = self._model()
         vectors: dict[str, np.ndarray] = {}
         unknown: list[str] = []
@@ -275,6 +278,8 @@ class Opened:
     @contextmanager
     def _only_writer(self) -> Iterator[None]:
         """Hold the library against other indexing processes. Raises LibraryLocked at once."""
+        from filelock import FileLock, Timeout
+
         lock = FileLock(self.path / _LOCK)
         try:
             lock.acquire(timeout=0)
@@ -286,8 +291,9 @@ class Opened:
             lock.release()
 
 
-def load_stored(info: ModelInfo, *, engine: str = "auto", precision: str = "auto") -> Encoder:
-    encoder = load_encoder(info.spec or info.name, engine=engine, precision=precision)
+def load_stored(info: ModelInfo, load: Callable[[str], Encoder] | None = None) -> Encoder:
+    """Load a library's model. Raises ModelMismatch if its weights are others than they were."""
+    encoder = (load or load_encoder)(info.spec or info.name)
     if encoder.info.fingerprint != info.fingerprint:
         raise ModelMismatch(
             f"the weights of {info.name} are not those that the library was made with: their "
@@ -298,7 +304,11 @@ def load_stored(info: ModelInfo, *, engine: str = "auto", precision: str = "auto
 
 def chosen_by(where: Where | None, under: StrPath | None) -> dict[str, Any]:
     """Parse what chooses pictures, as the catalog takes it. Raises BadFilter."""
-    parsed = filters.parse(where) if isinstance(where, str) else where
+    parsed = where
+    if isinstance(where, str):
+        from clipsearch import filters
+
+        parsed = filters.parse(where)
     return {"where": parsed, "under": None if under is None else os.path.abspath(expanded(under))}
 
 

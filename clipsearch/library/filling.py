@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from clipsearch.encoders import load_encoder
 from clipsearch.indexing import Indexer
 from clipsearch.library.base import Opened, StrPath, expanded, load_stored
 from clipsearch.machine import cores
@@ -50,7 +51,8 @@ class Filling(Opened):
         model_id, encoder = self._model_for(model)
         if (engine, precision) != ("auto", "auto"):
             info = self._catalog.models()[model_id]
-            encoder = partial(load_stored, info, engine=engine, precision=precision)
+            load = partial(load_encoder, engine=engine, precision=precision)
+            encoder = partial(load_stored, info, load)
         indexer = Indexer(
             self._catalog,
             model_id,

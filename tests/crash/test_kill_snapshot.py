@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from killing import victim
 from oracle import unit_rows
 from vector_library import BATCH, VectorLibrary, batch_names, batch_rows
 
 from clipsearch.catalog import Catalog
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -25,16 +22,6 @@ def no_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-
-
-def victim(*arguments: object) -> subprocess.Popen[str]:
-    paths = os.pathsep.join(map(str, (HERE.parent.parent, HERE.parent)))
-    return subprocess.Popen(
-        [sys.executable, str(HERE / "victim.py"), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-    )
 
 
 def reopened(library: VectorLibrary, folder: Path) -> VectorLibrary:

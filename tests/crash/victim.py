@@ -1,4 +1,4 @@
-"""What the crash tests kill: `victim.py lines|publish|commit FOLDER ...`, in a process of its own."""
+"""What the crash tests kill: `victim.py JOB FOLDER ...`, in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import os
 import shutil
 import signal
 import sys
+import time
 from itertools import count
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
+from conftest import ToyEncoder
 from vector_library import VectorLibrary, batch_names, batch_rows
 
 import clipsearch
 from clipsearch.catalog import Catalog
+from clipsearch.library import Library
 from clipsearch.snapshot import Snapshots
+from clipsearch.types import Progress
 from clipsearch.vectors import vector_index
 
 PACKAGE = Path(clipsearch.__file__).parent
@@ -73,7 +78,30 @@ def commit(folder: Path, kind: str) -> None:
             library.snapshots(kind).publish()
 
 
+def index(folder: Path, pictures: Path, kind: str) -> None:
+    """Index pictures, saying how many are committed; after 20 and some it hangs."""
+
+    class Alone(ToyEncoder):
+        def encode_images(self, batch: np.ndarray) -> np.ndarray:
+            if self.images_encoded > 20:
+                time.sleep(600)
+            return super().encode_images(batch)
+
+    class Shared(Alone):
+        worker_chunk = 3
+
+    def say(progress: Progress) -> None:
+        if progress.phase == "embed" and progress.done:
+            print(progress.done, flush=True)
+
+    encoder = {"alone": Alone, "shared": Shared}[kind]()
+    library = Library.open_or_create(folder, encoder=encoder)
+    library.index([pictures], batch_size=6, workers=2, on_progress=say)
+
+
 if __name__ == "__main__":
     job, *arguments = sys.argv[1:]
     *folders, wanted = arguments
-    {"lines": lines, "publish": publish, "commit": commit}[job](*map(Path, folders), wanted)
+    {"lines": lines, "publish": publish, "commit": commit, "index": index}[job](
+        *map(Path, folders), wanted
+    )

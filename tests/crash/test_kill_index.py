@@ -1,0 +1,53 @@
+"""kill -9 while pictures are indexed, by workers that encode or by one thread, loses only seconds."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ToyEncoder
+from killing import victim
+
+from clipsearch.library import Library
+
+COUNT = 60
+
+
+@pytest.mark.parametrize("kind", ["shared", "alone"])
+def test_what_was_committed_before_a_kill_stays_and_the_next_run_does_the_rest(
+    tmp_path: Path, make_pictures: Callable[..., list[Path]], kind: str
+) -> None:
+    folder = make_pictures(COUNT)[0].parent
+    for killed_after in (1, 2):
+        process = victim("index", tmp_path / "library", folder, kind)
+        assert process.stdout is not None
+        said = 0
+        for _ in range(killed_after):
+            said = int(process.stdout.readline())
+        process.kill()
+        process.communicate()
+        committed = sound(tmp_path / "library")
+        assert said <= committed < COUNT
+    encoder = ToyEncoder()
+    with Library.open(tmp_path / "library", encoder=encoder) as library:
+        report = library.index([folder])
+        assert (report.added, report.unchanged) == (COUNT - committed, committed)
+        assert encoder.images_encoded == COUNT - committed
+        assert library.check() == []
+        assert len(library.search("anything", k=COUNT)) == COUNT
+
+
+def sound(folder: Path) -> int:
+    """Return how many files are in a library, each with its content and its vector."""
+    with sqlite3.connect(folder / "catalog.db") as catalog:
+        counts = [
+            catalog.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("file", "content", "embedding")
+        ]
+        assert catalog.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert catalog.execute("PRAGMA foreign_key_check").fetchall() == []
+    catalog.close()
+    assert len(set(counts)) == 1
+    return int(counts[0])
