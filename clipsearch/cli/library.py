@@ -15,9 +15,9 @@ from clipsearch.types import Status
 
 def status(format: PlainFormatOption = "table", library: LibraryOption = None) -> None:
     """Say what the library holds, and where."""
-    from clipsearch.library import Library
+    from clipsearch.library.care import Care
 
-    with Library.open(library) as lib:
+    with Care.open(library) as lib:
         found = lib.status()
     if format == "json":
         write_json(found.to_dict(), sys.stdout)

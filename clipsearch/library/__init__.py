@@ -1,41 +1,28 @@
 """The facade: a library is a folder that pictures are indexed into, searched and classified in.
 
 `Library` is made of parts, a file for each kind of thing one does with it; all stand on `base`.
+It is imported when it is asked for: a search needs one part alone, and is over sooner than all
+others are imported.
 """
 
 from __future__ import annotations
 
-from clipsearch.library.base import ENVIRONMENT
-from clipsearch.library.calibrating import Calibrating
-from clipsearch.library.care import Care
-from clipsearch.library.classifying import Classifying
-from clipsearch.library.comparing import Comparing
-from clipsearch.library.exploring import Exploring
-from clipsearch.library.filling import Filling
-from clipsearch.library.learning import Learning
-from clipsearch.library.measuring import Measuring
-from clipsearch.library.reading import Reading
-from clipsearch.library.searching import Searching
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipsearch.library.base import ENVIRONMENT
+    from clipsearch.library.facade import Library
 
 __all__ = ["ENVIRONMENT", "Library"]
 
 
-class Library(
-    Filling,
-    Exploring,
-    Comparing,
-    Searching,
-    Learning,
-    Measuring,
-    Calibrating,
-    Classifying,
-    Reading,
-    Care,
-):
-    """A searchable collection of pictures.
-
-    >>> with Library.open_or_create("index", model="mini") as library:
-    ...     library.index(["~/Pictures"])
-    ...     for hit in library.search("orange boy riding a blue horse", k=3):
-    ...         print(hit.score, hit.path)
-    """
+def __getattr__(name: str) -> Any:
+    """Import a name of `__all__` on first use (PEP 562)."""
+    if name == "Library":
+        from clipsearch.library.facade import Library as found
+    elif name == "ENVIRONMENT":
+        from clipsearch.library.base import ENVIRONMENT as found
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found

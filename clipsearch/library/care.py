@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from clipsearch.library.base import Opened
-from clipsearch.sql import FORMAT
 from clipsearch.snapshot import Snapshots
+from clipsearch.sql import FORMAT
 from clipsearch.types import Failure, Finding, Status
 
 
