@@ -18,8 +18,8 @@ import typer.main
 
 import clipsearch
 from clipsearch.cli import app, main
+from clipsearch.formats import FORMATS
 from clipsearch.ignore import IGNORE_FILE
-from clipsearch.scan import FORMATS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -28,6 +28,7 @@ RUN, SHOWN = {"bash", "console", "python"}, {"sh", "text"}
 
 # The only commands of the README that no test runs: they install, or need the network.
 NOT_RUN = {
+    "./scripts/bench/all",
     "./scripts/demo",
     "./scripts/test",
     "pip install .",

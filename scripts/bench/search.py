@@ -27,7 +27,7 @@ import stores
 from common import Cell, Chart, Claim, Options, Report, Table, in_turn, say
 from processes import Worker, run, script
 
-from clipsearch.vectors import KINDS
+from clipsearch.vectors import KINDS, kind_for
 
 SIZES = (10_000, 100_000, 1_000_000)
 PEERS = {"matmul": "numpy: multiply all", "rclip": "rclip's way: multiply, sort in Python"}
@@ -160,6 +160,13 @@ def tell(
     report.tables.append(Table(f"Searching {size:,} vectors", columns, rows))
     report.seconds |= {f"{size}: {way}": list(took) for way, took in seconds.items()}
     large = size == LARGEST
+    if (kind := kind_for(size)) in seconds:
+        what = f"the kind for {size:,} vectors, {kind}"
+        ms, recall = 1000 * statistics.median(seconds[kind]), statistics.mean(recalls[kind])
+        report.claims += [
+            Claim(f"{what}: a search", ms, "ms", MOST_MS if large else None, "<="),
+            Claim(f"{what}: recall@10", recall, "", LEAST_RECALL),
+        ]
     what = f"Library.search in {size:,} pictures"
     ms = 1000 * statistics.median(seconds["library"])
     recall = statistics.mean(recalls["library"])
