@@ -9,6 +9,7 @@
 The map of the package, from the outside in (a module imports only from those below it):
 
     cli                      the `clipsearch` command: parse, one Library call, render
+    serve                    a warm library over HTTP, as a web page, and as tools (MCP)
     render                   results as table, json, jsonl, csv, paths, contact sheet
     library                  Library, the facade
     indexing                 folders in, embeddings out, as a chain of generators
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         BadTemplate,
         BadTerm,
         BadTruthFile,
+        CannotServe,
         ClipsearchError,
         EmptyQuery,
         EncoderError,
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
         SnapshotUnreadable,
         TooFewExamples,
         TooFewLabels,
+        UnknownImage,
         UnknownLabel,
         UnknownModel,
         UnknownVectorIndex,
@@ -121,9 +124,9 @@ _HOMES = {
     "clipsearch.types": "Embeddings Facts Failure Finding Hit ImageRecord IndexReport LabelScore ModelInfo "
     "Prediction Progress Results Status",
     "clipsearch.errors": "BadFigureFile BadFilter BadGlob BadGrouping BadLabelFile BadReportFile BadTemplate BadTerm BadTruthFile "
-    "ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
+    "CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotCompilable QueryError "
-    "SnapshotUnreadable TooFewExamples TooFewLabels UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
+    "SnapshotUnreadable TooFewExamples TooFewLabels UnknownImage UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
     "VectorIndexError",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -139,6 +142,7 @@ __all__ = [
     "BadTerm",
     "BadTruthFile",
     "Calibration",
+    "CannotServe",
     "ClipsearchError",
     "Compilation",
     "Duplicates",
@@ -188,6 +192,7 @@ __all__ = [
     "TooFewLabels",
     "Topic",
     "Truth",
+    "UnknownImage",
     "UnknownLabel",
     "UnknownModel",
     "UnknownVectorIndex",

@@ -6,9 +6,10 @@ ClipsearchError
 ├ EncoderError          UnknownModel · ModelUnavailable · MissingDependency · ModelMismatch
 │                       NotCompilable                            it runs on torch, which says so
 ├ VectorIndexError      UnknownVectorIndex · SnapshotUnreadable  caught: rebuild and warn
-└ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter
-                        BadTruthFile · BadGlob · BadFigureFile · BadReportFile · FigureTooLarge · UnknownLabel · TooFewExamples
-                        BadGrouping
+├ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter
+│                       BadTruthFile · BadGlob · BadFigureFile · BadReportFile · FigureTooLarge · UnknownLabel · TooFewExamples
+│                       BadGrouping · UnknownImage
+└ CannotServe           the server cannot start as it was asked to
 
 A message says what happened, to which thing, and what to do about it.
 """
@@ -213,6 +214,17 @@ class BadGrouping(QueryError):
     """Pictures cannot be grouped as asked."""
 
 
+class UnknownImage(QueryError):
+    """A file that the library does not know, where only pictures of the library will do."""
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        super().__init__(
+            f"the library has no picture {path}: name one by its whole path, as results do, or "
+            "index it first."
+        )
+        self.path = str(path)
+
+
 class BadLabelFile(QueryError):
     """A file of labels that cannot be read."""
 
@@ -266,3 +278,10 @@ class BadGlob(QueryError):
         )
         self.pattern = pattern
         self.reason = reason
+
+
+# --- serving -------------------------------------------------------------------------------
+
+
+class CannotServe(ClipsearchError):
+    """The server cannot start as it was asked to."""

@@ -126,6 +126,14 @@ def named(name: str) -> tuple[str, ...]:
     )
 
 
+def resolved(names: Iterable[str]) -> list[str] | None:
+    """Return the templates that are meant: what has `{}` is one itself, the rest names a set.
+
+    None for none, which stands for the default. Raises BadTemplate.
+    """
+    return [t for name in names for t in ([name] if SLOT in name else named(name))] or None
+
+
 def fill(template: str, label: str) -> str:
     """Put the label in place of each `{}`. Raises BadTemplate if there is none."""
     if SLOT not in template:

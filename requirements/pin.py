@@ -1,9 +1,10 @@
-"""Write constraints.txt: the versions in this environment of all that clipsearch[dev] needs."""
+"""Write constraints.txt: the versions in this environment of all that clipsearch and its extras need."""
 
 from __future__ import annotations
 
 import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -47,7 +48,7 @@ def pin(name: str, dist: Distribution) -> str:
 def main() -> None:
     """Write the file beside this one."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text("utf-8"))["project"]
-    found = closure(project["dependencies"] + project["optional-dependencies"]["dev"])
+    found = closure([*project["dependencies"], *chain(*project["optional-dependencies"].values())])
     cuda = ("nvidia-", "cuda-")
     lines = [pin(name, found[name]) for name in sorted(found) if not name.startswith(cuda)]
     (HERE / "constraints.txt").write_text(HEADER + "\n".join(lines) + "\n", "utf-8")

@@ -37,6 +37,12 @@ NOT_RUN = {
     "clipsearch use multilingual -L photos",
     "clipsearch use default -L photos",
     "clipsearch index ~/Pictures -L own --model ViT-B-32 --checkpoint weights.pt",
+    "pip install 'clipsearch[serve]'",
+    "pip install 'clipsearch[mcp]'",
+    "clipsearch serve -L library --open",
+    "clipsearch serve -L library --head animals.head.json",
+    "clipsearch serve -L library --mcp",
+    "clipsearch serve -L library --host 0.0.0.0 --port 9000",
 }
 
 

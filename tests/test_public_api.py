@@ -35,6 +35,8 @@ PUBLIC = {
         "Evaluation",
         "Lesson",
         "UnknownLabel",
+        "UnknownImage",
+        "CannotServe",
         "TooFewExamples",
     ),
 }

@@ -1,0 +1,133 @@
+"""`clipsearch serve`: keep a library warm for the web page, for other programs and for assistants."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import webbrowser
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipsearch.cli.console import UsageError, say
+from clipsearch.cli.options import LibraryOption
+
+if TYPE_CHECKING:
+    from clipsearch.head import Head
+    from clipsearch.serve.service import Service
+
+PORT = 8417
+TOKEN = "CLIPSEARCH_TOKEN"
+SHORTEST_TOKEN = 16
+
+
+def serve(
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where to listen: this machine alone; 0.0.0.0 for all who can reach it, with a "
+            "token.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="0 takes a free one.")
+    ] = PORT,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help=f"What requests have to bring; by default ${TOKEN}. Where others could reach the "
+            "server and none is given, one is made.",
+            show_default=False,
+        ),
+    ] = None,
+    head: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--head",
+            metavar="FILE",
+            help="A head to serve under the name of its file (animals.head.json: animals). "
+            "Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Show the search page in the web browser.")
+    ] = False,
+    mcp: Annotated[
+        bool,
+        typer.Option(
+            "--mcp",
+            help="Instead of HTTP, offer tools to an assistant that starts this command (MCP over "
+            "stdin and stdout).",
+        ),
+    ] = False,
+    library: LibraryOption = None,
+) -> None:
+    """Keep a library warm, with a search page and an HTTP API.
+
+    The model is loaded once, and what is indexed meanwhile is found at once. The page is at /, the
+    questions are under /v1 (their description is /v1/openapi.json). Ends with Ctrl+C.
+
+    \b
+    clipsearch serve --open
+    clipsearch serve -L photos --port 9000 --head animals.head.json
+    curl "http://127.0.0.1:8417/v1/search?text=a+dog&k=3"
+    """
+    token = token or os.environ.get(TOKEN) or None
+    if mcp and (token or open_):
+        raise UsageError(
+            "--mcp talks to the program that started it: leave out --token and --open."
+        )
+    if token is not None and (len(token) < SHORTEST_TOKEN or not _plain(token)):
+        raise UsageError(
+            f"a token has at least {SHORTEST_TOKEN} characters: letters, digits, '-' and '_'."
+        )
+    from clipsearch.library import Library
+    from clipsearch.serve import front
+    from clipsearch.serve.service import Service
+
+    served = front("mcp" if mcp else "http")
+    with Library.open(library) as lib:
+        service = Service(lib, _heads(head or ()))
+        if mcp:
+            service.warm()
+            with suppress(KeyboardInterrupt):
+                served.run(service)
+            return
+        with served.listen(host, port) as listening:
+            where, number = listening.getsockname()[:2]
+            if token is None and where not in ("127.0.0.1", "::1"):
+                token = secrets.token_urlsafe(24)
+            service.warm()
+            _announce(service, where, number, token, open_)
+            with suppress(KeyboardInterrupt):
+                served.run(service, listening, token=token)
+
+
+def _announce(service: Service, host: str, port: int, token: str | None, show: bool) -> None:
+    """Say where the server is, with what opens it."""
+    wanted = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    address = f"http://{wanted}:{port}/" + (f"?token={token}" if token else "")
+    status = service.library.status()
+    say(f"{status.files:,} pictures of {status.path} ({status.model}) at {address}")
+    say("Ctrl+C ends it.")
+    if show and not webbrowser.open(address):
+        say("no web browser could be started; open the address in one.")
+
+
+def _heads(files: Sequence[Path]) -> dict[str, Head]:
+    from clipsearch.head import Head
+
+    found = {file.name.partition(".")[0]: Head.load(file) for file in files}
+    if len(found) < len(files):
+        raise UsageError("two heads have one name: rename a file.")
+    return found
+
+
+def _plain(token: str) -> bool:
+    return token.isascii() and token.replace("-", "").replace("_", "").isalnum()

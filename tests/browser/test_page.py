@@ -1,0 +1,203 @@
+"""The search page in a real browser: it finds, compares and classifies, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ToyEncoder
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from serving import running
+
+from clipsearch.library import Library
+from clipsearch.serve.service import Service
+
+pytestmark = pytest.mark.browser
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+WAIT = 60_000.0
+"""Milliseconds: machines that test are busy."""
+expect.set_options(timeout=WAIT)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert BROWSER, "install Chromium, or leave these tests out: -m 'not browser'"
+    # Its sandbox does not work for root, as whom machines that test often run.
+    arguments = ["--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=BROWSER, args=arguments, timeout=2 * WAIT
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def library(
+    tmp_path: Path, toy_encoder: ToyEncoder, make_pictures: Callable[..., list[Path]]
+) -> Iterator[Library]:
+    with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
+        made.index([make_pictures(14)[0].parent])
+        yield made
+
+
+@pytest.fixture
+def address(library: Library) -> Iterator[str]:
+    service = Service(library)
+    service.warm()
+    with running(service) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """Open the page; whatever it complains of, or loads from elsewhere, fails the test."""
+    opened = browser.new_page()
+    opened.set_default_timeout(WAIT)
+    complaints: list[str] = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("console", lambda m: complaints.append(m.text) if _is_complaint(m) else None)
+    opened.on(
+        "request",
+        lambda r: (
+            None if r.url.startswith((address, "blob:", "data:")) else complaints.append(r.url)
+        ),
+    )
+    opened.goto(address)
+    yield opened
+    opened.close()
+    assert complaints == []
+
+
+def _is_complaint(message: ConsoleMessage) -> bool:
+    # That a question was refused (status 400) is written by the browser itself.
+    return message.type in ("error", "warning") and "status of 400" not in message.text
+
+
+def search(page: Page, words: str) -> None:
+    page.fill("#words", words)
+    page.keyboard.press("Enter")
+    expect(page.locator("#say")).to_contain_text("shown")
+
+
+def names(page: Page) -> list[str]:
+    return page.locator("#grid .name").all_text_contents()
+
+
+def drawn(page: Page) -> int:
+    """Return how many pictures of the grid can really be loaded and decoded."""
+    load = "i => { i.loading = 'eager'; return i.decode().then(() => i.naturalWidth > 0); }"
+    all_ = (
+        f"images => Promise.all(images.map({load})).then(loaded => loaded.filter(Boolean).length)"
+    )
+    found: int = page.locator("#grid img").evaluate_all(all_)
+    return found
+
+
+def test_a_search_shows_the_pictures_that_the_library_finds(page: Page, library: Library) -> None:
+    expect(page.locator("#library")).to_have_text("14 pictures · toy")
+    search(page, "a red square")
+    hits = library.search("a red square", k=14)
+    assert names(page) == [Path(hit.path).name for hit in hits]
+    shares = page.locator("#grid .number").all_text_contents()
+    assert [float(s.removesuffix(" %")) for s in shares] == pytest.approx(
+        [100 * (hit.relevance or 0) for hit in hits], abs=0.51
+    )
+    assert drawn(page) == 14
+    assert page.title().startswith("a red square")
+
+
+def test_a_filter_counts_and_a_wrong_one_is_explained(page: Page, library: Library) -> None:
+    page.fill("[name=where]", 'name < "0003"')
+    search(page, "x")
+    assert sorted(names(page)) == ["0000.png", "0001.png", "0002.png"]
+    page.fill("[name=where]", "widht > 3")
+    page.keyboard.press("Enter")
+    expect(page.locator("#say")).to_contain_text("Did you mean `width`?")
+    expect(page.locator("#grid li")).to_have_count(0)
+
+
+def test_similar_pictures_are_found_and_back_leads_back(page: Page, library: Library) -> None:
+    search(page, "x")
+    first = library.search("x", k=1)[0].path
+    page.locator("#grid figure").first.hover()
+    page.locator("#grid .similar").first.click()
+    expect(page).to_have_url(re.compile(r"like="))
+    similar = [Path(hit.path).name for hit in library.similar(first, k=13)]
+    expect(page.locator("#grid li")).to_have_count(13)
+    assert names(page) == similar
+    page.go_back()
+    expect(page.locator("#grid li")).to_have_count(14)
+    expect(page.locator("#words")).to_have_value("x")
+
+
+def test_a_picture_of_ones_own_is_searched_by(
+    page: Page, library: Library, make_pictures: Callable[..., list[Path]]
+) -> None:
+    (mine,) = make_pictures(1, folder="mine", seed=4)
+    page.set_input_files("#file", mine)
+    expect(page.locator("#grid li")).to_have_count(14)
+    assert names(page) == [Path(hit.path).name for hit in library.similar(mine, k=14)]
+    assert page.locator("#picture img").evaluate("i => i.decode().then(() => i.naturalWidth)") == 48
+
+
+def test_a_picture_can_be_dropped(page: Page, library: Library) -> None:
+    first = Path(library.search("x", k=1)[0].path)
+    data = page.evaluate_handle(
+        """async (address) => {
+            const data = new DataTransfer();
+            const bytes = await (await fetch(address)).blob();
+            data.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+            return data;
+        }""",
+        f"v1/image?path={first}",
+    )
+    page.dispatch_event("#ask", "dragenter", {"dataTransfer": data})
+    expect(page.locator("#drop")).to_be_visible()
+    page.dispatch_event("#ask", "drop", {"dataTransfer": data})
+    expect(page.locator("#drop")).to_be_hidden()
+    expect(page.locator("#grid li")).to_have_count(14)
+    assert names(page)[0] == first.name
+
+
+def test_labels_are_counted_and_chosen(page: Page, library: Library) -> None:
+    page.get_by_text("Classify", exact=True).click()
+    page.fill("#words", "cat, dog")
+    page.keyboard.press("Enter")
+    expect(page.locator("#grid li")).to_have_count(14)
+    labels = [one.label for one in library.classify(["cat", "dog"])]
+    counts = {label: labels.count(label) for label in set(labels)}
+    shown = page.locator("#counts button").all_text_contents()
+    assert sorted(shown) == sorted(["all14", *(f"{name}{n}" for name, n in counts.items())])
+    page.locator("#counts button").nth(1).click()
+    expect(page.locator("#grid li")).to_have_count(max(counts.values()))
+
+
+def test_everything_can_be_done_by_keyboard(page: Page, library: Library) -> None:
+    search(page, "x")
+    hits = [Path(hit.path).name for hit in library.search("x", k=14)]
+    page.locator("#grid .view").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator("#viewer")).to_be_visible()
+    expect(page.locator("#large-name")).to_have_text(hits[1])
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#large-name")).to_have_text(hits[2])
+    page.keyboard.press("Escape")
+    expect(page.locator("#viewer")).to_be_hidden()
+    expect(page.locator("#grid .view").nth(2)).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.locator("#words")).to_be_focused()
+
+
+def test_the_page_fits_a_phone(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    search(page, "x")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator("#grid li").first.bounding_box()["width"] > 140  # type: ignore[index]
