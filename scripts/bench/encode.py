@@ -31,7 +31,7 @@ from processes import Worker, script
 
 BATCHES = {"cpu": (1, 8, 32), "cuda": (1, 32, 256)}
 PICTURES = {"cpu": 32, "cuda": 2048}
-PHOTOS = 400
+PHOTOS = {"12 MP": 400, "1 MP": 800}
 REQUIRED = {"onnx int8": 1.9, "onnx fp32": 1.15}
 ENGINES = {
     "cpu": ("limit fp32", "limit int8", "torch fp32", "onnx fp32", "onnx int8"),
@@ -197,13 +197,14 @@ def index(bench: Bench) -> None:
     from clipsearch import Library, load_encoder
 
     encoder = load_encoder(bench.name, engine="torch", device=bench.options.given.device)
-    pixels = np.zeros((256, *encoder.preprocess(_blank()).shape), np.uint8)
+    pixels = np.zeros((256, *encoder.prepare.size, 3), np.uint8)
     encoder.encode_images(pixels)
     start = time.perf_counter()
     encoder.encode_images(pixels)
     most = len(pixels) / (time.perf_counter() - start)
     rows: list[list[Cell]] = []
-    for size, count in {"tiny": 6}.items() if bench.options.quick else _photos().items():
+    photos = {"tiny": 6} if bench.options.quick else PHOTOS
+    for size, count in photos.items():
         folder = material.photos(bench.options.cache, size, count)
         took = []
         for _ in range(bench.options.rounds):
@@ -217,14 +218,6 @@ def index(bench: Bench) -> None:
         bench.report.seconds[f"index {size}"] = took
     columns = ["from files", "a second", "pictures in memory", "the card waits"]
     bench.report.tables.append(Table(f"{bench.arch}, `Library.index`", columns, rows))
-
-
-def _photos() -> dict[str, int]:
-    return {"12 MP": PHOTOS, "1 MP": 2 * PHOTOS}
-
-
-def _blank() -> material.PIL.Image.Image:
-    return material.PIL.Image.new("RGB", (640, 480))
 
 
 if __name__ == "__main__":
