@@ -218,7 +218,7 @@ def test_commands_that_are_not_run_can_be_read() -> None:
 def test_every_command_and_option_that_the_text_names_exists(page: Path) -> None:
     group: Any = typer.main.get_command(app)
     params = [p for c in (group, *group.commands.values()) for p in c.params]
-    options = {o for p in params for o in p.opts} | {"--"}
+    options = {o for p in params for o in (*p.opts, *p.secondary_opts)} | {"--"}
     text = page.read_text("utf-8")
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     spans = re.findall(r"`([^`\n]+)`", prose)
