@@ -23,7 +23,7 @@ from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryError, SnapshotUnreadable, VectorIndexError
 from clipsearch.searcher import Searcher
 from clipsearch.types import Finding
-from clipsearch.vectors import AUTO, TUNED, Goal, VectorIndex, kind_for, vector_index
+from clipsearch.vectors import AUTO, TUNED, Facts, Goal, VectorIndex, kind_for, vector_index
 from clipsearch.vectors.flat import FlatIndex
 from clipsearch.vectors.whole import remove, sha256_of, write_whole
 
@@ -169,6 +169,13 @@ class Snapshots:
         for path in strays:
             if path not in published:
                 remove(path)
+
+    def facts(self) -> Facts | None:
+        """Say what is known of the newest snapshot; None if there is none that can be opened."""
+        with suppress(VectorIndexError):
+            for row in self.rows()[:1]:
+                return self._load(row).facts
+        return None
 
     def drift(self) -> tuple[int, int, int]:
         """Return live vectors not in the newest snapshot, dead ones in it, and all in it."""

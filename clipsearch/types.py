@@ -272,6 +272,16 @@ class Status:
     tail: int
     stale: int
     last_scan: datetime | None = None
+    index_bytes: int = 0
+    """On disk, of the newest snapshot."""
+    index_memory: int = 0
+    """Bytes that it holds in memory while the library is open, without what is mapped."""
+    index_recall: float | None = None
+    """Share of the ten nearest that it finds, as measured when it was made."""
+    index_queries: str = ""
+    """What that was measured with: "texts" or "simulated"; empty for a kind that is exact."""
+    index_tuned: dict[str, int] = field(default_factory=dict)
+    """What tuning chose: `depth` (vectors compared in full), `probes` of `cells`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as JSON types."""

@@ -1,26 +1,27 @@
-"""Say what a library holds, and look for damage."""
+"""Say what a library holds, look for damage, and make its vector index anew."""
 
 from __future__ import annotations
 
 import os
 
-from clipsearch.library.base import Opened
+from clipsearch.errors import VectorIndexError
+from clipsearch.library.judging import Judging
 from clipsearch.snapshot import Snapshots
 from clipsearch.sql import FORMAT
 from clipsearch.types import Failure, Finding, Status
 
 
-class Care(Opened):
+class Care(Judging):
     """Status, check, and the files that failed."""
 
     def status(self) -> Status:
         """Say what the library holds."""
         current = self._catalog.current_model()
         counts = self._catalog.status_counts()
-        kind, tail, stale, indexed = None, 0, 0, 0
+        newest, facts, tail, stale, indexed = None, None, 0, 0, 0
         if current is not None:
             snapshots = Snapshots(self.path, self._catalog, current[0])
-            kind = next((row.kind for row in snapshots.rows()), None)
+            newest, facts = next(iter(snapshots.rows()), None), snapshots.facts()
             tail, stale, indexed = snapshots.drift()
         return Status(
             path=str(self.path),
@@ -33,12 +34,33 @@ class Care(Opened):
             bytes_on_disk=sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
             roots=self._catalog.roots(),
             labels=self._catalog.label_counts(),
-            index_kind=kind,
+            index_kind=newest.kind if newest else None,
             indexed=indexed,
             tail=tail,
             stale=stale,
             last_scan=self._catalog.last_scan(),
+            index_bytes=newest.bytes if newest else 0,
+            index_memory=facts.resident if facts else 0,
+            index_recall=facts.recall if facts else None,
+            index_queries=facts.queries if facts else "",
+            index_tuned=facts.tuned if facts else {},
         )
+
+    def rebuild(self, *, kind: str | None = None, recall: float | None = None) -> Status:
+        """Write the vector index of every model anew from the catalog, and return the status.
+
+        kind: `exact`, `compressed`, `ivf`, or `auto` by size. recall: the share of the ten nearest
+        that a kind which approximates is to find for texts; it is tuned for that, and the status
+        says what was reached. None of either keeps what was last asked for, at first `auto` and
+        0.99. Raises UnknownVectorIndex, VectorIndexError, LibraryLocked.
+        """
+        if recall is not None and not 0 < recall < 1:
+            raise VectorIndexError(f"recall is a share between 0 and 1, as 0.99: not {recall}.")
+        with self._only_writer():
+            for model_id in self._catalog.models():
+                self._snapshots(model_id, kind=kind, recall=recall).publish()
+        self._searcher = None
+        return self.status()
 
     def check(self, *, repair: bool = False, deep: bool = True) -> list[Finding]:
         """Look for damage in the catalog and the snapshots, and for files that are not there.

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from clipsearch.encoders import load_encoder
 from clipsearch.indexing import Indexer
-from clipsearch.library.base import Opened, StrPath, expanded, load_stored
+from clipsearch.library.base import StrPath, expanded, load_stored
+from clipsearch.library.judging import Judging
 from clipsearch.machine import cores
 from clipsearch.pipeline import BATCH_SIZE
 from clipsearch.scan import Walk
-from clipsearch.snapshot import Snapshots
 from clipsearch.types import IndexReport, Progress
 
 
-class Filling(Opened):
-    """Index, remove, rebuild."""
+class Filling(Judging):
+    """Index and remove."""
 
     def index(
         self,
@@ -57,7 +57,7 @@ class Filling(Opened):
             self._catalog,
             model_id,
             encoder,
-            Snapshots(self.path, self._catalog, model_id),
+            self._snapshots(model_id),
             on_progress or _no_progress,
             workers or cores(),
             batch_size,
@@ -79,13 +79,6 @@ class Filling(Opened):
         for path in paths:
             found |= self._catalog.files_under(os.path.abspath(expanded(path))).keys()
         return self._catalog.remove_paths(found) if found else 0
-
-    def rebuild(self, *, kind: str | None = None) -> None:
-        """Write the vector index anew from the catalog. Raises UnknownVectorIndex."""
-        with self._only_writer():
-            for model_id in self._catalog.models():
-                Snapshots(self.path, self._catalog, model_id, kind=kind).publish()
-        self._searcher = None
 
 
 def _no_progress(progress: Progress) -> None:

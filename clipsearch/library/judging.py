@@ -11,9 +11,10 @@ import numpy as np
 
 from clipsearch.background import Background, Levels, version
 from clipsearch.calibration import Calibration, holds, open_set, standings
-from clipsearch.errors import LibraryError
+from clipsearch.errors import EncoderError, LibraryError
 from clipsearch.head import Head
 from clipsearch.library.base import Opened
+from clipsearch.snapshot import Snapshots
 from clipsearch.texts import reading, warn
 from clipsearch.types import LabelScore, Mode
 
@@ -40,6 +41,22 @@ class Judging(Opened):
             opened = Background.open(self.path, info, self._encoded)
             self._backgrounds[info.fingerprint] = opened
         return self._backgrounds[info.fingerprint]
+
+    def _snapshots(
+        self, model_id: int, *, kind: str | None = None, recall: float | None = None
+    ) -> Snapshots:
+        """Return a model's snapshots, which tune themselves with the texts of the background."""
+        name = self._catalog.models()[model_id].name
+
+        def texts() -> np.ndarray | None:
+            try:
+                return self.viewed(name).background().vectors
+            except EncoderError:  # it is not at hand: they make up some
+                return None
+
+        return Snapshots(
+            self.path, self._catalog, model_id, kind=kind, recall=recall, queries=texts
+        )
 
     def _encoded(self, captions: Sequence[str]) -> np.ndarray:
         # What a model cannot read of them is no concern of the user, whose texts they are not.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -81,5 +81,17 @@ class VectorIndex(Protocol):
         (m, k'), best first, ties by lower id, with k' = min(k, allowed vectors). The cosines are
         exact; a kind that approximates may miss some of the nearest. Safe from several threads.
         Raises SnapshotUnreadable if damage of the file shows only now.
+        """
+        ...
+
+
+@runtime_checkable
+class ComparesAll(Protocol):
+    """A VectorIndex that has all vectors at hand, to compare queries with each of them."""
+
+    def cosines(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return all ids int64 (n,), and the cosines float32 (m, n) of queries (m, dim) with them.
+
+        The cosines are right to about 1e-6 (`exact.MARGIN`), those of `search` to the last bit.
         """
         ...

@@ -112,6 +112,10 @@ class FaissIndex:
             return best_rows(queries, self._ids, vectors, k)
         return best_rows(queries, self._ids[allowed], vectors[allowed], k)
 
+    def cosines(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return all ids int64 (n,) and the cosines of queries with them, float32 (m, n)."""
+        return self._ids, checked_queries(queries, self.dim) @ self._vectors().T
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the index to `path`. Raises VectorIndexError if that cannot be done."""
         try:

@@ -93,6 +93,11 @@ class FlatIndex:
             ids, vectors = ids[allowed], vectors[allowed]
         return best_rows(queries, ids, vectors, k)
 
+    def cosines(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return all ids int64 (n,) and the cosines of queries with them, float32 (m, n)."""
+        ids, vectors = self._rows()
+        return ids, checked_queries(queries, self._dim) @ vectors.T
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write ids and vectors to `path` as two `.npy` arrays one after the other, sealed."""
         ids, vectors = self._rows()

@@ -35,12 +35,12 @@ class MappedIndex:
         """Write an index of these vectors to a new file; there is nothing to tune."""
         with open(path, "wb") as file:
             writer = SectionWriter(file)
-            writer.finish(RowsWriter(writer, dim).write(batches))
+            writer.finish(RowsWriter(writer, dim).write(batches) | {"kind": "exact"})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
         """Open what `write` wrote. Raises SnapshotUnreadable if it is not that."""
-        return cls(Rows(Sections.open(path)))
+        return cls(Rows(Sections.open(path, kind="exact")))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -53,13 +53,17 @@ class MappedIndex:
     @property
     def facts(self) -> Facts:
         """Nothing was approximated."""
-        return Facts(recall=1.0)
+        return Facts(recall=1.0, resident=self._rows.resident)
 
     def search(
         self, queries: np.ndarray, k: int, *, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the `k` nearest of each query: ids int64 and cosines float32, (m, k') each."""
         return exactly(self._rows, checked_queries(queries, self.dim), k, among)
+
+    def cosines(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return all ids int64 (n,) and the cosines of queries with them, float32 (m, n)."""
+        return self._rows.ids, self._rows.scores(checked_queries(queries, self.dim))
 
 
 def exactly(

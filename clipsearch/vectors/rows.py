@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import mmap
+import os
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
 from clipsearch.vectors.exact import checked_rows
-from clipsearch.vectors.halves import dots, widen
-from clipsearch.vectors.sections import PAGE, Sections, SectionWriter
+from clipsearch.vectors.halves import dots, narrow, widen
+from clipsearch.vectors.sections import Sections, SectionWriter
 
 STORED = "<f2"
 """As in the catalog: made unit again in float32, these are the catalog's vectors to the last bit."""
 
 _NUMBERS_AT_ONCE = 1 << 18  # int32 numbers: 1 MiB, which stays in the cache of a core
-# What was read stays in memory as long as that is not much; of more, the pages are given back.
-_KEPT = 96 << 20
-_STRIPE = 16 << 20
-# Touching a row maps the pages around it as well, if they are in the page cache.
-_AROUND = 64 << 10
+# Pages of a map that were touched count as memory of the process, in some systems with hundreds
+# around each: of vectors beyond this they are read instead, where that can be done from a place.
+_MAPPED = 128 << 20
+_READS = hasattr(os, "preadv")
 _TOLERANCE = 0.01
 _NONE = np.empty(0, np.int64)
 
@@ -31,20 +31,21 @@ class Rows:
 
     def __init__(self, sections: Sections) -> None:
         """Map the rows in a file. Raises SnapshotUnreadable."""
-        facts = sections.facts
-        count, self.dim = int(facts.get("rows", -1)), int(facts.get("dim", 0))
-        if count < 0 or self.dim < 1:
-            raise SnapshotUnreadable(f"{sections.name} does not say how many vectors it holds.")
+        count, self.dim = int(sections.facts["rows"]), int(sections.facts["dim"])
         self.name = sections.name
         self.ids = sections.array("ids", "<i8", (count,)).astype(np.int64, copy=False)
         self._lengths = sections.array("lengths", "<f4", (count,))
         self._halves = sections.array("vectors", STORED, (count, self.dim))
-        self._mapped = sections.mapped
         self._start = sections.start_of("vectors")
-        self._touched = 0
+        self._file = sections.file if _READS and self._halves.nbytes > _MAPPED else None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def resident(self) -> int:
+        """Bytes that are read on opening: ids and lengths."""
+        return int(self.ids.nbytes + self._lengths.nbytes)
 
     def places_of(self, ids: np.ndarray) -> np.ndarray:
         """Return where these ids are, int64 (w,) ascending; unknown ones are ignored."""
@@ -52,11 +53,7 @@ class Rows:
 
     def take(self, places: np.ndarray) -> np.ndarray:
         """Return the unit rows at `places` (w,): float32 (w, dim). Raises SnapshotUnreadable."""
-        self._touched += len(places) * _AROUND
-        if self._touched > _KEPT:
-            self._touched = 0
-            self._advise("MADV_DONTNEED", 0, len(self))
-        rows = widen(self._halves[places])
+        rows = widen(self._halves_at(places))
         self._check(rows, places)
         rows /= self._lengths[places, None]
         return rows
@@ -70,38 +67,38 @@ class Rows:
         found = np.empty((len(queries), count), np.float32)
         step = max(1, _NUMBERS_AT_ONCE // self.dim)
         room = np.empty((step, self.dim), np.int32)
-        for start, stop in self._spans(count, step, whole=places is None):
-            some = slice(start, stop) if places is None else places[start:stop]
-            found[:, start:stop] = dots(queries, self._halves[some], room)
-            found[:, start:stop] /= self._lengths[some]
+        for start in range(0, count, step):
+            some = np.arange(start, min(start + step, count))
+            some = some if places is None else places[some]
+            part = dots(queries, self._halves_at(some), room)
+            found[:, start : start + step] = part / self._lengths[some]
         if not np.isfinite(found).all():
             raise self._damaged()
         return found
 
     def blocks(self, step: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield all ids and unit rows, `step` at a time."""
-        for start, stop in self._spans(len(self), step, whole=True):
-            yield self.ids[start:stop], self.take(np.arange(start, stop))
+        for start in range(0, len(self), step):
+            places = np.arange(start, min(start + step, len(self)))
+            yield self.ids[places], self.take(places)
 
-    def _spans(self, count: int, step: int, *, whole: bool) -> Iterator[tuple[int, int]]:
-        """Yield from where to where to read, asking for pages ahead and giving them back behind."""
-        stripe = max(1, _STRIPE // (2 * self.dim))
-        large = whole and 2 * count * self.dim > _KEPT
-        for start in range(0, count, step):
-            if large and start // stripe != (start - step) // stripe:
-                self._advise("MADV_DONTNEED", start - 2 * stripe, start - step)
-                self._advise("MADV_WILLNEED", start, start + 2 * stripe)
-            yield start, min(start + step, count)
-        if large:
-            self._advise("MADV_DONTNEED", 0, count)
-
-    def _advise(self, advice: str, start: int, stop: int) -> None:
-        """Tell the system what becomes of the pages of some rows; it cannot be told everywhere."""
-        option: int | None = getattr(mmap, advice, None)
-        first = (self._start + max(start, 0) * 2 * self.dim) // PAGE * PAGE
-        last = self._start + min(stop, len(self)) * 2 * self.dim
-        if option is not None and last > first:
-            self._mapped.madvise(option, first, last - first)
+    def _halves_at(self, places: np.ndarray) -> np.ndarray:
+        """Return what is stored at these places, float16 (w, dim)."""
+        ends = np.flatnonzero(np.diff(places) != 1) + 1
+        if self._file is None:
+            together = len(places) and not len(ends)
+            return self._halves[places[0] : places[-1] + 1] if together else self._halves[places]
+        found = np.empty((len(places), self.dim), STORED)
+        size = self._halves.strides[0]
+        # One read for each run of neighbours.
+        for first, last in pairwise([0, *ends.tolist(), len(places)] if len(places) else [0]):
+            offset = self._start + int(places[first]) * size
+            if (
+                os.preadv(self._file.fileno(), [found[first:last].data], offset)
+                < (last - first) * size
+            ):
+                raise self._damaged()
+        return found
 
     def _check(self, rows: np.ndarray, places: np.ndarray) -> None:
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
@@ -140,11 +137,9 @@ class RowsWriter:
 
     def _halves(self, batch: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         ids, vectors = checked_rows(*batch, self._dim, known=_NONE)
-        halves = vectors.astype(STORED)
-        # The same arithmetic as where the catalog reads them: the same float32 numbers come out.
-        lengths = np.linalg.norm(widen(halves), axis=1)
+        halves, lengths = narrow(vectors)
         if not lengths.all():
             raise VectorIndexError("cannot add a vector without a direction: all zeros.")
         self._ids.append(ids)
         self._lengths.append(lengths)
-        return halves
+        return halves.astype(STORED, copy=False)

@@ -52,6 +52,12 @@ class SectionWriter:
         self._file.write(raw.data)
         self._places[name] = (start, raw.size, page_digest(raw))
 
+    def written(self, facts: dict[str, Any]) -> Sections:
+        """Map what was written so far, to build on it; the file must be open for reading too."""
+        self._file.flush()
+        footer = {"sections": dict(self._places), "facts": facts}
+        return Sections(str(self._file.name), self._file, footer)
+
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the footer, with facts of the caller's."""
         size = self._file.tell()
@@ -71,27 +77,30 @@ class SectionWriter:
 class Sections:
     """An open file of sections, mapped into memory: what is not touched is not read."""
 
-    def __init__(self, name: str, mapped: mmap.mmap, footer: dict[str, Any]) -> None:
+    def __init__(self, name: str, file: BinaryIO, footer: dict[str, Any]) -> None:
+        """Map a file, which stays open for as long as this is used. Raises OSError, ValueError."""
         self.name = name
-        self.mapped = mapped
+        self.file = file
+        self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.facts: dict[str, Any] = footer["facts"]
         self._places: dict[str, Place] = footer["sections"]
 
     @classmethod
-    def open(cls, path: str | PathLike[str]) -> Self:
-        """Open what a `SectionWriter` finished.
+    def open(cls, path: str | PathLike[str], *, kind: str) -> Self:
+        """Open what a `SectionWriter` finished, with this kind among the facts.
 
         Raises SnapshotUnreadable if it is missing, short, longer, or not such a file.
         """
         name = fspath(path)
         try:
-            with open(path, "rb") as file:
-                footer = _footer(file, name)
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            file = open(path, "rb")  # noqa: SIM115 - closed with the index that reads from it
+            found = cls(name, file, _footer(file, name))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise SnapshotUnreadable(f"cannot read {name}: {reason}.") from error
-        return cls(name, mapped, footer)
+        if found.facts.get("kind") != kind:
+            raise SnapshotUnreadable(f"{name} is a vector index of another kind than {kind}.")
+        return found
 
     def array(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
         """Return a section as a read-only array; one with a digest is read and compared.
@@ -101,7 +110,7 @@ class Sections:
         start, size, digest = self._places.get(name, (0, -1, ""))
         if size != np.dtype(dtype).itemsize * int(np.prod(shape)):
             raise SnapshotUnreadable(f"{self.name} has no {name} of the shape {shape}.")
-        raw = np.frombuffer(self.mapped, np.uint8, size, start)
+        raw = np.frombuffer(self._mapped, np.uint8, size, start)
         if digest and page_digest(raw) != digest:
             raise SnapshotUnreadable(f"{self.name} is damaged: its {name} are not as written.")
         return raw.view(dtype).reshape(shape)
@@ -109,6 +118,12 @@ class Sections:
     def bytes_of(self, name: str) -> np.ndarray:
         """Return a section as bytes, uint8 (size,); as `array` otherwise."""
         return self.array(name, "u1", (self._places.get(name, (0, 0, ""))[1],))
+
+    def forget(self, name: str) -> None:
+        """Say that a section is not needed any more, so that it takes no memory of the process."""
+        start, size, _ = self._places[name]
+        if hasattr(mmap, "MADV_DONTNEED") and size:
+            self._mapped.madvise(mmap.MADV_DONTNEED, start, size)
 
     def start_of(self, name: str) -> int:
         """Return where in the file a section starts."""

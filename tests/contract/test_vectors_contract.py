@@ -6,19 +6,32 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import as_stored, assert_same, brute_force, stored_rows, unit_rows
+from oracle import (
+    as_stored,
+    assert_same,
+    brute_force,
+    pictures_and_texts,
+    stored_rows,
+    unit_rows,
+)
 
 from clipsearch.errors import SnapshotUnreadable, UnknownVectorIndex, VectorIndexError
-from clipsearch.vectors import KINDS, TUNED, VectorIndex, kinds, vector_index
+from clipsearch.vectors import KINDS, TUNED, Goal, VectorIndex, kinds, vector_index
 from clipsearch.vectors.faiss import FaissIndex
 from clipsearch.vectors.flat import FlatIndex
+from clipsearch.vectors.halves import dots, narrow, widen
+from clipsearch.vectors.narrowing import narrowing
 
 DIM = 24
 EXACT = sorted(KINDS.keys() - TUNED)
@@ -26,6 +39,11 @@ EXACT = sorted(KINDS.keys() - TUNED)
 
 @pytest.fixture(params=sorted(kinds()))
 def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=sorted(kinds().keys() - TUNED))
+def exact(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -67,10 +85,10 @@ def apart(rng: np.random.Generator, n: int) -> np.ndarray:
 @pytest.mark.parametrize("n", [1, 3, 400, 9000])
 @pytest.mark.parametrize("k", [1, 10, 300])
 def test_it_finds_what_numpy_finds(
-    made: Made, kind: str, rng: np.random.Generator, n: int, k: int
+    made: Made, exact: str, rng: np.random.Generator, n: int, k: int
 ) -> None:
     vectors, ids = stored_rows(rng, n, DIM), np.arange(n) * 3 + 5
-    index = made(kind, ids, vectors)
+    index = made(exact, ids, vectors)
     assert len(index) == n and index.dim == DIM
     for m in (1, 30):  # FAISS goes another way from 20 queries on
         queries = apart(rng, m)
@@ -79,10 +97,10 @@ def test_it_finds_what_numpy_finds(
 
 @pytest.mark.parametrize("share", [0.001, 0.04, 0.5, 1.0])
 def test_a_filter_leaves_exactly_the_allowed_ids(
-    made: Made, kind: str, rng: np.random.Generator, share: float
+    made: Made, exact: str, rng: np.random.Generator, share: float
 ) -> None:
     vectors, ids = stored_rows(rng, 9000, DIM), rng.permutation(20_000)[:9000]
-    index, queries = made(kind, ids, vectors), apart(rng, 3)
+    index, queries = made(exact, ids, vectors), apart(rng, 3)
     kept = rng.random(9000) < share
     unknown = np.array([10**6, -4, 2**40])
     among = rng.permutation(np.concatenate([ids[kept], unknown, ids[kept][:5]]))
@@ -92,12 +110,12 @@ def test_a_filter_leaves_exactly_the_allowed_ids(
 
 
 def test_a_filter_of_the_worst_vectors_finds_them(
-    made: Made, kind: str, rng: np.random.Generator
+    made: Made, exact: str, rng: np.random.Generator
 ) -> None:
     vectors, ids = stored_rows(rng, 8000, DIM), np.arange(8000)
     queries = apart(rng, 1)
     worst = np.argsort(vectors @ queries[0])[:3000]
-    found = made(kind, ids, vectors).search(queries, 7, among=worst)
+    found = made(exact, ids, vectors).search(queries, 7, among=worst)
     assert_same(found, brute_force(queries, ids[worst], vectors[worst], 7))
 
 
@@ -136,12 +154,12 @@ def test_k_beyond_the_index_gives_every_vector_in_order(
 
 @pytest.mark.parametrize("n", [60, 7000])
 def test_equal_vectors_tie_exactly_and_come_by_lower_id(
-    made: Made, kind: str, rng: np.random.Generator, n: int
+    made: Made, exact: str, rng: np.random.Generator, n: int
 ) -> None:
     distinct = stored_rows(rng, 12, DIM)
     ids = rng.permutation(n * 2)[:n]
     vectors = distinct[rng.integers(0, 12, n)]
-    index = made(kind, ids, vectors)
+    index = made(exact, ids, vectors)
     for m in (1, 25):
         queries = apart(rng, m)
         for among in (None, ids[::2]):
@@ -155,9 +173,9 @@ def test_equal_vectors_tie_exactly_and_come_by_lower_id(
 
 
 def test_one_query_gets_the_same_numbers_alone_and_in_a_batch(
-    made: Made, kind: str, rng: np.random.Generator
+    made: Made, exact: str, rng: np.random.Generator
 ) -> None:
-    index, queries = made(kind, np.arange(6000), stored_rows(rng, 6000, DIM)), apart(rng, 40)
+    index, queries = made(exact, np.arange(6000), stored_rows(rng, 6000, DIM)), apart(rng, 40)
     ids, scores = index.search(queries, 20)
     for i in (0, 17, 39):
         alone = index.search(queries[i : i + 1], 20)
@@ -166,16 +184,145 @@ def test_one_query_gets_the_same_numbers_alone_and_in_a_batch(
 
 
 def test_vectors_closer_than_float32_sums_can_tell_are_ranked_exactly(
-    made: Made, kind: str, rng: np.random.Generator
+    made: Made, exact: str, rng: np.random.Generator
 ) -> None:
     # Rounded to float16 they differ in few numbers by the least there is: many are equal, or next.
     vectors = as_stored(unit_rows(rng, 1, DIM) + 2e-5 * unit_rows(rng, 6000, DIM))
-    index, ids = made(kind, np.arange(6000), vectors), np.arange(6000)
+    index, ids = made(exact, np.arange(6000), vectors), np.arange(6000)
     for length in (1, 1000):
         queries = (length * apart(rng, 5)).astype(np.float32)
         found, expected = index.search(queries, 9), brute_force(queries, ids, vectors, 9)
         np.testing.assert_array_equal(found[1], expected[1])
         np.testing.assert_array_equal(found[0], expected[0])
+
+
+# --- kinds that approximate ------------------------------------------------------------------
+
+N, WIDE = 20_000, 64
+
+
+@dataclass(frozen=True)
+class Approximate:
+    """An index of 20,000 vectors, tuned with texts, and others to ask it with."""
+
+    index: VectorIndex
+    ids: np.ndarray
+    vectors: np.ndarray
+    texts: np.ndarray
+
+    def recall(self, found: np.ndarray, kept: np.ndarray) -> float:
+        """Return the share of the true nearest among those kept, bool (n,), that was found."""
+        true, _ = brute_force(self.texts, self.ids[kept], self.vectors[kept], found.shape[1])
+        return float(np.mean([np.isin(a, b).mean() for a, b in zip(true, found, strict=True)]))
+
+    def assert_scored_exactly(self, found: tuple[np.ndarray, np.ndarray]) -> None:
+        order = np.argsort(self.ids)
+        rows = order[np.searchsorted(self.ids[order], found[0])]
+        own = np.einsum("md,mkd->mk", self.texts.astype(np.float64), self.vectors[rows])
+        np.testing.assert_allclose(found[1], own, rtol=0, atol=1e-6)
+        order = np.lexsort((found[0], -found[1]))
+        np.testing.assert_array_equal(order, np.tile(np.arange(10), (len(order), 1)))
+
+
+@pytest.fixture(scope="module", params=sorted(TUNED))
+def approximate(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Approximate:
+    vectors, texts = pictures_and_texts(np.random.default_rng(5), N, 200, WIDE)
+    ids = np.random.default_rng(6).permutation(2 * N)[:N]
+    path = tmp_path_factory.mktemp("approximate") / "index"
+    kind = vector_index(str(request.param))
+    goal = Goal(recall=0.99, queries=texts[100:])
+    kind.write(path, WIDE, [(ids[:9000], vectors[:9000]), (ids[9000:], vectors[9000:])], goal=goal)
+    return Approximate(kind.load(path), ids, vectors, texts[:100])
+
+
+def test_tuning_reaches_the_recall_with_other_texts_and_says_so(approximate: Approximate) -> None:
+    found = approximate.index.search(approximate.texts, 10)
+    approximate.assert_scored_exactly(found)
+    assert approximate.recall(found[0], np.ones(N, bool)) >= 0.99
+    facts = approximate.index.facts
+    assert facts.recall >= 0.99 and facts.queries == "texts"
+    assert 0 < facts.tuned["depth"] < N / 4 and facts.resident < N * WIDE
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.99])
+def test_a_filter_keeps_the_recall_and_fills_k(approximate: Approximate, share: float) -> None:
+    kept = np.random.default_rng(8).random(N) < share
+    found = approximate.index.search(approximate.texts, 10, among=approximate.ids[kept])
+    assert found[0].shape == (100, 10) and np.isin(found[0], approximate.ids[kept]).all()
+    approximate.assert_scored_exactly(found)
+    assert approximate.recall(found[0], kept) >= 0.985
+
+
+def test_a_filter_against_the_query_still_fills_k(approximate: Approximate) -> None:
+    text = approximate.texts[:1]
+    worst = np.argsort(approximate.vectors @ text[0])[: N // 2]
+    found = approximate.index.search(text, 10, among=approximate.ids[worst])
+    expected = brute_force(text, approximate.ids[worst], approximate.vectors[worst], 10)
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("k", [N // 3, N, N + 5])
+def test_asking_for_very_many_compares_all(approximate: Approximate, k: int) -> None:
+    text = approximate.texts[:2]
+    found = approximate.index.search(text, k)
+    assert_same(found, brute_force(text, approximate.ids, approximate.vectors, k))
+
+
+def test_searches_at_once_give_what_they_give_one_by_one(approximate: Approximate) -> None:
+    alone = [approximate.index.search(text[None], 10) for text in approximate.texts[:24]]
+    with ThreadPoolExecutor(6) as pool:
+        together = pool.map(
+            lambda text: approximate.index.search(text[None], 10), approximate.texts[:24]
+        )
+        for one, other in zip(alone, together, strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+            np.testing.assert_array_equal(one[1], other[1])
+
+
+def test_without_texts_it_is_tuned_with_rows_set_aside(tmp_path: Path) -> None:
+    vectors, texts = pictures_and_texts(np.random.default_rng(5), 6000, 50, WIDE)
+    kind = vector_index("compressed")
+    kind.write(tmp_path / "index", WIDE, [(np.arange(6000), vectors)], goal=Goal(0.95))
+    index = kind.load(tmp_path / "index")
+    assert index.facts.queries == "simulated" and index.facts.recall >= 0.95
+    made = Approximate(index, np.arange(6000), vectors, texts)
+    assert made.recall(index.search(texts, 10)[0], np.ones(6000, bool)) >= 0.93
+
+
+def test_codes_see_queries_without_what_all_pictures_have_alike() -> None:
+    rng = np.random.default_rng(1)
+    spread = np.array([3.0, 1.0, 0.1, 0.0])
+    sample = (rng.normal(size=(200_000, 4)) * spread + [0, 0, 0, 9]).astype(np.float32)
+    # By hand: S is diagonal, and so is S / (S + e), with e = 0.5 * (9 + 1 + 0.01) / 4.
+    noise = 0.5 * 10.01 / 4
+    expected = np.diag(spread**2 / (spread**2 + noise))
+    np.testing.assert_allclose(narrowing(sample, 0.5), expected, atol=0.02)
+    same = np.ones((7, 4), np.float32)
+    np.testing.assert_array_equal(narrowing(same, 0.5), np.eye(4))
+
+
+@pytest.mark.parametrize("dim", [3, 16, 512])
+def test_unit_rows_are_kept_as_the_halves_they_were_made_of(dim: int) -> None:
+    halves = unit_rows(np.random.default_rng(4), 4000, dim).astype(np.float16)
+    wide = halves.astype(np.float32)
+    unit = wide / np.linalg.norm(wide, axis=1)[:, None]
+    kept, lengths = narrow(unit)
+    np.testing.assert_allclose(kept / lengths[:, None], unit, rtol=0, atol=2e-7)
+    np.testing.assert_array_equal(kept, halves)
+
+
+def test_halves_become_singles_bit_for_bit() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)].reshape(-1, 64)
+    np.testing.assert_array_equal(
+        widen(finite).view(np.int32), finite.astype(np.float32).view(np.int32)
+    )
+    queries, room = unit_rows(np.random.default_rng(2), 3, 64), np.empty((2048, 64), np.int32)
+    np.testing.assert_allclose(
+        dots(queries, finite[:900], room), queries @ finite[:900].astype(np.float32).T, rtol=1e-5
+    )
 
 
 # --- adding --------------------------------------------------------------------------------
@@ -321,16 +468,25 @@ def test_a_damaged_file_that_is_read_whole_is_noticed(
 MAPPED = sorted(KINDS.keys() - {"flat", "faiss"})
 
 
+@cache
+def sound(kind: str, seed: int, n: int, dim: int) -> tuple[bytes, np.ndarray]:
+    """Return a file of n vectors with ids from 300 on, and the vectors; made once."""
+    vectors = stored_rows(np.random.default_rng(seed), n, dim)
+    with TemporaryDirectory() as folder:
+        written(kind, Path(folder) / "index", np.arange(n) + 300, vectors)
+        return (Path(folder) / "index").read_bytes(), vectors
+
+
 @pytest.mark.parametrize("place", [0, 7, 300, -1, -9, -49, -300])
 @pytest.mark.parametrize("harm", ["flip", "zero", "cut", "grow"])
 @pytest.mark.parametrize("mapped", MAPPED)
 def test_a_mapped_file_that_is_cut_or_has_a_damaged_end_is_noticed_on_opening(
-    mapped: str, rng: np.random.Generator, tmp_path: Path, place: int, harm: str
+    mapped: str, tmp_path: Path, place: int, harm: str
 ) -> None:
     if place == 300 and harm in ("flip", "zero"):
         place = -200  # between the sections nothing is stored
     path = tmp_path / "index"
-    written(mapped, path, np.arange(2000) + 300, stored_rows(rng, 2000, DIM))
+    path.write_bytes(sound(mapped, 1, 700, DIM)[0])
     damage(path, harm, place % path.stat().st_size)
     with pytest.raises(SnapshotUnreadable, match="index"):
         vector_index(mapped).load(path)
@@ -339,10 +495,10 @@ def test_a_mapped_file_that_is_cut_or_has_a_damaged_end_is_noticed_on_opening(
 @pytest.mark.parametrize("section", ["ids", "lengths", "codes"])
 @pytest.mark.parametrize("mapped", MAPPED)
 def test_damage_of_what_is_read_on_opening_is_noticed_then(
-    mapped: str, rng: np.random.Generator, tmp_path: Path, section: str
+    mapped: str, tmp_path: Path, section: str
 ) -> None:
     path = tmp_path / "index"
-    written(mapped, path, np.arange(2000) + 300, stored_rows(rng, 2000, DIM))
+    path.write_bytes(sound(mapped, 1, 700, DIM)[0])
     places = json.loads(footer_of(path))["sections"]
     if section in places:
         start, size, _ = places[section]
@@ -354,12 +510,13 @@ def test_damage_of_what_is_read_on_opening_is_noticed_then(
 @pytest.mark.parametrize("harm", ["flip", "zero"])
 @pytest.mark.parametrize("mapped", MAPPED)
 def test_a_damaged_vector_is_an_error_when_it_would_be_found_not_a_wrong_answer(
-    mapped: str, rng: np.random.Generator, tmp_path: Path, harm: str
+    mapped: str, tmp_path: Path, harm: str
 ) -> None:
-    path, vectors = tmp_path / "index", stored_rows(rng, 2000, 64)
-    written(mapped, path, np.arange(2000), vectors)
+    path = tmp_path / "index"
+    content, vectors = sound(mapped, 2, 700, 64)
+    path.write_bytes(content)
     start, _, _ = json.loads(footer_of(path))["sections"]["vectors"]
-    row = 700
+    row = 600
     with open(path, "r+b") as file:
         file.seek(start + row * 64 * 2)
         content = np.frombuffer(file.read(128), "<u2") ^ (0x4000 if harm == "flip" else 0)
@@ -367,7 +524,7 @@ def test_a_damaged_vector_is_an_error_when_it_would_be_found_not_a_wrong_answer(
         file.write(content.tobytes() if harm == "flip" else bytes(128))
     index = vector_index(mapped).load(path)
     with pytest.raises(SnapshotUnreadable, match=r"index.*clipsearch rebuild"):
-        index.search(vectors[row : row + 1], 2000)
+        index.search(vectors[row : row + 1], 700)
 
 
 def test_opening_and_one_search_among_few_read_a_fraction_of_the_file(tmp_path: Path) -> None:
@@ -424,7 +581,7 @@ def test_a_missing_file_a_folder_and_a_strangers_file_are_unreadable(
     with pytest.raises(SnapshotUnreadable):
         vector_index(kind).load(tmp_path)
     for other in KINDS.keys() - {kind}:
-        written(other, tmp_path / other, np.arange(50), stored_rows(rng, 50, DIM))
+        (tmp_path / other).write_bytes(sound(other, 3, 50, DIM)[0])
         with pytest.raises(SnapshotUnreadable):
             vector_index(kind).load(tmp_path / other)
 
@@ -438,7 +595,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(kind: str, tmp_path: Path) 
 
 
 def test_an_unknown_kind_names_the_known_ones() -> None:
-    with pytest.raises(UnknownVectorIndex, match=r"'hnsw'.*exact, faiss, flat"):
+    with pytest.raises(UnknownVectorIndex, match=r"'hnsw'.*compressed, exact, faiss, flat, ivf"):
         vector_index("hnsw")
 
 

@@ -1,0 +1,162 @@
+"""Compressed vectors in FAISS, which say quickly which ones may be near: 1 bit for each number.
+
+RaBitQ (Gao & Long 2024) turns the vectors and keeps the sign of each number, and with it an
+estimate of every dot product whose error is known; its fast scan compares 32 at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain, islice
+from typing import Self
+
+import faiss
+import numpy as np
+
+from clipsearch.errors import SnapshotUnreadable
+
+ERROR = np.pi / 2 - 1
+"""Variance of the estimate of q.x, as a share of |q|^2 |x|^2 / dim: Theorem 3.2, at 1 bit."""
+
+_ROUNDS = 8  # of k-means; more moves the cells no further
+_BUFFER = 1 << 20
+# FAISS gives a query to one core. So codes are kept in shards, and a query to all of these at
+# once; smaller ones would cost more in handing over than they save.
+_SHARD = 1 << 17
+_THREADS = 8
+
+
+class Codes:
+    """The codes of vectors by the order they came in, in shards; each in cells (IVF) or in one."""
+
+    def __init__(self, shards: list[faiss.Index]) -> None:
+        self._shards = shards
+        self._starts = np.cumsum([0, *(shard.ntotal for shard in shards)])
+        self._pool: ThreadPoolExecutor | None = None
+
+    @classmethod
+    def build(
+        cls, sample: np.ndarray, blocks: Iterator[tuple[np.ndarray, np.ndarray]], *, cells: int
+    ) -> Self:
+        """Encode blocks of (ids, unit rows), after learning from a sample float32 (s, dim).
+
+        cells: how many to divide the space into; 0 for lists that are always read to the end.
+        """
+        untrained = _in_cells(sample.shape[1], cells) if cells else _in_one(sample.shape[1])
+        untrained.train(sample)
+        if cells:
+            return cls([_filled(untrained, blocks)])
+        # All shards turn alike and have one centre, so that their estimates compare.
+        blank, shards = faiss.serialize_index(untrained), []
+        for block in blocks:
+            rest = islice(blocks, max(0, _SHARD // max(1, len(block[0])) - 1))
+            shards.append(_filled(faiss.deserialize_index(blank), chain([block], rest)))
+        return cls(shards)
+
+    @classmethod
+    def from_bytes(cls, content: np.ndarray, name: str) -> Self:
+        """Read what `parts` gave, joined, uint8 (n,). Raises SnapshotUnreadable, which says `name`."""
+        shards, place = [], 0
+
+        def read(size: int) -> bytes:
+            nonlocal place
+            place += size
+            return content[place - size : place].tobytes()
+
+        count = int.from_bytes(read(8), "little")
+        try:
+            for _ in range(count):
+                # Piece by piece: FAISS would first copy the whole.
+                size = int.from_bytes(read(8), "little")
+                end = place + size
+                shards.append(faiss.read_index(faiss.PyCallbackIOReader(read, _BUFFER)))
+                place = end  # it reads ahead
+        except (RuntimeError, MemoryError) as error:
+            raise SnapshotUnreadable(f"{name} cannot be read by FAISS: {error}") from error
+        return cls(shards)
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """Yield all of it as bytes, uint8 (n,) each."""
+        yield _number(len(self._shards))
+        for shard in self._shards:
+            content: np.ndarray = faiss.serialize_index(shard)
+            yield _number(len(content))
+            yield content
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def resident(self) -> int:
+        """Bytes in memory, without the centres of cells."""
+        return sum(int(shard.ntotal * shard.code_size) for shard in self._shards)
+
+    @property
+    def cells(self) -> int:
+        """Cells that the space is divided into; 0 where it is not."""
+        return int(getattr(self._shards[0], "nlist", 0))
+
+    def propose(self, queries: np.ndarray, depth: int, *, probes: int) -> np.ndarray:
+        """Return the `depth` likeliest places for each query (m, dim): int64 (m, depth).
+
+        Likeliest first; -1 where the cells held no more. probes: cells to look into.
+        """
+        found = self._each(partial(_search, queries, depth, probes))
+        if len(found) == 1:
+            return found[0][1]
+        scores = np.concatenate([part for part, _ in found], axis=1)
+        places = np.concatenate(
+            [
+                np.where(part < 0, part, part + start)
+                for (_, part), start in zip(found, self._starts, strict=False)
+            ],
+            axis=1,
+        )
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+        return np.take_along_axis(places, best, axis=1)
+
+    def _each(
+        self, search: partial[tuple[np.ndarray, np.ndarray]]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        if len(self._shards) == 1:
+            return [search(self._shards[0])]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), "codes")
+        return list(self._pool.map(search, self._shards))
+
+
+def _in_one(dim: int) -> faiss.Index:
+    return faiss.IndexRaBitQFastScan(dim, faiss.METRIC_INNER_PRODUCT)
+
+
+def _in_cells(dim: int, cells: int) -> faiss.Index:
+    coarse = faiss.IndexFlatIP(dim)
+    index = faiss.IndexIVFRaBitQFastScan(coarse, dim, cells, faiss.METRIC_INNER_PRODUCT)
+    index.cp.niter, index.cp.spherical = _ROUNDS, True
+    index.cp.min_points_per_centroid = 1  # fewer make worse cells, which tuning notices: no warning
+    coarse.this.disown()
+    index.own_fields = True
+    return index
+
+
+def _filled(index: faiss.Index, blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> faiss.Index:
+    for _, vectors in blocks:
+        index.add(vectors)
+    return index
+
+
+def _search(
+    queries: np.ndarray, depth: int, probes: int, shard: faiss.Index
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the estimates float32 and the places int64 in a shard, (m, depth) each."""
+    # FAISS's Python wrappers take other arguments than its stubs say.
+    params = faiss.SearchParametersIVF(nprobe=probes) if probes else None  # type: ignore[call-arg]
+    scores, places = shard.search(queries, min(depth, shard.ntotal), params=params)
+    return np.asarray(scores), np.asarray(places)
+
+
+def _number(value: int) -> np.ndarray:
+    return np.frombuffer(value.to_bytes(8, "little"), np.uint8)

@@ -1,0 +1,162 @@
+"""The kinds `compressed` and `ivf`: codes propose, and the vectors in the file decide.
+
+Scores and order of what is found are exact. What may be missed is tuned: see `tuning`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from math import ceil, isqrt, log2
+from os import PathLike
+from typing import ClassVar, Self
+
+import numpy as np
+
+from clipsearch.errors import SnapshotUnreadable
+from clipsearch.vectors.base import Facts, Goal
+from clipsearch.vectors.exact import best_rows, checked_queries
+from clipsearch.vectors.faisscodes import ERROR, Codes
+from clipsearch.vectors.mapped import exactly
+from clipsearch.vectors.narrowing import narrowing
+from clipsearch.vectors.rows import Rows, RowsWriter
+from clipsearch.vectors.sections import Sections, SectionWriter
+from clipsearch.vectors.tuning import NEAREST, Tuned, tune
+
+_ROWS_AT_ONCE = 8_192
+_SAMPLE = 20_000
+_SAMPLE_OF_A_CELL = 32
+# Comparing so few in full is as fast as any other way.
+_FEW = 2_000
+_FEW_SHARE = 4
+
+
+class CompressedIndex:
+    """A bit for each number in memory, the vectors in the file."""
+
+    kind: ClassVar[str] = "compressed"
+
+    def __init__(self, rows: Rows, codes: Codes | None, narrow: np.ndarray, tuned: Tuned) -> None:
+        self._rows = rows
+        self._codes = codes
+        self._narrow = narrow
+        self._tuned = tuned
+
+    @staticmethod
+    def cells(rows: int) -> int:
+        """Return how many cells to divide the space of so many vectors into: 0 for none."""
+        return 0
+
+    @classmethod
+    def write(
+        cls,
+        path: str | PathLike[str],
+        dim: int,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        *,
+        goal: Goal | None = None,
+    ) -> None:
+        """Write an index of these vectors to a new file, tuned for the goal."""
+        with open(path, "w+b") as file:
+            writer = SectionWriter(file)
+            facts = RowsWriter(writer, dim).write(batches) | {"kind": cls.kind}
+            if facts["rows"]:
+                codes, narrow, tuned = cls._built(Rows(writer.written(facts)), goal or Goal())
+                writer.whole("codes", np.concatenate([*codes.parts()]))
+                writer.whole("narrow", narrow)
+                facts["tuned"] = asdict(tuned)
+            writer.finish(facts)
+
+    @classmethod
+    def _built(cls, rows: Rows, goal: Goal) -> tuple[Codes, np.ndarray, Tuned]:
+        cells = cls.cells(len(rows))
+        wanted = min(len(rows), max(_SAMPLE, _SAMPLE_OF_A_CELL * cells))
+        sample = rows.take(np.linspace(0, len(rows) - 1, wanted).astype(np.int64))
+        codes = Codes.build(sample, rows.blocks(_ROWS_AT_ONCE), cells=cells)
+        narrow = narrowing(sample, ERROR)
+        del sample  # up to hundreds of megabytes
+        propose = cls(rows, codes, narrow, Tuned())._propose
+        return codes, narrow, tune(rows, propose, codes.cells, goal)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Open what `write` wrote. Raises SnapshotUnreadable if it is not that."""
+        sections = Sections.open(path, kind=cls.kind)
+        rows = Rows(sections)
+        if not len(rows):
+            return cls(rows, None, np.eye(rows.dim, dtype=np.float32), Tuned())
+        codes = Codes.from_bytes(sections.bytes_of("codes"), sections.name)
+        sections.forget("codes")
+        if len(codes) != len(rows):
+            raise SnapshotUnreadable(f"{sections.name} has {len(codes)} codes of {len(rows)}.")
+        narrow = sections.array("narrow", "<f4", (rows.dim, rows.dim))
+        return cls(rows, codes, narrow, Tuned(**sections.facts["tuned"]))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return self._rows.dim
+
+    @property
+    def facts(self) -> Facts:
+        """What tuning chose and measured."""
+        return Facts(
+            recall=self._tuned.recall,
+            queries=self._tuned.queries,
+            resident=self._rows.resident + (self._codes.resident if self._codes else 0),
+            tuned=self._tuned.chosen(),
+        )
+
+    def search(
+        self, queries: np.ndarray, k: int, *, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Find the `k` nearest of each query: ids int64 and cosines float32, (m, k') each."""
+        queries = checked_queries(queries, self.dim)
+        allowed = None if among is None else np.isin(self._rows.ids, among)
+        count = len(self) if allowed is None else int(allowed.sum())
+        depth = self._depth(k, count)
+        if count <= _FEW or depth * _FEW_SHARE > count or not 0 < k <= count:
+            return exactly(self._rows, queries, k, among)
+        found = np.empty((len(queries), k), np.int64)
+        scores = np.empty((len(queries), k), np.float32)
+        for i, places in enumerate(self._propose(queries, depth, self._probes(count))):
+            some = places[places >= 0]
+            if allowed is not None:
+                some = some[allowed[some]]
+            if len(some) < k:  # the cells near the query hold too few that are allowed
+                best = exactly(self._rows, queries[i : i + 1], k, among)
+            else:
+                vectors = self._rows.take(some)
+                best = best_rows(queries[i : i + 1], self._rows.ids[some], vectors, k)
+            found[i], scores[i] = best[0][0], best[1][0]
+        return found, scores
+
+    def cosines(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return all ids int64 (n,) and the cosines of queries with them, float32 (m, n)."""
+        return self._rows.ids, self._rows.scores(checked_queries(queries, self.dim))
+
+    def _depth(self, k: int, count: int) -> int:
+        """Return how many places to propose, if `count` of all may be returned."""
+        wider = max(1.0, k / NEAREST) * len(self) / max(count, 1)
+        return ceil(self._tuned.depth * wider)
+
+    def _probes(self, count: int) -> int:
+        return min(ceil(self._tuned.probes * len(self) / count), self._tuned.cells)
+
+    def _propose(self, queries: np.ndarray, depth: int, probes: int) -> np.ndarray:
+        assert self._codes is not None  # there are none in an empty index alone
+        return self._codes.propose(queries @ self._narrow, depth, probes=probes)
+
+
+class IvfIndex(CompressedIndex):
+    """The same with the space divided into cells, of which those near a query are looked into."""
+
+    kind: ClassVar[str] = "ivf"
+
+    @staticmethod
+    def cells(rows: int) -> int:
+        """Return about twice the square root, as a power of two; of few vectors, 0."""
+        return int(2 ** round(log2(2 * isqrt(rows)))) if rows >= _FEW else 0
