@@ -113,7 +113,8 @@ class Loader:
         Raises UnreadableImage or ImageTooLarge.
         """
         prepare = self.encoder.prepare if isinstance(self.encoder, Prepares) else None
-        at_least = prepare and max(prepare.size) * (FAST_DETAIL if self.fast else DETAIL)
+        detail = FAST_DETAIL if self.fast else DETAIL
+        at_least = detail * max(prepare.size) if prepare else None
         undecoded = Undecoded(data, path, at_least=at_least)
         # Held until the picture is small: threads would else decode as many large ones as they are.
         with self.budget.take(undecoded.memory):

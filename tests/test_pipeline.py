@@ -184,7 +184,7 @@ def test_an_error_of_the_encoder_is_raised_where_it_was_asked(make_pictures: Mak
 
 def test_groups_are_full_or_due(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(pipeline.time, "monotonic", lambda: now)
+    monkeypatch.setattr("clipsearch.pipeline.time.monotonic", lambda: now)
 
     def arriving() -> Iterator[list[int] | None]:
         nonlocal now
