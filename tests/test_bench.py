@@ -107,14 +107,17 @@ def test_every_kind_of_index_is_measured_against_the_exact_answer(cache: Path) -
     assert all(float(cell) >= 0.9 for row in shares["rows"] for cell in row[2::2])
 
 
-def test_results_become_pages(cache: Path, tmp_path: Path) -> None:
+def test_results_become_pages(tmp_path: Path) -> None:
     from common import Claim, Options, Report, Table
     from machine import Machine
     from tables import main
 
     options = Options.parse("", ["--results", str(tmp_path), "--rounds", "2"])
     report = Report.begin("index", options)
-    report.tables.append(Table("Speed", ["way", "a second"], [["naive", 3.14159], ["ours", None]]))
+    report.tables.append(
+        Table("Indexing, 1 MP", ["way", "a second"], [["naive", 3.14159], ["ours", None]])
+    )
+    report.tables.append(Table("Memory", ["command", "MB"], [["index", 1501]]))
     report.claims += [
         Claim.of_pairs("ours", [4.0, 6.0, 9.0], [2.0, 2.0, 1.0], required=2.5),
         Claim("memory", 1501.0, "MB", 1500, "<="),
@@ -135,8 +138,9 @@ def test_results_become_pages(cache: Path, tmp_path: Path) -> None:
         assert "| ours | 3.00× (2.00 to 9.00) | ≥ 2.50× |" in text
         assert "| memory | 1,501 MB | ≤ 1,500 MB, missed |" in text
         assert report.day in text and Machine.this().processor in text
-    assert "| ours | 3.00×" in short.read_text("utf-8")
-    assert "naive" not in short.read_text("utf-8")
+    summary = short.read_text("utf-8")
+    assert "| naive | 3.14 |" in summary and report.day in summary
+    assert "3.00×" not in summary and "1,501" not in summary
 
 
 # --- what they stand on ----------------------------------------------------------------------
@@ -161,7 +165,7 @@ def test_a_claim_is_the_median_of_pairs_and_knows_whether_it_holds() -> None:
 
     claim = Claim.of_pairs("x", [10.0, 30.0, 8.0], [5.0, 10.0, 8.0], required=2.0)
     assert (claim.value, claim.low, claim.high, claim.pairs) == (2.0, 1.0, 3.0, 3)
-    assert claim.holds and str(claim).endswith("required >= 2.00x: reached")
+    assert claim.holds and str(claim).endswith("required >= 2.00×: reached")
     assert not Claim("x", 1.9, required=2.0).holds
     assert Claim("x", 1.9, "MB", 2.0, "<=").holds
     assert not Claim("x", 2.1, "MB", 2.0, "<=").holds
@@ -171,7 +175,7 @@ def test_a_claim_is_the_median_of_pairs_and_knows_whether_it_holds() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        *[(0.99993, "0.99993"), (0.99, "0.99"), (1.0, "1.00"), (9.996, "10.0"), (12.34, "12.3")],
+        *[(0.99993, "1.000"), (0.95, "0.950"), (1.0, "1.00"), (9.996, "10.0"), (12.34, "12.3")],
         *[(123.6, "124"), (1234567.0, "1,234,567"), (0.5, "0.500"), (0.0123, "0.012"), (0.0, "0")],
         *[(1000, "1,000"), ("a", "a"), (None, "")],
     ],
@@ -180,6 +184,13 @@ def test_figures_are_rounded_when_they_are_shown(value: str | float | None, text
     from common import shown
 
     assert shown(value) == text
+
+
+def test_cosines_and_shares_show_what_is_missing_to_one() -> None:
+    from common import with_unit
+
+    assert [with_unit(v, "") for v in (0.99993, 0.99, 1.0)] == ["0.99993", "0.99", "1"]
+    assert with_unit(4.5, "x") == "4.50×" and with_unit(1234.0, "MB") == "1,234 MB"
 
 
 def test_photographs_are_the_same_each_time_and_repeated_ones_are_other_files(

@@ -151,11 +151,11 @@ class Claim:
 
     def __str__(self) -> str:
         spread = f" ({shown(self.low)} to {shown(self.high)}, {self.pairs} pairs)"
-        found = _with_unit(self.value, self.unit)
+        found = with_unit(self.value, self.unit)
         line = f"{self.what}: {found}{spread if self.pairs else ''}"
         if self.required is None:
             return line
-        wanted = _with_unit(self.required, self.unit)
+        wanted = with_unit(self.required, self.unit)
         return f"{line}; required {self.sense} {wanted}: {'reached' if self.holds else 'MISSED'}"
 
 
@@ -247,11 +247,12 @@ def shown(value: Cell) -> str:
         return f"{value:,}"
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
-    if 0.9 <= value < 1:  # cosines and shares: what is missing to one counts
-        return f"{value:.5f}".rstrip("0").rstrip(".")
     digits = max(0, 3 - len(f"{abs(value):.0f}".lstrip("0")) if abs(value) >= 1 else 3)
     return f"{value:.{digits}f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
-def _with_unit(value: float, unit: str) -> str:
-    return f"{shown(value)}x" if unit == "x" else f"{shown(value)} {unit}".rstrip()
+def with_unit(value: float, unit: str) -> str:
+    """Write a figure with its unit; of cosines and shares, which have none, what is missing to 1."""
+    if not unit:
+        return f"{value:.5f}".rstrip("0").rstrip(".")
+    return f"{shown(value)}×" if unit == "x" else f"{shown(value)} {unit}"

@@ -5,7 +5,7 @@
 In each page everything between the marks is replaced,
 
     <!-- speed -->             all tables, claims and the plot of growth: docs/speed.md
-    <!-- speed: summary -->    the claims and that plot: the README
+    <!-- speed: summary -->    what most people ask for, and that plot: the README
     <!-- /speed -->            ends either
 
 and pages without marks are left as they are.
@@ -20,11 +20,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import HERE, RESULTS, Claim, Report, say, shown
+from common import HERE, RESULTS, Claim, Report, say, shown, with_unit
 
 ROOT = HERE.parent.parent
 PAGES = (ROOT / "docs" / "speed.md", ROOT / "README.md")
 ORDER = ("limits", "encode", "decode", "index", "cold_query", "search")
+ASKED = ("Indexing, ", "A query in a fresh process")
+"""Tables of the summary, by the beginning of their titles."""
 MARKED = re.compile(r"(<!-- speed(: summary)? -->\n).*?(<!-- /speed -->)", re.DOTALL)
 
 
@@ -74,9 +76,10 @@ def in_full(reports: Sequence[Report]) -> str:
 
 
 def summary(reports: Sequence[Report]) -> str:
-    """Write what is claimed alone."""
-    required = [claim for one in reports for claim in one.claims if claim.required is not None]
-    return f"{where(reports)}\n{claims(required)}\n"
+    """Write what most people ask for: how fast pictures go in, and come out again."""
+    tables = [table for one in reports for table in one.tables if table.title.startswith(ASKED)]
+    parts = [f"**{table.title}**\n\n{table}\n" for table in tables]
+    return "\n".join([*parts, where(reports)])
 
 
 def claims(required: Sequence[Claim]) -> str:
@@ -86,8 +89,8 @@ def claims(required: Sequence[Claim]) -> str:
         spread = f" ({shown(claim.low)} to {shown(claim.high)})" if claim.pairs else ""
         missed = "" if claim.holds else ", missed"
         rows.append(
-            f"| {claim.what} | {_figure(claim.value, claim.unit)}{spread} "
-            f"| {_sign(claim)} {_figure(claim.required, claim.unit)}{missed} |"
+            f"| {claim.what} | {with_unit(claim.value, claim.unit)}{spread} "
+            f"| {_sign(claim)} {with_unit(claim.required, claim.unit)}{missed} |"
         )
     return "\n".join(rows)
 
@@ -111,10 +114,6 @@ def _plot(folder: Path, page: Path) -> str:
         return ""
     link = Path(os.path.relpath(plot, page.parent)).as_posix()
     return f"\n![Waiting and memory over the number of pictures]({link})\n"
-
-
-def _figure(value: float | None, unit: str) -> str:
-    return f"{shown(value)}×" if unit == "x" else f"{shown(value)} {unit}".rstrip()
 
 
 def _sign(claim: Claim) -> str:
