@@ -32,6 +32,7 @@ NOT_RUN = {
     "./scripts/demo",
     "./scripts/test",
     "pip install .",
+    "python scripts/bench/encode.py --device cuda",
     "clipsearch index ~/Pictures -L photos",
     "clipsearch index ~/Pictures -L photos --model multilingual",
     "clipsearch use multilingual -L photos",
