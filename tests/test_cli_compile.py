@@ -154,7 +154,7 @@ def test_what_cannot_be_compiled_is_indexed_on_torch_and_not_tried_again(
     assert reason in capsys.readouterr().err
     assert calls == []
     # Another version may be able to.
-    monkeypatch.setattr(store, "version", lambda name: "99")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
     assert store.refused(resolve(clip)) == ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import string
 from typing import Literal
@@ -21,6 +20,8 @@ def clean(text: str, kind: Cleaning) -> str:
     # Command lines can hold bytes that are no UTF-8.
     text = text.encode("utf-8", "replace").decode("utf-8")
     if not _PLAIN.fullmatch(text):
+        import html
+
         import ftfy
 
         # Twice, as CLIP does it: captions from the web were escaped twice.

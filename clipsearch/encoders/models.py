@@ -14,7 +14,6 @@ Nothing here imports torch: a name that is wrong or weights that are missing sho
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass
@@ -170,6 +169,8 @@ def _arch_and_tag(name: str) -> tuple[str, str]:
             return arch, tag.lower().replace("-", "_")
     if os.path.isdir(name):
         raise UnknownModel(name, hint=f"To load a folder, write {FOLDER}{name}.")
+    import difflib  # a name that is right does without it
+
     before = name.rpartition("/")[0] or name
     close = difflib.get_close_matches(before, [*PRESETS, *arches], n=3)
     raise UnknownModel(name, close)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,8 @@ from clipsearch.machine import cores
 from clipsearch.types import ModelInfo
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     import PIL.Image
 
 IMAGE, TEXT = "image.onnx", "text.onnx"
@@ -34,14 +35,16 @@ PROOF_TEXT = "a photo of a cat"
 Run = Callable[[np.ndarray], np.ndarray]
 
 
-def open_graph(path: Path, *, optimise: bool = True, prepack: bool = True) -> Run:
-    """Open a graph of one input and one output, to be run in one thread each, by any thread.
+def open_graph(path: Path, *, optimise: bool = True, prepack: bool = True, threads: int = 1) -> Run:
+    """Open a graph of one input and one output, to be run by any thread.
 
-    prepack: arrange weights for speed, which costs the time and memory of a copy. Raises whatever
-    onnxruntime does with a damaged file.
+    prepack: arrange weights for speed, which costs the time and memory of a copy. threads: so many
+    work on one run. Raises whatever onnxruntime does with a damaged file.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    # Between two runs threads sleep, instead of waiting for work at full speed.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 4  # errors are raised; stderr is the user's
     if not optimise:
         level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -56,7 +59,8 @@ def open_graph(path: Path, *, optimise: bool = True, prepack: bool = True) -> Ru
 class OnnxEncoder:
     """A compiled model on the CPU; see `encoders.base.Encoder` and `SharedEncoder`. Thread-safe.
 
-    Large batches are spread over `threads` threads; small ones run in the thread that asks.
+    Large batches of pictures are spread over `threads` threads; small ones run in the thread that
+    asks. Texts have all threads, a batch at a time, once there are more than FEW_TEXTS.
     """
 
     worker_chunk = IMAGES_AT_ONCE
@@ -126,7 +130,8 @@ class OnnxEncoder:
             return np.empty((0, self.info.dim), np.float32)
         size, run = self._images_at_once, self._image_run()
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
-        found = map(run, parts) if len(batch) <= self.worker_chunk else self._spread(run, parts)
+        few = len(batch) <= self.worker_chunk or self._threads == 1
+        found = map(run, parts) if few else self._pool().map(run, parts)
         return self._finite(np.concatenate(list(found)))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -135,11 +140,9 @@ class OnnxEncoder:
             raise TypeError("encode_texts takes a list of texts, not one text")
         rows = token_rows(self.tokenizer, texts, cut=self._manifest.cut)
         run = self._text_run(len(rows))
-        groups = list(_by_length(rows))
         vectors = np.empty((len(rows), self.info.dim), np.float32)
-        found = self._spread(run, [np.array([rows[n] for n in g], np.int32) for g in groups])
-        for group, part in zip(groups, found, strict=True):
-            vectors[group] = part
+        for group in _by_length(rows):
+            vectors[group] = run(np.array([rows[number] for number in group], np.int32))
         return self._finite(vectors)
 
     # --- inside ----------------------------------------------------------------------------
@@ -171,7 +174,10 @@ class OnnxEncoder:
     def _graph(self, tower: str, *, prepack: bool = True) -> Run:
         # What is written by hand has nothing left to optimise, and opens faster so.
         optimise = self._manifest.ways[tower] != "written"
-        return open_graph(self._folder / f"{tower}.onnx", optimise=optimise, prepack=prepack)
+        # On weights that are not arranged, a second thread only repeats what the first one does.
+        threads = self._threads if tower == "text" and prepack else 1
+        path = self._folder / f"{tower}.onnx"
+        return open_graph(path, optimise=optimise, prepack=prepack, threads=threads)
 
     def _part(self, name: str, opening: Callable[[], Any]) -> Any:
         """Open a part once; a damaged model is deleted, so that the next run makes it again."""
@@ -193,12 +199,11 @@ class OnnxEncoder:
             f"deleted. Make it again: `clipsearch compile {self.info.name}`."
         )
 
-    def _spread(self, run: Run, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Run all parts, in threads if there are several."""
-        if len(parts) == 1 or self._threads == 1:
-            return [run(part) for part in parts]
-        pool: ThreadPoolExecutor = self._part("pool", lambda: ThreadPoolExecutor(self._threads))
-        return list(pool.map(run, parts))
+    def _pool(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor  # one query does without it
+
+        found: ThreadPoolExecutor = self._part("pool", lambda: ThreadPoolExecutor(self._threads))
+        return found
 
     def _finite(self, rows: np.ndarray) -> np.ndarray:
         if not np.isfinite(rows).all():

@@ -5,6 +5,7 @@
 
 A folder is written under another name and renamed when it is complete; model.json says how large
 each file has to be. What is not whole, or was made from files that have changed since, is not found.
+A query reads only: what writing alone needs is imported where it is done.
 """
 
 from __future__ import annotations
@@ -12,13 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -182,6 +180,8 @@ def refused(spec: ModelSpec) -> str:
 
 
 def _write_note(spec: ModelSpec, note: dict[str, Any]) -> None:
+    import tempfile
+
     path = _note(spec)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
@@ -191,12 +191,17 @@ def _write_note(spec: ModelSpec, note: dict[str, Any]) -> None:
 
 def _versions() -> dict[str, str]:
     """Return the versions of all that decides whether a model can be compiled."""
+    from importlib.metadata import version  # which takes longer than all else here
+
     return {name: version(name) for name in COMPILERS}
 
 
 @contextmanager
 def new_folder() -> Iterator[Path]:
     """Yield an empty folder to compile into; whatever `publish` has not taken is deleted."""
+    import shutil
+    import tempfile
+
     root = cache_folder()
     root.mkdir(parents=True, exist_ok=True)
     for left in root.glob("tmp-*"):  # by runs that were killed
@@ -229,6 +234,9 @@ def publish(folder: Path, manifest: Manifest) -> tuple[Path, Manifest]:
 
 def discard(folder: Path) -> None:
     """Delete a compiled model: at once out of its place, whole or not."""
+    import shutil
+    import tempfile
+
     if folder.exists():
         away = Path(tempfile.mkdtemp(prefix="tmp-", dir=cache_folder()))
         with suppress(OSError):
