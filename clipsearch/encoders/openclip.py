@@ -141,15 +141,20 @@ class OpenClipEncoder:
         return found
 
     def _rows(self, items: Any, at_once: int, encode: Callable[[Any], torch.Tensor]) -> np.ndarray:
-        rows = np.empty((len(items), self.info.dim), dtype=np.float32)
-        for start in range(0, len(items), at_once):
-            part = slice(start, start + at_once)
-            with (
-                torch.inference_mode(),
-                torch.autocast(self.device.type, self.half, enabled=self.half is not None),
-            ):
-                found = encode(items[part]).float()
-                rows[part] = torch.nn.functional.normalize(found, dim=-1).cpu().numpy()
+        if not len(items):
+            return np.empty((0, self.info.dim), dtype=np.float32)
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, self.half, enabled=self.half is not None),
+        ):
+            # Fetched at the end: while a card computes one part, the next is made ready here.
+            parts = [
+                torch.nn.functional.normalize(
+                    encode(items[start : start + at_once]).float(), dim=-1
+                )
+                for start in range(0, len(items), at_once)
+            ]
+            rows: np.ndarray = torch.cat(parts).cpu().numpy()
         if not np.isfinite(rows).all():
             raise EncoderError(
                 f"{self.info.name} gave numbers that are not finite: its weights are damaged, "
