@@ -52,11 +52,15 @@ def compiled(cache: Path, name: str) -> str:
     """Compile a model in both precisions, once; return the one that clipsearch chooses."""
     use_cache(cache)
     from clipsearch import compile_model
+    from clipsearch.encoders.store import manifest_of
 
     say(f"compiling {name.partition('@')[0]}, unless it is compiled")
     compile_model(name, precision="fp32")
-    # The last one is what is chosen from now on: int8 if it passed the gate.
-    return compile_model(name, precision="int8").manifest.precision
+    made = compile_model(name, precision="int8").manifest.precision
+    # What was compiled last is what is used from now on; int8 if it passed the gate.
+    if (used := manifest_of(name)) and used.precision != made:
+        compile_model(name, precision="int8", force=True)
+    return made
 
 
 def use_cache(cache: Path) -> None:
