@@ -463,6 +463,7 @@ def test_every_request_of_the_documentation_is_answered(
                 assert done.returncode == 0, f"{request}\n{done.stdout}{done.stderr}"
                 if "-o small.jpg" not in request:
                     answer = json.loads(done.stdout)
-                    assert answer.get("results") or answer["files"] == 12
+                    unsure = "relevant=true" in request  # random vectors may have nothing relevant
+                    assert unsure or answer.get("results") or answer["files"] == 12
     with PIL.Image.open("small.jpg") as image:
         assert image.size == (128, 128)

@@ -50,7 +50,7 @@ def serving(library: Path, *options: str) -> Iterator[tuple[str, subprocess.Pope
         process.stderr.close()
 
 
-def get(address: str, path: str, headers: dict[str, str] | None = None, **question: Any) -> Any:
+def get(address: str, path: str, headers: dict[str, str] | None = None, /, **question: Any) -> Any:
     url = f"{address.partition('?')[0].rstrip('/')}{path}?{urlencode(question, doseq=True)}"
     request = urllib.request.Request(url, headers=headers or {})
     with urllib.request.urlopen(request, timeout=120) as answer:
