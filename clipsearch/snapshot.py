@@ -31,6 +31,7 @@ FOLDER = "snapshots"
 # The tail is searched in numpy and read anew by every process: cheap up to here.
 _TAIL_ROWS = 1000
 _TAIL_SHARE = 0.1
+_TAIL_MOST = 50_000  # 100 MB at 512 numbers each
 _STALE_SHARE = 0.1
 # A file of ours without a row may be one that another process is about to publish.
 _STRAY_SECONDS = 60.0
@@ -137,9 +138,13 @@ class Snapshots:
         return self.folder / PurePosixPath(row.file).name
 
     def needs_publish(self) -> bool:
-        """Say whether the tail is over 1,000 and 10 % of the snapshot, or over 10 % is stale."""
+        """Say whether the tail is over 1,000 and 10 % of the snapshot, or over 50,000.
+
+        Or over 10 % of the snapshot is stale.
+        """
         tail, stale, rows = self.drift()
-        return tail > max(_TAIL_ROWS, _TAIL_SHARE * rows) or stale > _STALE_SHARE * rows
+        most = min(max(_TAIL_ROWS, _TAIL_SHARE * rows), _TAIL_MOST)
+        return tail > most or stale > _STALE_SHARE * rows
 
     def publish(self) -> None:
         """Write all vectors of the model to a new snapshot and make it the one that is opened.

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import unit_rows
 from vector_library import DIM, VectorLibrary, entry_of, path_of
 
 from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryLocked, UnknownVectorIndex, VectorIndexError
 from clipsearch.snapshot import Snapshots
-from clipsearch.vectors import KINDS, vector_index
+from clipsearch.vectors import KINDS, kind_for, vector_index
 
 
 @pytest.fixture
@@ -493,6 +494,44 @@ def test_the_kind_stays_what_it_was_unless_another_is_asked_for(library: VectorL
     assert kinds == ["exact", "flat", "flat", "faiss", "faiss"]
     with pytest.raises(UnknownVectorIndex, match="hnsw"):
         library.snapshots("hnsw").publish()
+
+
+def test_kind_and_recall_are_kept_and_facts_say_what_was_reached(library: VectorLibrary) -> None:
+    library.add(range(2500))
+    texts = unit_rows(library.rng, 60, DIM)
+    asked = Snapshots(
+        library.folder,
+        library.catalog,
+        library.model,
+        kind="compressed",
+        recall=0.8,
+        queries=lambda: texts,
+    )
+    asked.publish()
+    facts = asked.facts()
+    assert facts is not None and facts.queries == "texts" and facts.recall >= 0.8
+    shallow = facts.tuned["depth"]
+    again = library.snapshots(None)
+    again.publish()
+    found = again.facts()
+    assert again.rows()[0].kind == "compressed" and found is not None
+    assert found.queries == "simulated" and 0.8 <= found.recall < 0.99
+    deeper = Snapshots(library.folder, library.catalog, library.model, recall=0.999)
+    deeper.publish()
+    exact = deeper.facts()
+    assert exact is not None and exact.tuned["depth"] > shallow and exact.recall >= 0.999
+    library.snapshots("auto").publish()
+    assert library.snapshots().rows()[0].kind == "exact"
+    [row] = library.snapshots().rows()
+    cut(library.folder / row.file)
+    assert library.snapshots().facts() is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"), [(0, "exact"), (50_000, "exact"), (50_001, "compressed")]
+)
+def test_the_kind_goes_by_size(rows: int, kind: str) -> None:
+    assert kind_for(rows) == kind
 
 
 def test_publishing_nothing_leaves_nothing(library: VectorLibrary) -> None:

@@ -72,7 +72,9 @@ class Codes:
                 # Piece by piece: FAISS would first copy the whole.
                 size = int.from_bytes(read(8), "little")
                 end = place + size
-                shards.append(faiss.read_index(faiss.PyCallbackIOReader(read, _BUFFER)))
+                # FAISS's stubs do not know all of its Python classes and attributes.
+                reader = faiss.PyCallbackIOReader(read, _BUFFER)  # type: ignore[attr-defined]
+                shards.append(faiss.read_index(reader))
                 place = end  # it reads ahead
         except (RuntimeError, MemoryError) as error:
             raise SnapshotUnreadable(f"{name} cannot be read by FAISS: {error}") from error
@@ -92,7 +94,7 @@ class Codes:
     @property
     def resident(self) -> int:
         """Bytes in memory, without the centres of cells."""
-        return sum(int(shard.ntotal * shard.code_size) for shard in self._shards)
+        return sum(int(shard.ntotal) * int(shard.sa_code_size()) for shard in self._shards)
 
     @property
     def cells(self) -> int:
@@ -137,7 +139,7 @@ def _in_cells(dim: int, cells: int) -> faiss.Index:
     index = faiss.IndexIVFRaBitQFastScan(coarse, dim, cells, faiss.METRIC_INNER_PRODUCT)
     index.cp.niter, index.cp.spherical = _ROUNDS, True
     index.cp.min_points_per_centroid = 1  # fewer make worse cells, which tuning notices: no warning
-    coarse.this.disown()
+    coarse.this.disown()  # type: ignore[attr-defined]
     index.own_fields = True
     return index
 

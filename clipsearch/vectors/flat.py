@@ -11,7 +11,7 @@ import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable
 from clipsearch.vectors.base import Facts, Goal
-from clipsearch.vectors.exact import best_rows, checked_queries, checked_rows
+from clipsearch.vectors.exact import best_rows, checked_queries, checked_rows, is_in
 from clipsearch.vectors.seal import check_seal, seal
 
 
@@ -89,7 +89,7 @@ class FlatIndex:
         queries = checked_queries(queries, self._dim)
         ids, vectors = self._rows()
         if among is not None:
-            allowed = np.isin(ids, among)
+            allowed = is_in(ids, among)
             ids, vectors = ids[allowed], vectors[allowed]
         return best_rows(queries, ids, vectors, k)
 

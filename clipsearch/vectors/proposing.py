@@ -15,7 +15,7 @@ import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable
 from clipsearch.vectors.base import Facts, Goal
-from clipsearch.vectors.exact import best_rows, checked_queries
+from clipsearch.vectors.exact import best_rows, checked_queries, is_in
 from clipsearch.vectors.faisscodes import ERROR, Codes
 from clipsearch.vectors.mapped import exactly
 from clipsearch.vectors.narrowing import narrowing
@@ -115,7 +115,7 @@ class CompressedIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the `k` nearest of each query: ids int64 and cosines float32, (m, k') each."""
         queries = checked_queries(queries, self.dim)
-        allowed = None if among is None else np.isin(self._rows.ids, among)
+        allowed = None if among is None else is_in(self._rows.ids, among)
         count = len(self) if allowed is None else int(allowed.sum())
         depth = self._depth(k, count)
         if count <= _FEW or depth * _FEW_SHARE > count or not 0 < k <= count:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
-from clipsearch.vectors.exact import checked_rows
+from clipsearch.vectors.exact import checked_rows, is_in
 from clipsearch.vectors.halves import dots, narrow, widen
 from clipsearch.vectors.sections import Sections, SectionWriter
 
@@ -37,7 +37,7 @@ class Rows:
         self._lengths = sections.array("lengths", "<f4", (count,))
         self._halves = sections.array("vectors", STORED, (count, self.dim))
         self._start = sections.start_of("vectors")
-        self._file = sections.file if _READS and self._halves.nbytes > _MAPPED else None
+        self._read_from = sections if _READS and self._halves.nbytes > _MAPPED else None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,7 +49,7 @@ class Rows:
 
     def places_of(self, ids: np.ndarray) -> np.ndarray:
         """Return where these ids are, int64 (w,) ascending; unknown ones are ignored."""
-        return np.flatnonzero(np.isin(self.ids, ids))
+        return np.flatnonzero(is_in(self.ids, ids))
 
     def take(self, places: np.ndarray) -> np.ndarray:
         """Return the unit rows at `places` (w,): float32 (w, dim). Raises SnapshotUnreadable."""
@@ -85,18 +85,16 @@ class Rows:
     def _halves_at(self, places: np.ndarray) -> np.ndarray:
         """Return what is stored at these places, float16 (w, dim)."""
         ends = np.flatnonzero(np.diff(places) != 1) + 1
-        if self._file is None:
+        if self._read_from is None:
             together = len(places) and not len(ends)
             return self._halves[places[0] : places[-1] + 1] if together else self._halves[places]
+        descriptor = self._read_from.descriptor
         found = np.empty((len(places), self.dim), STORED)
         size = self._halves.strides[0]
         # One read for each run of neighbours.
         for first, last in pairwise([0, *ends.tolist(), len(places)] if len(places) else [0]):
             offset = self._start + int(places[first]) * size
-            if (
-                os.preadv(self._file.fileno(), [found[first:last].data], offset)
-                < (last - first) * size
-            ):
+            if os.preadv(descriptor, [found[first:last].data], offset) < (last - first) * size:
                 raise self._damaged()
         return found
 

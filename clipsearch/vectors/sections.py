@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import os
+import weakref
 from collections.abc import Iterable
 from os import PathLike, fspath
 from typing import Any, BinaryIO, Self
@@ -78,9 +80,10 @@ class Sections:
     """An open file of sections, mapped into memory: what is not touched is not read."""
 
     def __init__(self, name: str, file: BinaryIO, footer: dict[str, Any]) -> None:
-        """Map a file, which stays open for as long as this is used. Raises OSError, ValueError."""
+        """Map a file, which may be closed then. Raises OSError, ValueError."""
         self.name = name
-        self.file = file
+        self.descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self.descriptor)
         self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.facts: dict[str, Any] = footer["facts"]
         self._places: dict[str, Place] = footer["sections"]
@@ -93,8 +96,8 @@ class Sections:
         """
         name = fspath(path)
         try:
-            file = open(path, "rb")  # noqa: SIM115 - closed with the index that reads from it
-            found = cls(name, file, _footer(file, name))
+            with open(path, "rb") as file:
+                found = cls(name, file, _footer(file, name))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise SnapshotUnreadable(f"cannot read {name}: {reason}.") from error

@@ -105,12 +105,13 @@ def aside(sample: np.ndarray, count: int) -> np.ndarray:
     """Return rows as texts lie: a little of a picture each, far along one direction, and noise."""
     rng = np.random.default_rng(0)
     dim = sample.shape[1]
-    direction = rng.standard_normal(dim)
+    direction = rng.standard_normal((1, dim))
     direction /= np.linalg.norm(direction)
     some = sample[rng.choice(len(sample), min(count, len(sample)), replace=False)]
     noise = 0.25 / dim**0.5 * rng.standard_normal(some.shape)
     found = 0.35 * some + 0.9 * direction + noise
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    unit: np.ndarray = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def _queries(rows: Rows, goal: Goal) -> tuple[np.ndarray, str]:

@@ -27,7 +27,7 @@ from oracle import (
 )
 
 from clipsearch.errors import SnapshotUnreadable, UnknownVectorIndex, VectorIndexError
-from clipsearch.vectors import KINDS, TUNED, Goal, VectorIndex, kinds, vector_index
+from clipsearch.vectors import KINDS, TUNED, Goal, VectorIndex, kinds, rows, vector_index
 from clipsearch.vectors.faiss import FaissIndex
 from clipsearch.vectors.flat import FlatIndex
 from clipsearch.vectors.halves import dots, narrow, widen
@@ -525,6 +525,23 @@ def test_a_damaged_vector_is_an_error_when_it_would_be_found_not_a_wrong_answer(
     index = vector_index(mapped).load(path)
     with pytest.raises(SnapshotUnreadable, match=r"index.*clipsearch rebuild"):
         index.search(vectors[row : row + 1], 700)
+
+
+@pytest.mark.parametrize("mapped", MAPPED)
+def test_large_files_are_read_and_not_mapped_with_the_same_answers(
+    mapped: str, rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, queries = tmp_path / "index", apart(rng, 3)
+    content, vectors = sound(mapped, 1, 700, DIM)
+    path.write_bytes(content)
+    monkeypatch.setattr(rows, "_MAPPED", 0)
+    index, ids = vector_index(mapped).load(path), np.arange(700) + 300
+    path.unlink()
+    kept = rng.random(700) < 0.3
+    for k in (5, 700):
+        assert_same(index.search(queries, k), brute_force(queries, ids, vectors, k))
+        expected = brute_force(queries, ids[kept], vectors[kept], k)
+        assert_same(index.search(queries, k, among=ids[kept]), expected)
 
 
 def test_opening_and_one_search_among_few_read_a_fraction_of_the_file(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def assert_sound(library: VectorLibrary) -> None:
     library.assert_exact(searcher)
 
 
-@pytest.mark.parametrize(("kind", "published"), [("flat", True), ("faiss", True), ("flat", False)])
+@pytest.mark.parametrize(("kind", "published"), [("flat", True), ("exact", True), ("flat", False)])
 def test_a_kill_before_any_line_of_publishing_leaves_searches_exact(
     tmp_path: Path, kind: str, published: bool
 ) -> None:
@@ -74,7 +74,7 @@ def test_a_kill_before_any_line_of_publishing_leaves_searches_exact(
     assert rows_seen == ({(1, 40), (2, 44), (1, 44)} if published else {(0, 0), (1, 50)})
 
 
-@pytest.mark.parametrize("kind", ["flat", "faiss"])
+@pytest.mark.parametrize("kind", ["flat", "exact"])
 def test_a_kill_at_any_moment_of_writing_a_large_snapshot_leaves_searches_exact(
     tmp_path: Path, kind: str
 ) -> None:
@@ -101,7 +101,7 @@ def test_what_was_committed_before_a_kill_is_found_and_no_half_batch(
     tmp_path: Path, batches: int
 ) -> None:
 
-    process = victim("commit", tmp_path, "faiss")
+    process = victim("commit", tmp_path, "exact")
     assert process.stdout is not None
     for number in range(batches):
         assert process.stdout.readline() == f"{number}\n"
