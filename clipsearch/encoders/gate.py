@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipsearch.decode import open_image
+from clipsearch.decode import Undecoded, read_file
 from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.store import Gate
 from clipsearch.errors import ImageError
@@ -57,8 +57,9 @@ def pixels(
     """Yield what the gate looks at, prepared: bundled scenes, then some of the user's pictures."""
     for file in [*map(str, _scenes()), *_some_of(pictures)]:
         try:
-            image, _ = open_image(file, at_least=2 * max(preprocess.size))
-            yield preprocess(image)
+            data, _ = read_file(file)
+            picture = Undecoded(data, file, at_least=2 * max(preprocess.size)).decode()
+            yield preprocess.of_picture(picture)
         except ImageError:
             continue  # indexing reports it
 
