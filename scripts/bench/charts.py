@@ -11,6 +11,7 @@ from common import Chart, shown
 from clipsearch.plots.base import MUTED, figure, save
 
 WIDTH, HEIGHT = 6.4, 3.0
+COLOURS = 5
 WIDEST_RATIO = 30
 """Values further apart than this are drawn on a logarithmic axis."""
 
@@ -19,7 +20,7 @@ def draw(charts: Sequence[Chart], path: Path) -> None:
     """Draw charts below each other into one file."""
     made, axes = figure(WIDTH, HEIGHT * len(charts), len(charts))
     for chart, axis in zip(charts, axes[:, 0], strict=True):
-        axis.set_title(chart.title)
+        axis.set_title(chart.title, loc="left", fontsize=10)
         axis.set_ylabel(chart.y)
         axis.set_xlabel(chart.x)
         points = [point for series in chart.series.values() for point in series]
@@ -31,6 +32,7 @@ def draw(charts: Sequence[Chart], path: Path) -> None:
         if heights and max(heights) / min(heights) > WIDEST_RATIO:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(_number)
+            axis.yaxis.set_minor_formatter(_nothing)
         axis.grid(axis="y")
         if len(chart.series) > 1:
             axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
@@ -48,11 +50,14 @@ def _bars(axis: Any, chart: Chart) -> None:
 
 
 def _lines(axis: Any, chart: Chart) -> None:
-    for label, series in chart.series.items():
+    for number, (label, series) in enumerate(chart.series.items()):
         xs, ys = zip(*sorted(series), strict=True)
-        axis.plot(xs, ys, marker="o", label=label)
+        # The style has five colours; then they come again, in dashes.
+        axis.plot(xs, ys, "-" if number < COLOURS else "--", marker="o", label=label)
     axis.set_xscale("log")
+    axis.set_xticks(sorted({x for series in chart.series.values() for x, _ in series}))
     axis.xaxis.set_major_formatter(_number)
+    axis.xaxis.set_minor_formatter(_nothing)
 
 
 def _number(value: float, place: int) -> str:
@@ -61,3 +66,7 @@ def _number(value: float, place: int) -> str:
         if value >= unit:
             return f"{value / unit:g}{name}"
     return f"{value:g}"
+
+
+def _nothing(value: float, place: int) -> str:
+    return ""

@@ -13,23 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from charts import draw
-from common import Chart, Options, Report, say
-
-TITLES = {
-    "A query in a fresh process": "Waiting for `query`, a fresh process",
-    "A search in an open index": "A search in an open index",
-    "Most memory of a process that searches": "Memory of a process that searches",
-}
+from common import Options, Report, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = Options.parse(__doc__, argv, own=_own)
     reports = [Report.read(options.results / f"{name}.json") for name in ("cold_query", "search")]
-    charts = [
-        Chart(TITLES[chart.title], chart.x, chart.y, chart.series)
-        for report in reports
-        for chart in report.charts
-    ]
+    charts = [chart for report in reports for chart in report.charts]
     path = options.given.plot or options.results / "growth.png"
     draw(charts, path)
     say(f"written: {path}")
