@@ -69,9 +69,17 @@ def of_library(file: Path) -> Search:
     return search
 
 
+def whole(folder: Path) -> np.ndarray:
+    """Return all unit rows float32 (n, dim)."""
+    rows = np.empty(np.load(folder / "vectors.npy", mmap_mode="r").shape, np.float32)
+    for ids, part in batches(folder):
+        rows[ids[0] - 1 : ids[-1]] = part
+    return rows
+
+
 def matmul(folder: Path) -> Search:
     """Hold all vectors in float32 and multiply."""
-    rows = np.concatenate([rows for _, rows in batches(folder)])
+    rows = whole(folder)
 
     def search(query: np.ndarray, among: np.ndarray | None) -> np.ndarray:
         scores = (rows if among is None else rows[among - 1]) @ query
@@ -84,7 +92,7 @@ def matmul(folder: Path) -> Search:
 
 def rclip(folder: Path) -> Search:
     """Multiply, then sort all of them in Python; loading the vectors is not counted here."""
-    rows = np.concatenate([rows for _, rows in batches(folder)])
+    rows = whole(folder)
 
     def search(query: np.ndarray, among: np.ndarray | None) -> np.ndarray:
         pairs = zip(query @ rows.T, range(len(rows)), strict=True)
