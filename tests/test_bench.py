@@ -245,3 +245,10 @@ def test_all_benches_are_run_by_one_command() -> None:
         if "Options.parse(" in path.read_text("utf-8") and path.stem != "common"
     }
     assert benches and benches <= {*text.partition("for bench in ")[2].partition(";")[0].split()}
+
+
+def test_growth_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from growth import main
+
+    assert main(["--results", str(tmp_path)]) == 1
+    assert "run scripts/bench/cold_query.py first" in capsys.readouterr().err

@@ -18,7 +18,11 @@ from common import Options, Report, say
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = Options.parse(__doc__, argv, own=_own)
-    reports = [Report.read(options.results / f"{name}.json") for name in ("cold_query", "search")]
+    files = [options.results / f"{name}.json" for name in ("cold_query", "search")]
+    if missing := [file for file in files if not file.exists()]:
+        say(f"error: there is no {missing[0]}; run scripts/bench/{missing[0].stem}.py first.")
+        return 1
+    reports = [Report.read(file) for file in files]
     charts = [chart for report in reports for chart in report.charts]
     path = options.given.plot or options.results / "growth.png"
     draw(charts, path)
