@@ -149,7 +149,7 @@ def _items(table: ast.expr) -> list[tuple[str, ast.expr]]:
     if not isinstance(table, ast.Dict):
         raise TypeError("a table of a form that is not known")
     pairs = zip(table.keys, table.values, strict=True)
-    return [(key.value, value) for key, value in pairs if isinstance(key, ast.Constant)]
+    return [(str(key.value), value) for key, value in pairs if isinstance(key, ast.Constant)]
 
 
 def _home() -> Path:
