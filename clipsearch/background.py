@@ -7,21 +7,17 @@ model and kept in the library: a derived file, made again if it is missing, dama
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
 
 from clipsearch import calibration
-from clipsearch.errors import SnapshotUnreadable
+from clipsearch import kept as arrays
 from clipsearch.types import ModelInfo
-from clipsearch.vectors.seal import check_seal, seal
-from clipsearch.vectors.whole import write_whole
 
 CAPTIONS = Path(__file__).with_name("background.txt")
 FOLDER = "background"
@@ -57,10 +53,10 @@ class Background:
         encode: called only if it has to be. A folder that cannot be written to is no error.
         """
         path = _path(library, info, "captions")
-        if (kept := _read(path)) and kept[0].shape == (len(captions()), info.dim):
+        if (kept := arrays.read(path, _key())) and kept[0].shape == (len(captions()), info.dim):
             return cls(kept[0])
         vectors = encode(captions())
-        _write(path, vectors)
+        arrays.write(path, _key(), vectors)
         return cls(vectors)
 
     def levels(self, vectors: np.ndarray) -> np.ndarray:
@@ -99,7 +95,7 @@ class Levels:
     @classmethod
     def open(cls, library: Path, info: ModelInfo, key: str) -> Self:
         """Read what is kept; nothing if there is none for this catalog, which `key` names."""
-        kept = _read(_path(library, info, "levels"), key)
+        kept = arrays.read(_path(library, info, "levels"), _key(key))
         if kept and len(kept) == 2 and kept[1].shape == (len(kept[0]), 2):
             return cls(kept[0], kept[1])
         return cls(np.empty(0, np.int64), np.empty((0, 2), np.float32))
@@ -111,6 +107,8 @@ class Levels:
         """
         if not len(self.ids):
             return np.tile(_UNKNOWN, (len(ids), 1)), np.zeros(len(ids), bool)
+        if np.array_equal(ids, self.ids):
+            return self.values, np.ones(len(ids), bool)
         places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         known = self.ids[places] == ids
         return np.where(known[:, None], self.values[places], _UNKNOWN), known
@@ -123,7 +121,7 @@ class Levels:
 
     def keep(self, library: Path, info: ModelInfo, key: str) -> None:
         """Write them into a library's folder; where that cannot be done they are made again."""
-        _write(_path(library, info, "levels"), self.ids, self.values, key=key)
+        arrays.write(_path(library, info, "levels"), _key(key), self.ids, self.values)
 
 
 # --- files ---------------------------------------------------------------------------------
@@ -133,34 +131,6 @@ def _path(library: Path, info: ModelInfo, kind: str) -> Path:
     return library / FOLDER / f"{info.fingerprint[:16]}.{kind}"
 
 
-def _read(path: Path, key: str = "") -> list[np.ndarray] | None:
-    """Return the arrays of a file; None if it is not whole, or of other captions or another key."""
-    try:
-        check_seal(path)
-        with path.open("rb") as file:
-            if _array(file).item() != f"{version()} {key}":
-                return None
-            return [_array(file) for _ in range(int(_array(file)))]
-    except (SnapshotUnreadable, OSError, ValueError, EOFError):
-        return None
-
-
-def _array(file: BinaryIO) -> np.ndarray:
-    found: np.ndarray = np.load(file, allow_pickle=False)
-    return found
-
-
-def _write(path: Path, *arrays: np.ndarray, key: str = "") -> None:
-    def fill(beside: Path) -> None:
-        with beside.open("wb") as file:
-            for array in (np.array(f"{version()} {key}"), np.array(len(arrays)), *arrays):
-                np.save(file, array)
-        seal(beside)
-
-    # A library on a read-only disk works too, only slower.
-    with suppress(OSError):
-        path.parent.mkdir(exist_ok=True)
-        # Written under a name of its own: another process may be at the same file.
-        own = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        write_whole(own, fill)
-        own.replace(path)
+def _key(key: str = "") -> str:
+    """Name what kept arrays belong to: these captions, and a catalog."""
+    return f"{version()} {key}"

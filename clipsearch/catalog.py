@@ -76,6 +76,7 @@ class Catalog:
 
     get_meta = _reads(ledger.get_meta)
     set_meta = _writes(ledger.set_meta)
+    revision = _reads(ledger.revision)
     models = _reads(ledger.models)
     current_model = _reads(ledger.current_model)
     add_model = _writes(ledger.add_model)

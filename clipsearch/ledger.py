@@ -64,6 +64,11 @@ def set_meta(connection: Connection, key: str, value: str) -> None:
     )
 
 
+def revision(connection: Connection) -> int:
+    """Return a number that is another one after every change; 0 if there was none yet."""
+    return int(cell(connection.execute("PRAGMA user_version")))
+
+
 # --- models --------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def _condition(where: Where | None, under: str | None) -> tuple[str, dict[str, Any]]:
     """Return SQL over `file` and `content`, and its values: live files that pass both."""
-    sql = "file.error IS NULL"
+    sql = "TRUE"  # what failed has no content, and every query joins with that
     params: dict[str, Any] = {}
     if under is not None:
         inside, params = _below(under)
@@ -133,12 +133,12 @@ def searched(
     rows = connection.execute(
         "SELECT embedding.id, count(*) FROM embedding "
         "JOIN file ON file.content_id = embedding.content_id "
-        "JOIN content ON content.id = embedding.content_id "
+        f"{'JOIN content ON content.id = embedding.content_id ' if where else ''}"
         f"WHERE model_id = :model AND {sql} GROUP BY embedding.id ORDER BY embedding.id",
         params | {"model": model_id},
     ).fetchall()
-    ids, files = zip(*rows, strict=True) if rows else ((), ())
-    return np.array(ids, dtype=np.int64), np.array(files, dtype=np.int64)
+    ids, files = np.array(rows, dtype=np.int64).reshape(-1, 2).T.copy()
+    return ids, files
 
 
 def errors(connection: Connection) -> list[Failure]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from clipsearch.catalog import Catalog
 from clipsearch.vectors import VectorIndex
-from clipsearch.vectors.exact import best_first
+from clipsearch.vectors.base import ComparesAll
+from clipsearch.vectors.exact import best_first, is_in
 from clipsearch.vectors.flat import FlatIndex
 
 
@@ -67,7 +68,7 @@ class Searcher:
             return self._ranked(queries, wanted, among)
         width = wanted + wanted // 4 + 16
         ids, scores = self._ranked(queries, width, among)
-        live = np.isin(ids, self._catalog.live_ids(np.unique(ids).tolist()))
+        live = is_in(ids, self._catalog.live_ids(sorted({*ids.ravel().tolist()})))
         enough = int(live.sum(axis=1).min(initial=wanted))
         if enough < wanted and ids.shape[1] == width:
             # Many of the nearest have vanished: name those that have not, and search among them.
@@ -77,9 +78,30 @@ class Searcher:
         first = np.argsort(~live, axis=1, kind="stable")[:, :enough]
         return np.take_along_axis(ids, first, axis=1), np.take_along_axis(scores, first, axis=1)
 
+    def cosines(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compare queries (m, dim) with everything, those of vanished pictures included.
+
+        Returns ids int64 (n,) ascending, and cosines float32 (m, n), right to `exact.MARGIN`.
+        """
+        self.refresh()
+        parts = [_compared(part, queries) for part in (self._index, self._tail)]
+        ids, cosines = (np.concatenate(column, axis=-1) for column in zip(*parts, strict=True))
+        if (np.diff(ids) > 0).all():
+            return ids, cosines
+        order = np.argsort(ids)
+        return ids[order], cosines[:, order]
+
     def _ranked(
         self, queries: np.ndarray, k: int, among: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         parts = [part.search(queries, k, among=among) for part in (self._index, self._tail)]
         ids, scores = (np.concatenate(column, axis=1) for column in zip(*parts, strict=True))
         return best_first(ids, scores, k)
+
+
+def _compared(part: VectorIndex, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids (n,) and cosines (m, n) of all of an index."""
+    if isinstance(part, ComparesAll):
+        return part.cosines(queries)
+    found, scores = part.search(queries, len(part))
+    return np.sort(found[0]), np.take_along_axis(scores, np.argsort(found, axis=1), axis=1)

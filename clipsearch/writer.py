@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,6 +64,9 @@ class Writer:
         try:
             with self._engine.begin() as connection:
                 yield Writing(connection)
+                # Whoever keeps what it derived from the catalog sees by this that it changed.
+                revision = secrets.randbits(31)
+                connection.exec_driver_sql(f"PRAGMA user_version={revision}")
         except DBAPIError as error:
             if isinstance(error.orig, sqlite3.Error):
                 raise error.orig from error

@@ -15,6 +15,7 @@ import platformdirs
 
 from clipsearch.background import Background, Levels
 from clipsearch.catalog import Catalog
+from clipsearch.census import Census
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.encoders.models import resolve
 from clipsearch.errors import (
@@ -53,6 +54,7 @@ class Opened:
         # By fingerprint, so that views of other models share them.
         self._backgrounds: dict[str, Background] = {}
         self._levels: dict[str, Levels] = {}
+        self._censuses: dict[int, Census] = {}
 
     # --- opening ---------------------------------------------------------------------------
 
@@ -274,6 +276,13 @@ class Opened:
         if self._searcher is None or self._searcher[0] != model_id:
             self._searcher = (model_id, Snapshots(self.path, self._catalog, model_id).open())
         return self._searcher[1]
+
+    def _census(self, model_id: int) -> Census:
+        """Return which vectors have files now."""
+        known = self._censuses.get(model_id)
+        if known is None or not known.revision or known.revision != self._catalog.revision():
+            known = self._censuses[model_id] = Census.take(self.path, self._catalog, model_id)
+        return known
 
     @contextmanager
     def _only_writer(self) -> Iterator[None]:

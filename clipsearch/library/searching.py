@@ -17,6 +17,7 @@ from clipsearch.library.base import StrPath, Where, chosen_by, expanded
 from clipsearch.library.judging import Judging
 from clipsearch.texts import reading
 from clipsearch.types import Hit, ModelInfo, Results, Term
+from clipsearch.vectors.exact import MARGIN, is_in
 
 Query = str | Term | Sequence[str | Term] | Head | np.ndarray
 
@@ -90,7 +91,7 @@ class Searching(Judging):
         """
         notes: list[str] = []
         asked = self._asked(query, images, exclude, label, truncate, notes)
-        ranking = self._ranked(asked, k, chosen_by(where, under), notes)
+        ranking = self._ranked(asked, k, chosen_by(where, under), notes, relevant=relevant)
         hits = self._hits(ranking, k, chosen_by(where, under), relevant=relevant)
         kept = tuple(hit for hit in hits if min_score is None or hit.score >= min_score)
         title = asked.head.labels[0] if len(asked.head.labels) == 1 else ""
@@ -115,7 +116,7 @@ class Searching(Judging):
         )
         notes: list[str] = []
         chosen, more = chosen_by(where, under), None if k is None else k + 1
-        ranking = self._ranked(asked, more, chosen, notes)
+        ranking = self._ranked(asked, more, chosen, notes, relevant=relevant)
         hits = self._hits(ranking, more, chosen, relevant=relevant)
         others = tuple(hit for hit in hits if hit.path != file)[:k]
         itself = [hit for hit in hits if hit.path == file]
@@ -128,22 +129,67 @@ class Searching(Judging):
     # --- ranking ---------------------------------------------------------------------------
 
     def _ranked(
-        self, asked: _Asked, k: int | None, chosen: dict[str, Any], notes: list[str]
+        self,
+        asked: _Asked,
+        k: int | None,
+        chosen: dict[str, Any],
+        notes: list[str],
+        *,
+        relevant: bool,
     ) -> _Ranking:
-        """Rank all pictures that pass the filters; of very many, only as far as `k`."""
-        live, files = self._catalog.searched(self._model()[0], **chosen)
-        whole = k is None or len(live) <= COUNTED
-        width = len(live) if whole else max(k or 0, 0)
-        if asked.head.cache is None:
-            found = self._scored(asked.head.vectors, width, live, any(chosen.values()))
-        else:
+        """Rank pictures that pass the filters, and count what is relevant of them all.
+
+        As far as `k`; all of them where only what is relevant is wanted, unless they are very many.
+        """
+        live, files = self._searched(chosen)
+        counting = k is None or len(live) <= COUNTED
+        every = k is None or (relevant and counting)
+        width = len(live) if every else min(max(k or 0, 0), len(live))
+        rough = None
+        if asked.head.cache is not None:
             found = self._scored_with_cache(asked.head, live)
-        relevance = self._relevance(asked, found, notes)
-        relevant = None
-        if whole and relevance is not None:
-            counts = files[np.searchsorted(live, found.ids)]
-            relevant = int(counts[relevance >= RELEVANT].sum())
-        return _Ranking(found.ids, found.scores, relevance, relevant, int(files.sum()))
+        elif counting and width < len(live):
+            rough = self._all_cosines(asked.head.vectors, live)
+            found = self._best_of(rough, asked.head.vectors, width)
+        else:
+            found = self._scored(asked.head.vectors, width, live, any(chosen.values()))
+        judged = self._relevance(asked, found, notes)
+        count = None
+        if judged is not None and counting:
+            rows, relevance = judged
+            known = found.ids[relevance >= RELEVANT]
+            if rough is not None:
+                known = self._relevant_ids(asked, rows, rough)
+            count = int(files[np.searchsorted(live, known)].sum())
+        return _Ranking(found.ids, found.scores, judged and judged[1], count, int(files.sum()))
+
+    def _searched(self, chosen: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids of what is searched, int64 ascending, and how many files each has."""
+        model_id, _ = self._model()
+        if any(chosen.values()):
+            return self._catalog.searched(model_id, **chosen)
+        census = self._census(model_id)
+        return census.ids, census.files
+
+    def _all_cosines(self, rows: np.ndarray, live: np.ndarray) -> _Scores:
+        """Return all live ids, ascending, each with its highest cosine to one of the rows.
+
+        One product of a matrix with a vector for each row: the cosines are right to MARGIN.
+        """
+        ids, cosines = self._opened(self._model()[0]).cosines(rows)
+        if not np.array_equal(ids, live):
+            there = is_in(ids, live)
+            ids, cosines = ids[there], cosines[:, there]
+        return _Scores(ids, cosines.max(axis=0), cosines.argmax(axis=0))
+
+    def _best_of(self, rough: _Scores, rows: np.ndarray, width: int) -> _Scores:
+        """Return the best `width` of what was compared, with their exact cosines, best first."""
+        near = rough.ids[:0]
+        if width:
+            least = np.partition(rough.scores, -width)[-width:].min() - 2 * MARGIN
+            near = rough.ids[rough.scores >= least]
+        best = self._scored(rows, len(near), near, True)
+        return _Scores(best.ids[:width], best.scores[:width], best.rows[:width])
 
     def _scored(self, rows: np.ndarray, width: int, live: np.ndarray, filtered: bool) -> _Scores:
         """Return the `width` live ids with the highest cosine to one of the rows, best first."""
@@ -167,25 +213,45 @@ class Searching(Judging):
         ids, scores, which = (np.concatenate(column) for column in zip(*found, strict=True))
         return _best_of_rows(ids, scores, which, live)
 
-    def _relevance(self, asked: _Asked, found: _Scores, notes: list[str]) -> np.ndarray | None:
-        """Judge as `classify` judges one label alone, but with the base rate of a search, FEW."""
-        head, ids = asked.head, found.ids
-        rows, scores, which = head.vectors, found.scores, found.rows
+    def _relevance(
+        self, asked: _Asked, found: _Scores, notes: list[str]
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the rows that relevance is judged by, and that of what was found, float64 (n,)."""
+        ids = found.ids
         try:
-            levels = self._levels_of(ids)
+            rows = self._in_words(asked) if asked.pictures else asked.head.vectors
             if asked.pictures:
-                rows = self._in_words(asked)
                 said = self._scored(rows, len(ids), ids, True)
-                scores = said.scores[np.argsort(said.ids)][np.searchsorted(np.sort(said.ids), ids)]
-            vague = self.background().vagueness(rows)[which]
+                order = np.argsort(said.ids)
+                scores = said.scores[order][np.searchsorted(said.ids[order], ids)]
+                found = _Scores(ids, scores, found.rows)
+            return rows, self._judged(asked, rows, found)
         except EncoderError as error:  # the background is not encoded yet, and cannot be
             notes.append(f"relevance is not known: {error}")
             return None
-        where = standings(scores[:, None], levels, vague[:, None])[:, 0]
+
+    def _relevant_ids(self, asked: _Asked, rows: np.ndarray, rough: _Scores) -> np.ndarray:
+        """Return the relevant ones of what was compared; those on the edge are compared exactly."""
+        if asked.pictures:
+            rough = self._all_cosines(rows, rough.ids)
+        least, most = (
+            self._judged(asked, rows, _Scores(rough.ids, rough.scores + by, rough.rows)) >= RELEVANT
+            for by in (-MARGIN, MARGIN)
+        )
+        edge = rough.ids[least != most]
+        exact = self._scored(rows, len(edge), edge, True)
+        chosen = exact.ids[self._judged(asked, rows, exact) >= RELEVANT]
+        return np.concatenate([rough.ids[least & most], chosen])
+
+    def _judged(self, asked: _Asked, rows: np.ndarray, found: _Scores) -> np.ndarray:
+        """Judge as `classify` judges one label alone, but with the base rate of a search, FEW."""
+        vague = self.background().vagueness(rows)[found.rows]
+        levels = self._levels_of(found.ids)
+        where = standings(found.scores[:, None], levels, vague[:, None])[:, 0]
         used = self.calibration(asked.own)
-        labels = head.labels if asked.own else [""] * len(rows)
+        labels = asked.head.labels if asked.own else [""] * len(rows)
         shifts = np.array([used.shifts.get(label, 0.0) for label in labels])
-        return holds(used.logits(where) + shifts[which], FEW)
+        return holds(used.logits(where) + shifts[found.rows], FEW)
 
     def _in_words(self, asked: _Asked) -> np.ndarray:
         """Return the row (1, dim) of a query whose pictures are put in words."""
@@ -276,9 +342,10 @@ def _best_of_rows(
 ) -> _Scores:
     """Return each live id once, with its best score; best first, ties by lower id."""
     order = np.lexsort((ids, -scores))
-    _, first = np.unique(ids[order], return_index=True)
-    best = order[np.sort(first)]
-    best = best[np.isin(ids[best], live)]
+    by_id = np.argsort(ids[order], kind="stable")
+    first = np.diff(ids[order][by_id], prepend=-1) != 0
+    best = order[np.sort(by_id[first])]
+    best = best[is_in(ids[best], live)]
     return _Scores(ids[best], scores[best], rows[best])
 
 
