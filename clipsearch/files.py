@@ -80,15 +80,15 @@ def pending(
         "AND embedding.model_id = :model",
         {"paths": json.dumps([file.path for file in found]), "model": model_id},
     )
-    known = {row[0]: row[1:] for row in rows}
+    known = {row[0]: row for row in rows}
     return [_compare(file, known.get(file.path), retry) for file in found]
 
 
 def _compare(file: F, row: Sequence[Any] | None, retry: bool) -> Pending[F]:
     if row is None:
         return Pending(file, "new")
-    size, mtime_ns, error, content_id, embedding_id = row
-    if (size, mtime_ns) != (file.size, file.mtime_ns) or (error is not None and retry):
+    _, size, mtime_ns, error, content_id, embedding_id = row
+    if size != file.size or mtime_ns != file.mtime_ns or (error is not None and retry):
         return Pending(file, "changed", content_id)
     if error is not None:
         return Pending(file, "failed", reason=error)

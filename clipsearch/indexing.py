@@ -74,12 +74,12 @@ def scan(
     todo, seen, unchanged, failures = [], set(), 0, []
     for number, found in enumerate(catalog.pending(walk, model_id, retry=retry), 1):
         seen.add(found.file.path)
-        if found.todo:
-            todo.append(found)
-        elif found.state == "failed":
-            failures.append(Failure(found.file.path, found.reason or "failed before"))
-        else:
+        if found.state == "unchanged":
             unchanged += 1
+        elif found.todo:
+            todo.append(found)
+        else:
+            failures.append(Failure(found.file.path, found.reason or "failed before"))
         if number % _SCAN_STEP == 0:
             on_progress(Progress("scan", number, None, found.file.path))
     failures += walk.problems
