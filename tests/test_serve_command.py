@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from mcp import Client, StdioServerParameters
 
 import clipsearch
 from clipsearch.cli import main
@@ -97,6 +99,23 @@ def test_a_process_answers_sees_new_pictures_and_ends_quietly(tmp_path: Path) ->
         made = address.partition("token=")[2]
         assert len(made) >= 32
         assert get(address, "/v1/status", {"Authorization": f"Bearer {made}"})["files"] == 7
+
+
+@pytest.mark.slow
+def test_a_process_speaks_mcp_and_nothing_else_on_stdout(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES, tmp_path / "pictures", ignore=lambda _, names: sorted(names)[6:])
+    command = ["-m", "clipsearch", "serve", "-L", str(tmp_path / "library"), "--mcp"]
+    here = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
+
+    async def asked() -> Any:
+        async with Client(here) as client:
+            return await client.call_tool("search_images", {"text": ["a blue horse"], "k": 3})
+
+    with Library.create(tmp_path / "library", model="mini") as library:
+        library.index([tmp_path / "pictures"])
+        answer = asyncio.run(asked())
+        expected = [hit.path for hit in library.search("a blue horse", k=3)]
+    assert [one["path"] for one in answer.structured_content["results"]] == expected
 
 
 def test_what_cannot_be_served_is_told(
