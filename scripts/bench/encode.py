@@ -182,7 +182,7 @@ def _share_waited(rate: float, most: float) -> str:
 def _chart(bench: Bench) -> Chart:
     series: dict[str, list[tuple[str | float, float]]] = {}
     for table in bench.report.tables:
-        if table.columns[1] == "a second":
+        if table.columns[0].startswith("batch"):
             for name, rate, *_ in table.rows:
                 assert isinstance(rate, float)
                 series.setdefault(str(name), []).append((table.columns[0], rate))
