@@ -37,8 +37,10 @@ POOL = 60_000
 """Scenes kept to be seen again."""
 BANK = 256
 """Names that a region is told from in words: all animals and some others."""
-COLOURED = 96
-"""Names with colours that, with the names, must hold for the pictures that show the thing."""
+COLOURED = 64
+"""Names with colours that, with the names, must hold for the pictures that show the thing.
+
+Each comes once in its colour and once in another."""
 WEIGHTS = (1.0, 0.5, 0.2, 0.75, 0.3)
 """Weights of the parts: captions, names of regions, their colours, names in words, labels."""
 CALM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
@@ -147,7 +149,8 @@ def loss_of(
     bank = [*world.bank, *rng.sample(others, min(len(others), BANK - len(world.bank)))]
     labels = [(thing, 0) for thing in bank]
     coloured = [pair for pair in shown if pair[1]]
-    labels += rng.sample(coloured, min(len(coloured), COLOURED))
+    coloured = rng.sample(coloured, min(len(coloured), COLOURED))
+    labels += coloured + [(thing, rng.randint(1, len(COLOURS))) for thing, _ in coloured]
     names = [name_of(world, *label, rng) for label in labels]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         image_rows, patches = encode_patches(model, np.stack([s.picture for s in batch]))
@@ -168,8 +171,10 @@ def loss_of(
         scale * region_rows[listed] @ name_rows.T, place[things][listed], label_smoothing=0.05
     )
     caption_loss = contrast(scale * image_rows @ text_rows.T, captions, twins)
-    holds = regions.holds[0].exp() * image_rows @ label_rows.T + regions.holds[1]
-    label_loss = sigmoid_loss(holds, *truth(batch, labels, world))
+    of_labels, of_captions = truth(batch, labels, world), truth_of_captions(batch, captions, twins)
+    holds, asked = (torch.cat(pair, dim=1) for pair in zip(of_labels, of_captions, strict=True))
+    logits = regions.holds[0].exp() * image_rows @ torch.cat([label_rows, text_rows]).T
+    label_loss = sigmoid_loss(logits + regions.holds[1], holds, asked)
     parts = (caption_loss, thing_loss, colour_loss, name_loss, label_loss)
     loss = sum(w * part for w, part in zip(WEIGHTS, parts, strict=True))
     return loss, [part.item() for part in parts]
@@ -205,6 +210,22 @@ def truth(
             holds[i, same & ((colours == 0) | (colours == colour))] = 1
             asked[i, same] = 1
     return torch.from_numpy(holds), torch.from_numpy(asked)
+
+
+def truth_of_captions(
+    batch: list[Sample], captions: list[str], twins: list[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which captions and twins hold for which pictures, and which are asked, as `truth`.
+
+    Captions of one thing are asked of their own pictures alone: they may hold for others.
+    """
+    own = np.array([[a == b for b in captions] for a in captions], np.float32)
+    asked = np.maximum(own, [len(sample.regions) > 1 for sample in batch])
+    wrong = np.zeros((len(batch), len(twins)), np.float32)
+    return (
+        torch.from_numpy(np.hstack([own, wrong])),
+        torch.from_numpy(np.hstack([asked, np.ones_like(wrong)])),
+    )
 
 
 def sigmoid_loss(logits: torch.Tensor, holds: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
