@@ -160,10 +160,11 @@ def _read(
     ids: Iterable[int] | None = None,
     limit: int = -1,
 ) -> tuple[list[int], list[bytes]]:
-    among = "" if ids is None else "AND id IN (SELECT value FROM json_each(:ids)) "
+    wanted = "model_id = :model AND id > :after"
+    if ids is not None:  # looked up one by one: the `+` keeps SQLite from going through them all
+        wanted = "id IN (SELECT value FROM json_each(:ids)) AND +model_id = :model AND +id > :after"
     rows = connection.execute(
-        f"SELECT id, vector FROM embedding WHERE model_id = :model AND id > :after {among}"
-        "ORDER BY id LIMIT :limit",
+        f"SELECT id, vector FROM embedding WHERE {wanted} ORDER BY id LIMIT :limit",
         {
             "model": model_id,
             "after": after,

@@ -153,7 +153,7 @@ def test_the_wheel_holds_the_code_the_model_the_samples_and_the_command(tmp_path
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (entry,) = (name for name in names if name.endswith("entry_points.txt"))
-        assert "clipsearch = clipsearch.cli:main" in archive.read(entry).decode()
+        assert "clipsearch = clipsearch.__main__:run" in archive.read(entry).decode()
     expected = {
         path.relative_to(ROOT).as_posix()
         for path in checkout_files()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +69,8 @@ def opened(file: Path | None) -> Iterator[TextIO]:
 
 
 def _new_page() -> Path:
+    import tempfile
+
     # Not deleted on exit: the browser reads it after this process has ended.
     with tempfile.NamedTemporaryFile(prefix="clipsearch-", suffix=".html", delete=False) as page:
         return Path(page.name)
@@ -78,5 +78,7 @@ def _new_page() -> Path:
 
 def show_in_browser(file: Path) -> None:
     """Open a page in the web browser, or say where it is if there is none."""
+    import webbrowser
+
     if not webbrowser.open(file.absolute().as_uri()):
         say(f"no web browser could be started; open {file.absolute()} in one.")
