@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from clipsearch.encoders.base import Encoder, Tokenizer
 from clipsearch.encoders.models import ModelSpec, check_files, resolve
-from clipsearch.encoders.store import compiled, refuse, refused
+from clipsearch.encoders.store import compiled, refuse, refused, settled
 from clipsearch.errors import EncoderError, NotCompilable
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def compile_once(
     """
     spec = resolve(name)
     check_files(spec)
-    if compiled(spec, precision) or not runs_on_cpu(os.environ.get(DEVICE) or "auto"):
+    if settled(spec, precision) or not runs_on_cpu(os.environ.get(DEVICE) or "auto"):
         return ""
     if reason := refused(spec):
         return reason
