@@ -21,6 +21,7 @@ from clipsearch.types import LabelScore, Mode
 THRESHOLD = 0.5
 """The probability from which on a label holds, where each is judged by itself."""
 _VECTORS_AT_ONCE = 8_192
+_MANY = 100
 
 Thresholds = float | Mapping[str, float]
 """One for all labels, or label -> its own, with "" for those that are not named (else THRESHOLD)."""
@@ -103,7 +104,8 @@ class Judging(Opened):
                 found, vectors = self._catalog.vectors(model_id, ids=part.tolist())
                 known = known.with_more(found, background.levels(vectors))
             self._levels[info.fingerprint] = known
-            if key:
+            # A few are found again sooner than a file is written and synced.
+            if key and (len(missing) >= _MANY or 10 * len(missing) >= len(known.ids)):
                 known.keep(self.path, info, key)
         return known.of(ids)[0]
 
