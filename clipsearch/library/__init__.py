@@ -7,6 +7,7 @@ others are imported.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,11 +19,9 @@ __all__ = ["ENVIRONMENT", "Library"]
 
 def __getattr__(name: str) -> Any:
     """Import a name of `__all__` on first use (PEP 562)."""
-    if name == "Library":
-        from clipsearch.library.facade import Library as found
-    elif name == "ENVIRONMENT":
-        from clipsearch.library.base import ENVIRONMENT as found
-    else:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "facade" if name == "Library" else "base"
+    found = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = found
     return found
