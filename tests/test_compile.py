@@ -223,6 +223,13 @@ def test_mini_passes_the_gate_and_runs_in_int8(
     )
 
 
+def test_what_is_asked_for_again_is_what_runs(cache: Path) -> None:
+    for precision in ("int8", "fp32", "int8"):
+        compile_model("mini", precision=precision)
+        assert OnnxEncoder.load(resolve("mini")).precision == precision
+    assert not compile_model("mini", precision="int8").fresh
+
+
 def test_what_does_not_pass_the_gate_stays_fp32(
     empty_cache: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

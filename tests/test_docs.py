@@ -33,6 +33,7 @@ NOT_RUN = {
     "./scripts/test",
     "pip install .",
     "python scripts/bench/encode.py --device cuda",
+    "python scripts/bench/narrowing.py",
     "clipsearch index ~/Pictures -L photos",
     "clipsearch index ~/Pictures -L photos --model multilingual",
     "clipsearch use multilingual -L photos",

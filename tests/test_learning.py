@@ -21,6 +21,7 @@ from clipsearch.cli import main
 from clipsearch.errors import EmptyQuery, QueryError, TooFewExamples, TooFewLabels
 from clipsearch.head import Head
 from clipsearch.library import Library
+from clipsearch.library.base import Opened
 from clipsearch.types import NONE, LabelScore, Prediction
 
 LABELS = ("ape", "cat", "owl")
@@ -312,7 +313,8 @@ def cli(
     library: Library, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run a command on the library above."""
-    monkeypatch.setattr(Library, "open", classmethod(lambda cls, *_: library))
+    # Commands open the part of a library that they use: all of them through this.
+    monkeypatch.setattr(Opened, "open", classmethod(lambda cls, *_: library))
     monkeypatch.setattr(library, "close", lambda: None)
 
     def run(*arguments: object) -> tuple[int, str, str]:

@@ -66,7 +66,7 @@ def test_words_in_the_order_of_their_frequency_say_less(
         script.figures(encode_texts(encoder, texts), pictures, same)
         for texts in (captions, script.by_frequency(captions))
     )
-    assert ordered[1] > shuffled[1] + 0.05
+    assert ordered[0] > shuffled[0] + 0.1  # R@1
 
 
 def test_the_sentence_of_the_tree_man_has_70_tokens_with_start_and_end() -> None:

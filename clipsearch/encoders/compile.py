@@ -87,7 +87,9 @@ def compile_model(
     spec = resolve(name, checkpoint=checkpoint)
     check_files(spec)
     if not force and (found := store.settled(spec, precision)):
-        return _found(spec, found)
+        made = _found(spec, found)
+        store.prefer(spec, made.manifest.precision)
+        return made
     encoder = OpenClipEncoder.load(spec, device="cpu", precision="fp32")
     made_from = _files(spec)
     if not force and (found := _made_under_another_name(encoder, precision)):

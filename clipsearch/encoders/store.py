@@ -162,6 +162,13 @@ def remember(
     _write_note(spec, note)
 
 
+def prefer(spec: ModelSpec, precision: Precision) -> None:
+    """Note which of the precisions that a model is compiled in was asked for last."""
+    note = json.loads(_note(spec).read_text("utf-8"))
+    if note["precision"] != precision:
+        _write_note(spec, {**note, "precision": precision})
+
+
 def refuse(spec: ModelSpec, reason: str) -> None:
     """Note that the model of this name cannot be compiled, so that nobody tries it again and again.
 

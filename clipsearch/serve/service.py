@@ -23,6 +23,7 @@ from clipsearch.render import label_counts
 from clipsearch.serve.thumbnails import Thumbnails
 from clipsearch.templates import resolved
 from clipsearch.terms import parse_term
+from clipsearch.texts import encode_texts
 from clipsearch.types import ImageRecord, Mode, Results, Term
 
 COUNT, MOST = 10, 1000
@@ -52,7 +53,7 @@ class Service:
 
     def warm(self) -> None:
         """Load the model and open the vectors. Raises what `Library.encoder` raises."""
-        self.library.encoder.encode_texts(["a photo of a cat"] * WARM_TEXTS)
+        encode_texts(self.library.encoder, ["a photo of a cat"] * WARM_TEXTS)
         self.library.search("a photo of a cat", k=1)
         for head in self.heads.values():
             head.check(self.library.encoder.info)
