@@ -82,8 +82,8 @@ class Searching(Judging):
 
         query: terms of the grammar in `clipsearch.terms` (`"2:horse"` counts double), a Head, or a
         vector (dim,). images: picture files as further terms. exclude: texts to keep away from.
-        label: the label of the head to look for, by default the best of all. k: None for all. where, under: only pictures that fulfil a filter, or lie below a folder:
-        applied before the search, so that `k` hits come back whenever `k` match. min_score:
+        label: the label of the head to look for, by default the best of all. k: None for all.
+        where, under: only pictures that fulfil a filter, or lie below a folder: applied before the search, so that `k` hits come back whenever `k` match. min_score:
         smallest cosine. relevant: only hits with a relevance of RELEVANT or more. truncate: cut
         texts that are too long for the model instead of reading them in pieces. The results also
         say how many of all pictures searched are relevant. Raises EmptyQuery, BadTerm, BadFilter,
@@ -198,7 +198,8 @@ class Searching(Judging):
         if filtered:
             found, scores = searcher.search(rows, width, among=live, all_live=True)
         elif width < len(live):
-            found, scores = searcher.search(rows, width)
+            # As many as there are live ones, and these are all there: no dead one is among them.
+            found, scores = searcher.search(rows, width, all_live=len(searcher) == len(live))
         else:  # all: naming them, and picking them out, would cost more than leaving some out
             found, scores = searcher.search(rows, len(searcher), all_live=True)
         which = np.repeat(np.arange(len(rows)), found.shape[1])
@@ -234,14 +235,21 @@ class Searching(Judging):
         """Return the relevant ones of what was compared; those on the edge are compared exactly."""
         if asked.pictures:
             rough = self._all_cosines(rows, rough.ids)
-        least, most = (
-            self._judged(asked, rows, _Scores(rough.ids, rough.scores + by, rough.rows)) >= RELEVANT
-            for by in (-MARGIN, MARGIN)
-        )
-        edge = rough.ids[least != most]
+        # The higher the cosine the more relevant: what is not with a little more cannot be.
+        maybe = self._relevant_with(asked, rows, rough, MARGIN)
+        surely = self._relevant_with(asked, rows, maybe, -MARGIN)
+        edge = maybe.ids[~is_in(maybe.ids, surely.ids)]
         exact = self._scored(rows, len(edge), edge, True)
         chosen = exact.ids[self._judged(asked, rows, exact) >= RELEVANT]
-        return np.concatenate([rough.ids[least & most], chosen])
+        return np.concatenate([surely.ids, chosen])
+
+    def _relevant_with(
+        self, asked: _Asked, rows: np.ndarray, found: _Scores, more: float
+    ) -> _Scores:
+        """Return those that are relevant if their cosines are higher by `more`."""
+        higher = _Scores(found.ids, found.scores + np.float32(more), found.rows)
+        there = self._judged(asked, rows, higher) >= RELEVANT
+        return _Scores(found.ids[there], found.scores[there], found.rows[there])
 
     def _judged(self, asked: _Asked, rows: np.ndarray, found: _Scores) -> np.ndarray:
         """Judge as `classify` judges one label alone, but with the base rate of a search, FEW."""

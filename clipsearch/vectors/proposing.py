@@ -5,23 +5,26 @@ Scores and order of what is found are exact. What may be missed is tuned: see `t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from math import ceil, isqrt, log2
 from os import PathLike
-from typing import ClassVar, Self
+from threading import Lock
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable
 from clipsearch.vectors.base import Facts, Goal
 from clipsearch.vectors.exact import best_rows, checked_queries, is_in
-from clipsearch.vectors.faisscodes import ERROR, Codes
 from clipsearch.vectors.mapped import exactly
 from clipsearch.vectors.narrowing import narrowing
 from clipsearch.vectors.rows import Rows, RowsWriter
 from clipsearch.vectors.sections import Sections, SectionWriter
 from clipsearch.vectors.tuning import NEAREST, Tuned, tune
+
+if TYPE_CHECKING:
+    from clipsearch.vectors.faisscodes import Codes
 
 _ROWS_AT_ONCE = 8_192
 _SAMPLE = 20_000
@@ -32,15 +35,23 @@ _FEW_SHARE = 4
 
 
 class CompressedIndex:
-    """A bit for each number in memory, the vectors in the file."""
+    """A bit for each number in memory, the vectors in the file.
+
+    The codes are read, and FAISS imported for them, when they are first asked: a search that
+    compares everything anyway, to count what is relevant, does without.
+    """
 
     kind: ClassVar[str] = "compressed"
 
-    def __init__(self, rows: Rows, codes: Codes | None, narrow: np.ndarray, tuned: Tuned) -> None:
+    def __init__(
+        self, rows: Rows, read_codes: Callable[[], Codes], narrow: np.ndarray, tuned: Tuned
+    ) -> None:
         self._rows = rows
-        self._codes = codes
+        self._read_codes = read_codes
         self._narrow = narrow
         self._tuned = tuned
+        self._codes: Codes | None = None
+        self._lock = Lock()
 
     @staticmethod
     def cells(rows: int) -> int:
@@ -69,13 +80,15 @@ class CompressedIndex:
 
     @classmethod
     def _built(cls, rows: Rows, goal: Goal) -> tuple[Codes, np.ndarray, Tuned]:
+        from clipsearch.vectors.faisscodes import ERROR, Codes
+
         cells = cls.cells(len(rows))
         wanted = min(len(rows), max(_SAMPLE, _SAMPLE_OF_A_CELL * cells))
         sample = rows.take(np.linspace(0, len(rows) - 1, wanted).astype(np.int64))
         codes = Codes.build(sample, rows.blocks(_ROWS_AT_ONCE), cells=cells)
         narrow = narrowing(sample, ERROR)
         del sample  # up to hundreds of megabytes
-        propose = cls(rows, codes, narrow, Tuned())._propose
+        propose = cls(rows, lambda: codes, narrow, Tuned())._propose
         return codes, narrow, tune(rows, propose, codes.cells, goal)
 
     @classmethod
@@ -84,13 +97,20 @@ class CompressedIndex:
         sections = Sections.open(path, kind=cls.kind)
         rows = Rows(sections)
         if not len(rows):
-            return cls(rows, None, np.eye(rows.dim, dtype=np.float32), Tuned())
-        codes = Codes.from_bytes(sections.bytes_of("codes"), sections.name)
-        sections.forget("codes")
-        if len(codes) != len(rows):
-            raise SnapshotUnreadable(f"{sections.name} has {len(codes)} codes of {len(rows)}.")
+            return cls(rows, _none, np.eye(rows.dim, dtype=np.float32), Tuned())
+        content = sections.bytes_of("codes")
+
+        def read() -> Codes:
+            from clipsearch.vectors.faisscodes import Codes
+
+            codes = Codes.from_bytes(content, sections.name)
+            sections.forget("codes")
+            if len(codes) != len(rows):
+                raise SnapshotUnreadable(f"{sections.name} has {len(codes)} codes of {len(rows)}.")
+            return codes
+
         narrow = sections.array("narrow", "<f4", (rows.dim, rows.dim))
-        return cls(rows, codes, narrow, Tuned(**sections.facts["tuned"]))
+        return cls(rows, read, narrow, Tuned(**sections.facts["tuned"]))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -106,7 +126,7 @@ class CompressedIndex:
         return Facts(
             recall=self._tuned.recall,
             queries=self._tuned.queries,
-            resident=self._rows.resident + (self._codes.resident if self._codes else 0),
+            resident=self._rows.resident + (self._asked().resident if len(self) else 0),
             tuned=self._tuned.chosen(),
         )
 
@@ -147,8 +167,17 @@ class CompressedIndex:
         return min(ceil(self._tuned.probes * len(self) / count), self._tuned.cells)
 
     def _propose(self, queries: np.ndarray, depth: int, probes: int) -> np.ndarray:
-        assert self._codes is not None  # there are none in an empty index alone
-        return self._codes.propose(queries @ self._narrow, depth, probes=probes)
+        return self._asked().propose(queries @ self._narrow, depth, probes=probes)
+
+    def _asked(self) -> Codes:
+        with self._lock:
+            if self._codes is None:
+                self._codes = self._read_codes()
+            return self._codes
+
+
+def _none() -> Codes:
+    raise AssertionError("an empty index has no codes, and nothing asks for them")
 
 
 class IvfIndex(CompressedIndex):

@@ -91,8 +91,14 @@ class Rows:
         descriptor = self._read_from.descriptor
         found = np.empty((len(places), self.dim), STORED)
         size = self._halves.strides[0]
-        # One read for each run of neighbours.
-        for first, last in pairwise([0, *ends.tolist(), len(places)] if len(places) else [0]):
+        # One read for each run of neighbours; asked for together first, so that a disk whose pages
+        # are not in memory is not waited for again and again.
+        runs = list(pairwise([0, *ends.tolist(), len(places)] if len(places) else [0]))
+        if len(runs) > 1 and hasattr(os, "posix_fadvise"):
+            for first, last in runs:
+                offset = self._start + int(places[first]) * size
+                os.posix_fadvise(descriptor, offset, (last - first) * size, os.POSIX_FADV_WILLNEED)
+        for first, last in runs:
             offset = self._start + int(places[first]) * size
             if os.preadv(descriptor, [found[first:last].data], offset) < (last - first) * size:
                 raise self._damaged()
