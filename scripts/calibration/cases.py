@@ -24,7 +24,10 @@ class Cases:
     right: list[tuple[int, str]]
     """The label names one of the things in the picture, half of the coloured ones with its colour."""
     wrong: list[tuple[int, str]]
-    """As many: a thing that is not in the picture, with a colour as often as in `right`."""
+    """As many: a thing that is not in the picture, with a colour as often as in `right`.
+
+    Of an animal every second one is another animal: lists of labels are mostly of one kind, and of
+    its own kind a thing is hardest to tell."""
     colour: list[tuple[int, str]]
     """Harder wrong ones: a thing that is in the picture, in a colour that nothing there has."""
     absurd: list[tuple[int, str]]
@@ -48,6 +51,7 @@ class Related:
 def cases(scenes: Scenes, among: np.ndarray, n: int, *, seed: int) -> Cases:
     """Draw `n` right and `n` wrong cases of the pictures with the numbers `among`."""
     rng, related, names = random.Random(seed), Related(scenes.names), list(scenes.names)
+    animals = sorted(scenes.animals)
     found = Cases([], [], [], [])
     for _ in range(n):
         picture = int(rng.choice(among))
@@ -56,9 +60,10 @@ def cases(scenes: Scenes, among: np.ndarray, n: int, *, seed: int) -> Cases:
         coloured = colour is not None and rng.random() < 0.5
         found.right.append((picture, f"{colour} {name}" if coloured else name))
         found.absurd.append((picture, rng.choice(ABSURD)))
-        other = rng.choice(names)
+        among_these = animals if name in scenes.animals and rng.random() < 0.5 else names
+        other = rng.choice(among_these)
         while any(related(other, mine) for mine, _ in items):
-            other = rng.choice(names)
+            other = rng.choice(among_these)
         found.wrong.append((picture, f"{rng.choice(COLOURS)} {other}" if coloured else other))
         if coloured:
             strange = rng.choice([c for c in COLOURS if c not in {c for _, c in items}])

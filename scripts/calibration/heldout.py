@@ -35,6 +35,8 @@ class Scenes:
     """Whether a picture is drawn cleanly, bool (n,): no clutter, warps or changes of style."""
     names: dict[str, list[str]]
     """Every name there is -> other words for the same thing."""
+    animals: frozenset[str]
+    """Those of the names that are animals."""
 
 
 def load(file: Path = FILE) -> Scenes:
@@ -49,6 +51,7 @@ def load(file: Path = FILE) -> Scenes:
             facts["captions"],
             found["plain"],
             facts["names"],
+            frozenset(facts["animals"]),
         )
 
 
@@ -83,6 +86,7 @@ def draw(file: Path = FILE) -> None:
         ],
         "captions": [caption for _, caption in chosen],
         "names": {words.clean(t.label): t.tags for t in world.things},
+        "animals": [words.clean(t.label) for t in world.animals],
     }
     file.parent.mkdir(exist_ok=True)
     np.savez(file, pictures=np.stack(pictures), plain=plain, facts=json.dumps(facts))
