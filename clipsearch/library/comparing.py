@@ -11,9 +11,10 @@ import numpy as np
 from clipsearch.errors import EmptyQuery, UnreadableImage
 from clipsearch.explanation import Explanation, Parts, explain
 from clipsearch.head import Head
+from clipsearch.library.asking import Query
 from clipsearch.library.base import StrPath, Where, expanded
 from clipsearch.library.classifying import Classifying, Labels
-from clipsearch.library.searching import Query, Searching
+from clipsearch.library.searching import Searching
 from clipsearch.matrix import Matrix
 from clipsearch.prompts import described
 from clipsearch.texts import reading, warn

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from clipsearch import terms
 from clipsearch.calibration import FEW, holds, standings
-from clipsearch.errors import EmptyQuery, EncoderError
+from clipsearch.errors import EncoderError
 from clipsearch.head import Head
+from clipsearch.library.asking import Asked, Asking, Query, head_of_vector
 from clipsearch.library.base import StrPath, Where, chosen_by, expanded
-from clipsearch.library.judging import Judging
 from clipsearch.texts import reading
-from clipsearch.types import Hit, ModelInfo, Results, Term
+from clipsearch.types import Hit, Results, Term
 from clipsearch.vectors.exact import MARGIN, is_in
-
-Query = str | Term | Sequence[str | Term] | Head | np.ndarray
 
 RELEVANT = 0.5
 """The relevance from which on a picture counts as relevant."""
 COUNTED = 200_000
 """Of so many pictures all relevant ones are counted; beyond, each search would take seconds."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
-    """What is searched for: a head, and what it was made of where that is known."""
-
-    head: Head
-    own: Head | None = None
-    """The user's whole head, which may have a calibration of its own."""
-    terms: Sequence[Term] = ()
-    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """The vector (dim,) of each picture among the terms."""
-    truncate: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +45,7 @@ class _Ranking:
     searched: int
 
 
-class Searching(Judging):
+class Searching(Asking):
     """Search, and the neighbours of a picture."""
 
     def search(
@@ -109,8 +93,8 @@ class Searching(Judging):
         """Find the pictures nearest to a picture, in the library or not; itself left out."""
         file = os.path.abspath(expanded(path))
         vector = self._vector_of(file)
-        asked = _Asked(
-            _head_of_vector(vector, self._model()[1]),
+        asked = Asked(
+            head_of_vector(vector, self._model()[1]),
             terms=[Term.image(file)],
             pictures={file: vector},
         )
@@ -130,7 +114,7 @@ class Searching(Judging):
 
     def _ranked(
         self,
-        asked: _Asked,
+        asked: Asked,
         k: int | None,
         chosen: dict[str, Any],
         notes: list[str],
@@ -215,7 +199,7 @@ class Searching(Judging):
         return _best_of_rows(ids, scores, which, live)
 
     def _relevance(
-        self, asked: _Asked, found: _Scores, notes: list[str]
+        self, asked: Asked, found: _Scores, notes: list[str]
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the rows that relevance is judged by, and that of what was found, float64 (n,)."""
         ids = found.ids
@@ -231,7 +215,7 @@ class Searching(Judging):
             notes.append(f"relevance is not known: {error}")
             return None
 
-    def _relevant_ids(self, asked: _Asked, rows: np.ndarray, rough: _Scores) -> np.ndarray:
+    def _relevant_ids(self, asked: Asked, rows: np.ndarray, rough: _Scores) -> np.ndarray:
         """Return the relevant ones of what was compared; those on the edge are compared exactly."""
         if asked.pictures:
             rough = self._all_cosines(rows, rough.ids)
@@ -244,14 +228,14 @@ class Searching(Judging):
         return np.concatenate([surely.ids, chosen])
 
     def _relevant_with(
-        self, asked: _Asked, rows: np.ndarray, found: _Scores, more: float
+        self, asked: Asked, rows: np.ndarray, found: _Scores, more: float
     ) -> _Scores:
         """Return those that are relevant if their cosines are higher by `more`."""
         higher = _Scores(found.ids, found.scores + np.float32(more), found.rows)
         there = self._judged(asked, rows, higher) >= RELEVANT
         return _Scores(found.ids[there], found.scores[there], found.rows[there])
 
-    def _judged(self, asked: _Asked, rows: np.ndarray, found: _Scores) -> np.ndarray:
+    def _judged(self, asked: Asked, rows: np.ndarray, found: _Scores) -> np.ndarray:
         """Judge as `classify` judges one label alone, but with the base rate of a search, FEW."""
         vague = self.background().vagueness(rows)[found.rows]
         levels = self._levels_of(found.ids)
@@ -261,7 +245,7 @@ class Searching(Judging):
         shifts = np.array([used.shifts.get(label, 0.0) for label in labels])
         return holds(used.logits(where) + shifts[found.rows], FEW)
 
-    def _in_words(self, asked: _Asked) -> np.ndarray:
+    def _in_words(self, asked: Asked) -> np.ndarray:
         """Return the row (1, dim) of a query whose pictures are put in words."""
         texts = [term.value for term in asked.terms if term.kind == "text"]
         total = np.zeros(asked.head.vectors.shape[1])
@@ -302,48 +286,6 @@ class Searching(Judging):
         hits.sort(key=lambda hit: (-hit.score, hit.path))
         return hits if k is None else hits[: max(k, 0)]
 
-    # --- what is asked ---------------------------------------------------------------------
-
-    def _asked(
-        self,
-        query: Query,
-        images: Sequence[str | Term],
-        exclude: Sequence[str | Term],
-        label: str | None,
-        truncate: bool,
-        notes: list[str],
-    ) -> _Asked:
-        _, info = self._model()
-        if label and not isinstance(query, Head):
-            raise EmptyQuery("a label is that of a head: give the head as the query.")
-        if isinstance(query, Head | np.ndarray):
-            if images or exclude:
-                raise EmptyQuery("a head or a vector does not combine with terms: put them in it.")
-            if isinstance(query, np.ndarray):
-                return _Asked(_head_of_vector(query, info))
-            query.check(info)
-            return _Asked(query.only(label) if label else query, own=query)
-        texts = [query] if isinstance(query, str | Term) else query
-        parsed = terms.parse_terms(texts, images=images, exclude=exclude)
-        vectors = {t.value: self._vector_of(t.value) for t in parsed if t.kind == "image"}
-        with reading(self.encoder, truncate=truncate, on_warning=notes.append) as reader:
-            head = Head.from_terms(reader, parsed, images=vectors)
-        return _Asked(head, terms=parsed, pictures=vectors, truncate=truncate)
-
-    def _vector_of(self, path: StrPath) -> np.ndarray:
-        """Return the vector of a picture: the stored one if the library knows the file."""
-        file = os.path.abspath(expanded(path))
-        stored = self._catalog.vector_of(file, self._model()[0])
-        if stored is not None:
-            return stored
-        from clipsearch.decode import read_file  # and with it Pillow
-        from clipsearch.loading import Loader
-
-        data, _ = read_file(file)
-        pixels, _ = Loader(self.encoder).pixels(data, file)
-        vector: np.ndarray = self.encoder.encode_images(pixels[None])[0]
-        return vector
-
 
 def _best_of_rows(
     ids: np.ndarray, scores: np.ndarray, rows: np.ndarray, live: np.ndarray
@@ -355,13 +297,3 @@ def _best_of_rows(
     best = order[np.sort(by_id[first])]
     best = best[is_in(ids[best], live)]
     return _Scores(ids[best], scores[best], rows[best])
-
-
-def _head_of_vector(vector: np.ndarray, info: ModelInfo) -> Head:
-    rows = np.atleast_2d(np.asarray(vector, dtype=np.float32))
-    if rows.shape != (1, info.dim):
-        raise EmptyQuery(f"a query vector of {info.name} has {info.dim} numbers, not {rows.shape}.")
-    unit = rows / max(float(np.linalg.norm(rows)), 1e-12)
-    return Head(
-        ("vector",), unit, ((),), info.name, info.fingerprint, info.logit_scale, info.logit_bias
-    )
