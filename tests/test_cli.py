@@ -11,6 +11,7 @@ import warnings
 import webbrowser
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -787,7 +788,7 @@ def test_the_demo_indexes_queries_classifies_and_adds_nothing_twice(
     rows = "".join(f"{path.name},caption of {path.stem}\n" for path in pictures)
     (folder / "captions.csv").write_text(f"path,caption\n{rows}", "utf-8")
     # By the module: `clipsearch.cli.demo`, the attribute, is the command.
-    monkeypatch.setattr(sys.modules["clipsearch.cli.demo"], "samples", lambda: folder)
+    monkeypatch.setattr(import_module("clipsearch.cli.demo"), "samples", lambda: folder)
     first, second = cli("demo", "-L", lib), cli("demo", "-L", lib)
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert "12 pictures added, 0 already there" in first.err
@@ -809,7 +810,7 @@ def test_a_demo_of_an_older_bundled_model_is_made_anew_but_never_with_pictures_o
     folder = pictures[0].parent
     rows = "".join(f"{path.name},caption of {path.stem}\n" for path in pictures)
     (folder / "captions.csv").write_text(f"path,caption\n{rows}", "utf-8")
-    monkeypatch.setattr(sys.modules["clipsearch.cli.demo"], "samples", lambda: folder)
+    monkeypatch.setattr(import_module("clipsearch.cli.demo"), "samples", lambda: folder)
     assert cli("demo", "-L", lib).code == 0
     newer = ToyEncoder("toy", seed=99)
     monkeypatch.setattr("clipsearch.library.base.load_encoder", lambda *_, **__: newer)
