@@ -414,12 +414,13 @@ def test_an_interrupted_compilation_leaves_nothing_that_is_used(
 
 
 def test_what_a_killed_compilation_left_is_deleted_after_a_day(empty_cache: Path) -> None:
-    for name in ("tmp-old", "tmp-new"):
+    # No name that `new_folder` makes has a second dash: its own folder must not count here.
+    for name in ("tmp-killed-old", "tmp-killed-new"):
         (empty_cache / name).mkdir(parents=True)
     long_ago = time.time() - 25 * 3600
-    os.utime(empty_cache / "tmp-old", (long_ago, long_ago))
+    os.utime(empty_cache / "tmp-killed-old", (long_ago, long_ago))
     with new_folder():
-        assert [path.name for path in empty_cache.glob("tmp-[on]*")] == ["tmp-new"]
+        assert [path.name for path in empty_cache.glob("tmp-killed-*")] == ["tmp-killed-new"]
 
 
 # --- which engine runs it ------------------------------------------------------------------
