@@ -66,10 +66,21 @@ class World:
     """All things, and the dice that make scenes of them."""
 
     def __init__(
-        self, things: Sequence[Thing], styles: Sequence[str], *, size: int, animals: float = 0.45
+        self,
+        things: Sequence[Thing],
+        styles: Sequence[str],
+        *,
+        size: int,
+        animals: float = 0.45,
+        kinds: Sequence[float] = (0.42, 0.06, 0.48, 0.04),
+        hard: Sequence[str] = (),
     ) -> None:
-        """Prepare; `animals` is their share among the things of a scene."""
-        self.styles, self._share = tuple(styles), animals
+        """Prepare; `animals` is their share among the things of a scene.
+
+        kinds: how often scenes are a single thing, a count of it, a pair and many things.
+        hard: styles of `styles` that come twice as often as the others.
+        """
+        self.styles, self._share, self._kinds = (*styles, *hard), animals, tuple(kinds)
         self.things = [t for t in things if any(s in t.sprites for s in styles)]
         self.names = words.Names(self.things)
         self.animals = [t for t in self.things if t.group == 3 and t.subgroup < 40]
@@ -102,7 +113,7 @@ class World:
 
     def scene(self, rng: random.Random, kind: str | None = None) -> Scene:
         """Invent a scene; `kind` is single, count, pair or many."""
-        kind = kind or rng.choices(("single", "count", "pair", "many"), (0.42, 0.06, 0.48, 0.04))[0]
+        kind = kind or rng.choices(("single", "count", "pair", "many"), self._kinds)[0]
         place = rng.choice(list(words.PLACES)) if rng.random() < 0.25 else None
         if kind == "single":
             return Scene((self._item(rng, self._thing(rng), 0.42),), None, place)

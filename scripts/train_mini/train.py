@@ -43,6 +43,13 @@ COLOURED = 64
 Each comes once in its colour and once in another."""
 WEIGHTS = (1.0, 0.5, 0.2, 0.75, 0.3)
 """Weights of the parts: captions, names of regions, their colours, names in words, labels."""
+KINDS = (0.48, 0.05, 0.44, 0.03)
+"""How often scenes are a single thing, a count of it, a pair and many things."""
+HARD = (
+    *("game-icons", "streamline-emojis", "fluent-emoji-high-contrast"),
+    *("emojione-monotone", "noto-v1", "twemoji", "noto-emoji"),
+)
+"""Styles that were behind the others when all came equally often: these come twice as often."""
 CALM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
 """Keep freed memory: getting it anew from the system took a third of a step."""
 
@@ -249,9 +256,8 @@ def contrast(logits: torch.Tensor, captions: list[str], twins: list[str]) -> tor
     ) / 2
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Warm up, stay, and cool down over the last third (so that `--steps` may be changed on the way)."""
-    cool = 0.35
+def learning_rate(step: int, steps: int, peak: float, cool: float) -> float:
+    """Warm up, stay, and cool down over the last share (so that `--steps` may be changed on the way)."""
     done = step / steps
     fall = 1.0 if done < 1 - cool else 0.5 * (1 + math.cos(math.pi * (done - 1 + cool) / cool))
     return peak * min(1.0, (step + 1) / 200) * max(fall, 0.01)
@@ -262,6 +268,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument(
+        "--cool", type=float, default=0.35, help="share of the steps over which the rate falls"
+    )
     parser.add_argument(
         "--fresh",
         type=int,
@@ -284,7 +293,7 @@ def main() -> None:
     torch.set_num_threads(2)
     styles = [s for s in STYLES if FAMILIES[s] != args.leave_out]
     things = load_sprites()
-    world = World(things, styles, size=SIZE, animals=0.6)
+    world = World(things, styles, size=SIZE, animals=0.65, kinds=KINDS, hard=HARD)
     tokens, model = Tokens(), build()
     regions = Regions(CONFIG["vision_cfg"]["width"], len(world.things), len(COLOURS) + 1)
     average = {k: v.clone() for k, v in model.state_dict().items()}
@@ -321,7 +330,7 @@ def main() -> None:
         rng = random.Random(f"batch {step}")
         batch = pool.batch(args.batch, rng)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.steps, args.rate) * group.get("times", 1.0)
+            group["lr"] = learning_rate(step, args.steps, args.rate, args.cool) * group.get("times", 1.0)
         loss, parts = loss_of(model, regions, tokens, batch, world, rng)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
