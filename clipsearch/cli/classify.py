@@ -11,11 +11,13 @@ import typer
 
 from clipsearch.cli import explanations
 from clipsearch.cli.console import UsageError, bar_chart, say, warn_all
+from clipsearch.cli.loose import library_for
 from clipsearch.cli.many import taking_many
 from clipsearch.cli.options import (
     FormatOption,
     HeadOption,
     LibraryOption,
+    LooseModelOption,
     NullOption,
     OpenOption,
     OutputOption,
@@ -108,6 +110,7 @@ def classify(
     null: NullOption = False,
     output: OutputOption = None,
     open_: OpenOption = False,
+    model: LooseModelOption = None,
     library: LibraryOption = None,
 ) -> None:
     """Label pictures with words of your own.
@@ -116,6 +119,7 @@ def classify(
     clipsearch classify cat dog "something else"
     clipsearch classify --labels animals.txt --template openai80 -f csv -o animals.csv
     clipsearch classify receipt photo --images ~/Downloads/*.jpg
+    clipsearch classify cat dog --images *.png --model mini
     clipsearch classify --labels aliens.yaml --images strange.jpg --explain
     """
     if sum(map(bool, (labels, labels_file, head))) != 1:
@@ -134,15 +138,14 @@ def classify(
         explanations.check_format(target.format)
     from clipsearch.head import Head
     from clipsearch.labelfile import labels_from_file
-    from clipsearch.library import Library
 
     wanted = labels_from_file(labels_file) if labels_file else labels or []
-    with Library.open(library) as lib:
-        made = (
-            Head.load(head)
-            if head
-            else lib.head(wanted, templates=named_templates(template or ()), truncate=truncate)
-        )
+    made = Head.load(head) if head else None
+    otherwise = made.model if made else "default"
+    with library_for(images, library, model, option="--images", otherwise=otherwise) as lib:
+        if made is None:
+            named = named_templates(template or ())
+            made = lib.head(wanted, templates=named, truncate=truncate)
         found = lib.classify(
             made,
             images=images or None,

@@ -12,8 +12,15 @@ import typer
 from clipsearch.cli.classify import named_templates
 from clipsearch.cli.console import UsageError, say
 from clipsearch.cli.index import SOME_FILES_FAILED
+from clipsearch.cli.loose import library_for
 from clipsearch.cli.many import taking_many
-from clipsearch.cli.options import LibraryOption, TruncateOption, UnderOption, WhereOption
+from clipsearch.cli.options import (
+    LibraryOption,
+    LooseModelOption,
+    TruncateOption,
+    UnderOption,
+    WhereOption,
+)
 from clipsearch.cli.output import opened
 from clipsearch.render import shown_path, spreadsheet_safe, table, write_json
 
@@ -99,6 +106,7 @@ def matrix(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 3 if some files failed.")
     ] = False,
+    model: LooseModelOption = None,
     library: LibraryOption = None,
 ) -> None:
     """Compare pictures with texts, each with each.
@@ -116,9 +124,8 @@ def matrix(
         raise UsageError("name pictures, or choose some: --query, --where, --under.")
     drawn = _is_figure(output, format)
     from clipsearch.labelfile import labels_from_file
-    from clipsearch.library import Library
 
-    with Library.open(library) as lib:
+    with library_for(images, library, model, option="IMAGE...") as lib:
         found = lib.matrix(
             images or None,
             labels_from_file(labels_file) if labels_file else texts or [],

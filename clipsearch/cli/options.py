@@ -30,6 +30,15 @@ ModelOption = Annotated[
         show_default=False,
     ),
 ]
+LooseModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Do without a library: ask this model about the pictures that are named.",
+        show_default=False,
+    ),
+]
 CountOption = Annotated[
     int, typer.Option("-k", "--count", metavar="N", min=1, help="How many pictures.")
 ]

@@ -9,6 +9,7 @@ from clipsearch.library.comparing import Comparing
 from clipsearch.library.exploring import Exploring
 from clipsearch.library.filling import Filling
 from clipsearch.library.learning import Learning
+from clipsearch.library.loose import Loose
 from clipsearch.library.measuring import Measuring
 from clipsearch.library.reading import Reading
 from clipsearch.library.searching import Searching
@@ -24,6 +25,7 @@ class Library(
     Calibrating,
     Classifying,
     Reading,
+    Loose,
     Care,
 ):
     """A searchable collection of pictures.
