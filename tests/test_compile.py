@@ -199,7 +199,13 @@ def test_mini_passes_the_gate_and_runs_in_int8(
     cache: Path, make_pictures: Callable[..., list[Path]]
 ) -> None:
     steps: list[Progress] = []
-    made = compile_model("mini", pictures=make_pictures(3), force=True, progress=steps.append)
+    made = compile_model(
+        "mini",
+        precision="int8",
+        pictures=make_pictures(3),
+        force=True,
+        progress=steps.append,
+    )
     measured = made.manifest.gate
     assert measured is not None and measured.passed
     assert (made.manifest.precision, made.reason, measured.pictures) == ("int8", "", 103)
@@ -221,6 +227,19 @@ def test_mini_passes_the_gate_and_runs_in_int8(
     np.testing.assert_allclose(
         encoder.encode_texts(LABELS), reference.encode_texts(LABELS), atol=1e-5
     )
+
+
+def test_a_small_model_stays_exact_unless_int8_is_asked_for(
+    empty_cache: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = compile_model(f"local-dir:{clip}")
+    assert (small.manifest.precision, small.manifest.gate) == ("fp32", None)
+    assert "so small" in small.reason
+    other = tmp_path / "other"
+    shutil.copytree(clip, other)
+    assert not compile_model(f"local-dir:{other}").fresh
+    monkeypatch.setattr(compiling, "SMALL", 0)
+    assert compile_model(f"local-dir:{clip}", force=True).manifest.gate is not None
 
 
 def test_what_is_asked_for_again_is_what_runs(cache: Path) -> None:

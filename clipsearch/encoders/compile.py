@@ -32,6 +32,8 @@ Report = Callable[[Progress], None]
 
 STEPS = 3  # text tower, image tower, the rest
 AT_ONCE = 32
+SMALL = 50_000_000
+"""Bytes of an image tower in fp32 below which `auto` keeps it: to decode a picture takes longer."""
 MODEL_FILES = {".bin", ".json", ".model", ".pt", ".pth", ".safetensors", ".txt"}
 
 
@@ -78,9 +80,10 @@ def compile_model(
 ) -> Compilation:
     """Compile a model for the CPU into the cache, unless it is there already.
 
-    precision: `fp32`; `int8` or `auto`: int8 if it passes the gate, else fp32. pictures: files and
-    folders, up to 256 of which are asked by the gate besides the bundled scenes. force: compile
-    anew. Raises NotCompilable, and whatever loading the model raises.
+    precision: `fp32`; `int8`: that if it passes the gate, else fp32; `auto`: the same, but a small
+    tower stays fp32. pictures: files and folders, up to 256 of which are asked by the gate besides
+    the bundled scenes. force: compile anew. Raises NotCompilable, and whatever loading the model
+    raises.
     """
     if precision not in ("auto", "fp32", "int8"):
         raise EncoderError(f"unknown precision {precision!r}: choose auto, fp32 or int8.")
@@ -132,11 +135,18 @@ def _compile(
         proof=towers.proof,
     )
     reason = ""
-    if precision != "fp32":
+    if precision == "auto" and _is_small(folder):
+        reason = "its image tower is so small that decoding pictures takes longer"
+    elif precision != "fp32":
         manifest, reason = _rounded(spec, towers, folder, manifest, pictures, report)
     place, manifest = store.publish(folder, manifest)
     report(Progress("compile", STEPS, STEPS))
     return Compilation(spec.name, place, manifest, True, reason)
+
+
+def _is_small(folder: Path) -> bool:
+    """Say whether int8 would hardly be noticed."""
+    return sum(file.stat().st_size for file in folder.glob("image.*")) < SMALL
 
 
 def _rounded(
@@ -209,7 +219,8 @@ def _made_under_another_name(encoder: OpenClipEncoder, precision: str) -> Path |
         if manifest is None or not store.is_whole(folder):
             continue
         # One made as fp32 on purpose does not say whether int8 would have passed.
-        if kind == precision or manifest.gate or manifest.ways["image"] != "written":
+        settled = manifest.gate or manifest.ways["image"] != "written" or _is_small(folder)
+        if kind == precision or settled:
             return folder
     return None
 
