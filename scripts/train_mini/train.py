@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import language as words
 import numpy as np
@@ -73,7 +74,7 @@ class Samples(IterableDataset):
 
     def __iter__(self) -> Iterator[list[Sample]]:
         torch.set_num_threads(1)
-        os.nice(19)
+        os.nice(5)
         worker = get_worker_info()
         step, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         while True:
@@ -256,6 +257,18 @@ def contrast(logits: torch.Tensor, captions: list[str], twins: list[str]) -> tor
     ) / 2
 
 
+def threads() -> int:
+    """Return one while other programs want the machine, else two.
+
+    Two threads that wait for each other are slower than one as soon as a third wants to run.
+    """
+    state = Path("/proc/stat")
+    if not state.exists():
+        return 2
+    fields = dict(line.split(maxsplit=1) for line in state.read_text().splitlines())
+    return 1 if int(fields["procs_running"]) > 1 else 2
+
+
 def learning_rate(step: int, steps: int, peak: float, cool: float) -> float:
     """Warm up, stay, and cool down over the last share (so that `--steps` may be changed on the way)."""
     done = step / steps
@@ -290,7 +303,6 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | CALM)
 
     torch.manual_seed(0)
-    torch.set_num_threads(2)
     styles = [s for s in STYLES if FAMILIES[s] != args.leave_out]
     things = load_sprites()
     world = World(things, styles, size=SIZE, animals=0.65, kinds=KINDS, hard=HARD)
@@ -329,8 +341,11 @@ def main() -> None:
     while step < args.steps:
         rng = random.Random(f"batch {step}")
         batch = pool.batch(args.batch, rng)
+        torch.set_num_threads(threads())
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.steps, args.rate, args.cool) * group.get("times", 1.0)
+            group["lr"] = learning_rate(step, args.steps, args.rate, args.cool) * group.get(
+                "times", 1.0
+            )
         loss, parts = loss_of(model, regions, tokens, batch, world, rng)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
