@@ -10,7 +10,7 @@ The map of the package, from the outside in (a module imports only from those be
 
     cli                      the `clipsearch` command: parse, one Library call, render
     serve                    a warm library over HTTP, as a web page, and as tools (MCP)
-    render                   results as table, json, jsonl, csv, paths, contact sheet
+    render sheet wording     results as table, json, jsonl, csv, paths; as contact sheet; in words
     library                  Library, the facade
     indexing                 folders in, embeddings out, as a chain of generators
     snapshot                 publish, open and sweep the files of the vector index

@@ -309,6 +309,6 @@ class Results(Sequence[Any]):
         return len(self.items)
 
     def _repr_html_(self) -> str:
-        from clipsearch.render import contact_sheet
+        from clipsearch.sheet import contact_sheet
 
         return contact_sheet(self, title=self.title)

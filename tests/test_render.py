@@ -14,8 +14,9 @@ from typing import get_args
 import PIL.Image
 import pytest
 
-from clipsearch import render
+from clipsearch import render, sheet
 from clipsearch.types import Facts, Hit, ImageRecord, LabelScore, Prediction, Results
+from clipsearch.wording import Items
 
 PHOTO = Facts(
     4000, 3000, "JPEG", datetime(2024, 5, 1, 12, 3, 4), "Google Pixel 8", None, -48.85, 2.35
@@ -32,7 +33,7 @@ def prediction(path: str, **labels: float) -> Prediction:
     return Prediction(path, scores)
 
 
-def written(items: render.Items, format: render.Format, **options: bool | str) -> str:
+def written(items: Items, format: render.Format, **options: bool | str) -> str:
     stream = io.StringIO(newline="")
     render.render(items, format, stream, **options)  # type: ignore[arg-type]
     return stream.getvalue()
@@ -275,18 +276,18 @@ def test_bars_are_relative_to_the_best_hit_and_absolute_for_probabilities(
     pictures: list[Path],
 ) -> None:
     first, second = map(str, pictures)
-    hits = Page(render.contact_sheet([Hit(first, 0.4), Hit(second, 0.3)]))
+    hits = Page(sheet.contact_sheet([Hit(first, 0.4), Hit(second, 0.3)]))
     assert [i["style"] for i in hits.all("i")] == ["width:100.0%", "width:75.0%"]
-    labels = Page(render.contact_sheet([prediction(first, cat=0.4), prediction(second, cat=0.3)]))
+    labels = Page(sheet.contact_sheet([prediction(first, cat=0.4), prediction(second, cat=0.3)]))
     assert [i["style"] for i in labels.all("i")] == ["width:40.0%", "width:30.0%"]
-    negative = Page(render.contact_sheet([Hit(first, -0.1), Hit(second, -0.2)]))
+    negative = Page(sheet.contact_sheet([Hit(first, -0.1), Hit(second, -0.2)]))
     assert [i["style"] for i in negative.all("i")] == ["width:0.0%", "width:0.0%"]
 
 
 def test_predictions_are_grouped_by_label_with_links_to_the_groups(pictures: list[Path]) -> None:
     first, second = map(str, pictures)
     found = [prediction(first, dog=0.9), prediction(first, cat=0.8), prediction(second, cat=0.7)]
-    page = Page(render.contact_sheet(found, title="pets"))
+    page = Page(sheet.contact_sheet(found, title="pets"))
     assert [h["id"] for h in page.all("h3")] == [
         (a["href"] or "").removeprefix("#")
         for a in page.all("a")
@@ -318,6 +319,6 @@ def _depth_reaches_zero_only_at_the_end(style: str) -> bool:
 
 def test_a_page_of_several_sheets_carries_one_style_and_one_wordmark(pictures: list[Path]) -> None:
     one = [Hit(str(pictures[0]), 0.5)]
-    page = Page(render.contact_page({"first": one, "second": one}))
+    page = Page(sheet.contact_page({"first": one, "second": one}))
     assert len(page.all("style")) == 1 and len(page.all("section")) == 2
     assert page.text.count("clipsearch") == 1

@@ -23,8 +23,8 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.cli.output import Output
-from clipsearch.render import relevant_of
 from clipsearch.types import Results
+from clipsearch.wording import relevant_of
 
 DEFAULT_COUNT = 10
 SIGNED = re.compile(r"-[\d.]+:")

@@ -18,7 +18,8 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.cli.output import Output
-from clipsearch.render import contact_page, shown_path, spreadsheet_safe, table, write_json
+from clipsearch.render import shown_path, spreadsheet_safe, table, write_json
+from clipsearch.sheet import contact_page
 
 if TYPE_CHECKING:  # it imports numpy
     from clipsearch.topics import Topic

@@ -6,8 +6,9 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable
 
-from clipsearch.render import link, shown_path
+from clipsearch.render import shown_path
 from clipsearch.report.content import Block, Card, Cards, Figure, Heading, Paragraph, Table
+from clipsearch.sheet import link
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~])")
 

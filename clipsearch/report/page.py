@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from clipsearch.render import css, link, page, thumbnail_uris
 from clipsearch.report.content import Block, Card, Cards, Figure, Heading, Paragraph, Table
+from clipsearch.sheet import css, link, page, thumbnail_uris
 
 
 def html(blocks: Sequence[Block]) -> str:
