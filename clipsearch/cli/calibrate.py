@@ -10,7 +10,12 @@ import typer
 
 from clipsearch.cli.classify import named_templates
 from clipsearch.cli.console import UsageError, say, warn_all
-from clipsearch.cli.options import HeadOption, LibraryOption, PlainFormatOption
+from clipsearch.cli.options import (
+    HeadOption,
+    LibraryOption,
+    PlainFormatOption,
+    TemplateOption,
+)
 from clipsearch.render import table, write_json
 
 if TYPE_CHECKING:
@@ -30,14 +35,7 @@ def calibrate(
         ),
     ] = None,
     head: HeadOption = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="T",
-            help="A prompt with {} in place of the label, or a set, as for classify. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    template: TemplateOption = None,
     output: Annotated[
         Path | None,
         typer.Option(

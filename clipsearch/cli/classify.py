@@ -16,11 +16,13 @@ from clipsearch.cli.many import taking_many
 from clipsearch.cli.options import (
     FormatOption,
     HeadOption,
+    LabelsFileOption,
     LibraryOption,
     LooseModelOption,
     NullOption,
     OpenOption,
     OutputOption,
+    TemplateOption,
     TruncateOption,
     UnderOption,
     WhereOption,
@@ -36,24 +38,8 @@ def classify(
         list[str] | None,
         typer.Argument(metavar="LABEL", help="The labels to choose from.", show_default=False),
     ] = None,
-    labels_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels",
-            metavar="FILE",
-            help="Labels from a .txt (one a line, `label: prompt; prompt; image:PATH`), .csv, .json "
-            "or .yaml.",
-            show_default=False,
-        ),
-    ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="T",
-            help="A prompt with {} in place of the label, or a set: default, openai80. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    labels_file: LabelsFileOption = None,
+    template: TemplateOption = None,
     head: HeadOption = None,
     images: Annotated[
         list[Path] | None,

@@ -10,7 +10,14 @@ import typer
 
 from clipsearch.cli.classify import named_templates
 from clipsearch.cli.console import UsageError, say, warn_all
-from clipsearch.cli.options import HeadOption, LibraryOption, PlainFormatOption, TruncateOption
+from clipsearch.cli.options import (
+    HeadOption,
+    KnownLabelsFileOption,
+    LibraryOption,
+    PlainFormatOption,
+    TemplateOption,
+    TruncateOption,
+)
 from clipsearch.render import shown_path, table, write_json
 from clipsearch.truth import Layout
 
@@ -38,23 +45,8 @@ def eval(
             show_default=False,
         ),
     ] = None,
-    labels_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels",
-            metavar="FILE",
-            help="Labels to choose from, as for classify; default: those of the pictures.",
-            show_default=False,
-        ),
-    ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="T",
-            help="A prompt with {} in place of the label, or a set, as for classify. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    labels_file: KnownLabelsFileOption = None,
+    template: TemplateOption = None,
     head: HeadOption = None,
     truncate: TruncateOption = False,
     open_set: Annotated[

@@ -15,10 +15,12 @@ from clipsearch.cli.console import UsageError, say, warn_all
 from clipsearch.cli.options import (
     FormatOption,
     HeadOption,
+    KnownLabelsFileOption,
     LibraryOption,
     NullOption,
     OpenOption,
     OutputOption,
+    TemplateOption,
     UnderOption,
     WhereOption,
 )
@@ -46,23 +48,8 @@ def learn(
             show_default=False,
         ),
     ] = None,
-    labels_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels",
-            metavar="FILE",
-            help="Labels and their prompts, as for classify; default: the labels of the examples.",
-            show_default=False,
-        ),
-    ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="T",
-            help="A prompt with {} in place of the label, or a set, as for classify. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    labels_file: KnownLabelsFileOption = None,
+    template: TemplateOption = None,
     shots: Annotated[
         int | None,
         typer.Option(

@@ -15,8 +15,10 @@ from clipsearch.cli.index import SOME_FILES_FAILED
 from clipsearch.cli.loose import library_for
 from clipsearch.cli.many import taking_many
 from clipsearch.cli.options import (
+    LabelsFileOption,
     LibraryOption,
     LooseModelOption,
+    TemplateOption,
     TruncateOption,
     UnderOption,
     WhereOption,
@@ -49,23 +51,8 @@ def matrix(
             metavar="TEXT...", help="What to compare them with, as it is.", show_default=False
         ),
     ] = None,
-    labels_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels",
-            metavar="FILE",
-            help="Labels instead of texts, with their prompts: see `classify`.",
-            show_default=False,
-        ),
-    ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="T",
-            help="A prompt with {} in place of each text, or a set: default, openai80. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    labels_file: LabelsFileOption = None,
+    template: TemplateOption = None,
     query: Annotated[
         str | None,
         typer.Option(

@@ -30,6 +30,33 @@ ModelOption = Annotated[
         show_default=False,
     ),
 ]
+LabelsFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Labels from a .txt (one a line, `label: prompt; prompt; image:PATH`), .csv, .json "
+        "or .yaml.",
+        show_default=False,
+    ),
+]
+KnownLabelsFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Labels and their prompts, as for classify; default: the labels of the pictures.",
+        show_default=False,
+    ),
+]
+TemplateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="T",
+        help="A prompt with {} in place of the label, or a set: default, openai80. Repeatable.",
+        show_default=False,
+    ),
+]
 LooseModelOption = Annotated[
     str | None,
     typer.Option(
