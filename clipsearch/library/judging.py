@@ -22,6 +22,7 @@ THRESHOLD = 0.5
 """The probability from which on a label holds, where each is judged by itself."""
 _VECTORS_AT_ONCE = 8_192
 _MANY = 100
+_FEW_VECTORS = 64
 
 Thresholds = float | Mapping[str, float]
 """One for all labels, or label -> its own, with "" for those that are not named (else THRESHOLD)."""
@@ -102,7 +103,7 @@ class Judging(Opened):
             for start in range(0, len(missing), _VECTORS_AT_ONCE):
                 part = missing[start : start + _VECTORS_AT_ONCE]
                 found, vectors = self._catalog.vectors(model_id, ids=part.tolist())
-                known = known.with_more(found, background.levels(vectors))
+                known = known.with_more(found, _levels(background, vectors))
             self._levels[info.fingerprint] = known
             # A few are found again sooner than a file is written and synced.
             if key and (len(missing) >= _MANY or 10 * len(missing) >= len(known.ids)):
@@ -176,6 +177,17 @@ class Judge:
         return tuple(
             LabelScore(labels[j], float(p[j]), float(s[j])) for j in best if p[j] >= least[j]
         )
+
+
+def _levels(background: Background, vectors: np.ndarray) -> np.ndarray:
+    """Return the levels (n, 2) of unit rows (n, dim).
+
+    Of few one by one: for more at once BLAS wakes its threads, and these wait for further work at
+    full speed for a tenth of a second, beside the next search.
+    """
+    step = 1 if len(vectors) <= _FEW_VECTORS else len(vectors)
+    parts = [background.levels(vectors[i : i + step]) for i in range(0, len(vectors), step)]
+    return np.concatenate([np.empty((0, 2), np.float32), *parts])
 
 
 def calibration_key(fingerprint: str, head: Head | None) -> str:

@@ -187,7 +187,8 @@ class Searching(Asking):
         else:  # all: naming them, and picking them out, would cost more than leaving some out
             found, scores = searcher.search(rows, len(searcher), all_live=True)
         which = np.repeat(np.arange(len(rows)), found.shape[1])
-        return _best_of_rows(found.ravel(), scores.ravel(), which, live)
+        # What is not filtered is the census, a million ids that ascend.
+        return _best_of_rows(found.ravel(), scores.ravel(), which, live, ascending=not filtered)
 
     def _scored_with_cache(self, head: Head, live: np.ndarray) -> _Scores:
         """Do what `_scored` does for a head that is more than its rows: score every vector."""
@@ -288,12 +289,17 @@ class Searching(Asking):
 
 
 def _best_of_rows(
-    ids: np.ndarray, scores: np.ndarray, rows: np.ndarray, live: np.ndarray
+    ids: np.ndarray,
+    scores: np.ndarray,
+    rows: np.ndarray,
+    live: np.ndarray,
+    *,
+    ascending: bool = False,
 ) -> _Scores:
     """Return each live id once, with its best score; best first, ties by lower id."""
     order = np.lexsort((ids, -scores))
     by_id = np.argsort(ids[order], kind="stable")
     first = np.diff(ids[order][by_id], prepend=-1) != 0
     best = order[np.sort(by_id[first])]
-    best = best[is_in(ids[best], live)]
+    best = best[is_in(ids[best], live, ascending=ascending)]
     return _Scores(ids[best], scores[best], rows[best])

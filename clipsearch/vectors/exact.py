@@ -51,14 +51,15 @@ def checked_rows(
     return ids, vectors
 
 
-def is_in(ids: np.ndarray, among: np.ndarray) -> np.ndarray:
+def is_in(ids: np.ndarray, among: np.ndarray, *, ascending: bool = False) -> np.ndarray:
     """Say which of the ids are among others: bool, the shape of ids.
 
-    As np.isin, which imports numpy.ma: that takes longer than a search.
+    As np.isin, which imports numpy.ma: that takes longer than a search. ascending: the others are
+    known to be, and are not looked at to see it.
     """
     if not len(among):
         return np.zeros(ids.shape, bool)
-    others = among if (np.diff(among) > 0).all() else np.sort(among)
+    others = among if ascending or (np.diff(among) > 0).all() else np.sort(among)
     places = np.minimum(np.searchsorted(others, ids), len(others) - 1)
     return np.asarray(others[places] == ids)
 

@@ -6,17 +6,17 @@ estimate of every dot product whose error is known; its fast scan compares 32 at
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain, islice
+from math import ceil, sqrt
 from typing import Self
 
 import faiss
 import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable
+from clipsearch.machine import cores
 
 ERROR = np.pi / 2 - 1
 """Variance of the estimate of q.x, as a share of |q|^2 |x|^2 / dim: Theorem 3.2, at 1 bit."""
@@ -27,38 +27,59 @@ _BUFFER = 1 << 20
 # once; smaller ones would cost more in handing over than they save.
 _SHARD = 1 << 17
 _THREADS = 8
+# Of what a shard is expected to hold of the likeliest, how many deviations more it is asked for.
+_DEVIATIONS, _SPARE = 4, 16
 
 
 class Codes:
-    """The codes of vectors by the order they came in, in shards; each in cells (IVF) or in one."""
+    """The codes of vectors by the order they came in, in shards; each in cells (IVF) or in one.
 
-    def __init__(self, shards: list[faiss.Index]) -> None:
+    Vectors are dealt to shards in turn, so that the likeliest are spread evenly over them, and no
+    shard has to name as many as all together: naming takes as long as comparing.
+    """
+
+    def __init__(self, shards: list[faiss.Index], *, dealt: bool = True) -> None:
+        """Take shards. dealt: vectors went to them in turn; else one was filled after the other."""
         self._shards = shards
+        self._dealt = dealt
         self._starts = np.cumsum([0, *(shard.ntotal for shard in shards)])
         self._pool: ThreadPoolExecutor | None = None
 
     @classmethod
     def build(
-        cls, sample: np.ndarray, blocks: Iterator[tuple[np.ndarray, np.ndarray]], *, cells: int
+        cls,
+        sample: np.ndarray,
+        blocks: Iterable[tuple[np.ndarray, np.ndarray]],
+        *,
+        cells: int,
+        rows: int,
     ) -> Self:
         """Encode blocks of (ids, unit rows), after learning from a sample float32 (s, dim).
 
         cells: how many to divide the space into; 0 for lists that are always read to the end.
+        rows: how many there are in all blocks.
         """
         untrained = _in_cells(sample.shape[1], cells) if cells else _in_one(sample.shape[1])
         untrained.train(sample)
-        if cells:
-            return cls([_filled(untrained, blocks)])
         # All shards turn alike and have one centre, so that their estimates compare.
-        blank, shards = faiss.serialize_index(untrained), []
-        for block in blocks:
-            rest = islice(blocks, max(0, _SHARD // max(1, len(block[0])) - 1))
-            shards.append(_filled(faiss.deserialize_index(blank), chain([block], rest)))
+        blank = faiss.serialize_index(untrained)
+        count = 1 if cells else max(1, ceil(rows / _SHARD))
+        shards = [untrained, *(faiss.deserialize_index(blank) for _ in range(count - 1))]
+        place = 0
+        for _, vectors in blocks:
+            for number, shard in enumerate(shards):
+                part = vectors[(number - place) % count :: count]
+                if len(part):
+                    shard.add(np.ascontiguousarray(part))
+            place += len(vectors)
         return cls(shards)
 
     @classmethod
-    def from_bytes(cls, content: np.ndarray, name: str) -> Self:
-        """Read what `parts` gave, joined, uint8 (n,). Raises SnapshotUnreadable, which says `name`."""
+    def from_bytes(cls, content: np.ndarray, name: str, *, dealt: bool) -> Self:
+        """Read what `parts` gave, joined, uint8 (n,). Raises SnapshotUnreadable, which says `name`.
+
+        dealt: see `Codes`.
+        """
         shards, place = [], 0
 
         def read(size: int) -> bytes:
@@ -78,7 +99,7 @@ class Codes:
                 place = end  # it reads ahead
         except (RuntimeError, MemoryError) as error:
             raise SnapshotUnreadable(f"{name} cannot be read by FAISS: {error}") from error
-        return cls(shards)
+        return cls(shards, dealt=dealt)
 
     def parts(self) -> Iterator[np.ndarray]:
         """Yield all of it as bytes, uint8 (n,) each."""
@@ -106,19 +127,28 @@ class Codes:
 
         Likeliest first; -1 where the cells held no more. probes: cells to look into.
         """
-        found = self._each(partial(_search, queries, depth, probes))
+        found = self._each(partial(_search, queries, self._of_each(depth), probes))
         if len(found) == 1:
             return found[0][1]
         scores = np.concatenate([part for part, _ in found], axis=1)
         places = np.concatenate(
-            [
-                np.where(part < 0, part, part + start)
-                for (_, part), start in zip(found, self._starts, strict=False)
-            ],
-            axis=1,
+            [self._places(part, number) for number, (_, part) in enumerate(found)], axis=1
         )
         best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
         return np.take_along_axis(places, best, axis=1)
+
+    def _of_each(self, depth: int) -> int:
+        """Return how many of the likeliest a shard is asked for, so that together they have all."""
+        if len(self._shards) == 1 or not self._dealt:
+            return depth
+        share = depth / len(self._shards)
+        return min(depth, ceil(share + _DEVIATIONS * sqrt(share)) + _SPARE)
+
+    def _places(self, found: np.ndarray, number: int) -> np.ndarray:
+        """Return the places of what was found in one of the shards."""
+        start = number if self._dealt else self._starts[number]
+        there = found * (len(self._shards) if self._dealt else 1) + start
+        return np.where(found < 0, found, there)
 
     def _each(
         self, search: partial[tuple[np.ndarray, np.ndarray]]
@@ -126,7 +156,10 @@ class Codes:
         if len(self._shards) == 1:
             return [search(self._shards[0])]
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), "codes")
+            # Each works alone: threads of FAISS's own, one set for each of these, would wait for
+            # work at full speed and be in the way.
+            alone = partial(faiss.omp_set_num_threads, 1)
+            self._pool = ThreadPoolExecutor(min(_THREADS, cores()), "codes", alone)
         return list(self._pool.map(search, self._shards))
 
 
@@ -141,12 +174,6 @@ def _in_cells(dim: int, cells: int) -> faiss.Index:
     index.cp.min_points_per_centroid = 1  # fewer make worse cells, which tuning notices: no warning
     coarse.this.disown()  # type: ignore[attr-defined]
     index.own_fields = True
-    return index
-
-
-def _filled(index: faiss.Index, blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> faiss.Index:
-    for _, vectors in blocks:
-        index.add(vectors)
     return index
 
 

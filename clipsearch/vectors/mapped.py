@@ -72,7 +72,13 @@ def exactly(
     """Compare checked queries with all rows, or with those `among`; ids and cosines (m, k') each."""
     if among is None:
         return best_of(queries, rows.ids, k, rows.scores, rows.take)
-    places = rows.places_of(among)
+    return exactly_at(rows, queries, k, rows.places_of(among))
+
+
+def exactly_at(
+    rows: Rows, queries: np.ndarray, k: int, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare checked queries with the rows at these places alone, as `exactly` otherwise."""
     return best_of(
         queries,
         rows.ids[places],

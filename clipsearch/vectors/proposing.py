@@ -16,8 +16,8 @@ import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable
 from clipsearch.vectors.base import Facts, Goal
-from clipsearch.vectors.exact import best_rows, checked_queries, is_in
-from clipsearch.vectors.mapped import exactly
+from clipsearch.vectors.exact import checked_queries, is_in
+from clipsearch.vectors.mapped import exactly, exactly_at
 from clipsearch.vectors.narrowing import narrowing
 from clipsearch.vectors.rows import Rows, RowsWriter
 from clipsearch.vectors.sections import Sections, SectionWriter
@@ -75,7 +75,7 @@ class CompressedIndex:
                 codes, narrow, tuned = cls._built(Rows(writer.written(facts)), goal or Goal())
                 writer.whole("codes", np.concatenate([*codes.parts()]))
                 writer.whole("narrow", narrow)
-                facts["tuned"] = asdict(tuned)
+                facts |= {"tuned": asdict(tuned), "dealt": True}
             writer.finish(facts)
 
     @classmethod
@@ -85,7 +85,7 @@ class CompressedIndex:
         cells = cls.cells(len(rows))
         wanted = min(len(rows), max(_SAMPLE, _SAMPLE_OF_A_CELL * cells))
         sample = rows.take(np.linspace(0, len(rows) - 1, wanted).astype(np.int64))
-        codes = Codes.build(sample, rows.blocks(_ROWS_AT_ONCE), cells=cells)
+        codes = Codes.build(sample, rows.blocks(_ROWS_AT_ONCE), cells=cells, rows=len(rows))
         narrow = narrowing(sample, ERROR)
         del sample  # up to hundreds of megabytes
         propose = cls(rows, lambda: codes, narrow, Tuned())._propose
@@ -103,7 +103,8 @@ class CompressedIndex:
         def read() -> Codes:
             from clipsearch.vectors.faisscodes import Codes
 
-            codes = Codes.from_bytes(content, sections.name)
+            dealt = bool(sections.facts.get("dealt"))  # earlier versions filled shard by shard
+            codes = Codes.from_bytes(content, sections.name, dealt=dealt)
             sections.forget("codes")
             if len(codes) != len(rows):
                 raise SnapshotUnreadable(f"{sections.name} has {len(codes)} codes of {len(rows)}.")
@@ -149,8 +150,7 @@ class CompressedIndex:
             if len(some) < k:  # the cells near the query hold too few that are allowed
                 best = exactly(self._rows, queries[i : i + 1], k, among)
             else:
-                vectors = self._rows.take(some)
-                best = best_rows(queries[i : i + 1], self._rows.ids[some], vectors, k)
+                best = exactly_at(self._rows, queries[i : i + 1], k, some)
             found[i], scores[i] = best[0][0], best[1][0]
         return found, scores
 
@@ -167,7 +167,9 @@ class CompressedIndex:
         return min(ceil(self._tuned.probes * len(self) / count), self._tuned.cells)
 
     def _propose(self, queries: np.ndarray, depth: int, probes: int) -> np.ndarray:
-        return self._asked().propose(queries @ self._narrow, depth, probes=probes)
+        return self._asked().propose(
+            np.einsum("md,de->me", queries, self._narrow), depth, probes=probes
+        )
 
     def _asked(self) -> Codes:
         with self._lock:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
 from clipsearch.vectors.exact import checked_rows, is_in
 from clipsearch.vectors.halves import dots, narrow, widen
+from clipsearch.vectors.runs import READS, read_runs
 from clipsearch.vectors.sections import Sections, SectionWriter
 
 STORED = "<f2"
@@ -21,7 +20,6 @@ _NUMBERS_AT_ONCE = 1 << 18  # int32 numbers: 1 MiB, which stays in the cache of 
 # Pages of a map that were touched count as memory of the process, in some systems with hundreds
 # around each: of vectors beyond this they are read instead, where that can be done from a place.
 _MAPPED = 128 << 20
-_READS = hasattr(os, "preadv")
 _TOLERANCE = 0.01
 _NONE = np.empty(0, np.int64)
 
@@ -37,7 +35,7 @@ class Rows:
         self._lengths = sections.array("lengths", "<f4", (count,))
         self._halves = sections.array("vectors", STORED, (count, self.dim))
         self._start = sections.start_of("vectors")
-        self._read_from = sections if _READS and self._halves.nbytes > _MAPPED else None
+        self._read_from = sections if READS and self._halves.nbytes > _MAPPED else None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,20 +86,12 @@ class Rows:
         if self._read_from is None:
             together = len(places) and not len(ends)
             return self._halves[places[0] : places[-1] + 1] if together else self._halves[places]
-        descriptor = self._read_from.descriptor
         found = np.empty((len(places), self.dim), STORED)
-        size = self._halves.strides[0]
-        # One read for each run of neighbours; asked for together first, so that a disk whose pages
-        # are not in memory is not waited for again and again.
-        runs = list(pairwise([0, *ends.tolist(), len(places)] if len(places) else [0]))
-        if len(runs) > 1 and hasattr(os, "posix_fadvise"):
-            for first, last in runs:
-                offset = self._start + int(places[first]) * size
-                os.posix_fadvise(descriptor, offset, (last - first) * size, os.POSIX_FADV_WILLNEED)
-        for first, last in runs:
-            offset = self._start + int(places[first]) * size
-            if os.preadv(descriptor, [found[first:last].data], offset) < (last - first) * size:
-                raise self._damaged()
+        firsts = np.concatenate([[0], ends])[: len(places)]
+        sizes = np.diff(firsts, append=len(places)) * self._halves.strides[0]
+        offsets = self._start + places[firsts] * self._halves.strides[0]
+        if not read_runs(self._read_from.descriptor, found, sizes.tolist(), offsets.tolist()):
+            raise self._damaged()
         return found
 
     def _check(self, rows: np.ndarray, places: np.ndarray) -> None:

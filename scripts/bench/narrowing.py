@@ -34,7 +34,7 @@ def main() -> None:
     texts = law.texts(np.random.default_rng(1), TEXTS)
     truth = np.argsort(-(texts @ pictures.T), axis=1)[:, :NEAREST]
     sample = pictures[:SAMPLE]
-    codes = Codes.build(sample, iter([(np.arange(len(pictures)), pictures)]), cells=0)
+    codes = Codes.build(sample, [(np.arange(len(pictures)), pictures)], cells=0, rows=len(pictures))
     print("proposals " + "".join(f"{depth:>8,}" for depth in DEPTHS))
     for name, queries in (("whole", texts), ("narrowed", texts @ narrowing(sample, ERROR))):
         found = codes.propose(queries, min(DEPTHS[-1], len(pictures)), probes=0)
