@@ -259,7 +259,7 @@ def test_what_does_not_pass_the_gate_stays_fp32(
     assert made.manifest.precision == "fp32"
     assert made.reason.startswith("int8 did not pass the gate: mean cosine 0.9999")
     assert sorted(path.name for path in made.folder.iterdir()) == [
-        *("image.bin", "image.onnx", MANIFEST, "text.bin", "text.onnx", "tokens.db")
+        *("few.onnx", "image.bin", "image.onnx", MANIFEST, "text.bin", "text.onnx", "tokens.db")
     ]
     spec = resolve(f"local-dir:{clip}")
     assert compiled(spec) == made.folder == folder_of(made.manifest.fingerprint, "fp32")
@@ -364,7 +364,7 @@ def test_weights_that_are_touched_only_are_not_compiled_again(made: Compilation)
     assert compiled(resolve(made.name)) == made.folder
 
 
-FILES = ("image.onnx", "image.bin", "text.onnx", "text.bin", "tokens.db", MANIFEST)
+FILES = ("image.onnx", "image.bin", "text.onnx", "few.onnx", "text.bin", "tokens.db", MANIFEST)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -389,7 +389,7 @@ def test_a_model_that_is_not_whole_is_made_again_and_never_used(
         ("image.bin", lambda encoder: encoder.encode_images(batch_of(encoder, 1))),
         ("image.onnx", lambda encoder: encoder.encode_images(batch_of(encoder, 1))),
         ("text.bin", lambda encoder: encoder.encode_texts(LABELS)),
-        ("text.onnx", lambda encoder: encoder.encode_texts(["horse"])),
+        ("few.onnx", lambda encoder: encoder.encode_texts(["horse"])),
         ("tokens.db", lambda encoder: encoder.encode_texts(["horse"])),
     ],
 )

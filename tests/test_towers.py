@@ -17,7 +17,7 @@ from clipsearch.encoders.anatomy import image_tower, text_tower
 from clipsearch.encoders.assembly import overflows
 from clipsearch.encoders.drawings import write_image_graph, write_text_graph
 from clipsearch.encoders.graph import Graph
-from clipsearch.encoders.onnx import open_graph
+from clipsearch.encoders.onnx import FEW, open_graph
 from clipsearch.encoders.parts import Unsupported
 from clipsearch.encoders.towers import Linear
 
@@ -119,9 +119,12 @@ def _without(activation: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in activation.items() if name != "vision"}
 
 
+@pytest.mark.parametrize("graph", ["text.onnx", FEW])
 @pytest.mark.parametrize("custom_text", [False, True])
 @pytest.mark.parametrize("kind", TEXT)
-def test_text_vectors_are_those_of_open_clip(tmp_path: Path, kind: str, custom_text: bool) -> None:
+def test_text_vectors_are_those_of_open_clip(
+    tmp_path: Path, kind: str, custom_text: bool, graph: str
+) -> None:
     model = make(text=TEXT[kind], quick_gelu=custom_text, custom_text=custom_text)
     rows = torch.zeros(2, 77, dtype=torch.long)
     rows[:, : TEXTS.shape[1]] = TEXTS
@@ -129,7 +132,8 @@ def test_text_vectors_are_those_of_open_clip(tmp_path: Path, kind: str, custom_t
     assert abs(expected[0] - expected[1]).max() > 1e-2
     tower = text_tower(model)
     write_text_graph(tower, tmp_path / "text.onnx")
-    run = open_graph(tmp_path / "text.onnx", optimise=False, prepack=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"text.onnx", FEW, "text.bin"}
+    run = open_graph(tmp_path / graph, optimise=False, prepack=graph != FEW)
     tokens = rows.numpy().astype(np.int32)
     if tower.causal and kind != "causal, last of all":
         found = np.concatenate([run(tokens[:1, :7]), run(tokens[1:, :5])])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clipsearch.encoders.graph import Graph
+from clipsearch.encoders.graph import Graph, Order
+from clipsearch.encoders.onnx import FEW
 from clipsearch.encoders.towers import AttentionPool, ImageTower, TextTower
 
 PICTURES = "pictures"
@@ -45,12 +46,21 @@ def write_image_graph(tower: ImageTower, path: Path, *, int8: int = 0) -> None:
 
 
 def write_text_graph(tower: TextTower, path: Path) -> None:
-    """Write the graph of a text tower to `path`, its weights beside it.
+    """Write two graphs of a text tower: to `path` that for many texts, beside it that for FEW.
 
-    It takes rows of any length up to the context length, equally long in a batch. The last block is
-    computed for the token alone that stands for the text.
+    Both read the same weights, also beside it. They take rows of any length up to the context
+    length, equally long in a batch. The last block is computed for the token alone that stands for
+    the text.
     """
-    graph = Graph()
+    orders: dict[Path, Order] = {path: "many", path.with_name(FEW): "few"}
+    for place, order in orders.items():
+        graph = Graph(order=order)
+        # Written twice, the same to the byte: both graphs take their arrays in one order.
+        graph.save(place, *_text(graph, tower), data=path.with_suffix(".bin"))
+
+
+def _text(graph: Graph, tower: TextTower) -> tuple[str, int]:
+    """Draw a text tower; return its output and the width of that."""
     tokens = graph.input(TOKENS, np.int32, ["batch", "tokens"])
     length = graph.op("Shape", tokens, start=1, end=2)
     start, first_axis = graph.constant([0]), graph.constant([0])
@@ -63,7 +73,7 @@ def write_text_graph(tower: TextTower, path: Path) -> None:
     x = graph.norm(graph.flat(x, width), tower.norm)
     if tower.projection is not None:
         x, width = graph.linear(x, tower.projection), tower.projection.weight.shape[1]
-    graph.save(path, x, width)
+    return x, width
 
 
 def _patches(graph: Graph, tower: ImageTower) -> str:

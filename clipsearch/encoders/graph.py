@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from clipsearch.encoders.towers import AttentionPool, Block, Linear, Mlp, Norm
 
+Order = Literal["plain", "many", "few"]
+"""How weights are stored and multiplied: see `Graph`."""
 FUSED = "com.microsoft"  # the runtime's own operators: whole attention, quantised products
 OPSETS = {"": 20, FUSED: 1}
 IR_VERSION = 9
@@ -29,11 +31,16 @@ QUICK = 1.702  # OpenAI's approximation of GELU: x * sigmoid(1.702 x)
 class Graph:
     """An ONNX graph that grows by one operator a call; each call returns the name of what it made.
 
-    int8: the greatest integer that weights become in `linear`, 0 for float32 weights.
+    int8: the greatest integer that weights become in `linear`, 0 for float32 weights. order: the
+    runtime arranges the second factor of a product anew, unless it was told to do so beforehand. In
+    `plain` that are the weights (in, out). `many` and `few` store them as (out, in), so that both
+    can be drawn over one file: in `few` they come first, and it is the rows that are arranged,
+    which is less work where these are a text or two and each weight is met once.
     """
 
-    def __init__(self, *, int8: int = 0) -> None:
+    def __init__(self, *, int8: int = 0, order: Order = "plain") -> None:
         self._int8 = int8
+        self._order = order
         self._inputs: list[onnx.ValueInfoProto] = []
         self._nodes: list[onnx.NodeProto] = []
         self._arrays: dict[str, np.ndarray] = {}
@@ -86,8 +93,23 @@ class Graph:
         """Append `x @ weight + bias`; exact: with float32 weights in any case."""
         if self._int8 and not exact:
             return self._quantised(x, layer)
-        product = self.op("MatMul", x, self.constant(layer.weight))
+        if self._order == "plain":
+            product = self.op("MatMul", x, self.constant(layer.weight))
+        else:
+            product = self._turned(x, layer.weight)
         return product if layer.bias is None else self.op("Add", product, self.constant(layer.bias))
+
+    def _turned(self, x: str, weight: np.ndarray) -> str:
+        """Append `x @ weight` by weights that are stored as (out, in)."""
+        rows = self.op("Reshape", x, self.constant([-1, weight.shape[0]]))
+        stored = self.constant(np.ascontiguousarray(weight.T))
+        if self._order == "few":
+            found = self.op("Transpose", self.op("Gemm", stored, rows, transB=1), perm=[1, 0])
+        else:
+            found = self.op("Gemm", rows, stored, transB=1)
+        shape = self.op("Shape", x, start=0, end=-1)
+        wide = self.op("Concat", shape, self.constant([weight.shape[1]]), axis=0)
+        return self.op("Reshape", found, wide)
 
     def _quantised(self, x: str, layer: Linear) -> str:
         """Append a product of int8 weights, one scale a column, and inputs quantised as they come."""
@@ -180,11 +202,14 @@ class Graph:
 
     # --- the file --------------------------------------------------------------------------
 
-    def save(self, path: Path, last: str, width: int) -> None:
-        """Write the graph, which returns rows of length one of `last`, and its arrays beside it."""
+    def save(self, path: Path, last: str, width: int, *, data: Path | None = None) -> None:
+        """Write the graph, which returns rows of length one of `last`, and its arrays beside it.
+
+        data: where the arrays go; by default a file of the graph's name.
+        """
         self._nodes.append(helper.make_node("LpNormalization", [last], [OUTPUT], axis=-1, p=2))
         vectors = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", width])
-        data = path.with_suffix(".bin")
+        data = data or path.with_suffix(".bin")
         with data.open("wb") as file:
             arrays = [_stored(name, array, data, file) for name, array in self._arrays.items()]
         graph = helper.make_graph(self._nodes, path.stem, self._inputs, [vectors], arrays)

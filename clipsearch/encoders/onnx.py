@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import PIL.Image
 
-IMAGE, TEXT = "image.onnx", "text.onnx"
+IMAGE, TEXT, FEW = "image.onnx", "text.onnx", "few.onnx"
 IMAGES_AT_ONCE = 4
 """Pictures of one run: larger ones gain nothing with one thread a run, and take memory."""
 TEXTS_AT_ONCE = 32
@@ -177,6 +177,8 @@ class OnnxEncoder:
         # On weights that are not arranged, a second thread only repeats what the first one does.
         threads = self._threads if tower == "text" and prepack else 1
         path = self._folder / f"{tower}.onnx"
+        if tower == "text" and not prepack and FEW in self._manifest.files:
+            path = self._folder / FEW  # not there in what earlier versions compiled
         return open_graph(path, optimise=optimise, prepack=prepack, threads=threads)
 
     def _part(self, name: str, opening: Callable[[], Any]) -> Any:
