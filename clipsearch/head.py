@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -209,7 +208,7 @@ class Head:
         whole |= {"dim": self.vectors.shape[1], "vectors": array}
         whole |= {} if self.cache is None else {"cache": self.cache.to_json()}
         # Written beside and renamed, so that a file of this name is always a whole head.
-        beside = Path(f"{os.fspath(path)}.{secrets.token_hex(4)}.tmp")
+        beside = Path(f"{os.fspath(path)}.{os.urandom(4).hex()}.tmp")
         beside.write_text(json.dumps(whole, ensure_ascii=False, indent=1), "utf-8")
         beside.replace(path)
 

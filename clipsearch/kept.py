@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -38,7 +38,7 @@ def write(path: Path, key: str, *arrays: np.ndarray) -> None:
     with suppress(OSError):
         path.parent.mkdir(exist_ok=True)
         # Written under a name of its own: another process may be at the same file.
-        own = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        own = path.with_name(f"{path.name}.{os.urandom(4).hex()}")
         write_whole(own, fill)
         own.replace(path)
 

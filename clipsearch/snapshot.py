@@ -8,8 +8,8 @@ is dropped. So at every moment, also after a kill, what is found is exactly what
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -199,7 +199,7 @@ class Snapshots:
         if not journal.last:
             return None
         goal = Goal(recall, self._queries() if kind in TUNED else None)
-        path = self.folder / f"{self._model_id}-{secrets.token_hex(8)}.{kind}"
+        path = self.folder / f"{self._model_id}-{os.urandom(8).hex()}.{kind}"
         try:
             self.folder.mkdir(exist_ok=True)
             digest, size = write_whole(

@@ -20,8 +20,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
-
 from clipsearch.encoders.models import ModelSpec, resolve
 from clipsearch.encoders.preprocess import Preprocess
 
@@ -95,8 +93,11 @@ class Manifest:
 def cache_folder() -> Path:
     """Return where compiled models are kept: below $CLIPSEARCH_CACHE, else the user's cache."""
     given = os.environ.get(CACHE)
-    root = Path(given).expanduser() if given else Path(platformdirs.user_cache_path("clipsearch"))
-    return root.absolute() / "compiled"
+    if given:
+        return Path(given).expanduser().absolute() / "compiled"
+    import platformdirs  # a query that is told where does without it
+
+    return Path(platformdirs.user_cache_path("clipsearch")) / "compiled"
 
 
 def folder_of(fingerprint: str, precision: str) -> Path:

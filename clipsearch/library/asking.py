@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from threading import Thread
 
 import numpy as np
 
@@ -57,9 +59,31 @@ class Asking(Judging):
         texts = [query] if isinstance(query, str | Term) else query
         parsed = terms.parse_terms(texts, images=images, exclude=exclude)
         vectors = {t.value: self._vector_of(t.value) for t in parsed if t.kind == "image"}
-        with reading(self.encoder, truncate=truncate, on_warning=notes.append) as reader:
-            head = Head.from_terms(reader, parsed, images=vectors)
+        encoder = self.encoder
+        with self._opening(), reading(encoder, truncate=truncate, on_warning=notes.append) as read:
+            head = Head.from_terms(read, parsed, images=vectors)
         return Asked(head, terms=parsed, pictures=vectors, truncate=truncate)
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Open what is searched the first time in another thread, while this one encodes."""
+        model_id, _ = self._model()
+        if self._searcher is not None and self._searcher[0] == model_id:
+            yield
+            return
+        thread = Thread(target=self._open_all, args=(model_id,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+    def _open_all(self, model_id: int) -> None:
+        # What goes wrong here goes wrong again where it is asked for, and is told there.
+        with suppress(Exception):
+            self._census(model_id)
+            self._opened(model_id)
+            self._levels_of(np.empty(0, np.int64))
 
     def _vector_of(self, path: StrPath) -> np.ndarray:
         """Return the vector of a picture: the stored one if the library knows the file."""

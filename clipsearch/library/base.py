@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
-import platformdirs
 
 from clipsearch.background import Background, Levels
 from clipsearch.catalog import Catalog
@@ -71,6 +70,8 @@ class Opened:
         here = Path("index").absolute()
         if (here / FILE_NAME).is_file():
             return here
+        import platformdirs
+
         return Path(platformdirs.user_data_path("clipsearch")) / "library"
 
     @classmethod

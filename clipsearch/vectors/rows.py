@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
+from clipsearch.machine import spread
 from clipsearch.vectors.exact import checked_rows, is_in
 from clipsearch.vectors.halves import dots, narrow, widen
 from clipsearch.vectors.runs import READS, read_runs
@@ -17,6 +18,7 @@ STORED = "<f2"
 """As in the catalog: made unit again in float32, these are the catalog's vectors to the last bit."""
 
 _NUMBERS_AT_ONCE = 1 << 18  # int32 numbers: 1 MiB, which stays in the cache of a core
+_WORTH_A_THREAD = 8_192  # vectors
 # Pages of a map that were touched count as memory of the process, in some systems with hundreds
 # around each: of vectors beyond this they are read instead, where that can be done from a place.
 _MAPPED = 128 << 20
@@ -64,12 +66,16 @@ class Rows:
         count = len(self) if places is None else len(places)
         found = np.empty((len(queries), count), np.float32)
         step = max(1, _NUMBERS_AT_ONCE // self.dim)
-        room = np.empty((step, self.dim), np.int32)
-        for start in range(0, count, step):
-            some = np.arange(start, min(start + step, count))
-            some = some if places is None else places[some]
-            part = dots(queries, self._halves_at(some), room)
-            found[:, start : start + step] = part / self._lengths[some]
+
+        def compare(first: int, last: int) -> None:
+            room = np.empty((step, self.dim), np.int32)
+            for start in range(first, last, step):
+                end = min(start + step, last)
+                some = np.arange(start, end) if places is None else places[start:end]
+                part = dots(queries, self._halves_at(some), room)
+                np.divide(part, self._lengths[some], out=found[:, start:end])
+
+        spread(compare, count, least=_WORTH_A_THREAD)
         if not np.isfinite(found).all():
             raise self._damaged()
         return found
