@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ peak = used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3) * (1 if sys.p
 with open(sys.argv[1], "w") as file:
     json.dump({"seconds": took, "peak_mb": peak, "status": os.waitstatus_to_exitcode(status)}, file)
 """
+
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,12 @@ def script(name: str, *arguments: str) -> list[str]:
 def run(command: Sequence[str], note: Path) -> Run:
     """Run a command; raise CalledProcessError, with what it said, if it fails.
 
-    note: a file for the launcher's figures, which need no pipe then.
+    note: a file for the launcher's figures, which need no pipe then. Python may keep the bytecode
+    of what it imports, as an installation does for all packages: only a warm-up compiles sources.
     """
     launch = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(note), *command]
-    done = subprocess.run(launch, capture_output=True, text=True, check=False)
+    kept = {name: value for name, value in os.environ.items() if name != _NO_BYTECODE}
+    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=kept)
     found = json.loads(note.read_text("utf-8")) if done.returncode == 0 else {"status": 1}
     if found["status"]:
         sys.stderr.write(done.stderr)
