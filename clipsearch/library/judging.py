@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -117,7 +117,7 @@ class Judging(Opened):
         """
         name = f"levels:{fingerprint}"
         if not (key := self._catalog.get_meta(name)):
-            key = secrets.token_hex(8)
+            key = os.urandom(8).hex()
             try:
                 self._catalog.set_meta(name, key)
             except LibraryError:  # read-only, or another process is writing
@@ -185,9 +185,9 @@ def _levels(background: Background, vectors: np.ndarray) -> np.ndarray:
     Of few one by one: for more at once BLAS wakes its threads, and these wait for further work at
     full speed for a tenth of a second, beside the next search.
     """
-    step = 1 if len(vectors) <= _FEW_VECTORS else len(vectors)
-    parts = [background.levels(vectors[i : i + step]) for i in range(0, len(vectors), step)]
-    return np.concatenate([np.empty((0, 2), np.float32), *parts])
+    if not 1 < len(vectors) <= _FEW_VECTORS:
+        return background.levels(vectors)
+    return np.concatenate([background.levels(vector[None]) for vector in vectors])
 
 
 def calibration_key(fingerprint: str, head: Head | None) -> str:
