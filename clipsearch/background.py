@@ -1,6 +1,6 @@
 """The background: what pictures are compared with to see whether a label fits them at all.
 
-A few hundred captions of everything (`background.txt`) and their vectors, encoded once for each
+Several hundred captions of everything (`background.txt`) and their vectors, encoded once for each
 model and kept in the library: a derived file, made again if it is missing, damaged or out of date.
 """
 
@@ -21,7 +21,7 @@ from clipsearch.types import ModelInfo
 
 CAPTIONS = Path(__file__).with_name("background.txt")
 FOLDER = "background"
-_UNKNOWN = np.array([0, np.inf], np.float32)
+_UNKNOWN = np.float32(np.inf)
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 
@@ -45,6 +45,8 @@ class Background:
 
     vectors: np.ndarray
     """float32 (captions, dim), unit rows."""
+    scale: float
+    """The model's logit scale."""
 
     @classmethod
     def open(cls, library: Path, info: ModelInfo, encode: Encode) -> Self:
@@ -54,18 +56,24 @@ class Background:
         """
         path = _path(library, info, "captions")
         if (kept := arrays.read(path, _key())) and kept[0].shape == (len(captions()), info.dim):
-            return cls(kept[0])
+            return cls(kept[0], info.logit_scale)
         vectors = encode(captions())
         arrays.write(path, _key(), vectors)
-        return cls(vectors)
+        return cls(vectors, info.logit_scale)
 
     def levels(self, vectors: np.ndarray) -> np.ndarray:
-        """Return `calibration.levels` of unit rows (n, dim): float32 (n, 2)."""
-        return calibration.levels(vectors, self.vectors)
+        """Return `calibration.levels` of unit rows (n, dim): float32 (n,)."""
+        return calibration.levels(vectors, self.vectors, self.scale)
 
     def vagueness(self, rows: np.ndarray) -> np.ndarray:
         """Return `calibration.vagueness` of unit rows (labels, dim): float64 (labels,)."""
         return calibration.vagueness(rows, self.vectors)
+
+    def standings(
+        self, scores: np.ndarray, levels: np.ndarray, vagueness: np.ndarray
+    ) -> np.ndarray:
+        """Return `calibration.standings` of cosines (n, labels): float64, same shape."""
+        return calibration.standings(scores, levels, self.scale, vagueness)
 
     def in_words(self, picture: np.ndarray) -> np.ndarray:
         """Return the unit vector (dim,) of what a picture shows, said by the captions.
@@ -90,28 +98,28 @@ class Levels:
     ids: np.ndarray
     """int64 (n,), ascending."""
     values: np.ndarray
-    """float32 (n, 2)."""
+    """float32 (n,)."""
 
     @classmethod
     def open(cls, library: Path, info: ModelInfo, key: str) -> Self:
         """Read what is kept; nothing if there is none for this catalog, which `key` names."""
         kept = arrays.read(_path(library, info, "levels"), _key(key))
-        if kept and len(kept) == 2 and kept[1].shape == (len(kept[0]), 2):
+        if kept and len(kept) == 2 and kept[1].shape == kept[0].shape:
             return cls(kept[0], kept[1])
-        return cls(np.empty(0, np.int64), np.empty((0, 2), np.float32))
+        return cls(np.empty(0, np.int64), np.empty(0, np.float32))
 
     def of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the levels (n, 2) of `ids` (n,), and which of them are known, bool (n,).
+        """Return the levels (n,) of `ids` (n,), and which of them are known, bool (n,).
 
-        At the levels of one that is not known, every standing is 0.
+        At the level of one that is not known, nothing holds.
         """
         if not len(self.ids):
-            return np.tile(_UNKNOWN, (len(ids), 1)), np.zeros(len(ids), bool)
+            return np.full(len(ids), _UNKNOWN), np.zeros(len(ids), bool)
         if np.array_equal(ids, self.ids):
             return self.values, np.ones(len(ids), bool)
         places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         known = self.ids[places] == ids
-        return np.where(known[:, None], self.values[places], _UNKNOWN), known
+        return np.where(known, self.values[places], _UNKNOWN), known
 
     def with_more(self, ids: np.ndarray, values: np.ndarray) -> Levels:
         """Return these and others that were not among them."""

@@ -1,20 +1,23 @@
 """From cosines to probabilities that mean something: does a label hold for a picture at all?
 
 A cosine has no zero of its own: it moves with the model, the picture and the kind of text. So it
-is compared with what the same picture gives a few hundred captions of everything, the background
+is compared with what the same picture gives several hundred captions of everything, the background
 (`clipsearch.background`):
 
-    standing  z = (cos(picture, label) - mean) / spread - DOUBT * vagueness of the label
-    logit     l = slope * z + offset [+ shift of the label]
+    standing  s = scale * cos(picture, label) - level of the picture - DOUBT * vagueness of the label
+    level     log of the mean, over the background, of e^(scale * cos(picture, caption))
+    logit     l = slope * s + offset [+ shift of the label]
     one label alone holds with                  p = sigmoid(l)
     of n labels, or none of them:               p_k = (e^l_k / n) / (1 + mean of e^l)
 
-Mean and spread are of the cosines of the picture with the background. This is the test
-normalisation (T-norm) of speaker verification, where a voice is compared with a cohort of other
-speakers (Auckenthaler, Carey and Lloyd-Thomas 2000, "Score normalization for text-independent
-speaker verification systems"). What a model does not understand it puts near the mean of all
+`scale` is the model's own. Without the last term, e^s is how much likelier the model's softmax
+(Radford et al. 2021, CLIP) finds the label than a caption of the background: the cohort normalisation
+of speaker verification, where a voice has to fit a speaker better than the likeliest of others
+(Rosenberg, DeLong, Lee, Juang and Soong 1992, "The use of cohort normalized scores for speaker
+verification"). The mean of e^x is ruled by the captions that fit best, so a cat is compared with the
+names of what is like a cat. What a model does not understand it puts near the mean of all
 texts, where every picture is a little fit: vagueness says how much nearer to it a label lies
-than captions of the background do, 0 for one that does not. The second line is Platt's (1999): with
+than captions of the background do, 0 for one that does not. The logit is Platt's (1999): with
 as many right as wrong labels to fit it, e^l is the likelihood ratio of "holds" to "does not". The
 last is then Bayes' rule for labels that are equally likely, together as likely as none; with n = 1
 it is the line above it. `scripts/calibration` measures all this against other formulas.
@@ -36,7 +39,7 @@ EVEN = 0.5
 FEW = 0.1
 """How likely it is that a picture of a library is what a search is for: a few of many are."""
 DOUBT = 4.0
-"""How many spreads a text loses that lies at 1/e of a caption's distance from the mean of texts."""
+"""What the standing of a text loses that lies at 1/e of a caption's distance from the mean of texts."""
 SHIPPED = Path(__file__).with_name("calibrations.json")
 VERSION = 1
 
@@ -106,14 +109,17 @@ def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
 # --- the formulas --------------------------------------------------------------------------
 
 
-def levels(vectors: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Return mean and spread of each picture's cosines with the background: float32 (n, 2).
+def levels(vectors: np.ndarray, background: np.ndarray, scale: float) -> np.ndarray:
+    """Return the level of each picture, see above: float32 (n,).
 
-    vectors: unit rows (n, dim); background: unit rows (m, dim).
+    vectors: unit rows (n, dim); background: unit rows (m, dim); scale: the model's logit scale.
     """
-    cosines = np.asarray(vectors, dtype=np.float32) @ background.T
-    found = np.stack([cosines.mean(axis=1), np.maximum(cosines.std(axis=1), 1e-6)], axis=1)
-    return found.astype(np.float32)
+    powers = np.float32(scale) * (np.asarray(vectors, dtype=np.float32) @ background.T)
+    top = powers.max(axis=1, keepdims=True)
+    powers -= top
+    np.exp(powers, out=powers)
+    found: np.ndarray = top[:, 0] + np.log(powers.mean(axis=1))
+    return found
 
 
 def vagueness(rows: np.ndarray, background: np.ndarray) -> np.ndarray:
@@ -123,22 +129,24 @@ def vagueness(rows: np.ndarray, background: np.ndarray) -> np.ndarray:
     where a row is farther: float64 (labels,).
     """
     mean = background.mean(axis=0, dtype=np.float64)
-    usual = float(np.linalg.norm(background - mean, axis=1).mean())
+    # Of unit rows, |b - m|^2 = 1 - 2 b.m + m.m: without a copy of them all on the way of each query.
+    squares = 1 - 2 * (background @ mean.astype(background.dtype)) + mean @ mean
+    usual = float(np.sqrt(np.maximum(squares, 0)).mean())
     distances = np.linalg.norm(rows - mean, axis=1)
     found: np.ndarray = np.maximum(np.log(usual / np.maximum(distances, 1e-6)), 0.0)
     return found
 
 
 def standings(
-    scores: np.ndarray, levels: np.ndarray, vagueness: np.ndarray | float = 0.0
+    scores: np.ndarray, levels: np.ndarray, scale: float, vagueness: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """Return where labels stand: spreads above the mean of their picture, less DOUBT for vague ones.
+    """Return how far labels stand above the level of their picture, less DOUBT for vague ones.
 
-    scores: cosines (n, labels); levels: (n, 2); vagueness: (labels,), or what goes with scores.
-    Returns float64, the shape of scores.
+    scores: cosines (n, labels); levels: (n,); scale: the model's logit scale; vagueness: (labels,),
+    or what goes with scores. Returns float64, the shape of scores.
     """
-    z = (np.asarray(scores, dtype=np.float64) - levels[:, :1]) / levels[:, 1:]
-    found: np.ndarray = z - DOUBT * np.asarray(vagueness)
+    powers = scale * np.asarray(scores, dtype=np.float64)
+    found: np.ndarray = powers - levels[:, None] - DOUBT * np.asarray(vagueness)
     return found
 
 

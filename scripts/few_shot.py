@@ -150,10 +150,11 @@ def form_table(task: Task, encoder: Encoder) -> str:
     rest, strange = task.part(~learned & known), task.part(~known)
     background = encoder.encode_texts(captions())
     calibration = Calibration.of_model(encoder.info.fingerprint)
+    scale = encoder.info.logit_scale
 
     def taken(scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """Say of which pictures `clipsearch classify` would not say "none of these"."""
-        found = standings(scores, levels(vectors, background))
+        found = standings(scores, levels(vectors, background, scale), scale)
         return open_set(calibration.logits(found))[1] <= 0.5
 
     rows = [

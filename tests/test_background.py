@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ToyEncoder
 
-from clipsearch import background
+from clipsearch import background, calibration
 from clipsearch.background import Background, Levels, captions, version
 
 
@@ -34,6 +34,27 @@ def test_there_are_several_hundred_captions_none_twice() -> None:
     assert 300 <= len(captions()) <= 1000
     assert len(set(captions())) == len(captions())
     assert all(caption == caption.strip() and "#" not in caption for caption in captions())
+
+
+def test_it_names_many_things_as_labels_are_said() -> None:
+    """With the full stop of the templates: a model hears it, and names without it fit worse."""
+    named = [caption for caption in captions() if caption.endswith(".")]
+    assert len(named) > 300
+    assert all(caption.startswith("a picture of ") for caption in named)
+    assert {f"a picture of a {x}." for x in ("cat", "penguin", "banjo")} <= set(named)
+
+
+def test_what_stands_above_the_background_is_counted_in_its_own_scale(tmp_path: Path) -> None:
+    info, encoder = ToyEncoder().info, ToyEncoder()
+    found = Background.open(tmp_path, info, encoder.encode_texts)
+    assert found.scale == info.logit_scale
+    rows = encoder.encode_texts(["tree", "rain"])
+    level = found.levels(rows)
+    standing = found.standings(rows @ rows.T, level, found.vagueness(rows))
+    expected = calibration.standings(
+        rows @ rows.T, level, info.logit_scale, calibration.vagueness(rows, found.vectors)
+    )
+    np.testing.assert_array_equal(standing, expected)
 
 
 def test_it_is_encoded_once_and_then_read(tmp_path: Path, encode: Counting) -> None:
@@ -96,7 +117,8 @@ def test_a_picture_in_words_is_a_text_that_says_the_same() -> None:
     rng = np.random.default_rng(0)
     things, gap = np.eye(16)[:8], np.eye(16)[8]
     texts = np.repeat(things, 5, axis=0) + 0.1 * rng.normal(size=(40, 16))
-    found = Background((texts / np.linalg.norm(texts, axis=1, keepdims=True)).astype(np.float32))
+    unit = (texts / np.linalg.norm(texts, axis=1, keepdims=True)).astype(np.float32)
+    found = Background(unit, 100.0)
     pictures = things + 2 * gap
     pictures /= np.linalg.norm(pictures, axis=1, keepdims=True)
     rows = np.stack([found.in_words(picture) for picture in pictures])
@@ -112,12 +134,12 @@ def test_levels_are_found_by_id_and_grow(tmp_path: Path) -> None:
     info = ToyEncoder().info
     nothing = Levels.open(tmp_path, info, "key")
     values, known = nothing.of(np.array([3, 4]))
-    assert not known.any() and np.isinf(values[:, 1]).all()
-    some = nothing.with_more(np.array([7, 3]), np.array([[0.7, 1], [0.3, 1]], np.float32))
-    more = some.with_more(np.array([5]), np.array([[0.5, 1]], np.float32))
+    assert not known.any() and np.isinf(values).all()
+    some = nothing.with_more(np.array([7, 3]), np.array([0.7, 0.3], np.float32))
+    more = some.with_more(np.array([5]), np.array([0.5], np.float32))
     values, known = more.of(np.array([5, 4, 7, 3, 9]))
     assert known.tolist() == [True, False, True, True, False]
-    np.testing.assert_allclose(values[known, 0], [0.5, 0.7, 0.3])
+    np.testing.assert_allclose(values[known], [0.5, 0.7, 0.3])
     more.keep(tmp_path, info, "key")
     read = Levels.open(tmp_path, info, "key")
     np.testing.assert_array_equal(read.ids, [3, 5, 7])
@@ -128,7 +150,7 @@ def test_levels_of_another_catalog_or_background_are_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = ToyEncoder().info
-    one = Levels(np.array([1]), np.array([[0.1, 1]], np.float32))
+    one = Levels(np.array([1]), np.array([0.1], np.float32))
     one.keep(tmp_path, info, "this catalog")
     assert len(Levels.open(tmp_path, info, "this catalog").ids) == 1
     assert len(Levels.open(tmp_path, info, "another").ids) == 0

@@ -17,31 +17,37 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_levels_are_mean_and_spread_of_the_cosines_with_the_background() -> None:
+def test_a_level_is_what_the_likeliest_captions_of_a_picture_make_of_it() -> None:
     rng = np.random.default_rng(0)
     pictures, background = unit(rng.normal(size=(5, 8))), unit(rng.normal(size=(30, 8)))
-    found = levels(pictures, background)
-    for picture, (mean, spread) in zip(pictures, found, strict=True):
-        cosines = [float(picture @ caption) for caption in background]
-        assert mean == pytest.approx(sum(cosines) / 30, abs=1e-6)
-        variance = sum((c - mean) ** 2 for c in cosines) / 30
-        assert spread == pytest.approx(math.sqrt(variance), abs=1e-6)
+    for picture, level in zip(pictures, levels(pictures, background, 7.0), strict=True):
+        powers = [math.exp(7 * float(picture @ caption)) for caption in background]
+        assert level == pytest.approx(math.log(sum(powers) / 30), abs=1e-5)
+    assert levels(pictures, background, 1e4).max() <= 1e4  # and no overflow
 
 
-def test_a_standing_counts_spreads_above_the_mean() -> None:
-    scores = np.array([[0.30, 0.10], [0.25, 0.20]])
-    found = standings(scores, np.array([[0.1, 0.05], [0.25, 0.1]]))
-    np.testing.assert_allclose(found, [[4, 0], [0, -0.5]], atol=1e-12)
-
-
-def test_a_standing_does_not_change_when_all_cosines_are_stretched_and_moved() -> None:
+def test_a_standing_is_how_much_likelier_a_label_is_than_a_caption() -> None:
+    """By the softmax of the model over the label and the background, as it defines it."""
     rng = np.random.default_rng(1)
-    cosines, label = rng.uniform(0.1, 0.4, 50), 0.37
-    for stretch, move in ((1, 0), (0.2, 0.05), (3, -0.5)):
-        here = stretch * cosines + move
-        level = np.array([[here.mean(), here.std()]])
-        found = standings(np.array([[stretch * label + move]]), level)
-        assert found[0, 0] == pytest.approx((label - cosines.mean()) / cosines.std())
+    picture, background = unit(rng.normal(size=(1, 8))), unit(rng.normal(size=(40, 8)))
+    label = unit(rng.normal(size=(1, 8)))
+    powers = np.exp(5 * (np.concatenate([label, background]) @ picture[0]).astype(np.float64))
+    softmax = powers / powers.sum()
+    found = standings(picture @ label.T, levels(picture, background, 5.0), 5.0)
+    assert found[0, 0] == pytest.approx(math.log(softmax[0] / softmax[1:].mean()), abs=1e-5)
+
+
+def test_a_standing_rises_with_the_cosine_and_not_with_all_of_them() -> None:
+    scores = np.array([[0.30, 0.10], [0.25, 0.20]])
+    found = standings(scores, np.array([4.0, 5.0]), 20.0)
+    np.testing.assert_allclose(found, [[2, -2], [0, -1]], atol=1e-12)
+    # A picture that gives every text more: its level moves by as much as its labels do.
+    cosines = np.linspace(0.1, 0.4, 7)[None]
+    here, there = (
+        levels(c.astype(np.float32), np.eye(7, dtype=np.float32), 20.0)
+        for c in (cosines, cosines + 0.2)
+    )
+    np.testing.assert_allclose(there - here, 20 * 0.2, atol=1e-5)
 
 
 def test_what_lies_nearer_to_the_mean_of_texts_than_captions_do_is_vague() -> None:
@@ -52,7 +58,7 @@ def test_what_lies_nearer_to_the_mean_of_texts_than_captions_do_is_vague() -> No
     found = vagueness(np.stack([captions[0], far, near]), captions)
     expected = math.log(usual / np.linalg.norm(near - mean))
     np.testing.assert_allclose(found, [0, 0, expected], atol=1e-7)
-    clear = standings(np.zeros((2, 3)), np.array([[0.0, 1]] * 2), found)
+    clear = standings(np.zeros((2, 3)), np.zeros(2), 30.0, found)
     np.testing.assert_allclose(clear, [[0, 0, -4 * expected]] * 2, atol=1e-6)
 
 
@@ -132,4 +138,4 @@ def test_shipped_constants_are_of_the_background_that_is_shipped() -> None:
 def test_a_model_without_constants_gets_assumed_ones() -> None:
     found = Calibration.of_model("no such model")
     assert found.source == "assumed"
-    assert holds(found.logits(np.array([0.0, 3.5]))) == pytest.approx([0.03, 0.97], abs=0.01)
+    assert holds(found.logits(np.array([0.0, 3.5]))) == pytest.approx([0.2, 0.8], abs=0.01)

@@ -18,7 +18,7 @@ import typer.main
 from catalog_rows import entry, model
 
 from clipsearch import embeddings, pictures
-from clipsearch.calibration import FEW, holds, standings
+from clipsearch.calibration import FEW, holds
 from clipsearch.catalog import Catalog
 from clipsearch.census import Census
 from clipsearch.cli import app
@@ -128,9 +128,8 @@ def test_the_count_is_that_of_judging_every_picture(library: Library, query: tup
     if query == ("tree",):
         stored = library.embeddings()
         background = library.background()
-        where = standings(
-            stored.vectors @ head.T, background.levels(stored.vectors), background.vagueness(head)
-        )
+        levels, vague = background.levels(stored.vectors), background.vagueness(head)
+        where = background.standings(stored.vectors @ head.T, levels, vague)
         likely = holds(library.calibration().logits(where), FEW)[:, 0]
         assert found.relevant == int((likely >= 0.5).sum())
 

@@ -43,16 +43,17 @@ def vectors(library: Library, paths: list[Path]) -> np.ndarray:
 
 
 def logits(library: Library, paths: list[Path], rows: np.ndarray) -> np.ndarray:
-    """Return slope * z + offset, (pictures, rows), worked out from the pixels."""
+    """Return slope * standing + offset, (pictures, rows), worked out from the pixels."""
     pictures = vectors(library, paths)
     texts = library.encoder.encode_texts(captions()).astype(np.float64)
-    background = pictures @ texts.T
+    scale = library.encoder.info.logit_scale
+    level = np.log(np.exp(scale * pictures @ texts.T).mean(1, keepdims=True))
     used = library.calibration()
-    z = (pictures @ rows.T - background.mean(1, keepdims=True)) / background.std(1, keepdims=True)
+    likelier = scale * pictures @ rows.T - level
     middle = texts.mean(0)
     usual = np.linalg.norm(texts - middle, axis=1).mean()
     shares = np.minimum(np.linalg.norm(rows - middle, axis=1) / usual, 1)
-    return used.slope * (z + 4 * np.log(shares)) + used.offset
+    return used.slope * (likelier + 4 * np.log(shares)) + used.offset
 
 
 def use(library: Library, slope: float, offset: float) -> None:
@@ -75,7 +76,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 def test_open_set_probabilities_are_those_of_the_formula(
     library: Library, filled: list[Path]
 ) -> None:
-    use(library, 1.0, 0.0)
+    use(library, 0.1, 2.0)
     found = library.classify(LABELS)
     ratios = np.exp(logits(library, filled, library.head(LABELS).vectors))
     total = 1 + ratios.mean(1)
@@ -94,7 +95,7 @@ def test_open_set_probabilities_are_those_of_the_formula(
 
 
 def test_one_label_alone_is_not_always_certain(library: Library, filled: list[Path]) -> None:
-    use(library, 1.0, 0.0)
+    use(library, 0.1, 2.0)
     expected = sigmoid(logits(library, filled, library.head(["cat"]).vectors))[:, 0]
     found = [one.labels[0].probability for one in library.classify(["cat"])]
     np.testing.assert_allclose(found, expected, atol=0.01)
@@ -102,7 +103,7 @@ def test_one_label_alone_is_not_always_certain(library: Library, filled: list[Pa
 
 
 def test_each_label_can_be_judged_by_itself(library: Library, filled: list[Path]) -> None:
-    use(library, 1.0, 0.0)
+    use(library, 0.1, 2.0)
     expected = sigmoid(logits(library, filled, library.head(LABELS).vectors))
     least = {"cat": 0.3, "": 0.6}
     thresholds = np.array([0.3, 0.6, 0.6])
@@ -125,7 +126,7 @@ def test_each_label_can_be_judged_by_itself(library: Library, filled: list[Path]
 
 
 def test_none_of_these_is_never_saved(library: Library, filled: list[Path]) -> None:
-    use(library, 1.0, 0.0)
+    use(library, 0.1, 2.0)
     found = library.classify(LABELS, save=True)
     labels = [one.label for one in found]
     assert NONE in labels
@@ -136,7 +137,7 @@ def test_none_of_these_is_never_saved(library: Library, filled: list[Path]) -> N
 
 
 def test_all_labels_that_hold_are_saved(library: Library, filled: list[Path]) -> None:
-    use(library, 1.0, 0.0)
+    use(library, 0.1, 2.0)
     found = library.classify(LABELS, mode="multi", save=True)
     assert library.status().labels == {
         x: n for x in LABELS if (n := sum(x in {y.label for y in one.labels} for one in found))
@@ -147,7 +148,7 @@ def test_all_labels_that_hold_are_saved(library: Library, filled: list[Path]) ->
 
 
 def test_a_least_probability_leaves_out_none_of_these(library: Library, filled: list[Path]) -> None:
-    use(library, 1.0, 0.0)
+    use(library, 0.1, 2.0)
     everything = library.classify(LABELS)
     kept = library.classify(LABELS, min_probability=0.3)
     expected = [p.path for p in everything if p.label != NONE and p.probability >= 0.3]
@@ -165,7 +166,7 @@ def relevance(library: Library, paths: list[Path], row: np.ndarray) -> np.ndarra
 def test_relevance_and_the_number_of_relevant_pictures(
     library: Library, filled: list[Path]
 ) -> None:
-    use(library, 1.0, 1.0)
+    use(library, 0.1, 4.0)
     expected = relevance(library, filled, library.encoder.encode_texts(["a red horse"]))
     found = library.search("a red horse", k=5)
     assert (found.relevant, found.searched) == (int((expected >= 0.5).sum()), 60)
@@ -182,7 +183,7 @@ def test_relevance_and_the_number_of_relevant_pictures(
 
 
 def test_filters_and_copies_count(library: Library, make_pictures: Make) -> None:
-    use(library, 1.0, 1.0)
+    use(library, 0.1, 4.0)
     a, b = make_pictures(30, folder="a"), make_pictures(12, folder="b", seed=4)
     twin = b[0].with_name("twin.png")
     shutil.copy(b[0], twin)
@@ -199,7 +200,7 @@ def test_filters_and_copies_count(library: Library, make_pictures: Make) -> None
 def test_new_and_removed_pictures_are_counted_at_once(
     library: Library, make_pictures: Make
 ) -> None:
-    use(library, 1.0, 1.0)
+    use(library, 0.1, 4.0)
     paths = make_pictures(20)
     library.index([paths[0].parent])
     assert library.search("tree").searched == 20
@@ -215,7 +216,7 @@ def test_new_and_removed_pictures_are_counted_at_once(
 
 
 def test_a_picture_as_a_term_is_judged_in_words(library: Library, filled: list[Path]) -> None:
-    use(library, 1.0, 1.0)
+    use(library, 0.1, 4.0)
     background = library.background()
     picture = vectors(library, filled[:1])[0]
     row = library.encoder.encode_texts(["tree"])[0] * 2 + background.in_words(picture)
@@ -228,7 +229,7 @@ def test_a_picture_as_a_term_is_judged_in_words(library: Library, filled: list[P
 def test_a_picture_is_no_neighbour_of_its_own_in_the_count(
     library: Library, filled: list[Path]
 ) -> None:
-    use(library, 1.0, 1.0)
+    use(library, 0.1, 4.0)
     row = library.background().in_words(vectors(library, filled[:1])[0])[None]
     expected = relevance(library, filled, row)[1:]
     found = library.similar(filled[0], k=60)
@@ -238,7 +239,7 @@ def test_a_picture_is_no_neighbour_of_its_own_in_the_count(
 def test_a_head_of_several_labels_is_relevant_by_its_best(
     library: Library, filled: list[Path]
 ) -> None:
-    use(library, 1.0, 1.0)
+    use(library, 0.1, 4.0)
     head = library.head(LABELS)
     found = library.search(head, k=60)
     best = (vectors(library, filled) @ head.vectors.T).argmax(1)

@@ -241,14 +241,15 @@ def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
     assert lesson.to_dict()["calibration"] == fitted.to_dict()
     assert library.calibration(lesson.head) == fitted.calibration
     assert library.calibration(library.head(LABELS)).source != "fitted"
-    assert sum(p.label == Path(p.path).parent.name for p in library.classify(lesson.head)) > 20
+    # What a toy says of the background tells nothing of its pictures: some are "none of these".
+    assert sum(p.label == Path(p.path).parent.name for p in library.classify(lesson.head)) > 12
     # Searching by one of its labels is judged by the same calibration.
     found = {hit.path: hit for hit in library.search(lesson.head, label="owl", k=None)}
     known = library.embeddings()
     levels = library.background().levels(known.vectors)
-    scores = known.vectors @ lesson.head.vectors[2]
+    scores = lesson.head.logit_scale * known.vectors @ lesson.head.vectors[2]
     vague = library.background().vagueness(lesson.head.vectors)[2]
-    logits = fitted.calibration.logits((scores - levels[:, 0]) / levels[:, 1] - DOUBT * vague)
+    logits = fitted.calibration.logits(scores - levels - DOUBT * vague)
     logits += fitted.calibration.shifts["owl"] + np.log(FEW / (1 - FEW))
     relevance = [found[record.path].relevance for record in known.records]
     assert relevance == pytest.approx(1 / (1 + np.exp(-logits)), abs=2e-3)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipsearch.background import Background, Levels, version
-from clipsearch.calibration import Calibration, holds, open_set, standings
+from clipsearch.calibration import Calibration, holds, open_set
 from clipsearch.errors import EncoderError, LibraryError
 from clipsearch.head import Head
 from clipsearch.library.base import Opened
@@ -88,10 +88,11 @@ class Judging(Opened):
         scores: what `head.scores` gives for their unit rows, vectors (n, dim).
         """
         background = self.background()
-        return standings(scores, background.levels(vectors), background.vagueness(head.vectors))
+        vague = background.vagueness(head.vectors)
+        return background.standings(scores, background.levels(vectors), vague)
 
     def _levels_of(self, ids: np.ndarray) -> np.ndarray:
-        """Return the levels (n, 2) of stored vectors; those not known yet are found and kept."""
+        """Return the levels (n,) of stored vectors; those not known yet are found and kept."""
         model_id, info = self._model()
         key = self._levels_key(info.fingerprint)
         if info.fingerprint not in self._levels:
@@ -154,7 +155,7 @@ class Judge:
         if self.mode == "closed" or self.background is None or self.calibration is None:
             return self.head.probabilities(scores), [None] * len(scores)
         vague = self.background.vagueness(self.head.vectors)
-        found = standings(scores, self.background.levels(vectors), vague)
+        found = self.background.standings(scores, self.background.levels(vectors), vague)
         logits = self.calibration.logits(found, self.head.labels)
         if self.mode == "multi":
             single = holds(logits)

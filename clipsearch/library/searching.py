@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from clipsearch.calibration import FEW, holds, standings
+from clipsearch.calibration import FEW, holds
 from clipsearch.errors import EncoderError
 from clipsearch.head import Head
 from clipsearch.library.asking import Asked, Asking, Query, head_of_vector
@@ -238,9 +238,10 @@ class Searching(Asking):
 
     def _judged(self, asked: Asked, rows: np.ndarray, found: _Scores) -> np.ndarray:
         """Judge as `classify` judges one label alone, but with the base rate of a search, FEW."""
-        vague = self.background().vagueness(rows)[found.rows]
+        background = self.background()
+        vague = background.vagueness(rows)[found.rows]
         levels = self._levels_of(found.ids)
-        where = standings(found.scores[:, None], levels, vague[:, None])[:, 0]
+        where = background.standings(found.scores[:, None], levels, vague[:, None])[:, 0]
         used = self.calibration(asked.own)
         labels = asked.head.labels if asked.own else [""] * len(rows)
         shifts = np.array([used.shifts.get(label, 0.0) for label in labels])

@@ -24,14 +24,17 @@ class Cases:
     right: list[tuple[int, str]]
     """The label names one of the things in the picture, half of the coloured ones with its colour."""
     wrong: list[tuple[int, str]]
-    """As many: a thing that is not in the picture, with a colour as often as in `right`.
-
-    Of an animal every second one is another animal: lists of labels are mostly of one kind, and of
-    its own kind a thing is hardest to tell."""
+    """As many: a thing that is not in the picture, with a colour as often as in `right`."""
+    kin: list[tuple[int, str]]
+    """Harder wrong ones: of an animal another animal. Lists of labels are mostly of one kind."""
     colour: list[tuple[int, str]]
     """Harder wrong ones: a thing that is in the picture, in a colour that nothing there has."""
     absurd: list[tuple[int, str]]
     """Labels that no picture shows and no model knows, see absurd.txt."""
+
+    def mixed(self) -> list[tuple[int, str]]:
+        """Return as many wrong cases, every second one of the same kind: what constants are fitted to."""
+        return [*self.wrong[::2], *self.kin[1::2]]
 
 
 class Related:
@@ -52,7 +55,13 @@ def cases(scenes: Scenes, among: np.ndarray, n: int, *, seed: int) -> Cases:
     """Draw `n` right and `n` wrong cases of the pictures with the numbers `among`."""
     rng, related, names = random.Random(seed), Related(scenes.names), list(scenes.names)
     animals = sorted(scenes.animals)
-    found = Cases([], [], [], [])
+    found = Cases([], [], [], [], [])
+
+    def another(pool: list[str], items: list[tuple[str, str | None]]) -> str:
+        while any(related(other := rng.choice(pool), mine) for mine, _ in items):
+            pass
+        return other
+
     for _ in range(n):
         picture = int(rng.choice(among))
         items = scenes.items[picture]
@@ -60,11 +69,10 @@ def cases(scenes: Scenes, among: np.ndarray, n: int, *, seed: int) -> Cases:
         coloured = colour is not None and rng.random() < 0.5
         found.right.append((picture, f"{colour} {name}" if coloured else name))
         found.absurd.append((picture, rng.choice(ABSURD)))
-        among_these = animals if name in scenes.animals and rng.random() < 0.5 else names
-        other = rng.choice(among_these)
-        while any(related(other, mine) for mine, _ in items):
-            other = rng.choice(among_these)
-        found.wrong.append((picture, f"{rng.choice(COLOURS)} {other}" if coloured else other))
+        same = animals if name in scenes.animals else names
+        for side, pool in ((found.wrong, names), (found.kin, same)):
+            other = another(pool, items)
+            side.append((picture, f"{rng.choice(COLOURS)} {other}" if coloured else other))
         if coloured:
             strange = rng.choice([c for c in COLOURS if c not in {c for _, c in items}])
             found.colour.append((picture, f"{strange} {name}"))

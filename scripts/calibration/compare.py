@@ -9,113 +9,62 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import heldout
 import numpy as np
 import PIL.Image
-from cases import Cases, cases, sets
-from formulas import BEST_RULE, FORMULAS, RULES, WINNER, Scored
-from sklearn.linear_model import LogisticRegression
+from bundled import Bundled, bundled
+from cases import Cases, cases
+from formulas import FORMULAS, WINNER
+from several import searches, several
+from world import Line, World, images
 
-from clipsearch import Head, encode_texts, load_encoder
+from clipsearch import load_encoder
 from clipsearch.background import captions, version
-from clipsearch.calibration import FEW, SHIPPED, holds, levels, standings, vagueness
+from clipsearch.calibration import SHIPPED, holds
 from clipsearch.encoders.base import Encoder
 from clipsearch.metrics import auroc, brier, ece
-from clipsearch.templates import prompts
 
 README = Path(__file__).with_name("README.md")
 MARK = "<!-- what compare.py --write wrote -->"
-SIZES = (1, 2, 5, 10)
-QUERIES = 200
-
-
-@dataclass(frozen=True)
-class World:
-    """Everything encoded once: unit rows, and where each text's row is."""
-
-    pictures: np.ndarray
-    background: np.ndarray
-    labels: dict[str, np.ndarray]
-    """Label -> its row of a head, of several prompts."""
-    scale: float
-
-    def scored(self, pairs: Sequence[tuple[int, str]]) -> Scored:
-        """Return what formulas take, of pairs of a picture and a label."""
-        numbers = np.array([picture for picture, _ in pairs])
-        rows = np.stack([self.labels[label] for _, label in pairs])
-        over_all = rows @ self.pictures.T
-        return Scored(
-            np.einsum("nd,nd->n", self.pictures[numbers], rows),
-            self.pictures[numbers] @ self.background.T,
-            np.stack([over_all.mean(axis=1), over_all.std(axis=1)], axis=1),
-            vagueness(rows, self.background),
-            self.scale,
-        )
-
-
-def encode(encoder: Encoder, scenes: heldout.Scenes, labels: Iterable[str]) -> World:
-    """Encode pictures, background and labels."""
-    ready = np.stack([encoder.preprocess(PIL.Image.fromarray(p)) for p in scenes.pictures])
-    rows = [encoder.encode_images(ready[i : i + 250]) for i in range(0, len(ready), 250)]
-    head = Head.from_prompts(encoder, prompts(list(labels)))
-    return World(
-        np.concatenate(rows),
-        encode_texts(encoder, captions()),
-        dict(zip(head.labels, head.vectors, strict=True)),
-        encoder.info.logit_scale,
-    )
-
+FIGURES = (
+    *("AUROC", "right >= 0.5", "wrong < 0.5", "ECE", "Brier"),
+    *("AUROC, same kind", "wrong of the same kind", "wrong colour", "absurd"),
+    *("bundled: shown", "not shown"),
+)
 
 # --- one label -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Line:
-    """Slope and offset of a logistic regression (Platt 1999)."""
-
-    slope: float
-    offset: float
-
-    @classmethod
-    def fitted(cls, right: np.ndarray, wrong: np.ndarray) -> Line:
-        """Fit to as many right as wrong cases."""
-        x, y = np.concatenate([right, wrong])[:, None], np.repeat([1, 0], [len(right), len(wrong)])
-        found = LogisticRegression(C=1e6).fit(x, y)
-        return cls(float(found.coef_[0, 0]), float(found.intercept_[0]))
-
-    def __call__(self, statistic: np.ndarray) -> np.ndarray:
-        return self.slope * statistic + self.offset
-
-
-def single(world: World, fit: Cases, test: Cases) -> tuple[Line, list[list[str]]]:
+def single(
+    world: World, samples: World, fit: Cases, test: Cases, asked: Bundled
+) -> tuple[Line, list[list[str]]]:
     """Compare the formulas; return the fitted line of the winner, and a row for each."""
+    sides = [fit.right, fit.mixed(), test.right, test.wrong, test.kin, test.colour, test.absurd]
+    parts = [world.scored(pairs) for pairs in sides]
+    parts += [samples.scored(pairs) for pairs in (asked.right, asked.wrong)]
     lines, rows = {}, []
-    parts = [world.scored(p) for p in _sides(fit, test)]
     for name, formula in FORMULAS.items():
-        fit_right, fit_wrong, right, wrong, colour, absurd = map(formula, parts)
+        fit_right, fit_wrong, *rest = map(formula, parts)
         line = lines[name] = Line.fitted(fit_right, fit_wrong)
-        p, q = holds(line(right)), holds(line(wrong))
+        p, q, kin, colour, absurd, shown, others = (holds(line(x)) for x in rest)
         both, so = np.concatenate([p, q]), np.repeat([True, False], [len(p), len(q)])
         rows.append(
             [
                 f"**{name}**" if name == WINNER else name,
-                f"{auroc(p, q):.3f}",
-                f"{100 * (p >= 0.5).mean():.1f} %",
-                f"{100 * (q < 0.5).mean():.1f} %",
-                f"{100 * (holds(line(colour)) < 0.5).mean():.1f} %",
-                f"{100 * (holds(line(absurd)) < 0.5).mean():.1f} %",
-                f"{ece(both, so):.3f}",
-                f"{brier(both, so):.3f}",
+                *(f"{auroc(p, q):.3f}", _share(p >= 0.5), _share(q < 0.5)),
+                *(f"{ece(both, so):.3f}", f"{brier(both, so):.3f}"),
+                *(f"{auroc(p, kin):.3f}", _share(kin < 0.5)),
+                *(_share(colour < 0.5), _share(absurd < 0.5)),
+                *(_share(shown >= 0.5), _share(others < 0.5)),
             ]
         )
     return lines[WINNER], rows
 
 
-def _sides(fit: Cases, test: Cases) -> list[list[tuple[int, str]]]:
-    return [fit.right, fit.wrong, test.right, test.wrong, test.colour, test.absurd]
+def _share(so: np.ndarray) -> str:
+    return f"{100 * so.mean():.1f} %"
 
 
 def kinds(world: World, scenes: heldout.Scenes, line: Line, test: Cases) -> list[list[str]]:
@@ -146,107 +95,22 @@ def _kinds(scenes: heldout.Scenes) -> Iterator[tuple[str, object]]:
 
 
 def banks(world: World, fit: Cases, test: Cases) -> list[list[str]]:
-    """Return how the size of the background matters."""
-    rows = []
+    """Return how the size of the background matters, and what is in it."""
     order = np.random.default_rng(0).permutation(len(world.background))
-    for size in (len(order), 256, 128, 64, 32):
-        part = World(world.pictures, world.background[order[:size]], world.labels, world.scale)
-        fr, fw, r, w = (
-            FORMULAS[WINNER](part.scored(p)) for p in (fit.right, fit.wrong, test.right, test.wrong)
-        )
+    named = np.array([caption.endswith(".") for caption in captions()])
+    parts = {f"all {len(order)}": order, "without names": np.flatnonzero(~named)}
+    parts |= {"names alone": np.flatnonzero(named)}
+    parts |= {f"any {size}": order[:size] for size in (256, 128, 64, 32)}
+    rows = []
+    for name, chosen in parts.items():
+        part = world.against(world.background[chosen])
+        sides = (fit.right, fit.mixed(), test.right, test.wrong, test.kin)
+        fr, fw, r, w, kin = (FORMULAS[WINNER](part.scored(pairs)) for pairs in sides)
         line = Line.fitted(fr, fw)
         p, q = holds(line(r)), holds(line(w))
         both, so = np.concatenate([p, q]), np.repeat([True, False], [len(p), len(q)])
-        rows.append([f"{size}", f"{auroc(p, q):.3f}", f"{ece(both, so):.3f}"])
+        rows.append([name, f"{auroc(p, q):.3f}", f"{auroc(r, kin):.3f}", f"{ece(both, so):.3f}"])
     return rows
-
-
-# --- several labels --------------------------------------------------------------------------
-
-
-def several(world: World, scenes: heldout.Scenes, line: Line, test: Cases) -> list[list[str]]:
-    """Compare rules for several labels: a row for each rule and number of labels."""
-    rows = []
-    for n in SIZES[1:]:
-        asked = sets(scenes, test, n, seed=n)
-        pairs = [(picture, label) for picture, labels, _ in asked for label in labels]
-        scored = world.scored(pairs)
-        logits = line(FORMULAS[WINNER](scored)).reshape(-1, n)
-        closed = np.exp(world.scale * scored.cosines.reshape(-1, n))
-        closed /= closed.sum(axis=1, keepdims=True)
-        known = np.array([holds for *_, holds in asked])
-        for name, rule in RULES.items():
-            p = rule(logits, closed)
-            none, best = 1 - p.sum(axis=1), p.max(axis=1)
-            right = known & (p.argmax(axis=1) == 0)
-            rows.append(
-                [
-                    f"{n}",
-                    f"**{name}**" if name == BEST_RULE else name,
-                    f"{auroc(none[~known], none[known]):.3f}",
-                    f"{100 * (none[known] <= 0.5).mean():.0f} %",
-                    f"{100 * (none[~known] > 0.5).mean():.0f} %",
-                    f"{ece(none, ~known):.3f}",
-                    f"{ece(best, right):.3f}",
-                ]
-            )
-    return rows
-
-
-# --- searching -------------------------------------------------------------------------------
-
-
-def searches(
-    world: World, scenes: heldout.Scenes, encoder: Encoder, line: Line, among: np.ndarray
-) -> list[list[str]]:
-    """Compare base rates for searches among the pictures `among`: names of things, and captions."""
-    shown = [{name for name, _ in scenes.items[i]} for i in among]
-    names = sorted(set().union(*shown))
-    rng = np.random.default_rng(0)
-    asked = rng.choice(names, min(QUERIES, len(names)), replace=False).tolist()
-    wanted = np.array([[name in here for here in shown] for name in asked])
-    picked = rng.choice(len(among), QUERIES, replace=False)
-    told = [scenes.captions[among[i]] for i in picked]
-    rows = []
-    for kind, texts, so in (
-        ("a thing", asked, wanted),
-        ("a caption", told, np.eye(len(among), dtype=bool)[picked]),
-    ):
-        logits = line(_standings(world, encode_texts(encoder, texts), among))
-        for name, p in (
-            ("even", holds(logits)),
-            (f"**1 in {round(1 / FEW)}**", holds(logits, FEW)),
-            ("1 in 50", holds(logits, 0.02)),
-            ("estimated (EM)", np.stack([holds(row, _prevalence(row)) for row in logits])),
-        ):
-            found = p >= 0.5
-            good = (found & so).sum()
-            rows.append(
-                [
-                    kind,
-                    name,
-                    f"{so.sum(axis=1).mean():.1f}",
-                    f"{found.sum(axis=1).mean():.1f}",
-                    f"{100 * good / max(found.sum(), 1):.0f} %",
-                    f"{100 * good / so.sum():.0f} %",
-                ]
-            )
-    return rows
-
-
-def _standings(world: World, texts: np.ndarray, among: np.ndarray) -> np.ndarray:
-    pictures = world.pictures[among]
-    vague = vagueness(texts, world.background)
-    found = standings(pictures @ texts.T, levels(pictures, world.background), vague)
-    return found.T
-
-
-def _prevalence(logits: np.ndarray) -> float:
-    """Estimate the base rate of one query (Saerens, Latinne and Decaestecker 2002)."""
-    rate = 0.5
-    for _ in range(300):
-        rate = float((holds(logits, rate).sum() + 1) / (len(logits) + 2))
-    return rate
 
 
 # --- telling ---------------------------------------------------------------------------------
@@ -264,23 +128,27 @@ def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]
     # Whether a picture is drawn cleanly alternates too: shuffle before halving.
     mixed = np.random.default_rng(0).permutation(len(scenes.items))
     fit, test = (cases(scenes, mixed[half], n, seed=i) for i, half in enumerate(halves))
-    labels = {label for c in (fit, test) for _, label in (*c.right, *c.wrong, *c.colour, *c.absurd)}
-    world = encode(encoder, scenes, sorted(labels))
-    line, rows = single(world, fit, test)
-    shares = ("right >= 0.5", "wrong < 0.5")
+    asked = bundled(scenes)
+    sides = (fit.right, fit.mixed(), test.right, test.wrong, test.kin, test.colour, test.absurd)
+    labels = {label for side in (*sides, asked.right, asked.wrong) for _, label in side}
+    world = World.encoded(encoder, scenes, sorted(labels))
+    samples = world.of(images(encoder, [_opened(file) for file in asked.files]))
+    line, rows = single(world, samples, fit, test, asked)
     about = (
         f"Model `{encoder.info.name}` (fingerprint {encoder.info.fingerprint[:12]}), "
         f"{len(scenes.items):,} scenes; fitted to {2 * n:,} cases of one half, measured on "
-        f"{2 * n:,} of the other. Winner: slope {line.slope:.3f}, offset {line.offset:.3f}."
+        f"{2 * n:,} of the other, and on {len(asked.right):,} animals that bundled pictures show "
+        f"and {len(asked.wrong):,} that they do not. "
+        f"Winner: slope {line.slope:.3f}, offset {line.offset:.3f}."
     )
     parts = [
         about,
         "### One label, alone",
-        table(("formula", "AUROC", *shares, "wrong colour", "absurd", "ECE", "Brier"), rows),
+        table(("formula", *FIGURES), rows),
         "The winner by kind of picture and label:",
-        table(("kind", "cases", "AUROC", *shares), kinds(world, scenes, line, test)),
-        "The winner with fewer captions in the background:",
-        table(("captions", "AUROC", "ECE"), banks(world, fit, test)),
+        table(("kind", "cases", *FIGURES[:3]), kinds(world, scenes, line, test)),
+        "The winner with other captions in the background:",
+        table(("captions", "AUROC", "AUROC, same kind", "ECE"), banks(world, fit, test)),
         "### Several labels, or none of these",
         table(
             ("labels", "rule", "AUROC known", "known kept", "unknown refused", "ECE of none",
@@ -294,6 +162,10 @@ def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]
         ),
     ]  # fmt: skip
     return "\n\n".join(parts), line
+
+
+def _opened(file: Path) -> PIL.Image.Image:
+    return PIL.Image.open(file).convert("RGB")
 
 
 def write(text: str, encoder: Encoder, line: Line, pictures: int) -> None:

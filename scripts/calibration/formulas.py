@@ -66,28 +66,30 @@ def _z(s: Scored) -> np.ndarray:
 
 
 def _doubting(doubt: float) -> Formula:
-    return lambda s: _z(s) - doubt * s.vagueness
+    return lambda s: _against(s) - doubt * s.vagueness
 
 
+_against = _softmax_against_background(1)
 WINNER = f"the same - {DOUBT:g} x vagueness"
 FORMULAS: Mapping[str, Formula] = {
     "cosine (per-label logistic)": lambda s: s.scale * s.cosines,
-    "softmax against the background": _softmax_against_background(1),
-    "the same, temperature x 2": _softmax_against_background(2),
-    "the same, temperature x 4": _softmax_against_background(4),
     "cosine - background mean": lambda s: s.scale * (s.cosines - _mean(s)),
+    "cosine - background maximum": lambda s: s.scale * (s.cosines - s.background.max(axis=1)),
+    "rank in the background": _rank,
     "z of the background (T-norm)": _z,
+    "z - 4 x vagueness": lambda s: _z(s) - 4 * s.vagueness,
+    "z of the library (Z-norm)": lambda s: (s.cosines - s.library[:, 0]) / s.library[:, 1],
+    "z of both (S-norm)": lambda s: _z(s) + (s.cosines - s.library[:, 0]) / s.library[:, 1],
+    "softmax, temperature x 4": _softmax_against_background(4),
+    "softmax, temperature x 2": _softmax_against_background(2),
+    "softmax, temperature x 0.5": _softmax_against_background(0.5),
+    "softmax against the background": _against,
     "the same - 2 x vagueness": _doubting(2),
     WINNER: _doubting(DOUBT),
     "the same - 8 x vagueness": _doubting(8),
-    "z of its 90th percentile": lambda s: (
-        (s.cosines - np.quantile(s.background, 0.9, axis=1)) / _spread(s)
+    "the winner - 0.2 x level of the label": lambda s: (
+        _doubting(DOUBT)(s) - 0.2 * s.scale * s.library[:, 0]
     ),
-    "cosine - background maximum": lambda s: s.scale * (s.cosines - s.background.max(axis=1)),
-    "rank in the background": _rank,
-    "z of the library (Z-norm)": lambda s: (s.cosines - s.library[:, 0]) / s.library[:, 1],
-    "z of both (S-norm)": lambda s: _z(s) + (s.cosines - s.library[:, 0]) / s.library[:, 1],
-    "centred by both, by spread": lambda s: (s.cosines - _mean(s) - s.library[:, 0]) / _spread(s),
 }
 
 

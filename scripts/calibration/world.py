@@ -1,0 +1,88 @@
+"""Everything that is measured, encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import heldout
+import numpy as np
+import PIL.Image
+from formulas import Scored
+from sklearn.linear_model import LogisticRegression
+
+from clipsearch import Head, encode_texts
+from clipsearch.background import captions
+from clipsearch.calibration import vagueness
+from clipsearch.encoders.base import Encoder
+from clipsearch.templates import prompts
+
+AT_ONCE = 250
+
+
+@dataclass(frozen=True)
+class World:
+    """Unit rows of pictures, and where each text's row is."""
+
+    pictures: np.ndarray
+    background: np.ndarray
+    labels: dict[str, np.ndarray]
+    """Label -> its row of a head, of several prompts."""
+    scale: float
+
+    @classmethod
+    def encoded(cls, encoder: Encoder, scenes: heldout.Scenes, labels: Iterable[str]) -> World:
+        """Encode pictures, background and labels."""
+        head = Head.from_prompts(encoder, prompts(list(labels)))
+        return cls(
+            images(encoder, [PIL.Image.fromarray(p) for p in scenes.pictures]),
+            encode_texts(encoder, captions()),
+            dict(zip(head.labels, head.vectors, strict=True)),
+            encoder.info.logit_scale,
+        )
+
+    def of(self, pictures: np.ndarray) -> World:
+        """Return the same texts beside other pictures."""
+        return replace(self, pictures=pictures)
+
+    def against(self, background: np.ndarray) -> World:
+        """Return the same pictures and labels with another background."""
+        return replace(self, background=background)
+
+    def scored(self, pairs: Sequence[tuple[int, str]]) -> Scored:
+        """Return what formulas take, of pairs of a picture and a label."""
+        numbers = np.array([picture for picture, _ in pairs])
+        rows = np.stack([self.labels[label] for _, label in pairs])
+        over_all = rows @ self.pictures.T
+        return Scored(
+            np.einsum("nd,nd->n", self.pictures[numbers], rows),
+            self.pictures[numbers] @ self.background.T,
+            np.stack([over_all.mean(axis=1), over_all.std(axis=1)], axis=1),
+            vagueness(rows, self.background),
+            self.scale,
+        )
+
+
+def images(encoder: Encoder, pictures: Sequence[PIL.Image.Image]) -> np.ndarray:
+    """Return the unit rows of pictures."""
+    ready = np.stack([encoder.preprocess(picture) for picture in pictures])
+    parts = [ready[i : i + AT_ONCE] for i in range(0, len(ready), AT_ONCE)]
+    return np.concatenate([encoder.encode_images(part) for part in parts])
+
+
+@dataclass(frozen=True)
+class Line:
+    """Slope and offset of a logistic regression (Platt 1999)."""
+
+    slope: float
+    offset: float
+
+    @classmethod
+    def fitted(cls, right: np.ndarray, wrong: np.ndarray) -> Line:
+        """Fit to as many right as wrong cases."""
+        x, y = np.concatenate([right, wrong])[:, None], np.repeat([1, 0], [len(right), len(wrong)])
+        found = LogisticRegression(C=1e6).fit(x, y)
+        return cls(float(found.coef_[0, 0]), float(found.intercept_[0]))
+
+    def __call__(self, statistic: np.ndarray) -> np.ndarray:
+        return self.slope * statistic + self.offset
