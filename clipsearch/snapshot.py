@@ -115,6 +115,13 @@ class Snapshots:
             )
         return index
 
+    def renew(self, fault: str) -> None:
+        """Drop the snapshot that is opened, whose fault has shown in use, and write it anew."""
+        _warn(f"{fault} That is done now.")
+        for row in self.rows()[:1]:
+            self._drop(row)
+        self._rebuilt()
+
     def _rebuilt(self) -> bool:
         try:
             if not self.needs_publish():

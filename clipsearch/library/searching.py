@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from clipsearch.calibration import FEW, holds
-from clipsearch.errors import EncoderError
-from clipsearch.head import Head
-from clipsearch.library.asking import Asked, Asking, Query, head_of_vector
+from clipsearch.errors import EncoderError, SnapshotUnreadable
+from clipsearch.library.asking import Asked, Query, head_of_vector
 from clipsearch.library.base import StrPath, Where, chosen_by, expanded
+from clipsearch.library.scoring import Scores, Scoring
 from clipsearch.texts import reading
 from clipsearch.types import Hit, Results, Term
 from clipsearch.vectors.exact import MARGIN, is_in
@@ -22,15 +22,6 @@ RELEVANT = 0.5
 """The relevance from which on a picture counts as relevant."""
 COUNTED = 200_000
 """Of so many pictures all relevant ones are counted; beyond, each search would take seconds."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Scores:
-    """Ids of vectors (n,), best score first, and by which row of the head each has it."""
-
-    ids: np.ndarray
-    scores: np.ndarray
-    rows: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +36,7 @@ class _Ranking:
     searched: int
 
 
-class Searching(Asking):
+class Searching(Scoring):
     """Search, and the neighbours of a picture."""
 
     def search(
@@ -121,6 +112,21 @@ class Searching(Asking):
         *,
         relevant: bool,
     ) -> _Ranking:
+        """Rank pictures that pass the filters; a snapshot that shows damage is made anew first."""
+        try:
+            return self._ranking(asked, k, chosen, notes, relevant)
+        except SnapshotUnreadable as error:
+            self._renew(error)
+            return self._ranking(asked, k, chosen, notes, relevant)
+
+    def _ranking(
+        self,
+        asked: Asked,
+        k: int | None,
+        chosen: dict[str, Any],
+        notes: list[str],
+        relevant: bool,
+    ) -> _Ranking:
         """Rank pictures that pass the filters, and count what is relevant of them all.
 
         As far as `k`; all of them where only what is relevant is wanted, unless they are very many.
@@ -147,60 +153,8 @@ class Searching(Asking):
             count = int(files[np.searchsorted(live, known)].sum())
         return _Ranking(found.ids, found.scores, judged and judged[1], count, int(files.sum()))
 
-    def _searched(self, chosen: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ids of what is searched, int64 ascending, and how many files each has."""
-        model_id, _ = self._model()
-        if any(chosen.values()):
-            return self._catalog.searched(model_id, **chosen)
-        census = self._census(model_id)
-        return census.ids, census.files
-
-    def _all_cosines(self, rows: np.ndarray, live: np.ndarray) -> _Scores:
-        """Return all live ids, ascending, each with its highest cosine to one of the rows.
-
-        One product of a matrix with a vector for each row: the cosines are right to MARGIN.
-        """
-        ids, cosines = self._opened(self._model()[0]).cosines(rows)
-        if not np.array_equal(ids, live):
-            there = is_in(ids, live)
-            ids, cosines = ids[there], cosines[:, there]
-        return _Scores(ids, cosines.max(axis=0), cosines.argmax(axis=0))
-
-    def _best_of(self, rough: _Scores, rows: np.ndarray, width: int) -> _Scores:
-        """Return the best `width` of what was compared, with their exact cosines, best first."""
-        near = rough.ids[:0]
-        if width:
-            least = np.partition(rough.scores, -width)[-width:].min() - 2 * MARGIN
-            near = rough.ids[rough.scores >= least]
-        best = self._scored(rows, len(near), near, True)
-        return _Scores(best.ids[:width], best.scores[:width], best.rows[:width])
-
-    def _scored(self, rows: np.ndarray, width: int, live: np.ndarray, filtered: bool) -> _Scores:
-        """Return the `width` live ids with the highest cosine to one of the rows, best first."""
-        searcher = self._opened(self._model()[0])
-        searcher.refresh()  # its length, below, counts what was committed since
-        if filtered:
-            found, scores = searcher.search(rows, width, among=live, all_live=True)
-        elif width < len(live):
-            # As many as there are live ones, and these are all there: no dead one is among them.
-            found, scores = searcher.search(rows, width, all_live=len(searcher) == len(live))
-        else:  # all: naming them, and picking them out, would cost more than leaving some out
-            found, scores = searcher.search(rows, len(searcher), all_live=True)
-        which = np.repeat(np.arange(len(rows)), found.shape[1])
-        # What is not filtered is the census, a million ids that ascend.
-        return _best_of_rows(found.ravel(), scores.ravel(), which, live, ascending=not filtered)
-
-    def _scored_with_cache(self, head: Head, live: np.ndarray) -> _Scores:
-        """Do what `_scored` does for a head that is more than its rows: score every vector."""
-        found = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))]
-        for ids, vectors in self._catalog.iter_vectors(self._model()[0]):
-            scores = head.scores(vectors)
-            found.append((ids, scores.max(axis=1), scores.argmax(axis=1)))
-        ids, scores, which = (np.concatenate(column) for column in zip(*found, strict=True))
-        return _best_of_rows(ids, scores, which, live)
-
     def _relevance(
-        self, asked: Asked, found: _Scores, notes: list[str]
+        self, asked: Asked, found: Scores, notes: list[str]
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the rows that relevance is judged by, and that of what was found, float64 (n,)."""
         ids = found.ids
@@ -210,13 +164,13 @@ class Searching(Asking):
                 said = self._scored(rows, len(ids), ids, True)
                 order = np.argsort(said.ids)
                 scores = said.scores[order][np.searchsorted(said.ids[order], ids)]
-                found = _Scores(ids, scores, found.rows)
+                found = Scores(ids, scores, found.rows)
             return rows, self._judged(asked, rows, found)
         except EncoderError as error:  # the background is not encoded yet, and cannot be
             notes.append(f"relevance is not known: {error}")
             return None
 
-    def _relevant_ids(self, asked: Asked, rows: np.ndarray, rough: _Scores) -> np.ndarray:
+    def _relevant_ids(self, asked: Asked, rows: np.ndarray, rough: Scores) -> np.ndarray:
         """Return the relevant ones of what was compared; those on the edge are compared exactly."""
         if asked.pictures:
             rough = self._all_cosines(rows, rough.ids)
@@ -228,15 +182,13 @@ class Searching(Asking):
         chosen = exact.ids[self._judged(asked, rows, exact) >= RELEVANT]
         return np.concatenate([surely.ids, chosen])
 
-    def _relevant_with(
-        self, asked: Asked, rows: np.ndarray, found: _Scores, more: float
-    ) -> _Scores:
+    def _relevant_with(self, asked: Asked, rows: np.ndarray, found: Scores, more: float) -> Scores:
         """Return those that are relevant if their cosines are higher by `more`."""
-        higher = _Scores(found.ids, found.scores + np.float32(more), found.rows)
+        higher = Scores(found.ids, found.scores + np.float32(more), found.rows)
         there = self._judged(asked, rows, higher) >= RELEVANT
-        return _Scores(found.ids[there], found.scores[there], found.rows[there])
+        return Scores(found.ids[there], found.scores[there], found.rows[there])
 
-    def _judged(self, asked: Asked, rows: np.ndarray, found: _Scores) -> np.ndarray:
+    def _judged(self, asked: Asked, rows: np.ndarray, found: Scores) -> np.ndarray:
         """Judge as `classify` judges one label alone, but with the base rate of a search, FEW."""
         background = self.background()
         vague = background.vagueness(rows)[found.rows]
@@ -287,20 +239,3 @@ class Searching(Asking):
         ]
         hits.sort(key=lambda hit: (-hit.score, hit.path))
         return hits if k is None else hits[: max(k, 0)]
-
-
-def _best_of_rows(
-    ids: np.ndarray,
-    scores: np.ndarray,
-    rows: np.ndarray,
-    live: np.ndarray,
-    *,
-    ascending: bool = False,
-) -> _Scores:
-    """Return each live id once, with its best score; best first, ties by lower id."""
-    order = np.lexsort((ids, -scores))
-    by_id = np.argsort(ids[order], kind="stable")
-    first = np.diff(ids[order][by_id], prepend=-1) != 0
-    best = order[np.sort(by_id[first])]
-    best = best[is_in(ids[best], live, ascending=ascending)]
-    return _Scores(ids[best], scores[best], rows[best])

@@ -107,8 +107,8 @@ class Rows:
 
     def _damaged(self) -> SnapshotUnreadable:
         return SnapshotUnreadable(
-            f"{self.name} is damaged: it holds what is no unit vector. Make it anew with "
-            "`clipsearch rebuild`; nothing is lost."
+            f"{self.name} is damaged: it holds what is no unit vector. Nothing is lost: "
+            "`clipsearch rebuild` makes it anew."
         )
 
 
