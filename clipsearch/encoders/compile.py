@@ -135,7 +135,8 @@ def _compile(
         proof=towers.proof,
     )
     reason = ""
-    if precision == "auto" and _is_small(folder):
+    plain = towers.ways["image"] == "written"
+    if precision == "auto" and plain and _is_small(folder):
         reason = "its image tower is so small that decoding pictures takes longer"
     elif precision != "fp32":
         manifest, reason = _rounded(spec, towers, folder, manifest, pictures, report)
