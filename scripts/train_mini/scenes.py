@@ -20,6 +20,10 @@ PEOPLE = {
     "santa claus", "mermaid", "troll", "man with beard", "alien monster", "snowman", "teddy bear", "ogre", "goblin",
 }  # fmt: skip
 
+_PAIRS = (("boy", "girl"), ("man", "woman"), ("old man", "old woman"), ("prince", "princess"))
+COUNTERPARTS = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
+"""People that are told apart by little."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -148,6 +152,18 @@ class World:
         others = self.people if roll < 0.18 else self.rest if roll < 0.93 else self.things
         return rng.choice(others)
 
+    def _like(self, thing: Thing, rng: random.Random) -> Thing:
+        """Return another thing: half of the time the one, or one of those, most like it."""
+        label = words.clean(thing.label)
+        if rng.random() < 0.5:
+            if label in COUNTERPARTS and rng.random() < 0.7:
+                other = COUNTERPARTS[label]
+                return next((t for t in self.people if words.clean(t.label) == other), thing)
+            others = self.people if label in PEOPLE else self.animals
+        else:
+            others = [self._thing(rng)]
+        return rng.choice([t for t in others if t.label != thing.label] or self.animals)
+
     def _item(self, rng: random.Random, thing: Thing, coloured: float) -> Item:
         return Item(thing, rng.choice(list(words.COLOURS)) if rng.random() < coloured else None)
 
@@ -164,7 +180,7 @@ class World:
             elif item.colour:
                 changed = replace(item, colour=rng.choice([c for c in colours if c != item.colour]))
             else:
-                changed = replace(item, thing=self._thing(rng))
+                changed = replace(item, thing=self._like(item.thing, rng))
             return (
                 replace(scene, items=(changed,))
                 if changed.thing is not item.thing or changed != item
@@ -187,7 +203,11 @@ class World:
         elif move == "ends":
             a, b = b, a
         elif move == "thing":
-            b = replace(b, thing=self._thing(rng))
+            # Either of them may be another; a rider is as often mistaken as what is ridden.
+            if rng.random() < 0.5:
+                a = replace(a, thing=self._like(a.thing, rng))
+            else:
+                b = replace(b, thing=self._like(b.thing, rng))
         elif b.colour:
             b = replace(b, colour=rng.choice([c for c in colours if c != b.colour]))
         else:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from artist import Box
 from evaluate import evaluate
 from model import CONFIG, SIZE, Regions, Tokens, build, encode_patches, encode_tokens
-from open_clip.model import CLIP
+from open_clip.model import CLIP, resize_pos_embed
 from safetensors.torch import load_file
 from scenes import Item, World, held_out
 from sprites import CACHE, FAMILIES, STYLES, load_sprites
@@ -74,7 +74,7 @@ class Samples(IterableDataset):
 
     def __iter__(self) -> Iterator[list[Sample]]:
         torch.set_num_threads(1)
-        os.nice(5)
+        os.nice(19)
         worker = get_worker_info()
         step, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         while True:
@@ -276,6 +276,13 @@ def learning_rate(step: int, steps: int, peak: float, cool: float) -> float:
     return peak * min(1.0, (step + 1) / 200) * max(fall, 0.01)
 
 
+def forget_other_sizes(optimizer: torch.optim.Optimizer) -> None:
+    """Drop the moments of what has another shape now: positions, where the pictures have grown."""
+    for weights, moments in list(optimizer.state.items()):
+        if moments["exp_avg"].shape != weights.shape:
+            del optimizer.state[weights]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=3600)
@@ -289,6 +296,9 @@ def main() -> None:
         type=int,
         default=170,
         help="scenes drawn anew for every step; the others are seen again",
+    )
+    parser.add_argument(
+        "--keep", type=float, default=0.998, help="what a step leaves of the running average"
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
@@ -323,13 +333,18 @@ def main() -> None:
     step = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
+        for weights in (saved["model"], saved["average"]):
+            resize_pos_embed(weights, model)
         model.load_state_dict(saved["model"])
         regions.load_state_dict(saved["regions"])
         optimizer.load_state_dict(saved["optimizer"])
+        forget_other_sizes(optimizer)
         average, step = saved["average"], saved["step"]
         print(f"going on from step {step}", flush=True)
     elif args.warm:
-        model.load_state_dict(load_file(f"{args.warm}/open_clip_model.safetensors"), strict=False)
+        weights = load_file(f"{args.warm}/open_clip_model.safetensors")
+        resize_pos_embed(weights, model)
+        model.load_state_dict(weights, strict=False)
         average = {k: v.clone() for k, v in model.state_dict().items()}
 
     loader = DataLoader(
@@ -340,8 +355,8 @@ def main() -> None:
     started, first, mean = time.time(), step, None
     while step < args.steps:
         rng = random.Random(f"batch {step}")
+        torch.set_num_threads(threads())  # before workers are set to draw for what is taken here
         batch = pool.batch(args.batch, rng)
-        torch.set_num_threads(threads())
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, args.steps, args.rate, args.cool) * group.get(
                 "times", 1.0
@@ -353,7 +368,7 @@ def main() -> None:
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(60))
-            keep = min(0.998, (step + 1) / (step + 10))
+            keep = min(args.keep, (step + 1) / (step + 10))
             for key, value in model.state_dict().items():
                 average[key].lerp_(value, 1 - keep) if value.is_floating_point() else average[
                     key
