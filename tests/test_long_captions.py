@@ -66,7 +66,8 @@ def test_words_in_the_order_of_their_frequency_say_less(
         script.figures(encode_texts(encoder, texts), pictures, same)
         for texts in (captions, script.by_frequency(captions))
     )
-    assert ordered[0] > shuffled[0] + 0.1  # R@1
+    # R@1 both ways: a tenth on average.
+    assert ordered[0] + ordered[3] > shuffled[0] + shuffled[3] + 0.2
 
 
 def test_the_sentence_of_the_tree_man_has_70_tokens_with_start_and_end() -> None:
