@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from clipsearch.errors import SnapshotUnreadable
 from clipsearch.head import Head
 from clipsearch.library.asking import Asking
 from clipsearch.vectors.exact import MARGIN, is_in
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,10 +28,14 @@ class Scores:
 class Scoring(Asking):
     """What is searched, and the cosines of a head with it."""
 
-    def _renew(self, error: SnapshotUnreadable) -> None:
-        """Make the snapshot anew of which a search has shown that it is damaged."""
-        self._searcher = None
-        self._snapshots(self._model()[0]).renew(str(error))
+    def _mended(self, search: Callable[[], Found]) -> Found:
+        """Search; where that shows that the snapshot is damaged, make it anew and search again."""
+        try:
+            return search()
+        except SnapshotUnreadable as error:
+            self._searcher = None
+            self._snapshots(self._model()[0]).renew(str(error))
+            return search()
 
     def _searched(self, chosen: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of what is searched, int64 ascending, and how many files each has."""

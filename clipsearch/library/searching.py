@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from clipsearch.calibration import FEW, holds
-from clipsearch.errors import EncoderError, SnapshotUnreadable
+from clipsearch.errors import EncoderError
 from clipsearch.library.asking import Asked, Query, head_of_vector
 from clipsearch.library.base import StrPath, Where, chosen_by, expanded
 from clipsearch.library.scoring import Scores, Scoring
@@ -66,8 +67,9 @@ class Searching(Scoring):
         """
         notes: list[str] = []
         asked = self._asked(query, images, exclude, label, truncate, notes)
-        ranking = self._ranked(asked, k, chosen_by(where, under), notes, relevant=relevant)
-        hits = self._hits(ranking, k, chosen_by(where, under), relevant=relevant)
+        chosen = chosen_by(where, under)
+        ranking = self._mended(partial(self._ranked, asked, k, chosen, notes, relevant))
+        hits = self._hits(ranking, k, chosen, relevant=relevant)
         kept = tuple(hit for hit in hits if min_score is None or hit.score >= min_score)
         title = asked.head.labels[0] if len(asked.head.labels) == 1 else ""
         return Results(kept, title, tuple(notes), ranking.relevant, ranking.searched)
@@ -91,7 +93,7 @@ class Searching(Scoring):
         )
         notes: list[str] = []
         chosen, more = chosen_by(where, under), None if k is None else k + 1
-        ranking = self._ranked(asked, more, chosen, notes, relevant=relevant)
+        ranking = self._mended(partial(self._ranked, asked, more, chosen, notes, relevant))
         hits = self._hits(ranking, more, chosen, relevant=relevant)
         others = tuple(hit for hit in hits if hit.path != file)[:k]
         itself = [hit for hit in hits if hit.path == file]
@@ -104,22 +106,6 @@ class Searching(Scoring):
     # --- ranking ---------------------------------------------------------------------------
 
     def _ranked(
-        self,
-        asked: Asked,
-        k: int | None,
-        chosen: dict[str, Any],
-        notes: list[str],
-        *,
-        relevant: bool,
-    ) -> _Ranking:
-        """Rank pictures that pass the filters; a snapshot that shows damage is made anew first."""
-        try:
-            return self._ranking(asked, k, chosen, notes, relevant)
-        except SnapshotUnreadable as error:
-            self._renew(error)
-            return self._ranking(asked, k, chosen, notes, relevant)
-
-    def _ranking(
         self,
         asked: Asked,
         k: int | None,
