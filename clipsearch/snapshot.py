@@ -116,11 +116,10 @@ class Snapshots:
         return index
 
     def renew(self, fault: str) -> None:
-        """Drop the snapshot that is opened, whose fault has shown in use, and write it anew."""
-        _warn(f"{fault} That is done now.")
-        for row in self.rows()[:1]:
-            self._drop(row)
-        self._rebuilt()
+        """Drop the snapshot that is opened, whose fault has shown in use, as `open` drops one."""
+        if all(self._drop(row) for row in self.rows()[:1]):
+            _warn(f"{fault} It was dropped: the catalog has everything in it.")
+            self._rebuilt()
 
     def _rebuilt(self) -> bool:
         try:

@@ -44,7 +44,7 @@ def test_damage_that_shows_in_a_search_is_mended_and_told(library: Path, k: int)
         file.seek(PAGE)  # where the vectors begin
         file.write(b"\xff" * 32 * 2 * COUNT)  # float16 numbers that are none
     with opened(library) as damaged:
-        with pytest.warns(UserWarning, match=r"is damaged.*That is done now"):
+        with pytest.warns(UserWarning, match=r"is damaged.*It was dropped"):
             assert found(damaged.search("a boy", k=k)) == expected
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -181,7 +181,7 @@ class Judge:
 
 
 def _levels(background: Background, vectors: np.ndarray) -> np.ndarray:
-    """Return the levels (n, 2) of unit rows (n, dim).
+    """Return the levels (n,) of unit rows (n, dim).
 
     Of few one by one: for more at once BLAS wakes its threads, and these wait for further work at
     full speed for a tenth of a second, beside the next search.
