@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Self
 
@@ -39,7 +39,7 @@ def version() -> str:
     return hashlib.sha256("\n".join(captions()).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Background:
     """The vectors of the captions, of one model."""
 
@@ -67,13 +67,17 @@ class Background:
 
     def vagueness(self, rows: np.ndarray) -> np.ndarray:
         """Return `calibration.vagueness` of unit rows (labels, dim): float64 (labels,)."""
-        return calibration.vagueness(rows, self.vectors)
+        return calibration.vagueness(rows, self._middle)
 
     def standings(
         self, scores: np.ndarray, levels: np.ndarray, vagueness: np.ndarray
     ) -> np.ndarray:
         """Return `calibration.standings` of cosines (n, labels): float64, same shape."""
         return calibration.standings(scores, levels, self.scale, vagueness)
+
+    @cached_property
+    def _middle(self) -> calibration.Middle:
+        return calibration.Middle.of(self.vectors)
 
     def in_words(self, picture: np.ndarray) -> np.ndarray:
         """Return the unit vector (dim,) of what a picture shows, said by the captions.
@@ -82,11 +86,10 @@ class Background:
         vector of a picture itself is of no use here: two pictures are nearer to each other than
         a picture is to any text (Liang et al. 2022, "Mind the Gap").
         """
-        mean = self.vectors.mean(axis=0, dtype=np.float64)
-        away = self.vectors - mean
+        middle = self._middle
+        away = self.vectors - middle.mean
         said = away.T @ (away @ np.asarray(picture, dtype=np.float64))
-        spread = float(np.linalg.norm(away, axis=1).mean())
-        row = mean + spread * said / max(float(np.linalg.norm(said)), 1e-12)
+        row = middle.mean + middle.distance * said / max(float(np.linalg.norm(said)), 1e-12)
         unit: np.ndarray = (row / np.linalg.norm(row)).astype(np.float32)
         return unit
 

@@ -30,7 +30,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -122,18 +122,29 @@ def levels(vectors: np.ndarray, background: np.ndarray, scale: float) -> np.ndar
     return found
 
 
-def vagueness(rows: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Return how much nearer than its captions each row lies to the mean of the background.
+class Middle(NamedTuple):
+    """Where captions of everything lie: their mean (dim,), and their mean distance from it."""
+
+    mean: np.ndarray
+    distance: float
+
+    @classmethod
+    def of(cls, background: np.ndarray) -> Self:
+        """Find it of unit rows (m, dim)."""
+        mean = background.mean(axis=0, dtype=np.float64)
+        # Of unit rows, |b - m|^2 = 1 - 2 b.m + m.m: without a copy of them all.
+        squares = 1 - 2 * (background @ mean.astype(background.dtype)) + mean @ mean
+        return cls(mean, float(np.sqrt(np.maximum(squares, 0)).mean()))
+
+
+def vagueness(rows: np.ndarray, middle: Middle) -> np.ndarray:
+    """Return how much nearer than captions of the background each row lies to their mean.
 
     rows: unit rows (labels, dim). The logarithm of the captions' mean distance over the row's, and 0
     where a row is farther: float64 (labels,).
     """
-    mean = background.mean(axis=0, dtype=np.float64)
-    # Of unit rows, |b - m|^2 = 1 - 2 b.m + m.m: without a copy of them all on the way of each query.
-    squares = 1 - 2 * (background @ mean.astype(background.dtype)) + mean @ mean
-    usual = float(np.sqrt(np.maximum(squares, 0)).mean())
-    distances = np.linalg.norm(rows - mean, axis=1)
-    found: np.ndarray = np.maximum(np.log(usual / np.maximum(distances, 1e-6)), 0.0)
+    distances = np.linalg.norm(rows - middle.mean, axis=1)
+    found: np.ndarray = np.maximum(np.log(middle.distance / np.maximum(distances, 1e-6)), 0.0)
     return found
 
 

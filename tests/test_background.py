@@ -52,7 +52,10 @@ def test_what_stands_above_the_background_is_counted_in_its_own_scale(tmp_path: 
     level = found.levels(rows)
     standing = found.standings(rows @ rows.T, level, found.vagueness(rows))
     expected = calibration.standings(
-        rows @ rows.T, level, info.logit_scale, calibration.vagueness(rows, found.vectors)
+        rows @ rows.T,
+        level,
+        info.logit_scale,
+        calibration.vagueness(rows, calibration.Middle.of(found.vectors)),
     )
     np.testing.assert_array_equal(standing, expected)
 

@@ -10,7 +10,16 @@ import pytest
 
 from clipsearch import calibration
 from clipsearch.background import version
-from clipsearch.calibration import FEW, Calibration, holds, levels, open_set, standings, vagueness
+from clipsearch.calibration import (
+    FEW,
+    Calibration,
+    Middle,
+    holds,
+    levels,
+    open_set,
+    standings,
+    vagueness,
+)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -55,7 +64,7 @@ def test_what_lies_nearer_to_the_mean_of_texts_than_captions_do_is_vague() -> No
     captions = np.array([[1, 0, 1], [-1, 0, 1], [0, 1, 1], [0, -1, 1]]) / math.sqrt(2)
     far, near = np.array([1, 0, 0.0]), np.array([math.sin(0.1), 0, math.cos(0.1)])
     mean, usual = np.array([0, 0, 1 / math.sqrt(2)]), 1 / math.sqrt(2)
-    found = vagueness(np.stack([captions[0], far, near]), captions)
+    found = vagueness(np.stack([captions[0], far, near]), Middle.of(captions))
     expected = math.log(usual / np.linalg.norm(near - mean))
     np.testing.assert_allclose(found, [0, 0, expected], atol=1e-7)
     clear = standings(np.zeros((2, 3)), np.zeros(2), 30.0, found)

@@ -18,7 +18,6 @@ from clipsearch.errors import SnapshotUnreadable
 from clipsearch.vectors.base import Facts, Goal
 from clipsearch.vectors.exact import checked_queries, is_in
 from clipsearch.vectors.mapped import exactly, exactly_at
-from clipsearch.vectors.narrowing import narrowing
 from clipsearch.vectors.rows import Rows, RowsWriter
 from clipsearch.vectors.sections import Sections, SectionWriter
 from clipsearch.vectors.tuning import NEAREST, Tuned, tune
@@ -43,12 +42,9 @@ class CompressedIndex:
 
     kind: ClassVar[str] = "compressed"
 
-    def __init__(
-        self, rows: Rows, read_codes: Callable[[], Codes], narrow: np.ndarray, tuned: Tuned
-    ) -> None:
+    def __init__(self, rows: Rows, read_codes: Callable[[], Codes], tuned: Tuned) -> None:
         self._rows = rows
         self._read_codes = read_codes
-        self._narrow = narrow
         self._tuned = tuned
         self._codes: Codes | None = None
         self._lock = Lock()
@@ -72,24 +68,23 @@ class CompressedIndex:
             writer = SectionWriter(file)
             facts = RowsWriter(writer, dim).write(batches) | {"kind": cls.kind}
             if facts["rows"]:
-                codes, narrow, tuned = cls._built(Rows(writer.written(facts)), goal or Goal())
+                codes, tuned = cls._built(Rows(writer.written(facts)), goal or Goal())
                 writer.whole("codes", np.concatenate([*codes.parts()]))
-                writer.whole("narrow", narrow)
-                facts |= {"tuned": asdict(tuned), "dealt": True}
+                writer.whole("directions", codes.kept.astype("<f4"))
+                facts |= {"tuned": asdict(tuned), "kept": len(codes.kept)}
             writer.finish(facts)
 
     @classmethod
-    def _built(cls, rows: Rows, goal: Goal) -> tuple[Codes, np.ndarray, Tuned]:
-        from clipsearch.vectors.faisscodes import ERROR, Codes
+    def _built(cls, rows: Rows, goal: Goal) -> tuple[Codes, Tuned]:
+        from clipsearch.vectors.faisscodes import Codes
 
         cells = cls.cells(len(rows))
         wanted = min(len(rows), max(_SAMPLE, _SAMPLE_OF_A_CELL * cells))
         sample = rows.take(np.linspace(0, len(rows) - 1, wanted).astype(np.int64))
         codes = Codes.build(sample, rows.blocks(_ROWS_AT_ONCE), cells=cells, rows=len(rows))
-        narrow = narrowing(sample, ERROR)
         del sample  # up to hundreds of megabytes
-        propose = cls(rows, lambda: codes, narrow, Tuned())._propose
-        return codes, narrow, tune(rows, propose, codes.cells, goal)
+        propose = cls(rows, lambda: codes, Tuned())._propose
+        return codes, tune(rows, propose, codes.cells, goal)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -97,21 +92,21 @@ class CompressedIndex:
         sections = Sections.open(path, kind=cls.kind)
         rows = Rows(sections)
         if not len(rows):
-            return cls(rows, _none, np.eye(rows.dim, dtype=np.float32), Tuned())
+            return cls(rows, _none, Tuned())
         content = sections.bytes_of("codes")
+        shape = (int(sections.facts.get("kept", 0)), rows.dim)
+        kept = sections.array("directions", "<f4", shape)
 
         def read() -> Codes:
             from clipsearch.vectors.faisscodes import Codes
 
-            dealt = bool(sections.facts.get("dealt"))  # earlier versions filled shard by shard
-            codes = Codes.from_bytes(content, sections.name, dealt=dealt)
+            codes = Codes.from_bytes(content, kept, sections.name)
             sections.forget("codes")
             if len(codes) != len(rows):
                 raise SnapshotUnreadable(f"{sections.name} has {len(codes)} codes of {len(rows)}.")
             return codes
 
-        narrow = sections.array("narrow", "<f4", (rows.dim, rows.dim))
-        return cls(rows, read, narrow, Tuned(**sections.facts["tuned"]))
+        return cls(rows, read, Tuned(**sections.facts["tuned"]))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -167,9 +162,7 @@ class CompressedIndex:
         return min(ceil(self._tuned.probes * len(self) / count), self._tuned.cells)
 
     def _propose(self, queries: np.ndarray, depth: int, probes: int) -> np.ndarray:
-        return self._asked().propose(
-            np.einsum("md,de->me", queries, self._narrow), depth, probes=probes
-        )
+        return self._asked().propose(queries, depth, probes=probes)
 
     def _asked(self) -> Codes:
         with self._lock:

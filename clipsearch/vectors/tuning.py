@@ -25,7 +25,7 @@ _STEP = 32
 _SPARE = 0.5
 # Work in nanoseconds on one core: reading a code, beginning a cell (FAISS prepares the query anew
 # for each), and comparing a proposed vector in full. Only their ratios count.
-_CODE, _CELL, _VECTOR = 7, 20_000, 1_500
+_CODE, _CELL, _VECTOR = 3, 20_000, 2_000
 
 _ROWS_AT_ONCE = 8_192
 

@@ -56,7 +56,7 @@ class Law:
         """Return unit rows float32 (count, dim): a few clusters hold most of them (Zipf)."""
         shares = np.arange(1, CLUSTERS + 1) ** -0.7
         which = rng.choice(CLUSTERS, count, p=shares / shares.sum())
-        around = 0.8 * rng.standard_normal((count, LATENT), dtype=np.float32)
+        around = 0.8 * rng.standard_normal((count, self.centres.shape[1]), dtype=np.float32)
         rows = _unit((self.centres[which] + around) @ self.plane)
         return _unit(rows + self._noise(rng, count, 0.35))
 

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from clipsearch import Head, encode_texts
 from clipsearch.background import captions
-from clipsearch.calibration import vagueness
+from clipsearch.calibration import Middle, vagueness
 from clipsearch.encoders.base import Encoder
 from clipsearch.templates import prompts
 
@@ -58,7 +58,7 @@ class World:
             np.einsum("nd,nd->n", self.pictures[numbers], rows),
             self.pictures[numbers] @ self.background.T,
             np.stack([over_all.mean(axis=1), over_all.std(axis=1)], axis=1),
-            vagueness(rows, self.background),
+            vagueness(rows, Middle.of(self.background)),
             self.scale,
         )
 

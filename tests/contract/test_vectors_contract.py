@@ -31,7 +31,6 @@ from clipsearch.vectors import KINDS, TUNED, Goal, VectorIndex, kinds, rows, vec
 from clipsearch.vectors.faiss import FaissIndex
 from clipsearch.vectors.flat import FlatIndex
 from clipsearch.vectors.halves import dots, narrow, widen
-from clipsearch.vectors.narrowing import narrowing
 
 DIM = 24
 EXACT = sorted(KINDS.keys() - TUNED)
@@ -289,18 +288,6 @@ def test_without_texts_it_is_tuned_with_rows_set_aside(tmp_path: Path) -> None:
     assert index.facts.queries == "simulated" and index.facts.recall >= 0.95
     made = Approximate(index, np.arange(6000), vectors, texts)
     assert made.recall(index.search(texts, 10)[0], np.ones(6000, bool)) >= 0.93
-
-
-def test_codes_see_queries_without_what_all_pictures_have_alike() -> None:
-    rng = np.random.default_rng(1)
-    spread = np.array([3.0, 1.0, 0.1, 0.0])
-    sample = (rng.normal(size=(200_000, 4)) * spread + [0, 0, 0, 9]).astype(np.float32)
-    # By hand: S is diagonal, and so is S / (S + e), with e = 0.5 * (9 + 1 + 0.01) / 4.
-    noise = 0.5 * 10.01 / 4
-    expected = np.diag(spread**2 / (spread**2 + noise))
-    np.testing.assert_allclose(narrowing(sample, 0.5), expected, atol=0.02)
-    same = np.ones((7, 4), np.float32)
-    np.testing.assert_array_equal(narrowing(same, 0.5), np.eye(4))
 
 
 @pytest.mark.parametrize("dim", [3, 16, 512])
