@@ -67,8 +67,8 @@ def of_library(file: Path) -> Search:
     """Open a library; its search gives hits with paths and facts, and how many are relevant."""
     from clipsearch import Library
 
-    for snapshot in (file / "snapshots").iterdir():
-        into_page_cache(snapshot)
+    for part in (file / "catalog.db", *(file / "snapshots").iterdir()):
+        into_page_cache(part)
     library = Library.open(file)
 
     def search(query: np.ndarray, among: np.ndarray | None) -> np.ndarray:

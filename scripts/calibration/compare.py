@@ -124,10 +124,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]:
     """Measure everything; return it as Markdown, and the winner's constants."""
-    halves = np.arange(0, len(scenes.items), 2), np.arange(1, len(scenes.items), 2)
-    # Whether a picture is drawn cleanly alternates too: shuffle before halving.
-    mixed = np.random.default_rng(0).permutation(len(scenes.items))
-    fit, test = (cases(scenes, mixed[half], n, seed=i) for i, half in enumerate(halves))
+    halves = scenes.halves()
+    fit, test = (cases(scenes, half, n, seed=i) for i, half in enumerate(halves))
     asked = bundled(scenes)
     sides = (fit.right, fit.mixed(), test.right, test.wrong, test.kin, test.colour, test.absurd)
     labels = {label for side in (*sides, asked.right, asked.wrong) for _, label in side}
@@ -155,10 +153,10 @@ def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]
              "ECE of the best"),
             several(world, scenes, line, test),
         ),
-        f"### Searching {len(mixed) // 2:,} pictures: which base rate",
+        f"### Searching {len(halves[1]):,} pictures: which base rate",
         table(
             ("query", "base rate", "relevant", "found", "precision", "recall"),
-            searches(world, scenes, encoder, line, mixed[halves[1]]),
+            searches(world, scenes, encoder, line, halves[1]),
         ),
     ]  # fmt: skip
     return "\n\n".join(parts), line

@@ -25,7 +25,7 @@ SEED = 71
 
 @dataclass(frozen=True)
 class Scenes:
-    """Pictures, uint8 (n, 80, 80, 3), and for each what it shows."""
+    """Pictures, uint8 (n, size, size, 3), and for each what it shows."""
 
     pictures: np.ndarray
     items: list[list[tuple[str, str | None]]]
@@ -37,6 +37,12 @@ class Scenes:
     """Every name there is -> other words for the same thing."""
     animals: frozenset[str]
     """Those of the names that are animals."""
+
+    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of pictures to fit to, and of others to measure with."""
+        # Whether a picture is drawn cleanly alternates: shuffle before halving.
+        mixed = np.random.default_rng(0).permutation(len(self.items))
+        return mixed[::2], mixed[1::2]
 
 
 def load(file: Path = FILE) -> Scenes:
