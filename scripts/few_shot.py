@@ -48,7 +48,7 @@ ANIMALS = (
 )
 KNOWN = 20
 """Animals that are labels in the second table; the pictures of the others are unknown."""
-SIZE = 96
+SIZE = 112
 
 Spoil = Callable[[Image.Image, random.Random], Image.Image]
 

@@ -13,7 +13,7 @@ from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import ResidualAttentionBlock
 
-SIZE = 96
+SIZE = 112
 CONFIG = {
     "embed_dim": 256,
     "vision_cfg": {

@@ -38,13 +38,13 @@ POOL = 60_000
 """Scenes kept to be seen again."""
 BANK = 256
 """Names that a region is told from in words: all animals and some others."""
-COLOURED = 64
+COLOURED = 128
 """Names with colours that, with the names, must hold for the pictures that show the thing.
 
 Each comes once in its colour and once in another."""
-WEIGHTS = (1.0, 0.5, 0.2, 0.75, 0.3)
+WEIGHTS = (1.0, 0.3, 0.15, 0.5, 1.2)
 """Weights of the parts: captions, names of regions, their colours, names in words, labels."""
-KINDS = (0.48, 0.05, 0.44, 0.03)
+KINDS = (0.31, 0.05, 0.61, 0.03)
 """How often scenes are a single thing, a count of it, a pair and many things."""
 HARD = (
     *("game-icons", "streamline-emojis", "fluent-emoji-high-contrast"),
