@@ -1,7 +1,8 @@
 """Measure what `clipsearch calibrate` does, as a user runs it: `python command.py`.
 
 A library is made of one half of the held-out scenes and calibrated with a file of what they show;
-single labels of the other half, right and wrong as in `compare.py`, are judged before and after.
+single labels of the other half, right and wrong as in `compare.py`, are judged with the constants
+that are assumed of any model, with those shipped for the bundled one, and with the library's own.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from pathlib import Path
 import heldout
 import numpy as np
 import PIL.Image
-from cases import cases
+from cases import Cases, cases
 
 from clipsearch import Library
-from clipsearch.calibration import holds
+from clipsearch.calibration import Calibration, holds
 from clipsearch.cli import main as clipsearch
 from clipsearch.metrics import auroc, brier, ece
 
@@ -41,9 +42,11 @@ def main() -> None:
         _run("index", str(Path(made) / "pictures"), *library, "--model", args.model)
         print("| probabilities | right >= 0.5 | wrong < 0.5 | AUROC | ECE | Brier |")
         print("| --- | ---: | ---: | ---: | ---: | ---: |")
-        _measure("before", library[1], scenes, asked.right, asked.wrong)
+        assumed = Calibration.of_model("of no model")
+        _measure("assumed of any model", library[1], scenes, asked, assumed)
+        _measure("shipped", library[1], scenes, asked)
         _run("calibrate", str(known), *library)
-        _measure("after", library[1], scenes, asked.right, asked.wrong)
+        _measure("calibrated", library[1], scenes, asked)
 
 
 def _saved(scenes: heldout.Scenes, numbers: np.ndarray, folder: Path) -> list[Path]:
@@ -63,11 +66,11 @@ def _measure(
     name: str,
     folder: str,
     scenes: heldout.Scenes,
-    right: list[tuple[int, str]],
-    wrong: list[tuple[int, str]],
+    asked: Cases,
+    with_: Calibration | None = None,
 ) -> None:
     """Print how a library judges single labels of pictures that are not in it."""
-    pairs = [*right, *wrong]
+    pairs = [*asked.right, *asked.wrong]
     labels = sorted({label for _, label in pairs})
     with tempfile.TemporaryDirectory() as made, Library.open(folder) as library:
         numbers = np.unique([picture for picture, _ in pairs])
@@ -79,8 +82,9 @@ def _measure(
         rows = {place[path]: row for row, path in enumerate(paths)}
         columns = {label: column for column, label in enumerate(labels)}
         chosen = np.array([(rows[picture], columns[label]) for picture, label in pairs])
-        p = holds(library.calibration().logits(standings[tuple(chosen.T)]))
-    so = np.repeat([True, False], [len(right), len(wrong)])
+        used = with_ or library.calibration()
+        p = holds(used.logits(standings[tuple(chosen.T)]))
+    so = np.repeat([True, False], [len(asked.right), len(asked.wrong)])
     print(
         f"| {name} | {100 * (p[so] >= 0.5).mean():.1f} % | {100 * (p[~so] < 0.5).mean():.1f} % "
         f"| {auroc(p[so], p[~so]):.3f} | {ece(p, so):.3f} | {brier(p, so):.3f} |"
