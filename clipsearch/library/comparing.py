@@ -61,8 +61,8 @@ class Comparing(Searching, Classifying):
         """Say for each label of each prediction how well its single prompts fit the picture.
 
         head: what `classify` made the predictions with; truncate: if texts were cut for it. Heads
-        keep no vectors of their prompts; these are encoded again. A warning tells of labels that are more than their prompts, as
-        learned ones are.
+        keep no vectors of their prompts; these are encoded again. A warning tells of labels that
+        are more than their prompts, as learned ones are.
 
         >>> head = library.head({"alien": ["a green monster", "a box on legs"], "dog": []})
         >>> library.explain(head, library.classify(head, images=["a.jpg"]))

@@ -69,11 +69,12 @@ class Measuring(Classifying):
     ) -> Evaluation:
         """Compare what models say of pictures with the truth: labels, captions or both.
 
-        truth: see `clipsearch.truth.read_truth`, as for layout and images; its pictures need not
-        be in the library. models: some of the library's, by default the current one. labels: to
-        choose from, by default those that the pictures have. head: a saved one instead. truncate:
-        cut long texts, see `head`. open_set: also leave labels out. mistakes: how many of the worst to keep. resamples: for the 95 %
-        intervals. Raises BadTruthFile, TooFewLabels, UnknownModel, ModelMismatch, BadTemplate.
+        truth: see `clipsearch.truth.read_truth`, as for layout and images; its pictures need not be
+        in the library. models: some of the library's, by default the current one. labels: to choose
+        from, by default those that the pictures have. head: a saved one instead. truncate: cut long
+        texts, see `head`. open_set: also leave labels out. mistakes: how many of the worst to keep.
+        resamples: for the 95 % intervals. Raises BadTruthFile, TooFewLabels, UnknownModel,
+        ModelMismatch, BadTemplate.
         """
         if head is not None and labels:
             raise QueryError("a head has labels of its own: give labels or a head, not both.")

@@ -59,11 +59,11 @@ class Searching(Scoring):
         query: terms of the grammar in `clipsearch.terms` (`"2:horse"` counts double), a Head, or a
         vector (dim,). images: picture files as further terms. exclude: texts to keep away from.
         label: the label of the head to look for, by default the best of all. k: None for all.
-        where, under: only pictures that fulfil a filter, or lie below a folder: applied before the search, so that `k` hits come back whenever `k` match. min_score:
-        smallest cosine. relevant: only hits with a relevance of RELEVANT or more. truncate: cut
-        texts that are too long for the model instead of reading them in pieces. The results also
-        say how many of all pictures searched are relevant. Raises EmptyQuery, BadTerm, BadFilter,
-        ModelMismatch.
+        where, under: only pictures that fulfil a filter, or lie below a folder: applied before the
+        search, so that `k` hits come back whenever `k` match. min_score: smallest cosine. relevant:
+        only hits with a relevance of RELEVANT or more. truncate: cut texts that are too long for
+        the model instead of reading them in pieces. The results also say how many of all pictures
+        searched are relevant. Raises EmptyQuery, BadTerm, BadFilter, ModelMismatch.
         """
         notes: list[str] = []
         asked = self._asked(query, images, exclude, label, truncate, notes)

@@ -43,7 +43,6 @@ class Codes:
         """Take shards that vectors were dealt to in turn, of the directions `kept` of them."""
         self._shards = shards
         self.kept = kept
-        self._starts = np.cumsum([0, *(shard.ntotal for shard in shards)])
         self._pool: ThreadPoolExecutor | None = None
 
     @classmethod
@@ -112,7 +111,7 @@ class Codes:
             yield content
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return sum(int(shard.ntotal) for shard in self._shards)
 
     @property
     def resident(self) -> int:
@@ -127,7 +126,8 @@ class Codes:
     def propose(self, queries: np.ndarray, depth: int, *, probes: int) -> np.ndarray:
         """Return the `depth` likeliest places for each query (m, dim): int64 (m, depth).
 
-        Likeliest first; -1 where the cells held no more, or what is left could not be less likely. probes: cells to look into.
+        Likeliest first; -1 where the cells held no more, or what is left could not be less likely.
+        probes: cells to look into.
         """
         # Not a product of matrices, whose last bits depend on how many queries there are.
         turned = np.einsum("md,ed->me", queries, self.kept)

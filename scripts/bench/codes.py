@@ -74,9 +74,9 @@ def main() -> None:
 
 
 def turned(pictures: np.ndarray) -> Propose:
-    """Return the codes of clipsearch, in one shard."""
+    """Return the codes of clipsearch; up to 262,144 are in one shard."""
     blocks = [(np.arange(len(pictures)), pictures)]
-    codes = Codes.build(pictures[:SAMPLE], blocks, cells=0, rows=1)
+    codes = Codes.build(pictures[:SAMPLE], blocks, cells=0, rows=len(pictures))
     return lambda queries, depth: codes.propose(queries, depth, probes=0)
 
 
