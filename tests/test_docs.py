@@ -33,6 +33,7 @@ NOT_RUN = {
     "./scripts/test",
     "pip install .",
     "python scripts/bench/codes.py",
+    "python scripts/bench/codes.py --spectrum even",
     "python scripts/bench/encode.py --device cuda",
     "clipsearch index ~/Pictures -L photos",
     "clipsearch index ~/Pictures -L photos --model multilingual",
