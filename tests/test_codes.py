@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clipsearch.errors import SnapshotUnreadable
 from clipsearch.vectors import faisscodes, vector_index
 from clipsearch.vectors.directions import directions, shares
 from clipsearch.vectors.faisscodes import Codes
+from clipsearch.vectors.rows import RowsWriter
+from clipsearch.vectors.sections import SectionWriter
 
 ROWS, DIM, DEPTH = 3_001, 32, 40
 
@@ -74,6 +77,16 @@ def test_few_vectors_or_numbers_are_coded_too(count: int, dim: int, same: bool) 
         assert len({*there}) == len(there) and max(there, default=0) < count
         # FAISS leaves out what scores least of all that could be: where all are the same, everything.
         assert same or len(there) >= count - 2
+
+
+def test_codes_of_an_earlier_version_are_not_read(rows: np.ndarray, tmp_path: Path) -> None:
+    with (tmp_path / "index").open("w+b") as file:
+        writer = SectionWriter(file)
+        facts = RowsWriter(writer, DIM).write([(np.arange(ROWS), rows)])
+        writer.whole("codes", np.zeros(8, np.uint8))
+        writer.finish(facts | {"kind": "compressed", "tuned": {}})
+    with pytest.raises(SnapshotUnreadable, match="no directions"):
+        vector_index("compressed").load(tmp_path / "index")
 
 
 @pytest.mark.parametrize("kind", ["compressed", "ivf"])

@@ -123,7 +123,7 @@ class Codes:
         """Cells that the space is divided into; 0 where it is not."""
         return int(getattr(self._shards[0], "nlist", 0))
 
-    def propose(self, queries: np.ndarray, depth: int, *, probes: int) -> np.ndarray:
+    def propose(self, queries: np.ndarray, depth: int, probes: int) -> np.ndarray:
         """Return the `depth` likeliest places for each query (m, dim): int64 (m, depth).
 
         Likeliest first; -1 where the cells held no more, or what is left could not be less likely.

@@ -83,8 +83,7 @@ class CompressedIndex:
         sample = rows.take(np.linspace(0, len(rows) - 1, wanted).astype(np.int64))
         codes = Codes.build(sample, rows.blocks(_ROWS_AT_ONCE), cells=cells, rows=len(rows))
         del sample  # up to hundreds of megabytes
-        propose = cls(rows, lambda: codes, Tuned())._propose
-        return codes, tune(rows, propose, codes.cells, goal)
+        return codes, tune(rows, codes.propose, codes.cells, goal)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -138,7 +137,8 @@ class CompressedIndex:
             return exactly(self._rows, queries, k, among)
         found = np.empty((len(queries), k), np.int64)
         scores = np.empty((len(queries), k), np.float32)
-        for i, places in enumerate(self._propose(queries, depth, self._probes(count))):
+        proposed = self._asked().propose(queries, depth, self._probes(count))
+        for i, places in enumerate(proposed):
             some = places[places >= 0]
             if allowed is not None:
                 some = some[allowed[some]]
@@ -160,9 +160,6 @@ class CompressedIndex:
 
     def _probes(self, count: int) -> int:
         return min(ceil(self._tuned.probes * len(self) / count), self._tuned.cells)
-
-    def _propose(self, queries: np.ndarray, depth: int, probes: int) -> np.ndarray:
-        return self._asked().propose(queries, depth, probes=probes)
 
     def _asked(self) -> Codes:
         with self._lock:
