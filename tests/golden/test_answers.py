@@ -1,0 +1,67 @@
+"""The commands answer about the bundled scenes what they answered when it was recorded."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from typing import Any
+
+import pytest
+from golden.record import RECORDING, answers
+
+TOLERANCE = 2e-5
+"""Of scores and probabilities: processors add float32 numbers in different orders."""
+
+
+@pytest.mark.slow
+def test_the_answers_are_those_of_the_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSEARCH_COMPILE", "no")
+    recorded = json.loads(gzip.decompress(RECORDING.read_bytes()))
+    differences = []
+    compared = 0
+    for (command, now), (then_command, then) in zip(answers(), recorded, strict=True):
+        assert command == then_command
+        compared += 1
+        differences += [f"{command}: {line}" for line in _differences(then, now, "")]
+    assert differences[:20] == []
+    assert compared > 60
+
+
+def _differences(then: Any, now: Any, place: str) -> list[str]:
+    """Return where two answers differ; keys that were added since are no difference."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        missing = [f"{place}.{key}: gone" for key in then if key not in now]
+        return missing + [
+            line
+            for key, value in then.items()
+            if key in now
+            for line in _differences(value, now[key], f"{place}.{key}")
+        ]
+    if isinstance(then, list) and isinstance(now, list):
+        if len(then) != len(now):
+            return [f"{place}: {len(now)} items, not {len(then)}"]
+        return [
+            line
+            for number, (one, other) in enumerate(zip(then, now, strict=True))
+            for line in _differences(one, other, f"{place}[{number}]")
+        ]
+    if isinstance(then, float) and isinstance(now, float | int):
+        near = math.isclose(then, now, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        return [] if near else [f"{place}: {now}, not {then}"]
+    return [] if then == now else [f"{place}: {now!r}, not {then!r}"]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "count"),
+    [
+        ({"a": 0.5}, {"a": 0.500001, "b": 1}, 0),
+        ({"a": 0.5}, {"a": 0.501}, 1),
+        ({"a": 1}, {"b": 1}, 1),
+        ([1, 2], [2, 1], 2),
+        ([1], [1, 2], 1),
+        ("x", "y", 1),
+    ],
+)
+def test_the_comparison_sees_a_difference(then: Any, now: Any, count: int) -> None:
+    assert len(_differences(then, now, "")) == count
