@@ -27,11 +27,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipsearch.calibration import Calibration
-    from clipsearch.dupes import Duplicates
+    from clipsearch.calibration.fit import Fitted
+    from clipsearch.calibration.formulas import Calibration
     from clipsearch.encoders import load_encoder, load_tokenizer
     from clipsearch.encoders.base import Encoder, Tokenizer
-    from clipsearch.encoders.compile import Compilation, compile_model
+    from clipsearch.encoders.compiler.compile import Compilation, compile_model
     from clipsearch.errors import (
         BadFigureFile,
         BadFilter,
@@ -69,19 +69,19 @@ if TYPE_CHECKING:
         UnreadableImage,
         VectorIndexError,
     )
-    from clipsearch.evaluate.results import Evaluation
-    from clipsearch.explanation import Explanation
-    from clipsearch.fitting import Fitted
-    from clipsearch.head import Head
-    from clipsearch.labelfile import labels_from_file
+    from clipsearch.evaluation.ground_truth import Truth, read_truth
+    from clipsearch.evaluation.results import Evaluation
+    from clipsearch.grouping.duplicates import Duplicates
+    from clipsearch.grouping.topics import Topic
+    from clipsearch.heads.explain import Explanation
+    from clipsearch.heads.head import Head
+    from clipsearch.heads.label_file import labels_from_file
+    from clipsearch.heads.query import Term
     from clipsearch.library import Library
-    from clipsearch.library.lesson import Lesson
-    from clipsearch.matrix import Matrix
-    from clipsearch.terms import Term
-    from clipsearch.texts import encode_texts
-    from clipsearch.tokens import Piece, Token, TokenTable
-    from clipsearch.topics import Topic
-    from clipsearch.truth import Truth, read_truth
+    from clipsearch.library.few_shot_result import Lesson
+    from clipsearch.library.matrix import Matrix
+    from clipsearch.text.encode import encode_texts
+    from clipsearch.text.tokens import Piece, Token, TokenTable
     from clipsearch.types import (
         Embeddings,
         Facts,
@@ -102,25 +102,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "clipsearch.calibration": "Calibration",
-    "clipsearch.fitting": "Fitted",
+    "clipsearch.calibration.formulas": "Calibration",
+    "clipsearch.calibration.fit": "Fitted",
     "clipsearch.library": "Library",
-    "clipsearch.library.lesson": "Lesson",
-    "clipsearch.explanation": "Explanation",
-    "clipsearch.head": "Head",
-    "clipsearch.labelfile": "labels_from_file",
-    "clipsearch.matrix": "Matrix",
-    "clipsearch.truth": "Truth read_truth",
-    "clipsearch.evaluate.results": "Evaluation",
-    "clipsearch.terms": "Term",
-    "clipsearch.texts": "encode_texts",
-    "clipsearch.tokens": "Piece Token TokenTable",
+    "clipsearch.library.few_shot_result": "Lesson",
+    "clipsearch.heads.explain": "Explanation",
+    "clipsearch.heads.head": "Head",
+    "clipsearch.heads.label_file": "labels_from_file",
+    "clipsearch.library.matrix": "Matrix",
+    "clipsearch.evaluation.ground_truth": "Truth read_truth",
+    "clipsearch.evaluation.results": "Evaluation",
+    "clipsearch.heads.query": "Term",
+    "clipsearch.text.encode": "encode_texts",
+    "clipsearch.text.tokens": "Piece Token TokenTable",
     "clipsearch.encoders": "load_encoder load_tokenizer",
     "clipsearch.encoders.base": "Encoder Tokenizer",
-    "clipsearch.encoders.compile": "Compilation compile_model",
+    "clipsearch.encoders.compiler.compile": "Compilation compile_model",
     "clipsearch.vectors.base": "VectorIndex",
-    "clipsearch.dupes": "Duplicates",
-    "clipsearch.topics": "Topic",
+    "clipsearch.grouping.duplicates": "Duplicates",
+    "clipsearch.grouping.topics": "Topic",
     "clipsearch.types": "Embeddings Facts Failure Finding Hit ImageRecord IndexReport LabelScore ModelInfo "
     "Prediction Progress Results Status",
     "clipsearch.errors": "BadFigureFile BadFilter BadGlob BadGrouping BadLabelFile BadReportFile BadTemplate BadTerm BadTruthFile "

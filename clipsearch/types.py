@@ -69,7 +69,7 @@ class Embeddings:
 class Term:
     """One part of a query: a text, or the path of a picture, and how much it counts.
 
-    A negative weight asks for the opposite. `clipsearch.terms` reads terms from text.
+    A negative weight asks for the opposite. `clipsearch.heads.query` reads terms from text.
     """
 
     kind: Literal["text", "image"]
@@ -309,6 +309,6 @@ class Results(Sequence[Any]):
         return len(self.items)
 
     def _repr_html_(self) -> str:
-        from clipsearch.sheet import contact_sheet
+        from clipsearch.output.html import contact_sheet
 
         return contact_sheet(self, title=self.title)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clipsearch.evaluate import Gallery, Said, Scored, classification, open_set, retrieval
+from clipsearch.evaluation import Gallery, Said, Scored, classification, open_set, retrieval
 
 PICTURES, LABELS, CAPTIONED, DIM = 10_000, 1_000, 8_000, 512
 RNG = np.random.default_rng(0)

@@ -23,18 +23,18 @@ from PIL import Image, ImageFilter, ImageOps
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from clipsearch import metrics
-from clipsearch.background import captions
-from clipsearch.calibration import Calibration, levels, open_set, standings
+from clipsearch.calibration.background import captions
+from clipsearch.calibration.formulas import Calibration, levels, open_set, standings
 from clipsearch.encoders import Encoder, load_encoder
+from clipsearch.evaluation import metrics
 from clipsearch.fewshot.choose import CAREFUL, PLANS, Wanted, choose
 from clipsearch.fewshot.methods import learn_rows, log_loss, unit
 from clipsearch.fewshot.task import Task
 from clipsearch.fewshot.trial import CurvePoint, learning_curve
-from clipsearch.head import Head
-from clipsearch.plots.base import save
-from clipsearch.plots.curve import learning_curves
-from clipsearch.templates import prompts
+from clipsearch.heads.head import Head
+from clipsearch.heads.templates import prompts
+from clipsearch.output.plots.base import save
+from clipsearch.output.plots.curve import learning_curves
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "train_mini"))

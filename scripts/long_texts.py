@@ -26,11 +26,11 @@ import numpy as np
 import PIL.Image
 
 import clipsearch
-from clipsearch.decode import open_image
 from clipsearch.encoders import Encoder, load_encoder
-from clipsearch.metrics import median_rank, ranks, recall_at
-from clipsearch.texts import encode_texts
-from clipsearch.tokens import TOGETHER, room, split, weights
+from clipsearch.evaluation.metrics import median_rank, ranks, recall_at
+from clipsearch.images.decode import open_image
+from clipsearch.text.encode import encode_texts
+from clipsearch.text.tokens import TOGETHER, room, split, weights
 
 LEAST_TOKENS = 200
 SIDE = 96

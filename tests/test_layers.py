@@ -12,68 +12,49 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "clipsearch"
 
-# Top to bottom. `folder/*` is each module of the folder that no other line names, its __init__
-# too; a module that no line names is an error, so that a new one is given its place.
-LEVELS = [
-    level.split()
-    for level in (
+# Top to bottom, a row of packages each; a package imports only from rows below its own. Modules of
+# the top level stand here like packages. A folder that no row names is an error.
+ORDER = [
+    row.split()
+    for row in (
         "__main__",
-        "cli/*",
-        "serve/*",
+        "cli",
+        "serve",
         "__init__",
-        "report/*",
-        "render",
-        "sheet",
-        "library/*",
-        "indexing evaluate/* fitting matrix explanation twins distributed/*",
-        "plots/*",
-        "snapshot background census",
-        "searcher pipeline kept",
-        "loading",
-        "catalog encoders/* vectors/*",
-        "database files pictures embeddings labels ledger health truth",
-        "writer",
-        "schema scan decode/* templates terms head calibration fewshot/* topics events dupes filters",
-        "prompts",
-        "texts",
-        "metadata wording fields formats ignore lexer metrics tokens languages labelfile mixture adapter sql",
-        "encoders/base vectors/base",
-        "errors types machine",
+        "output",
+        "library",
+        "distributed indexing fewshot",
+        "evaluation grouping",
+        "calibration vectors",
+        "heads",
+        "text",
+        "catalog encoders",
+        "filters images",
+        "_util errors types",
     )
 ]
-# Within these folders siblings may import each other, without cycles; elsewhere never.
-ROOMS = {
-    "cli",
-    "library",
-    "serve",
-    "distributed",
-    "encoders",
-    "vectors",
-    "decode",
-    "plots",
-    "fewshot",
-    "evaluate",
-    "report",
-}
-# A notebook asks a result to show itself; the import is lazy and nothing below needs it.
-ALLOWED = {("types", "sheet"), ("evaluate/results", "report")}
 DOORS = {
-    "PIL": {"decode"},
-    "pillow_heif": {"decode"},
-    "torch": {"encoders/openclip", "encoders/export"},
-    "torchvision": {"encoders/openclip"},
-    "open_clip": {"encoders/openclip", "encoders/compile"},
-    "onnx": {"encoders/graph"},
-    "onnxruntime": {"encoders/onnx"},
-    "faiss": {"vectors/faiss", "vectors/faisscodes"},
-    "sqlalchemy": {"schema", "writer"},
-    "fastapi": {"serve/http"},
-    "uvicorn": {"serve/http"},
-    "mcp": {"serve/mcp"},
-    "ray": {"distributed/ray"},
-    "matplotlib": {"plots/base"},
-    "typer": {"cli"},
+    "PIL": "images",
+    "pillow_heif": "images",
+    "torch": "encoders",
+    "torchvision": "encoders",
+    "open_clip": "encoders",
+    "timm": "encoders",
+    "onnx": "encoders",
+    "onnxruntime": "encoders",
+    "faiss": "vectors",
+    "sqlalchemy": "catalog",
+    "psycopg": "catalog",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "mcp": "serve",
+    "ray": "distributed",
+    "matplotlib": "output",
+    "jinja2": "output",
+    "typer": "cli",
 }
+# Of the last row, what may use its siblings: all three are single ideas without a package.
+SIBLINGS = {"_util", "errors", "types"}
 HEAVY = ("torch", "open_clip", "faiss", "sqlalchemy", "onnxruntime", "fastapi")
 
 
@@ -86,14 +67,10 @@ def modules(package: Path) -> dict[str, Path]:
     return found
 
 
-def level(name: str, names: set[str]) -> int | None:
-    """Return the level of a module, 0 at the top; None if it has none."""
-    folder = name if any(n.startswith(f"{name}/") for n in names) else name.rpartition("/")[0]
-    for wanted in (name, f"{folder}/*"):
-        for number, members in enumerate(LEVELS):
-            if wanted in members:
-                return number
-    return None
+def row_of(name: str) -> int | None:
+    """Return the row of a module's package, 0 at the top; None if no row names it."""
+    package = name.split("/")[0]
+    return next((number for number, row in enumerate(ORDER) if package in row), None)
 
 
 def imports(path: Path, name: str, names: set[str]) -> list[tuple[int, str]]:
@@ -146,29 +123,27 @@ def violations(package: Path) -> list[str]:
     """Return every breach of the design in this tree, one line each."""
     files = modules(package)
     names = set(files)
-    found = [f"{n}: has no level" for n in names if level(n, names) is None]
-    within: dict[str, set[str]] = {}
+    found = [f"{n}: its package has no row" for n in names if row_of(n) is None]
+    graph: dict[str, set[str]] = {}
     for name, path in files.items():
+        room = name.split("/")[0]
         found += [
             f"{name}:{line}: {what} below the command line" for line, what in loud(path, name)
         ]
         for line, target in imports(path, name, names):
             if target.endswith(":"):
-                if not _may_enter(name, target[:-1]):
+                if DOORS.get(target[:-1], room) != room:
                     found.append(f"{name}:{line}: {target[:-1]} has its own door")
-            elif target != name and (name, target) not in ALLOWED:
-                mine, other = level(name, names), level(target, names)
-                room = name.split("/")[0]
-                if mine == other and room == target.split("/")[0] and room in ROOMS:
-                    within.setdefault(name, set()).add(target)
-                elif mine is not None and other is not None and mine >= other:
-                    found.append(f"{name}:{line}: imports {target}, which is not below it")
-    return found + [f"{name}: imports itself in a circle" for name in sorted(_in_circles(within))]
-
-
-def _may_enter(name: str, package: str) -> bool:
-    doors = DOORS.get(package)
-    return doors is None or name in doors or name.split("/")[0] in doors
+                continue
+            if target == name:
+                continue
+            graph.setdefault(name, set()).add(target)
+            mine, other = row_of(name), row_of(target)
+            if room == target.split("/")[0] or mine is None or other is None:
+                continue
+            if mine > other or (mine == other and room not in SIBLINGS):
+                found.append(f"{name}:{line}: imports {target}, which is not below it")
+    return found + [f"{name}: imports itself in a circle" for name in sorted(_in_circles(graph))]
 
 
 def _in_circles(graph: dict[str, set[str]]) -> set[str]:
@@ -212,9 +187,27 @@ def test_the_package_keeps_its_levels_and_doors() -> None:
 def test_the_checker_sees_the_package() -> None:
     names = set(modules(PACKAGE))
     assert {"cli", "library", "catalog", "encoders/base", "vectors/flat", "__init__"} <= names
-    assert "PIL:" in {what for _, what in imports(PACKAGE / "decode/__init__.py", "decode", names)}
-    library = {what for _, what in imports(PACKAGE / "library/base.py", "library/base", names)}
-    assert {"catalog", "errors"} <= library
+    assert "PIL:" in {
+        what for _, what in imports(PACKAGE / "images/decode.py", "images/decode", names)
+    }
+    session = {
+        what for _, what in imports(PACKAGE / "library/session.py", "library/session", names)
+    }
+    assert {"catalog", "errors"} <= session
+
+
+def test_every_folder_has_a_row_and_every_row_a_meaning() -> None:
+    packages = {name.split("/")[0] for name in modules(PACKAGE)}
+    assert packages == {name for row in ORDER for name in row} - {"distributed"}
+
+
+def test_the_top_level_holds_packages_and_few_modules() -> None:
+    entries = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 24
+    assert len([path for path in entries if path.suffix == ".py"]) <= 5
+    files = sorted(PACKAGE.rglob("*.py"))
+    assert len(files) <= 140
+    assert [path.name for path in files if len(path.read_text("utf-8").splitlines()) > 350] == []
 
 
 def test_the_command_line_starts_without_heavy_packages() -> None:
@@ -240,37 +233,59 @@ def tree(folder: Path, **files: str) -> Path:
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [
-        ({"catalog": "import clipsearch.snapshot", "snapshot": ""}, "catalog:1: imports snapshot"),
-        ({"catalog": "from clipsearch import snapshot", "snapshot": ""}, "catalog:1: imports snap"),
-        ({"catalog": "from . import snapshot", "snapshot": ""}, "catalog:1: imports snapshot"),
-        ({"catalog": "from .snapshot import Snapshots", "snapshot": ""}, "catalog:1: imports snap"),
-        ({"errors": "from clipsearch.head import Head, f", "head": ""}, "errors:1: imports head"),
-        ({"scan": "def f():\n    from clipsearch.head import Head", "head": ""}, "scan:2: imports"),
-        ({"scan": "x\nimport_module('clipsearch.head')", "head": ""}, "scan:2: imports head"),
-        ({"head": "if TYPE_CHECKING:\n    import clipsearch.snapshot", "snapshot": ""}, "head:2"),
-        ({"snapshot": "from clipsearch import Snapshots", "__init__": ""}, "imports __init__"),
+        (
+            {"catalog__a": "import clipsearch.heads.b", "heads__b": ""},
+            "catalog/a:1: imports heads/b",
+        ),
+        (
+            {"catalog__a": "from clipsearch.heads import b", "heads__b": ""},
+            "catalog/a:1: imports he",
+        ),
+        ({"catalog__a": "from ..heads import b", "heads__b": ""}, "catalog/a:1: imports heads/b"),
+        ({"catalog__a": "from ..heads.b import C", "heads__b": ""}, "catalog/a:1: imports heads/b"),
+        (
+            {"errors": "from clipsearch.heads.b import C, f", "heads__b": ""},
+            "errors:1: imports heads",
+        ),
+        (
+            {"images__a": "def f():\n    from clipsearch.heads.b import C", "heads__b": ""},
+            "images/a:2",
+        ),
+        (
+            {"images__a": "x\nimport_module('clipsearch.heads.b')", "heads__b": ""},
+            "images/a:2: imp",
+        ),
+        (
+            {"text__a": "if TYPE_CHECKING:\n    import clipsearch.heads.b", "heads__b": ""},
+            "text/a:2",
+        ),
+        ({"library__a": "from clipsearch import Library", "__init__": ""}, "imports __init__"),
         ({"vectors__flat": "import clipsearch.encoders.base", "encoders__base": ""}, ""),
-        ({"vectors__flat": "from ..encoders import onnx", "encoders__onnx": ""}, "vectors/flat:1"),
-        ({"vectors__base": "from . import flat", "vectors__flat": ""}, "vectors/base:1: imports"),
-        ({"vectors__flat": "from .base import VectorIndex", "vectors__base": ""}, ""),
+        (
+            {"encoders__onnx": "from ..catalog import files", "catalog__files": ""},
+            "encoders/onnx:1",
+        ),
+        ({"vectors__base": "from . import flat", "vectors__flat": ""}, ""),
         ({"cli__a": "from . import a, b", "cli__b": "from .c import x", "cli__c": ""}, ""),
-        ({"encoders__a": "from .a import b"}, ""),
-        ({"cli__a": "from .b import x", "cli__b": ""}, ""),
         ({"cli__a": "import clipsearch.serve.http", "serve__http": ""}, ""),
         ({"serve__http": "import clipsearch.cli.a", "cli__a": ""}, "serve/http:1: imports cli/a"),
-        ({"types": "from clipsearch.sheet import x", "sheet": ""}, ""),
-        ({"render": "import PIL.Image"}, "render:1: PIL has its own door"),
-        ({"render": "def f():\n    from PIL import Image"}, "render:2: PIL has its own door"),
-        ({"render": "if TYPE_CHECKING:\n    import PIL.Image"}, ""),
-        ({"decode__readers": "import PIL.Image"}, ""),
-        ({"snapshot": "import numpy, torch"}, "snapshot:1: torch has its own door"),
-        ({"encoders__openclip": "import torch, open_clip"}, ""),
+        ({"types": "from clipsearch.output.html import x", "output__html": ""}, "types:1: imports"),
+        ({"types": "from clipsearch.errors import x", "errors": ""}, ""),
+        ({"output__table": "import PIL.Image"}, "output/table:1: PIL has its own door"),
+        (
+            {"output__table": "def f():\n    from PIL import Image"},
+            "output/table:2: PIL has its own",
+        ),
+        ({"output__table": "if TYPE_CHECKING:\n    import PIL.Image"}, ""),
+        ({"images__readers": "import PIL.Image"}, ""),
+        ({"catalog__files": "import numpy, torch"}, "catalog/files:1: torch has its own door"),
+        ({"encoders__torch": "import torch, open_clip"}, ""),
         ({"vectors__faiss": "import faiss"}, ""),
-        ({"vectors__flat": "import faiss"}, "vectors/flat:1: faiss has its own door"),
+        ({"library__a": "import faiss"}, "library/a:1: faiss has its own door"),
         ({"cli__query": "import typer\nprint(1)"}, ""),
-        ({"snapshot": "print(1)"}, "snapshot:1: print below"),
-        ({"snapshot": "raise SystemExit(1)"}, "snapshot:1: SystemExit below"),
-        ({"helpers": ""}, "helpers: has no level"),
+        ({"catalog__files": "print(1)"}, "catalog/files:1: print below"),
+        ({"catalog__files": "raise SystemExit(1)"}, "catalog/files:1: SystemExit below"),
+        ({"helpers": ""}, "helpers: its package has no row"),
     ],
 )
 def test_the_checker_finds_what_is_wrong_and_nothing_else(

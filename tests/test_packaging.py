@@ -108,7 +108,12 @@ def test_nothing_but_code_is_bundled_outside_the_licensed_folders() -> None:
         and path.suffix not in {".py", ".typed", ".css", ".js", ".html"}
     }
     ours = {
-        f"clipsearch/{name}" for name in ("background.txt", "calibrations.json", "vocabulary.txt")
+        f"clipsearch/{name}"
+        for name in (
+            "calibration/background.txt",
+            "calibration/calibrations.json",
+            "grouping/vocabulary.txt",
+        )
     }
     found = {name for name in others if not name.startswith(tuple(f"{a}/" for a in ASSETS))}
     assert found == ours

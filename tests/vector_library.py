@@ -10,9 +10,9 @@ import numpy as np
 from oracle import unit_rows
 
 from clipsearch.catalog import Catalog, Entry
-from clipsearch.searcher import Searcher
-from clipsearch.snapshot import Snapshots
 from clipsearch.types import Facts, ModelInfo
+from clipsearch.vectors.searcher import Searcher
+from clipsearch.vectors.snapshots import Snapshots
 
 DIM = 16
 BATCH = 20

@@ -16,11 +16,11 @@ from clipsearch.cli.options import (
     PlainFormatOption,
     TemplateOption,
 )
-from clipsearch.render import table, write_json
+from clipsearch.output.render import table, write_json
 
 if TYPE_CHECKING:
-    from clipsearch.fitting import Fitted
-    from clipsearch.head import Head
+    from clipsearch.calibration.fit import Fitted
+    from clipsearch.heads.head import Head
     from clipsearch.library import Library
 
 
@@ -70,10 +70,10 @@ def calibrate(
     if head and template:
         raise UsageError("--template makes prompts of labels: a --head has its own.")
     if output:
-        from clipsearch.plots.base import check_name
+        from clipsearch.output.plots.base import check_name
 
         check_name(output)
-    from clipsearch.head import Head
+    from clipsearch.heads.head import Head
     from clipsearch.library import Library
 
     with Library.open(library) as lib:

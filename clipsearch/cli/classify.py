@@ -28,7 +28,7 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.cli.output import Output, opened
-from clipsearch.render import label_counts
+from clipsearch.output.render import label_counts
 
 PARSERS = {"classify": taking_many(images="a file or a folder")}
 
@@ -122,8 +122,8 @@ def classify(
     target = Output.choose(format, null, output, open_)
     if explain:
         explanations.check_format(target.format)
-    from clipsearch.head import Head
-    from clipsearch.labelfile import labels_from_file
+    from clipsearch.heads.head import Head
+    from clipsearch.heads.label_file import labels_from_file
 
     wanted = labels_from_file(labels_file) if labels_file else labels or []
     made = Head.load(head) if head else None
@@ -176,6 +176,6 @@ def _thresholds(given: Sequence[str]) -> dict[str, float]:
 
 def named_templates(names: Sequence[str]) -> list[str] | None:
     """Resolve each name of a set to its templates; what has {} is a template itself."""
-    from clipsearch.templates import resolved
+    from clipsearch.heads.templates import resolved
 
     return resolved(names)

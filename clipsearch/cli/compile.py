@@ -13,12 +13,12 @@ import typer
 from clipsearch.cli.console import UsageError, progress, say
 from clipsearch.cli.options import LibraryOption, PlainFormatOption
 from clipsearch.errors import LibraryNotFound, UnknownModel
-from clipsearch.render import table, write_json
+from clipsearch.output.render import table, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from clipsearch.encoders.compile import Compilation
+    from clipsearch.encoders.compiler.compile import Compilation
     from clipsearch.types import Progress
 
 WAYS = {"written": "written by hand", "exported": "exported by torch"}
@@ -67,7 +67,7 @@ def compile(
     """
     if checkpoint and not model:
         raise UsageError("--checkpoint needs a MODEL: which architecture is it?")
-    from clipsearch.encoders.compile import compile_model
+    from clipsearch.encoders.compiler.compile import compile_model
 
     own_model, folders = _of_library(library)
     start = monotonic()

@@ -13,7 +13,7 @@ from typing import TextIO
 
 import typer
 
-from clipsearch.render import printable
+from clipsearch.output.render import printable
 from clipsearch.types import Progress
 
 PHASES = {

@@ -14,8 +14,8 @@ from clipsearch.cli.console import progress, say
 from clipsearch.cli.options import LibraryOption, OpenOption
 from clipsearch.cli.output import show_in_browser
 from clipsearch.errors import ClipsearchError, ModelMismatch
-from clipsearch.render import label_counts, table
-from clipsearch.sheet import contact_page
+from clipsearch.output.html import contact_page
+from clipsearch.output.render import label_counts, table
 from clipsearch.types import Hit, Prediction
 
 if TYPE_CHECKING:

@@ -19,12 +19,12 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.cli.output import Output
-from clipsearch.render import shown_path, spreadsheet_safe, table, write_json
-from clipsearch.sheet import contact_page
+from clipsearch.output.html import contact_page
+from clipsearch.output.render import shown_path, spreadsheet_safe, table, write_json
 from clipsearch.types import Hit
 
 if TYPE_CHECKING:  # it imports numpy
-    from clipsearch.dupes import Duplicates
+    from clipsearch.grouping.duplicates import Duplicates
 
 DupeFormat = Literal["table", "json", "csv", "paths", "html"]
 

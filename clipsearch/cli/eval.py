@@ -18,11 +18,11 @@ from clipsearch.cli.options import (
     TemplateOption,
     TruncateOption,
 )
-from clipsearch.render import shown_path, table, write_json
-from clipsearch.truth import Layout
+from clipsearch.evaluation.ground_truth import Layout
+from clipsearch.output.render import shown_path, table, write_json
 
 if TYPE_CHECKING:
-    from clipsearch.evaluate import Evaluation, ModelFigures
+    from clipsearch.evaluation import Evaluation, ModelFigures
 
 DEFAULT_MISTAKES = 12
 
@@ -103,12 +103,12 @@ def eval(
     """
     if head and (labels_file or template):
         raise UsageError("a --head has labels and prompts of its own: not --labels or --template.")
-    from clipsearch.head import Head
-    from clipsearch.labelfile import labels_from_file
+    from clipsearch.heads.head import Head
+    from clipsearch.heads.label_file import labels_from_file
     from clipsearch.library import Library
 
     if output:
-        from clipsearch.report import check_name
+        from clipsearch.output.report import check_name
 
         check_name(output)
     with Library.open(library) as lib:
@@ -137,7 +137,7 @@ def eval(
 
 
 def _show(found: Evaluation, *, mistakes: bool) -> None:
-    from clipsearch.report import summary
+    from clipsearch.output.report import summary
 
     figures = summary(found)
     table(figures.columns, figures.rows, sys.stdout)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from clipsearch.cli.console import UsageError
-from clipsearch.render import Format, shown_path, spreadsheet_safe, table, write_json
+from clipsearch.output.render import Format, shown_path, spreadsheet_safe, table, write_json
 from clipsearch.types import NONE
 
 if TYPE_CHECKING:
-    from clipsearch.explanation import Explanation, PromptScore
+    from clipsearch.heads.explain import Explanation, PromptScore
 
     Row = tuple[str, float, float | None, tuple[PromptScore, ...]]
 

@@ -14,7 +14,7 @@ from clipsearch.cli.compile import compile_at_first
 from clipsearch.cli.console import UsageError, progress, say, warn_all
 from clipsearch.cli.options import LibraryOption, ModelOption, PlainFormat, PlainFormatOption
 from clipsearch.errors import LibraryNotFound
-from clipsearch.render import shown_path, table, write_json
+from clipsearch.output.render import shown_path, table, write_json
 from clipsearch.types import IndexReport
 
 SOME_FILES_FAILED = 3

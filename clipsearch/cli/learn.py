@@ -25,10 +25,10 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.cli.output import Output
-from clipsearch.render import table, write_json
+from clipsearch.output.render import table, write_json
 
 if TYPE_CHECKING:
-    from clipsearch.library.lesson import Lesson
+    from clipsearch.library.few_shot_result import Lesson
     from clipsearch.types import Results
 
 
@@ -118,14 +118,14 @@ def learn(
         _only_for("learning", {"--curve": curve, "--confusion": confusion})
         if bool(head) == bool(labels_file):
             raise UsageError("name what to tell apart, either in a --labels FILE or by a --head.")
-    from clipsearch.labelfile import labels_from_file
+    from clipsearch.heads.label_file import labels_from_file
     from clipsearch.library import Library
 
     labels = labels_from_file(labels_file) if labels_file else None
     templates = named_templates(template or ())
     with Library.open(library) as lib:
         if suggest is not None:
-            from clipsearch.head import Head
+            from clipsearch.heads.head import Head
 
             asked = Head.load(head) if head else lib.head(labels or (), templates=templates)
             found = lib.suggest(suggest, labels=asked, examples=examples, where=where, under=under)
@@ -148,8 +148,8 @@ def _only_for(what: str, options: dict[str, object]) -> None:
 def _check_files(file: Path, figures: Iterable[Path | None]) -> None:
     """Refuse, before any work, what could not be written at its end, or would be missed."""
     from clipsearch.errors import BadLabelFile
-    from clipsearch.head import Head
-    from clipsearch.plots.base import check_name
+    from clipsearch.heads.head import Head
+    from clipsearch.output.plots.base import check_name
 
     for figure in filter(None, figures):
         check_name(figure)
@@ -162,7 +162,7 @@ def _check_files(file: Path, figures: Iterable[Path | None]) -> None:
 
 def _draw(lesson: Lesson, curve: Path | None, confusion: Path | None) -> None:
     from clipsearch.errors import TooFewExamples
-    from clipsearch.plots.base import save
+    from clipsearch.output.plots.base import save
 
     for figure, path in ((lesson.curve_figure, curve), (lesson.confusion_figure, confusion)):
         try:

@@ -9,13 +9,13 @@ import typer
 
 from clipsearch.cli.console import say
 from clipsearch.cli.options import LibraryOption, PlainFormatOption
-from clipsearch.render import table, write_json
+from clipsearch.output.render import table, write_json
 from clipsearch.types import Status
 
 
 def status(format: PlainFormatOption = "table", library: LibraryOption = None) -> None:
     """Say what the library holds, and where."""
-    from clipsearch.library.care import Care
+    from clipsearch.library.maintain import Care
 
     with Care.open(library) as lib:
         found = lib.status()

@@ -24,10 +24,10 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.cli.output import opened
-from clipsearch.render import shown_path, spreadsheet_safe, table, write_json
+from clipsearch.output.render import shown_path, spreadsheet_safe, table, write_json
 
 if TYPE_CHECKING:
-    from clipsearch.matrix import Matrix
+    from clipsearch.library.matrix import Matrix
 
 PARSERS = {"matrix": taking_many(texts="a text")}
 MatrixFormat = Literal["table", "json", "csv"]
@@ -110,7 +110,7 @@ def matrix(
     if not (images or query or where or under):
         raise UsageError("name pictures, or choose some: --query, --where, --under.")
     drawn = _is_figure(output, format)
-    from clipsearch.labelfile import labels_from_file
+    from clipsearch.heads.label_file import labels_from_file
 
     with library_for(images, library, model, option="IMAGE...") as lib:
         found = lib.matrix(
@@ -138,7 +138,7 @@ def matrix(
 
 
 def _is_figure(output: Path | None, format: MatrixFormat | None) -> bool:
-    from clipsearch.plots.base import SUFFIXES
+    from clipsearch.output.plots.base import SUFFIXES
 
     suffix = output.suffix.lower() if output else ""
     if suffix and suffix not in (*SUFFIXES, *BY_NAME) and format is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from clipsearch.cli.console import say
 from clipsearch.cli.options import PlainFormatOption
-from clipsearch.render import table, write_json
+from clipsearch.output.render import table, write_json
 
 
 def models(format: PlainFormatOption = "table") -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from clipsearch.render import Format
+from clipsearch.output.render import Format
 
 LibraryOption = Annotated[
     Path | None,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TextIO
 
 from clipsearch.cli.console import UsageError, say
-from clipsearch.render import Format, render
-from clipsearch.wording import Items
+from clipsearch.output.render import Format, render
+from clipsearch.output.wording import Items
 
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",

@@ -23,8 +23,8 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.cli.output import Output
+from clipsearch.output.wording import relevant_of
 from clipsearch.types import Results
-from clipsearch.wording import relevant_of
 
 DEFAULT_COUNT = 10
 SIGNED = re.compile(r"-[\d.]+:")
@@ -121,8 +121,8 @@ def query(
     if label and not head:
         raise UsageError("--label is of a --head: name its file.")
     target = Output.choose(format, null, output, open_)
-    from clipsearch.head import Head
-    from clipsearch.library.searching import Searching
+    from clipsearch.heads.head import Head
+    from clipsearch.library.search import Searching
 
     with Searching.open(library) as lib:
         hits = lib.search(
@@ -173,7 +173,7 @@ def similar(
     clipsearch similar ~/Downloads/sofa.png -k 50 --open
     """
     target = Output.choose(format, null, output, open_)
-    from clipsearch.library.searching import Searching
+    from clipsearch.library.search import Searching
 
     with Searching.open(library) as lib:
         hits = lib.similar(

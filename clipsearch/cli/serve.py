@@ -16,7 +16,7 @@ from clipsearch.cli.console import UsageError, say
 from clipsearch.cli.options import LibraryOption
 
 if TYPE_CHECKING:
-    from clipsearch.head import Head
+    from clipsearch.heads.head import Head
     from clipsearch.serve.service import Service
 
 PORT = 8417
@@ -121,7 +121,7 @@ def _announce(service: Service, host: str, port: int, token: str | None, show: b
 
 
 def _heads(files: Sequence[Path]) -> dict[str, Head]:
-    from clipsearch.head import Head
+    from clipsearch.heads.head import Head
 
     found = {file.name.partition(".")[0]: Head.load(file) for file in files}
     if len(found) < len(files):

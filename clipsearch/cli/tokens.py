@@ -10,10 +10,10 @@ import typer
 
 from clipsearch.cli.console import UsageError, say
 from clipsearch.cli.options import LibraryOption, ModelOption, PlainFormatOption
-from clipsearch.render import printable, table, write_json
+from clipsearch.output.render import printable, table, write_json
 
 if TYPE_CHECKING:
-    from clipsearch.tokens import TokenTable
+    from clipsearch.text.tokens import TokenTable
 
 BUNDLED = "mini"
 
@@ -48,8 +48,8 @@ def tokens(
 
 def _of_model(model: str, texts: list[str]) -> list[TokenTable]:
     from clipsearch.encoders import load_tokenizer
-    from clipsearch.encoders.models import resolve
-    from clipsearch.tokens import TokenTable
+    from clipsearch.encoders.registry import resolve
+    from clipsearch.text.tokens import TokenTable
 
     tokenizer, name = load_tokenizer(model), resolve(model).name
     return [TokenTable.of(text, tokenizer, name) for text in texts]

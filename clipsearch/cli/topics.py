@@ -18,11 +18,11 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.cli.output import Output
-from clipsearch.render import shown_path, spreadsheet_safe, table, write_json
-from clipsearch.sheet import contact_page
+from clipsearch.output.html import contact_page
+from clipsearch.output.render import shown_path, spreadsheet_safe, table, write_json
 
 if TYPE_CHECKING:  # it imports numpy
-    from clipsearch.topics import Topic
+    from clipsearch.grouping.topics import Topic
 
 TopicFormat = Literal["table", "json", "csv", "html"]
 
@@ -96,7 +96,7 @@ def topics(
         raise UsageError("--events finds as many as there are: leave out -n.")
     if not by_events and (gap, km) != (None, None):
         raise UsageError("--gap and --km say what an event is: add --events.")
-    from clipsearch.events import GAP_HOURS, KILOMETRES
+    from clipsearch.grouping.events import GAP_HOURS, KILOMETRES
     from clipsearch.library import Library
 
     with Library.open(library) as lib, progress() as on_progress:

@@ -10,8 +10,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Protocol, cast
 
 from clipsearch.encoders.base import Encoder, Tokenizer
-from clipsearch.encoders.models import ModelSpec, check_files, resolve
-from clipsearch.encoders.store import compiled, refuse, refused, settled
+from clipsearch.encoders.compiler.store import compiled, refuse, refused, settled
+from clipsearch.encoders.registry import ModelSpec, check_files, resolve
 from clipsearch.errors import EncoderError, NotCompilable
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ __all__ = [
 
 ENGINES = {
     "onnx": "clipsearch.encoders.onnx:OnnxEncoder.load",
-    "torch": "clipsearch.encoders.openclip:OpenClipEncoder.load",
+    "torch": "clipsearch.encoders.torch:OpenClipEncoder.load",
 }
 """What executes models, by name. Other packages add theirs as entry points of ENTRY_POINTS."""
 
@@ -95,7 +95,7 @@ def load_tokenizer(name: str = "default") -> Tokenizer:
     """
     spec = resolve(name)
     check_files(spec)
-    from clipsearch.encoders.cliptokens import clip_tokenizer  # a query's texts do without it
+    from clipsearch.encoders.tokenizers.clip import clip_tokenizer  # a query's texts do without it
 
     if found := clip_tokenizer(spec):
         return found
@@ -123,7 +123,7 @@ def compile_once(
         return ""
     if reason := refused(spec):
         return reason
-    from clipsearch.encoders.compile import compile_model  # which imports torch
+    from clipsearch.encoders.compiler.compile import compile_model  # which imports torch
 
     try:
         compile_model(name, precision=precision, pictures=pictures, progress=progress)

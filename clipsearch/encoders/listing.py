@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from clipsearch.encoders.models import PRESETS
-from clipsearch.encoders.store import Manifest, manifest_of
+from clipsearch.encoders.compiler.store import Manifest, manifest_of
+from clipsearch.encoders.registry import PRESETS
 
 FACTS = ("name", "spec", "size_mb", "languages", "licence", "dim", "about", "on_disk")
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
+from clipsearch._util.parallel import cores
 from clipsearch.encoders.base import Tokenizer
-from clipsearch.encoders.models import ModelSpec, multilingual
-from clipsearch.encoders.store import Manifest, compiled, discard
-from clipsearch.encoders.tokendata import open_tokens
+from clipsearch.encoders.compiler.store import Manifest, compiled, discard
+from clipsearch.encoders.registry import ModelSpec, multilingual
+from clipsearch.encoders.tokenizers.data import open_tokens
 from clipsearch.errors import ClipsearchError, EncoderError
-from clipsearch.machine import cores
 from clipsearch.types import ModelInfo
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def load_tokenizer(spec: ModelSpec) -> Tokenizer:
 def open_tokenizer(folder: Path, manifest: Manifest, spec: ModelSpec) -> Tokenizer:
     """Open the tokenizer of a compiled model: its own file, or open_clip's where it has none."""
     if manifest.tokenizer["kind"] == "open_clip":
-        from clipsearch.encoders import openclip
+        from clipsearch.encoders import torch as openclip
 
         return openclip.load_tokenizer(spec)
     return open_tokens(

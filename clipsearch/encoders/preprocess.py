@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import PIL.Image
 
-    from clipsearch.decode import Picture
+    from clipsearch.images.decode import Picture
 
 # A picture of 1 x 50,000 pixels, enlarged until its short side fits, would fill the memory.
 LONGEST_ASPECT = 64

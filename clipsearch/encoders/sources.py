@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clipsearch.encoders import hub
-from clipsearch.encoders.models import FOLDER, ModelSpec
+from clipsearch.encoders.registry import FOLDER, ModelSpec
 from clipsearch.errors import ModelUnavailable, UnknownModel
 
 PREPROCESS = ("mean", "std", "interpolation", "resize_mode")  # the size is the architecture's

@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from clipsearch.adapter import Cache
 from clipsearch.fewshot.task import Rows, Task
+from clipsearch.heads.tip_adapter import Cache
 
 Method = Literal["probe", "tip", "prototype"]
 STEPS = 100

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clipsearch.adapter import Cache
+from clipsearch.heads.tip_adapter import Cache
 
 LEAST_SPREAD = 0.01
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipsearch.evaluation.metrics import percentiles
 from clipsearch.fewshot.choose import Wanted, choose, folds
 from clipsearch.fewshot.task import Task
-from clipsearch.metrics import percentiles
 
 SHOTS = (1, 2, 4, 8, 16)
 REPEATS = 10

@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipsearch.library.base import ENVIRONMENT
     from clipsearch.library.facade import Library
+    from clipsearch.library.session import ENVIRONMENT
 
 __all__ = ["ENVIRONMENT", "Library"]
 
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
     """Import a name of `__all__` on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "facade" if name == "Library" else "base"
+    home = "facade" if name == "Library" else "session"
     found = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = found
     return found

@@ -10,12 +10,12 @@ from threading import Thread
 
 import numpy as np
 
-from clipsearch import terms
 from clipsearch.errors import EmptyQuery
-from clipsearch.head import Head
-from clipsearch.library.base import StrPath, expanded
+from clipsearch.heads import query as terms
+from clipsearch.heads.head import Head
 from clipsearch.library.judging import Judging
-from clipsearch.texts import reading
+from clipsearch.library.session import StrPath, expanded
+from clipsearch.text.encode import reading
 from clipsearch.types import ModelInfo, Term
 
 Query = str | Term | Sequence[str | Term] | Head | np.ndarray
@@ -91,8 +91,8 @@ class Asking(Judging):
         stored = self._catalog.vector_of(file, self._model()[0])
         if stored is not None:
             return stored
-        from clipsearch.decode import read_file  # and with it Pillow
-        from clipsearch.loading import Loader
+        from clipsearch.images.decode import read_file  # and with it Pillow
+        from clipsearch.indexing.loader import Loader
 
         data, _ = read_file(file)
         pixels, _ = Loader(self.encoder).pixels(data, file)

@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from clipsearch.errors import UnreadableImage
-from clipsearch.library.base import Opened, expanded
-from clipsearch.mixture import GENERIC, Modalities
-from clipsearch.texts import encode_texts
+from clipsearch.heads.modality_gap import GENERIC, Modalities
+from clipsearch.library.session import Opened, expanded
+from clipsearch.text.encode import encode_texts
 from clipsearch.types import Prompt, Term
 
 ENOUGH = 4_096

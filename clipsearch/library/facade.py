@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from clipsearch.library.calibrating import Calibrating
-from clipsearch.library.care import Care
-from clipsearch.library.classifying import Classifying
-from clipsearch.library.comparing import Comparing
-from clipsearch.library.exploring import Exploring
-from clipsearch.library.filling import Filling
-from clipsearch.library.learning import Learning
+from clipsearch.library.calibrate import Calibrating
+from clipsearch.library.classify import Classifying
+from clipsearch.library.compare import Comparing
+from clipsearch.library.evaluate import Measuring
+from clipsearch.library.explore import Exploring
+from clipsearch.library.ingest import Filling
+from clipsearch.library.learn import Learning
 from clipsearch.library.loose import Loose
-from clipsearch.library.measuring import Measuring
+from clipsearch.library.maintain import Care
 from clipsearch.library.reading import Reading
-from clipsearch.library.searching import Searching
+from clipsearch.library.search import Searching
 
 
 class Library(

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipsearch.background import Background, Levels, version
-from clipsearch.calibration import Calibration, holds, open_set
+from clipsearch.calibration.background import Background, Levels, version
+from clipsearch.calibration.formulas import Calibration, holds, open_set
 from clipsearch.errors import EncoderError, LibraryError
-from clipsearch.head import Head
-from clipsearch.library.base import Opened
-from clipsearch.snapshot import Snapshots
-from clipsearch.texts import reading, warn
+from clipsearch.heads.head import Head
+from clipsearch.library.session import Opened
+from clipsearch.text.encode import reading, warn
 from clipsearch.types import LabelScore, Mode
+from clipsearch.vectors.snapshots import Snapshots
 
 THRESHOLD = 0.5
 """The probability from which on a label holds, where each is judged by itself."""

@@ -6,10 +6,10 @@ import hashlib
 import shutil
 from typing import Self
 
-from clipsearch.encoders.models import resolve
-from clipsearch.encoders.store import cache_folder
+from clipsearch.encoders.compiler.store import cache_folder
+from clipsearch.encoders.registry import resolve
 from clipsearch.errors import ModelMismatch
-from clipsearch.library.base import DEFAULT_MODEL, Opened
+from clipsearch.library.session import DEFAULT_MODEL, Opened
 
 
 class Loose(Opened):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipsearch.encoders import Tokenizer, load_tokenizer
-from clipsearch.library.base import Opened
-from clipsearch.tokens import TokenTable
+from clipsearch.library.session import Opened
+from clipsearch.text.tokens import TokenTable
 
 
 class Reading(Opened):

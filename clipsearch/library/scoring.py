@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable
-from clipsearch.head import Head
+from clipsearch.heads.head import Head
 from clipsearch.library.asking import Asking
-from clipsearch.vectors.exact import MARGIN, is_in
+from clipsearch.vectors.ranking import MARGIN, is_in
 
 Found = TypeVar("Found")
 

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from clipsearch import __version__, errors
 from clipsearch.errors import CannotServe, ClipsearchError
-from clipsearch.render import write_json
+from clipsearch.output.render import write_json
 from clipsearch.serve.asked import Asked, ClassifyAsked, KnownPath, SearchAsked, SimilarAsked
 from clipsearch.serve.guard import LOOPBACK, Guard
 from clipsearch.serve.posted import Posted, body_schema

@@ -14,16 +14,16 @@ from pathlib import Path
 from threading import Semaphore
 from typing import Any
 
-from clipsearch.decode import read_file
 from clipsearch.encoders.listing import listed
 from clipsearch.errors import QueryError, UnknownImage, UnreadableImage
-from clipsearch.head import Head
+from clipsearch.heads.head import Head
+from clipsearch.heads.query import parse_term
+from clipsearch.heads.templates import resolved
+from clipsearch.images.decode import read_file
+from clipsearch.images.thumbnails import Thumbnails
 from clipsearch.library import Library
-from clipsearch.render import label_counts
-from clipsearch.serve.thumbnails import Thumbnails
-from clipsearch.templates import resolved
-from clipsearch.terms import parse_term
-from clipsearch.texts import encode_texts
+from clipsearch.output.render import label_counts
+from clipsearch.text.encode import encode_texts
 from clipsearch.types import ImageRecord, Mode, Results, Term
 
 COUNT, MOST = 10, 1000

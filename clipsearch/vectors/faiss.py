@@ -9,9 +9,10 @@ from typing import Self
 import faiss
 import numpy as np
 
+from clipsearch._util.seal import check_seal, seal
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
 from clipsearch.vectors.base import Facts, Goal
-from clipsearch.vectors.exact import (
+from clipsearch.vectors.ranking import (
     best_first,
     best_rows,
     checked_queries,
@@ -19,7 +20,6 @@ from clipsearch.vectors.exact import (
     margins,
     rescore,
 )
-from clipsearch.vectors.seal import check_seal, seal
 
 # Below these, comparing with numpy beats FAISS's selector or its heaps.
 _FEW = 1000

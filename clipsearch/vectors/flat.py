@@ -9,10 +9,10 @@ from typing import Self
 
 import numpy as np
 
+from clipsearch._util.seal import check_seal, seal
 from clipsearch.errors import SnapshotUnreadable
 from clipsearch.vectors.base import Facts, Goal
-from clipsearch.vectors.exact import best_rows, checked_queries, checked_rows, is_in
-from clipsearch.vectors.seal import check_seal, seal
+from clipsearch.vectors.ranking import best_rows, checked_queries, checked_rows, is_in
 
 
 class FlatIndex:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipsearch.vectors.base import Goal
-from clipsearch.vectors.exact import best_first
-from clipsearch.vectors.rows import Rows
+from clipsearch.vectors.ranking import best_first
+from clipsearch.vectors.storage.rows import Rows
 
 NEAREST = 10
 """Recall is measured at so many."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from common import Chart, shown
 
-from clipsearch.plots.base import MUTED, figure, save
+from clipsearch.output.plots.base import MUTED, figure, save
 
 WIDTH, HEIGHT = 6.4, 3.0
 COLOURS = 5

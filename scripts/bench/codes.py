@@ -20,8 +20,8 @@ import faiss
 import numpy as np
 from fabricate import BATCH, Law
 
-from clipsearch.vectors.directions import TOGETHER
-from clipsearch.vectors.faisscodes import Codes
+from clipsearch.vectors.codes import Codes
+from clipsearch.vectors.principal_axes import TOGETHER
 
 DEPTHS = (100, 200, 500, 1_000, 2_000, 4_000)
 TEXTS, SAMPLE, NEAREST, ROUNDS, ASKED = 100, 20_000, 10, 5, 500

@@ -24,8 +24,8 @@ import torch
 from common import Cell, Chart, Claim, Options, Report, Table, in_turn, say, timed
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
-from clipsearch.decode import Undecoded
 from clipsearch.encoders.preprocess import Preprocess
+from clipsearch.images.decode import Undecoded
 
 SIZE = 224
 COUNTS = {"12 MP": 8, "1 MP": 48}

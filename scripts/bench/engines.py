@@ -92,10 +92,10 @@ def resident(precision: str, device: str, model: str) -> Engine:
 
 def compiled(precision: str, model: str) -> Engine:
     """Return the compiled model."""
-    from clipsearch.encoders.models import resolve
+    from clipsearch.encoders.compiler.store import Manifest
+    from clipsearch.encoders.compiler.store import compiled as folder_of
     from clipsearch.encoders.onnx import OnnxEncoder
-    from clipsearch.encoders.store import Manifest
-    from clipsearch.encoders.store import compiled as folder_of
+    from clipsearch.encoders.registry import resolve
 
     spec = resolve(model)
     folder = folder_of(spec, precision)

@@ -20,8 +20,8 @@ import numpy as np
 
 from clipsearch.catalog import Catalog, Entry
 from clipsearch.encoders import load_encoder
-from clipsearch.snapshot import Snapshots
 from clipsearch.types import Facts, ModelInfo
+from clipsearch.vectors.snapshots import Snapshots
 
 BATCH = 8_192
 CLUSTERS, LATENT = 2_000, 128

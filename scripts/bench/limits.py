@@ -125,10 +125,10 @@ def _onnx_product(x: np.ndarray, weight: np.ndarray, threads: int, precision: st
 
 
 def _graph(weight: np.ndarray, *, int8: bool) -> Any:
-    from clipsearch.encoders.assembly import REDUCED, WHOLE, overflows
-    from clipsearch.encoders.graph import Graph
+    from clipsearch.encoders.compiler.assembly import REDUCED, WHOLE, overflows
+    from clipsearch.encoders.compiler.graph import Graph
+    from clipsearch.encoders.compiler.towers import Linear
     from clipsearch.encoders.onnx import open_graph
-    from clipsearch.encoders.towers import Linear
 
     graph = Graph(int8=(REDUCED if overflows() else WHOLE) if int8 else 0)
     x = graph.input("x", np.float32, ["rows", len(weight)])

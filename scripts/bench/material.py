@@ -52,7 +52,7 @@ def compiled(cache: Path, name: str) -> str:
     """Compile a model in both precisions, once; return the one that clipsearch chooses."""
     use_cache(cache)
     from clipsearch import compile_model
-    from clipsearch.encoders.store import manifest_of
+    from clipsearch.encoders.compiler.store import manifest_of
 
     say(f"compiling {name.partition('@')[0]}, unless it is compiled")
     compile_model(name, precision="fp32")

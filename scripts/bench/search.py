@@ -27,7 +27,7 @@ import stores
 from common import Cell, Chart, Claim, Options, Report, Table, in_turn, say
 from processes import Worker, run, script
 
-from clipsearch.vectors import KINDS, kind_for
+from clipsearch.vectors.registry import KINDS, kind_for
 
 SIZES = (10_000, 100_000, 1_000_000)
 PEERS = {"matmul": "numpy: multiply all", "rclip": "rclip's way: multiply, sort in Python"}

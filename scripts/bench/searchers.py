@@ -37,8 +37,8 @@ def batches(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def build(kind: str, folder: Path, file: Path) -> None:
     """Write an index, tuned with other queries than those that are asked; print its seconds."""
-    from clipsearch.vectors import vector_index
     from clipsearch.vectors.base import Goal
+    from clipsearch.vectors.registry import vector_index
 
     start = time.perf_counter()
     goal = Goal(queries=np.load(folder / "tuning.npy"))
@@ -56,7 +56,7 @@ def into_page_cache(file: Path) -> None:
 
 def of_kind(kind: str, file: Path) -> Search:
     """Open an index."""
-    from clipsearch.vectors import vector_index
+    from clipsearch.vectors.registry import vector_index
 
     into_page_cache(file)
     index = vector_index(kind).load(file)

@@ -18,9 +18,9 @@ import PIL.Image
 from cases import Cases, cases
 
 from clipsearch import Library
-from clipsearch.calibration import Calibration, holds
+from clipsearch.calibration.formulas import Calibration, holds
 from clipsearch.cli import main as clipsearch
-from clipsearch.metrics import auroc, brier, ece
+from clipsearch.evaluation.metrics import auroc, brier, ece
 
 
 def main() -> None:

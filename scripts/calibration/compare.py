@@ -1,7 +1,7 @@
 """Measure ways from cosines to probabilities on held-out scenes: `python compare.py`.
 
 Fits every formula to one half of the scenes and measures it on the other. `--write` keeps the
-constants of the winner in clipsearch/calibrations.json and the tables in README.md beside this.
+constants of the winner in clipsearch/calibration/calibrations.json and the tables in README.md beside this.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from several import searches, several
 from world import Line, World, images
 
 from clipsearch import load_encoder
-from clipsearch.background import captions, version
-from clipsearch.calibration import SHIPPED, holds
+from clipsearch.calibration.background import captions, version
+from clipsearch.calibration.formulas import SHIPPED, holds
 from clipsearch.encoders.base import Encoder
-from clipsearch.metrics import auroc, brier, ece
+from clipsearch.evaluation.metrics import auroc, brier, ece
 
 README = Path(__file__).with_name("README.md")
 FITTED = 4

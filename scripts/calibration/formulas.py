@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipsearch.calibration import DOUBT
+from clipsearch.calibration.formulas import DOUBT
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Scored:
     library: np.ndarray
     """Mean and spread of the pair's label over all pictures (n, 2)."""
     vagueness: np.ndarray
-    """Of the pair's label (n,), see `clipsearch.calibration`."""
+    """Of the pair's label (n,), see `clipsearch.calibration.formulas`."""
     scale: float
     """The model's logit scale."""
 

@@ -9,10 +9,10 @@ from formulas import BEST_RULE, FORMULAS, RULES, WINNER
 from world import Line, World
 
 from clipsearch import encode_texts
-from clipsearch.background import Background
-from clipsearch.calibration import FEW, holds
+from clipsearch.calibration.background import Background
+from clipsearch.calibration.formulas import FEW, holds
 from clipsearch.encoders.base import Encoder
-from clipsearch.metrics import auroc, ece
+from clipsearch.evaluation.metrics import auroc, ece
 
 SIZES = (2, 5, 10)
 QUERIES = 200

@@ -12,10 +12,10 @@ from formulas import Scored
 from sklearn.linear_model import LogisticRegression
 
 from clipsearch import Head, encode_texts
-from clipsearch.background import captions
-from clipsearch.calibration import Middle, vagueness
+from clipsearch.calibration.background import captions
+from clipsearch.calibration.formulas import Middle, vagueness
 from clipsearch.encoders.base import Encoder
-from clipsearch.templates import prompts
+from clipsearch.heads.templates import prompts
 
 AT_ONCE = 250
 

@@ -23,8 +23,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 import clipsearch
 from clipsearch import Encoder, load_encoder
-from clipsearch.decode import open_image, read_file
-from clipsearch.twins import find
+from clipsearch.grouping.near_pairs import find
+from clipsearch.images.decode import open_image, read_file
 from clipsearch.types import ImageRecord
 
 Picture = Image.Image

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 
 import clipsearch
-from clipsearch import mixture
-from clipsearch.decode import open_image
 from clipsearch.encoders import load_encoder
-from clipsearch.templates import prompts
+from clipsearch.heads import modality_gap as mixture
+from clipsearch.heads.templates import prompts
+from clipsearch.images.decode import open_image
 
 PLACES = {
     "the sky": "in the sky", "night": "at night", "grass": "on the grass", "the sea": "in the sea",

@@ -25,9 +25,9 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score
 
 import clipsearch
 from clipsearch import Head, load_encoder
-from clipsearch.decode import open_image
-from clipsearch.templates import prompts
-from clipsearch.topics import clusters, means, name_scores, vocabulary
+from clipsearch.grouping.topics import clusters, means, name_scores, vocabulary
+from clipsearch.heads.templates import prompts
+from clipsearch.images.decode import open_image
 
 SAMPLES = Path(clipsearch.__file__).with_name("samples")
 PLACES = {

@@ -13,7 +13,7 @@ import tiny_models
 import torch
 
 from clipsearch.encoders import ENGINES, Encoder, Tokenizer, load_encoder, load_tokenizer
-from clipsearch.encoders.compile import compile_model
+from clipsearch.encoders.compiler.compile import compile_model
 
 PICTURES = tiny_models.pictures(12, seed=3)
 TEXTS = tiny_models.texts(9, seed=3)

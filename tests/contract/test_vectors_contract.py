@@ -27,10 +27,11 @@ from oracle import (
 )
 
 from clipsearch.errors import SnapshotUnreadable, UnknownVectorIndex, VectorIndexError
-from clipsearch.vectors import KINDS, TUNED, Goal, VectorIndex, kinds, rows, vector_index
 from clipsearch.vectors.faiss import FaissIndex
 from clipsearch.vectors.flat import FlatIndex
-from clipsearch.vectors.halves import dots, narrow, widen
+from clipsearch.vectors.registry import KINDS, TUNED, Goal, VectorIndex, kinds, vector_index
+from clipsearch.vectors.storage import rows
+from clipsearch.vectors.storage.float16 import dots, narrow, widen
 
 DIM = 24
 EXACT = sorted(KINDS.keys() - TUNED)
@@ -540,7 +541,7 @@ def test_opening_and_one_search_among_few_read_a_fraction_of_the_file(tmp_path: 
     )
     code = (
         "import re, sys, numpy as np, pathlib\n"
-        "from clipsearch.vectors.mapped import MappedIndex\n"
+        "from clipsearch.vectors.exact import MappedIndex\n"
         "def mapped():\n"  # kB; where the system does not say, nothing is claimed
         "    maps = pathlib.Path('/proc/self/smaps')\n"
         "    text = maps.read_text() if maps.exists() else '/index\\nRss: 0 kB'\n"
@@ -608,7 +609,7 @@ def test_a_package_can_bring_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[clipsearch.vectors]\nbrought = clipsearch.vectors.flat:FlatIndex\n"
+        "[clipsearch.vectors.registry]\nbrought = clipsearch.vectors.flat:FlatIndex\n"
         "faiss = brought:Usurper\nbroken = no_such_module:Index\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

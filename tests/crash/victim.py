@@ -18,12 +18,15 @@ from vector_library import VectorLibrary, batch_names, batch_rows
 import clipsearch
 from clipsearch.catalog import Catalog
 from clipsearch.library import Library
-from clipsearch.snapshot import Snapshots
 from clipsearch.types import Progress
-from clipsearch.vectors import vector_index
+from clipsearch.vectors.registry import vector_index
+from clipsearch.vectors.snapshots import Snapshots
 
 PACKAGE = Path(clipsearch.__file__).parent
-TRACED = {str(PACKAGE / "snapshot.py"), *map(str, (PACKAGE / "vectors").glob("*.py"))}
+TRACED = {
+    *map(str, (PACKAGE / "vectors").rglob("*.py")),
+    *map(str, (PACKAGE / "_util").glob("*.py")),
+}
 
 
 def lines(template: Path, out: Path, kind: str) -> None:

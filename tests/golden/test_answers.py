@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import pytest
+
 from golden.record import RECORDING, answers
 
 TOLERANCE = 2e-5

@@ -1,0 +1,1 @@
+"""What every package uses: arrays, files that are whole or absent, threads."""

@@ -1,0 +1,209 @@
+"""The files of a catalog and their contents: what is known of each path, and how it is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from clipsearch.catalog.sql import Connection, as_json
+from clipsearch.types import Facts
+
+
+class Found(Protocol):
+    """A file as a walk finds it."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+    @property
+    def root(self) -> str: ...
+
+
+F = TypeVar("F", bound=Found)
+State = Literal["new", "changed", "unembedded", "unchanged", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending(Generic[F]):
+    """A file that was found, and what the catalog makes of it."""
+
+    file: F
+    state: State
+    """`unembedded`: unchanged, but no vector of this model; `failed`: unchanged since it failed."""
+    content_id: int | None = None
+    """What the path held when it was last indexed; None for a new path and after a failure."""
+    reason: str | None = None
+    """Why it failed."""
+
+    @property
+    def todo(self) -> bool:
+        """Whether the file has to be read."""
+        return self.state in ("new", "changed", "unembedded")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file as it was read, to be committed: with what is new of it.
+
+    Bytes seen for the first time: sha256, facts and vector. Known bytes (a copy, a renamed or a
+    touched file): sha256 alone. A file that could not be used: error alone.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    root: str
+    sha256: str | None = None
+    facts: Facts | None = None
+    vector: np.ndarray | None = None
+    error: str | None = None
+
+
+# --- what is to do -------------------------------------------------------------------------
+
+
+def pending(
+    connection: Connection, found: Sequence[F], model_id: int, *, retry: bool
+) -> list[Pending[F]]:
+    """Compare files with the catalog, in their order, by one query."""
+    rows = connection.execute(
+        "SELECT file.path, file.size, file.mtime_ns, file.error, file.content_id, embedding.id "
+        "FROM json_each(:paths) AS wanted JOIN file ON file.path = wanted.value "
+        "LEFT JOIN embedding ON embedding.content_id = file.content_id "
+        "AND embedding.model_id = :model",
+        {"paths": json.dumps([file.path for file in found]), "model": model_id},
+    )
+    known = {row[0]: row for row in rows}
+    return [_compare(file, known.get(file.path), retry) for file in found]
+
+
+def _compare(file: F, row: Sequence[Any] | None, retry: bool) -> Pending[F]:
+    if row is None:
+        return Pending(file, "new")
+    _, size, mtime_ns, error, content_id, embedding_id = row
+    if size != file.size or mtime_ns != file.mtime_ns or (error is not None and retry):
+        return Pending(file, "changed", content_id)
+    if error is not None:
+        return Pending(file, "failed", reason=error)
+    return Pending(file, "unembedded" if embedding_id is None else "unchanged", content_id)
+
+
+def known(
+    connection: Connection, sha256s: Iterable[str], model_id: int
+) -> dict[str, tuple[int, bool]]:
+    """Return sha256 -> (content id, whether it has a vector of this model)."""
+    rows = connection.execute(
+        "SELECT content.sha256, content.id, embedding.id IS NOT NULL "
+        "FROM json_each(:hashes) AS wanted JOIN content ON content.sha256 = wanted.value "
+        "LEFT JOIN embedding ON embedding.content_id = content.id "
+        "AND embedding.model_id = :model",
+        {"hashes": json.dumps(list(sha256s)), "model": model_id},
+    )
+    return {sha256: (content_id, bool(embedded)) for sha256, content_id, embedded in rows}
+
+
+def paths_of(connection: Connection, content_ids: Iterable[int]) -> dict[int, list[str]]:
+    """Return content id -> the paths that hold it."""
+    rows = connection.execute(
+        "SELECT content_id, path FROM file "
+        "WHERE content_id IN (SELECT value FROM json_each(:ids)) ORDER BY path",
+        {"ids": as_json(content_ids)},
+    )
+    paths: dict[int, list[str]] = {}
+    for content_id, path in rows:
+        paths.setdefault(content_id, []).append(path)
+    return paths
+
+
+# --- writing -------------------------------------------------------------------------------
+
+
+def put_contents(connection: Connection, entries: Sequence[Entry]) -> dict[str, int]:
+    """Add contents, or refresh their facts; return sha256 -> content id of all entries.
+
+    Raises ValueError for an entry that is neither bytes nor a failure, or unknown bytes alone.
+    """
+    for entry in entries:
+        if (entry.sha256 is None) == (entry.error is None):
+            raise ValueError(f"{entry.path}: an entry has either a sha256 or an error")
+    new = {entry.sha256: _content_row(entry) for entry in entries if entry.facts is not None}
+    if new:
+        connection.executemany(_PUT_CONTENT, list(new.values()))
+    hashes = {entry.sha256 for entry in entries if entry.sha256 is not None}
+    rows = connection.execute(
+        "SELECT sha256, id FROM content WHERE sha256 IN (SELECT value FROM json_each(:hashes))",
+        {"hashes": json.dumps(sorted(hashes))},
+    )
+    ids = {sha256: content_id for sha256, content_id in rows}
+    if len(ids) < len(hashes):
+        lost = next(entry for entry in entries if entry.sha256 in hashes - ids.keys())
+        raise ValueError(f"{lost.path}: bytes that the catalog has not seen need their facts")
+    return ids
+
+
+def put_files(
+    connection: Connection, entries: Sequence[Entry], content_ids: Mapping[str, int]
+) -> None:
+    """Add files, or replace what was known of them."""
+    rows = [
+        {
+            "path": entry.path,
+            "content_id": None if entry.sha256 is None else content_ids[entry.sha256],
+            "size": entry.size,
+            "mtime_ns": entry.mtime_ns,
+            "root": entry.root,
+            "error": entry.error,
+        }
+        for entry in entries
+    ]
+    connection.executemany(_PUT_FILE, rows)
+
+
+def remove_paths(connection: Connection, paths: Iterable[str]) -> int:
+    """Forget files; their contents stay, for the case that they come back."""
+    return connection.execute(
+        "DELETE FROM file WHERE path IN (SELECT value FROM json_each(:paths))",
+        {"paths": json.dumps(list(paths))},
+    ).rowcount
+
+
+_CONTENT = (
+    "sha256", "bytes", "width", "height", "format", "taken_at", "camera", "lens", "lat", "lon",
+)  # fmt: skip
+
+
+def _upsert(table: str, key: str, columns: Sequence[str]) -> str:
+    updates = ", ".join(f"{name} = excluded.{name}" for name in columns if name != key)
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) "
+        f"VALUES ({', '.join(':' + name for name in columns)}) "
+        f"ON CONFLICT ({key}) DO UPDATE SET {updates}"
+    )
+
+
+_PUT_CONTENT = _upsert("content", "sha256", _CONTENT)
+_PUT_FILE = _upsert("file", "path", ("path", "content_id", "size", "mtime_ns", "root", "error"))
+
+
+def _content_row(entry: Entry) -> dict[str, Any]:
+    facts = entry.facts
+    assert facts is not None
+    return {
+        "sha256": entry.sha256,
+        "bytes": entry.size,
+        "width": facts.width,
+        "height": facts.height,
+        "format": facts.format,
+        "taken_at": facts.taken_at.replace(tzinfo=None).isoformat() if facts.taken_at else None,
+        "camera": facts.camera,
+        "lens": facts.lens,
+        "lat": facts.lat,
+        "lon": facts.lon,
+    }

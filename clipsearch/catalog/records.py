@@ -1,0 +1,182 @@
+"""The join that turns files, contents and labels into ImageRecords, filtered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipsearch.catalog.sql import Connection, as_json, column
+from clipsearch.types import Facts, Failure, ImageRecord
+
+if TYPE_CHECKING:
+    from clipsearch.filters.parser import Where
+
+
+def _condition(where: Where | None, under: str | None) -> tuple[str, dict[str, Any]]:
+    """Return SQL over `file` and `content`, and its values: live files that pass both."""
+    sql = "TRUE"  # what failed has no content, and every query joins with that
+    params: dict[str, Any] = {}
+    if under is not None:
+        inside, params = _below(under)
+        sql += f" AND {inside}"
+    if where is not None:
+        sql += f" AND {where.sql}"
+        params |= where.params
+    return sql, params
+
+
+def _below(folder: str) -> tuple[str, dict[str, Any]]:
+    """Return SQL that holds for `folder` itself and for all paths in it, and its values."""
+    # A range of the index on `path`. LIKE would read `_` and `%` in folder names as wildcards.
+    folder = os.path.abspath(folder)
+    inside = folder if folder.endswith(os.sep) else folder + os.sep
+    return (
+        "(file.path = :folder OR (file.path >= :inside AND file.path < :beyond))",
+        {"folder": folder, "inside": inside, "beyond": inside[:-1] + chr(ord(os.sep) + 1)},
+    )
+
+
+def files_under(connection: Connection, root: str) -> dict[str, int | None]:
+    """Return path -> content id of `root` and all files in it; None for failures."""
+    sql, params = _below(root)
+    rows = connection.execute(f"SELECT path, content_id FROM file WHERE {sql}", params)
+    return {path: content_id for path, content_id in rows}
+
+
+_RECORD = "file.path, content.id, content.sha256, content.bytes, " + ", ".join(
+    f"content.{name}"
+    for name in ("width", "height", "format", "taken_at", "camera", "lens", "lat", "lon")
+)
+
+
+def records(
+    connection: Connection, *, where: Where | None = None, under: str | None = None
+) -> list[ImageRecord]:
+    """Return the records of all live files that pass, by path."""
+    sql, params = _condition(where, under)
+    rows = connection.execute(
+        f"SELECT {_RECORD} FROM file JOIN content ON content.id = file.content_id "
+        f"WHERE {sql} ORDER BY file.path",
+        params,
+    ).fetchall()
+    labels = _labels(connection, {row[1] for row in rows})
+    return [_record(row, labels) for row in rows]
+
+
+def record(connection: Connection, path: str) -> ImageRecord | None:
+    """Return the record of one path, None if it is not known or had failed."""
+    row = connection.execute(
+        f"SELECT {_RECORD} FROM file JOIN content ON content.id = file.content_id "
+        "WHERE file.path = :path",
+        {"path": path},
+    ).fetchone()
+    return None if row is None else _record(row, _labels(connection, {row[1]}))
+
+
+def hits(
+    connection: Connection,
+    ids: Iterable[int],
+    *,
+    where: Where | None = None,
+    under: str | None = None,
+) -> dict[int, list[ImageRecord]]:
+    """Return embedding id -> the live files, by path, that hold this picture and pass."""
+    sql, params = _condition(where, under)
+    rows = connection.execute(
+        f"SELECT {_RECORD}, embedding.id FROM embedding "
+        "JOIN file ON file.content_id = embedding.content_id "
+        "JOIN content ON content.id = embedding.content_id "
+        f"WHERE embedding.id IN (SELECT value FROM json_each(:ids)) AND {sql} "
+        "ORDER BY file.path",
+        params | {"ids": as_json(ids)},
+    ).fetchall()
+    labels = _labels(connection, {row[1] for row in rows})
+    found: dict[int, list[ImageRecord]] = {}
+    for row in rows:
+        found.setdefault(row[-1], []).append(_record(row, labels))
+    return found
+
+
+def live_ids(connection: Connection, ids: Iterable[int]) -> np.ndarray:
+    """Return those of the embedding ids, int64 ascending, whose picture has a file."""
+    rows = connection.execute(
+        "SELECT id FROM embedding WHERE id IN (SELECT value FROM json_each(:ids)) AND EXISTS ("
+        "SELECT 1 FROM file WHERE file.content_id = embedding.content_id) ORDER BY id",
+        {"ids": as_json(ids)},
+    )
+    return np.array(column(rows), dtype=np.int64)
+
+
+def allowed_ids(
+    connection: Connection, model_id: int, *, where: Where | None = None, under: str | None = None
+) -> np.ndarray:
+    """Return the ids, int64 ascending, of the vectors with a live file that passes."""
+    sql, params = _condition(where, under)
+    rows = connection.execute(
+        "SELECT id FROM embedding WHERE model_id = :model AND content_id IN ("
+        f"SELECT content.id FROM file JOIN content ON content.id = file.content_id WHERE {sql}"
+        ") ORDER BY id",
+        params | {"model": model_id},
+    )
+    return np.array(column(rows), dtype=np.int64)
+
+
+def searched(
+    connection: Connection, model_id: int, *, where: Where | None = None, under: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `allowed_ids` does, and how many files that pass each has, int64 as well."""
+    sql, params = _condition(where, under)
+    rows = connection.execute(
+        "SELECT embedding.id, count(*) FROM embedding "
+        "JOIN file ON file.content_id = embedding.content_id "
+        f"{'JOIN content ON content.id = embedding.content_id ' if where else ''}"
+        f"WHERE model_id = :model AND {sql} GROUP BY embedding.id ORDER BY embedding.id",
+        params | {"model": model_id},
+    ).fetchall()
+    ids, files = np.array(rows, dtype=np.int64).reshape(-1, 2).T.copy()
+    return ids, files
+
+
+def errors(connection: Connection) -> list[Failure]:
+    """Return the files that failed, by path."""
+    rows = connection.execute("SELECT path, error FROM file WHERE error IS NOT NULL ORDER BY path")
+    return [Failure(path, error) for path, error in rows]
+
+
+def _labels(connection: Connection, content_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    """Return content id -> its labels, best first, each once."""
+    rows = connection.execute(
+        "SELECT content_id, name FROM label "
+        "WHERE content_id IN (SELECT value FROM json_each(:ids)) "
+        "GROUP BY content_id, name ORDER BY content_id, max(score) DESC, name",
+        {"ids": as_json(content_ids)},
+    )
+    labels: dict[int, tuple[str, ...]] = {}
+    for content_id, name in rows:
+        labels[content_id] = (*labels.get(content_id, ()), name)
+    return labels
+
+
+def _record(row: Sequence[Any], labels: Mapping[int, tuple[str, ...]]) -> ImageRecord:
+    path, content_id, sha256, size, width, height, format_, taken, camera, lens, lat, lon = row[:12]
+    return ImageRecord(
+        path=path,
+        content_id=content_id,
+        sha256=sha256,
+        bytes=size,
+        facts=Facts(
+            width=width,
+            height=height,
+            format=format_,
+            taken_at=datetime.fromisoformat(taken) if taken else None,
+            camera=camera,
+            lens=lens,
+            lat=lat,
+            lon=lon,
+        ),
+        labels=labels.get(content_id, ()),
+    )

@@ -1,0 +1,203 @@
+"""What a catalog notes of its library: settings, models, snapshots, scans and totals."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from clipsearch.catalog.sql import Connection, cell, column
+from clipsearch.errors import ModelMismatch, UnknownModel
+from clipsearch.types import ModelInfo
+
+_CURRENT = "model"  # the setting that holds the id of the current model
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """A published snapshot: an index file of `rows` vectors, all with ids <= `watermark`."""
+
+    model_id: int
+    kind: str
+    watermark: int
+    rows: int
+    sha256: str
+    file: str
+    """Its path, relative to the library."""
+    bytes: int
+    id: int = 0
+    """Given when it is published."""
+    created_at: datetime | None = None
+    """UTC; given when it is published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a catalog holds."""
+
+    files: int
+    """Without failures."""
+    contents: int
+    """Different pictures among the files."""
+    failed: int
+    vectors: dict[str, int]
+    """Model name -> vectors."""
+
+
+# --- settings ------------------------------------------------------------------------------
+
+
+def get_meta(connection: Connection, key: str, default: str | None = None) -> str | None:
+    """Return a setting."""
+    query = "SELECT value FROM meta WHERE key = :key"
+    found: str | None = cell(connection.execute(query, {"key": key}))
+    return default if found is None else found
+
+
+def set_meta(connection: Connection, key: str, value: str) -> None:
+    """Store a setting."""
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES (:key, :value) "
+        "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        {"key": key, "value": value},
+    )
+
+
+def revision(connection: Connection) -> int:
+    """Return a number that is another one after every change; 0 if there was none yet."""
+    return int(cell(connection.execute("PRAGMA user_version")))
+
+
+# --- models --------------------------------------------------------------------------------
+
+
+def models(connection: Connection) -> dict[int, ModelInfo]:
+    """Return id -> model, in the order they were added."""
+    rows = connection.execute(
+        "SELECT id, name, dim, logit_scale, logit_bias, fingerprint, spec FROM model ORDER BY id"
+    )
+    return {row[0]: ModelInfo(*row[1:]) for row in rows}
+
+
+def current_model(connection: Connection) -> tuple[int, ModelInfo] | None:
+    """Return the model that queries use, None before the first is added."""
+    current = get_meta(connection, _CURRENT)
+    return None if current is None else (int(current), models(connection)[int(current)])
+
+
+def add_model(connection: Connection, info: ModelInfo) -> int:
+    """Add a model, the first as the current one, or find the one there; return its id.
+
+    The fingerprint decides what is the same model: under another name it is found again.
+    Raises ModelMismatch if the name is taken by a model with another fingerprint.
+    """
+    known = models(connection)
+    for model_id, other in known.items():
+        if other.fingerprint == info.fingerprint:
+            return model_id
+    for other in known.values():
+        if other.name == info.name:
+            raise ModelMismatch(
+                f"model {info.name!r} is not the one that made this library's vectors "
+                f"(fingerprint {info.fingerprint[:12]}, was {other.fingerprint[:12]}): its "
+                "weights, preprocessing or tokenizer have changed. Put the former ones back, or "
+                "index into a new library with -L/--library."
+            )
+    added = connection.execute(
+        "INSERT INTO model (name, dim, logit_scale, logit_bias, fingerprint, spec) "
+        "VALUES (:name, :dim, :logit_scale, :logit_bias, :fingerprint, :spec)",
+        dataclasses.asdict(info),
+    )
+    if not known:
+        set_meta(connection, _CURRENT, str(added.lastrowid))
+    return int(added.lastrowid or 0)
+
+
+def use_model(connection: Connection, name: str) -> int:
+    """Make the model of this name the current one; return its id. Raises UnknownModel."""
+    ids = {info.name: model_id for model_id, info in models(connection).items()}
+    if name not in ids:
+        raise UnknownModel(
+            name,
+            difflib.get_close_matches(name, ids, n=3),
+            f"This library holds {', '.join(ids) or 'none'}; "
+            "`clipsearch index PATH --model NAME` adds one.",
+        )
+    set_meta(connection, _CURRENT, str(ids[name]))
+    return ids[name]
+
+
+# --- snapshots -----------------------------------------------------------------------------
+
+_SNAPSHOT = "model_id, kind, watermark, rows, sha256, file, bytes, id, created_at"
+
+
+def snapshots(connection: Connection, model_id: int | None = None) -> list[SnapshotRow]:
+    """Return the published snapshots, of one model or of all, newest first."""
+    rows = connection.execute(
+        f"SELECT {_SNAPSHOT} FROM snapshot "
+        "WHERE :model IS NULL OR model_id = :model ORDER BY id DESC",
+        {"model": model_id},
+    )
+    return [SnapshotRow(*(*row[:-1], datetime.fromisoformat(row[-1]))) for row in rows]
+
+
+def publish_snapshot(connection: Connection, row: SnapshotRow) -> SnapshotRow:
+    """Publish a snapshot whose file is complete and synced; return it with its id and time."""
+    now = datetime.now(UTC)
+    added = connection.execute(
+        "INSERT INTO snapshot (model_id, kind, watermark, rows, sha256, file, bytes, created_at) "
+        "VALUES (:model_id, :kind, :watermark, :rows, :sha256, :file, :bytes, :created_at)",
+        {**dataclasses.asdict(row), "created_at": now.isoformat()},
+    )
+    return dataclasses.replace(row, id=int(added.lastrowid or 0), created_at=now)
+
+
+def drop_snapshot(connection: Connection, snapshot_id: int) -> None:
+    """Unpublish a snapshot; its file is the caller's."""
+    connection.execute("DELETE FROM snapshot WHERE id = :id", {"id": snapshot_id})
+
+
+# --- scans and totals ----------------------------------------------------------------------
+
+
+def record_scan(
+    connection: Connection, root: str, *, started_at: datetime, complete: bool, files: int
+) -> None:
+    """Note that the walk of `root` ended now, having seen `files` files; started_at has a zone."""
+    connection.execute(
+        "INSERT INTO scan (root, started_at, finished_at, complete, files) "
+        "VALUES (:root, :started_at, :finished_at, :complete, :files)",
+        {
+            "root": root,
+            "started_at": started_at.astimezone(UTC).isoformat(),
+            "finished_at": datetime.now(UTC).isoformat(),
+            "complete": int(complete),
+            "files": files,
+        },
+    )
+
+
+def last_scan(connection: Connection) -> datetime | None:
+    """Return when the last walk ended (UTC), None before the first."""
+    last = cell(connection.execute("SELECT max(finished_at) FROM scan"))
+    return None if last is None else datetime.fromisoformat(last)
+
+
+def roots(connection: Connection) -> tuple[str, ...]:
+    """Return the folders and files that were given to index and still hold files."""
+    query = "SELECT DISTINCT root FROM file ORDER BY root"
+    return tuple(column(connection.execute(query)))
+
+
+def status_counts(connection: Connection) -> Counts:
+    """Count files, pictures, failures and vectors."""
+    files, contents, failed = connection.execute(
+        "SELECT count(content_id), count(DISTINCT content_id), count(error) FROM file"
+    ).fetchone()
+    vectors = connection.execute(
+        "SELECT name, (SELECT count(*) FROM embedding WHERE model_id = model.id) "
+        "FROM model ORDER BY id"
+    )
+    return Counts(files, contents, failed, {name: count for name, count in vectors})

@@ -1,0 +1,1 @@
+"""Open_clip and timm models become ONNX graphs that run without torch."""

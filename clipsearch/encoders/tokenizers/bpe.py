@@ -1,0 +1,201 @@
+"""CLIP's byte-pair tokenizer without torch, its vocabulary looked up in a file, not read in.
+
+It gives the tokens of open_clip's SimpleTokenizer (from OpenAI's CLIP, MIT licence) for any text.
+Parsing the vocabulary takes that one a fifth of a second; a query needs some dozen of its rows.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from threading import Lock
+
+from clipsearch.encoders.tokenizers.cleaning import Cleaning, clean
+
+WORD_END = "</w>"
+SCHEMA = """
+CREATE TABLE token (piece TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
+CREATE UNIQUE INDEX token_id ON token (id);
+CREATE TABLE merge (
+    left TEXT, right TEXT, rank INTEGER NOT NULL, PRIMARY KEY (left, right)
+) WITHOUT ROWID;
+CREATE TABLE special (piece TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+WORDS_KEPT = 100_000
+"""Words whose tokens are remembered; labels and prompts repeat theirs."""
+_NEVER = 1 << 30
+
+# Where a text is ASCII, Python's own regular expressions know the classes of its letters.
+_ASCII_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+"
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def write_vocabulary(
+    path: Path,
+    ids: Mapping[str, int],
+    ranks: Mapping[tuple[str, str], int],
+    special: Sequence[str],
+) -> None:
+    """Write the file that `BytePairs` reads: tokens with their ids, merges with their ranks."""
+    with sqlite3.connect(path) as file:
+        file.executescript(SCHEMA)
+        file.executemany("INSERT INTO token VALUES (?, ?)", ids.items())
+        file.executemany(
+            "INSERT INTO merge VALUES (?, ?, ?)", ((*pair, rank) for pair, rank in ranks.items())
+        )
+        file.executemany("INSERT INTO special VALUES (?)", ((piece,) for piece in special))
+    file.close()
+
+
+class BytePairs:
+    """A `Tokenizer` over a file of `write_vocabulary`. Thread-safe.
+
+    cleaning: how texts are cleaned before: `lower` is CLIP's own way.
+    """
+
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    last: tuple[int, ...] = ()
+    padding = 0
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        context_length: int,
+        start: int,
+        end: int,
+        cleaning: Cleaning = "lower",
+        multilingual: bool = False,
+    ) -> None:
+        # immutable: no lock and no look for a journal, which a read-only disk would not allow.
+        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        self._file = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        self._lock = Lock()
+        self._known: dict[str, list[int]] = {}
+        self._cleaning = cleaning
+        self._special = tuple(row[0] for row in self._file.execute("SELECT piece FROM special"))
+        self.context_length = context_length
+        self.multilingual = multilingual
+        self.start, self.end = (start,), (end,)
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of each text, however many, without start and end."""
+        return [
+            [number for word in self._words(text) for number in self._word(word)] for text in texts
+        ]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return what the vocabulary has for each number; bytes of half a letter as they are."""
+        return [self._piece(name) for name in self._names(ids)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of the numbers, as cleaned as the model reads it."""
+        # Read as SimpleTokenizer does it: a special token's letters stand for themselves.
+        joined = bytes(bytes_of_letters()[letter] for letter in "".join(self._names(ids)))
+        return joined.decode("utf-8", "replace").replace(WORD_END, " ").strip()
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _words(self, text: str) -> Iterator[str]:
+        """Clean a text and cut it into words, each in the letters that stand for its bytes."""
+        text = clean(text, self._cleaning)
+        is_ascii = text.isascii()
+        for word in _pattern(self._special, is_ascii)(text):
+            yield word if is_ascii else "".join(map(letters_of_bytes().__getitem__, word.encode()))
+
+    def _word(self, word: str) -> list[int]:
+        if (found := self._known.get(word)) is None:
+            with self._lock:
+                pieces = [word] if word in self._special else self._merged(word)
+                found = [self._id(piece) for piece in pieces]
+            if len(self._known) >= WORDS_KEPT:
+                self._known.clear()
+            self._known[word] = found
+        return found
+
+    def _merged(self, word: str) -> list[str]:
+        """Join neighbours, the most frequent pair of the training text first, until none is known."""
+        pieces = [*word[:-1], word[-1] + WORD_END]
+        ranks: dict[tuple[str, str], int] = {}
+        while len(pieces) > 1:
+            for pair in pairwise(pieces):
+                if pair not in ranks:
+                    ranks[pair] = self._rank(pair)
+            best = min(pairwise(pieces), key=ranks.__getitem__)
+            if ranks[best] == _NEVER:
+                break
+            pieces = _joined(pieces, best)
+        return pieces
+
+    def _rank(self, pair: tuple[str, str]) -> int:
+        query = "SELECT rank FROM merge WHERE left = ? AND right = ?"
+        row = self._file.execute(query, pair).fetchone()
+        return _NEVER if row is None else int(row[0])
+
+    def _id(self, piece: str) -> int:
+        query = "SELECT id FROM token WHERE piece = ?"
+        return int(self._file.execute(query, (piece,)).fetchone()[0])
+
+    def _names(self, ids: Sequence[int]) -> list[str]:
+        query = "SELECT piece FROM token WHERE id = ?"
+        with self._lock:
+            rows = [self._file.execute(query, (int(number),)).fetchone() for number in ids]
+        if None in rows:
+            raise KeyError(f"the vocabulary has no token {ids[rows.index(None)]}")
+        return [row[0] for row in rows]
+
+    def _piece(self, name: str) -> str:
+        if name in self._special:
+            return name
+        end = WORD_END if name.endswith(WORD_END) else ""
+        found = bytes(bytes_of_letters()[letter] for letter in name.removesuffix(WORD_END))
+        return found.decode("utf-8", "backslashreplace") + end
+
+
+# --- letters and bytes ---------------------------------------------------------------------
+
+
+@cache
+def letters_of_bytes() -> dict[int, str]:
+    """Return a printable letter for each byte: Latin-1's own, and those from U+0100 for the rest.
+
+    As GPT-2's byte pairs, so that no vocabulary has white space or control characters in it.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = (byte for byte in range(256) if byte not in printable)
+    substitutes = {byte: chr(0x100 + number) for number, byte in enumerate(others)}
+    return {byte: substitutes.get(byte, chr(byte)) for byte in range(256)}
+
+
+@cache
+def bytes_of_letters() -> dict[str, int]:
+    """Return the byte of each letter."""
+    return {letter: byte for byte, letter in letters_of_bytes().items()}
+
+
+@cache
+def _pattern(special: tuple[str, ...], is_ascii: bool) -> Callable[[str], list[str]]:
+    """Return what finds the words of a text."""
+    expression = "|".join([*special, _ASCII_WORDS if is_ascii else _WORDS])
+    if is_ascii:
+        return re.compile(expression, re.IGNORECASE).findall
+    import regex
+
+    found: Callable[[str], list[str]] = regex.compile(expression, regex.IGNORECASE).findall
+    return found
+
+
+def _joined(pieces: Sequence[str], pair: tuple[str, str]) -> list[str]:
+    """Join every occurrence of two neighbours, from the left."""
+    found: list[str] = []
+    place = 0
+    while place < len(pieces):
+        size = 2 if tuple(pieces[place : place + 2]) == pair else 1
+        found.append("".join(pieces[place : place + size]))
+        place += size
+    return found

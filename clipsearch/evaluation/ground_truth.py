@@ -1,0 +1,292 @@
+"""Truth: which labels or captions pictures really have, read from the layouts that people keep."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from clipsearch.errors import BadTruthFile
+from clipsearch.images.formats import FORMATS
+from clipsearch.images.walk import Walk
+
+Layout = Literal["labels", "captions", "folders", "flickr8k", "coco"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+Row = tuple[str, Sequence[str], Sequence[str]]
+"""Path as the file has it, labels, captions."""
+
+PATH_COLUMNS = {
+    *("path", "paths", "file", "files", "filename", "file_name", "filepath", "file_path"),
+    *("image", "images", "image_name", "image_path", "image_file", "img", "picture", "photo"),
+}
+LABEL_COLUMNS = {"label", "class", "category", "classname", "class_name", "tag"}
+MANY_LABELS_COLUMNS = {"labels", "classes", "categories", "tags"}
+CAPTION_COLUMNS = {"caption", "captions", "text", "sentence", "description", "comment", "raw"}
+_TOKEN_LINE = re.compile(r"(?P<name>.+)#\d+\t(?P<caption>.*)")
+WORDS_OF_A_CAPTION = 4
+"""Without a header, a second column of so many words at the median holds captions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What pictures really show: labels, captions or both, by absolute path."""
+
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    source: str = ""
+    """The file or folder that it was read from."""
+    layout: Layout = "labels"
+    warnings: tuple[str, ...] = ()
+    """What was left out, and why."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every label that a picture has, in the order of the alphabet."""
+        return tuple(sorted({label for labels in self.labels.values() for label in labels}))
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether some picture has several labels."""
+        return any(len(labels) > 1 for labels in self.labels.values())
+
+
+def read_truth(
+    path: str | os.PathLike[str],
+    *,
+    layout: Layout | None = None,
+    images: str | os.PathLike[str] | None = None,
+) -> Truth:
+    """Read the labels or captions of pictures; the layout is seen from the content unless given.
+
+    labels     CSV (also ; or tab) `path,label[,label...]`, with a header or without
+    captions   CSV `path,caption`, a caption a row; a header may have other columns between
+    folders    a folder with one folder a class, as torchvision's ImageFolder
+    flickr8k   lines `name.jpg#0<TAB>caption`
+    coco       JSON of captions, or of instances, whose categories are labels
+
+    images: the folder that relative paths start from, by default the one of the file. Whether the
+    pictures are there is not looked at. Raises BadTruthFile.
+    """
+    source = Path(os.path.abspath(os.path.expanduser(path)))
+    base = os.path.abspath(os.path.expanduser(images)) if images else str(source.parent)
+    warnings: list[str] = []
+    if layout not in (None, *LAYOUTS):
+        raise BadTruthFile(f"unknown layout {layout!r}: choose from {', '.join(LAYOUTS)}.")
+    if source.is_dir():
+        layout, rows = "folders", _from_folders(source, warnings)
+    else:
+        text = _text_of(source)
+        layout = layout or _layout_of(text, source)
+        rows = READERS[layout](text, source, warnings)
+    labels: dict[str, dict[str, None]] = {}
+    captions: dict[str, dict[str, None]] = {}
+    for name, own_labels, own_captions in rows:
+        file = os.path.abspath(os.path.join(base, os.path.expanduser(name)))
+        for found, texts in ((labels, own_labels), (captions, own_captions)):
+            if kept := [t for text in texts if (t := " ".join(text.split()))]:
+                found.setdefault(file, {}).update(dict.fromkeys(kept))
+    if not (labels or captions):
+        raise BadTruthFile(f"{source} holds no labels and no captions of pictures.")
+    return Truth(_frozen(labels), _frozen(captions), str(source), layout, tuple(warnings))
+
+
+def _frozen(found: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    return {path: tuple(texts) for path, texts in sorted(found.items())}
+
+
+def _text_of(source: Path) -> str:
+    try:
+        return source.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadTruthFile(f"{source} is not text in UTF-8: {error.reason}.") from error
+    except OSError as error:
+        raise BadTruthFile(f"{source} cannot be read: {error.strerror}.") from error
+
+
+def _layout_of(text: str, source: Path) -> Layout:
+    first = next(filter(str.strip, text.splitlines()), None)
+    if first is None:
+        raise BadTruthFile(f"{source} is empty: give a line a picture, `path,label`.")
+    if source.suffix.lower() == ".json" or first.lstrip().startswith("{"):
+        return "coco"
+    if _TOKEN_LINE.fullmatch(first):
+        return "flickr8k"
+    header, rows = _table(text, source)
+    if header:
+        labelled = "label" in header or "labels" in header
+        return "captions" if "caption" in header and not labelled else "labels"
+    lengths = sorted(len(row[1].split()) for _, row in rows if len(row) > 1)
+    many = lengths and lengths[len(lengths) // 2] >= WORDS_OF_A_CAPTION
+    return "captions" if many else "labels"
+
+
+# --- tables --------------------------------------------------------------------------------
+
+
+def _from_table(
+    text: str, source: Path, warnings: list[str], *, kind: Literal["label", "caption"]
+) -> Iterator[Row]:
+    header, rows = _table(text, source)
+    columns = header or ["path", kind]
+    if not {kind, f"{kind}s"} & {*columns}:
+        raise _wrong_columns(source, [name or "something else" for name in columns])
+    bare = 0
+    for line, cells in rows:
+        name = cells[columns.index("path")].strip() if len(cells) > columns.index("path") else ""
+        if not name:
+            raise BadTruthFile(f"{source}, line {line}: no picture is named.")
+        found = _cells(columns, cells)
+        labels, captions = [*found["label"], *found["labels"]], found["caption"]
+        bare += not any(map(str.strip, [*labels, *captions]))
+        yield name, labels, captions
+    if bare:
+        warnings.append(f"{source}: {bare:,} rows without a {kind} are left out.")
+
+
+def _cells(columns: Sequence[str], cells: Sequence[str]) -> dict[str, list[str]]:
+    """Sort the cells of a row by what their columns hold; cells past the last column go with it."""
+    found: dict[str, list[str]] = {"path": [], "label": [], "labels": [], "caption": [], "": []}
+    last = len(columns) - 1
+    if columns[last] == "caption":
+        # A comma in a caption that nobody quoted.
+        cells = [*cells[:last], ",".join(cells[last:])]
+    for number, cell in enumerate(cells):
+        kind = columns[min(number, last)]
+        found[kind] += cell.split(";") if kind == "labels" else [cell]
+    return found
+
+
+def _table(text: str, source: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return what the columns hold, empty without a header, and the rows with their line numbers."""
+    first = next(filter(str.strip, text.splitlines()), "")
+    for mark in "\t,;|":
+        cells = [cell.strip().strip('"') for cell in first.split(mark)]
+        if len(cells) > 1 and (_is_path_column(cells[0]) or _names_picture(cells[0])):
+            break
+    else:
+        mark = ","
+    # Not for quoting: with other marks than the comma, quotes are part of the text.
+    reader = csv.reader(
+        io.StringIO(text),
+        delimiter=mark,
+        quoting=csv.QUOTE_NONE if mark in "\t|" else csv.QUOTE_MINIMAL,
+    )
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise BadTruthFile(f"{source}, line {reader.line_num}: {error}.") from error
+    if not rows:
+        raise BadTruthFile(f"{source} is empty: give a line a picture, `path,label`.")
+    head = rows[0][1]
+    if any(map(_is_path_column, head)):
+        return _columns(head), rows[1:]
+    if not _names_picture(head[0]) or len(head) < 2:
+        raise _wrong_columns(source, head)
+    return [], rows
+
+
+def _columns(head: Sequence[str]) -> list[str]:
+    """Say of each column what it holds: path, label, labels (split at `;`), caption or nothing known."""
+    names = [name.strip().lower() for name in head]
+    # What `classify -f csv` wrote has guesses and saved labels too; `label` is what one corrects.
+    guessed = "probability" in names
+    kinds = [_kind(name if guessed else re.sub(r"[ _]?\d+$", "", name)) for name in names]
+    path = kinds.index("path")
+    return [
+        "" if (k == "path" and i != path) or (k == "labels" and guessed) else k
+        for i, k in enumerate(kinds)
+    ]
+
+
+def _kind(name: str) -> str:
+    known = {
+        "path": PATH_COLUMNS,
+        "label": LABEL_COLUMNS,
+        "labels": MANY_LABELS_COLUMNS,
+        "caption": CAPTION_COLUMNS,
+    }
+    return next((kind for kind, names in known.items() if name in names), "")
+
+
+def _is_path_column(cell: str) -> bool:
+    return cell.strip().lower() in PATH_COLUMNS
+
+
+def _names_picture(cell: str) -> bool:
+    return os.path.splitext(cell.strip())[1].lower() in FORMATS
+
+
+def _wrong_columns(source: Path, head: Sequence[str]) -> BadTruthFile:
+    return BadTruthFile(
+        f"{source} has the columns {', '.join(head)}: needed are the path of a picture "
+        "and its labels or its caption. Name them in a first row, `path,label` or `path,caption`."
+    )
+
+
+# --- other layouts -------------------------------------------------------------------------
+
+
+def _from_folders(source: Path, warnings: list[str]) -> Iterator[Row]:
+    names = sorted(entry.name for entry in source.iterdir() if entry.is_dir())
+    classes = [name for name in names if not name.startswith(".")]
+    if not classes:
+        raise BadTruthFile(f"{source} has no folders in it: put the pictures of a class in one.")
+    for name in classes:
+        walk = Walk([source / name])
+        found = [(file.path, [name], ()) for file in walk]
+        if not found:
+            warnings.append(f"{source / name} holds no pictures: the class is left out.")
+        yield from found
+        warnings += [f"{problem.path}: {problem.reason}" for problem in walk.problems]
+    if loose := sum(_names_picture(entry.name) for entry in source.iterdir()):
+        warnings.append(f"{source}: {loose:,} pictures lie in no class's folder and are left out.")
+
+
+def _from_token_lines(text: str, source: Path, warnings: list[str]) -> Iterator[Row]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        found = _TOKEN_LINE.fullmatch(line)
+        if not found:
+            raise BadTruthFile(
+                f"{source}, line {number}: not `name.jpg#0`, a tab and a caption: {line[:60]!r}."
+            )
+        yield found["name"], (), [found["caption"]]
+
+
+def _from_coco(text: str, source: Path, warnings: list[str]) -> Iterator[Row]:
+    try:
+        data = json.loads(text)
+        files = {image["id"]: str(image["file_name"]) for image in data["images"]}
+        names = {c["id"]: str(c["name"]) for c in data.get("categories", ())}
+        for note in data["annotations"]:
+            yield _coco_row(note, files[note["image_id"]], names)
+    except json.JSONDecodeError as error:
+        raise BadTruthFile(f"{source} is not JSON: {error}.") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise BadTruthFile(
+            f"{source} is not COCO's JSON (images, annotations with captions or categories): "
+            f"{said}."
+        ) from error
+
+
+def _coco_row(note: Mapping[str, Any], file: str, names: Mapping[int, str]) -> Row:
+    if "caption" in note:
+        return file, (), [str(note["caption"])]
+    return file, [names[note["category_id"]]], ()
+
+
+READERS: Mapping[Layout, Callable[[str, Path, list[str]], Iterator[Row]]] = {
+    "labels": partial(_from_table, kind="label"),
+    "captions": partial(_from_table, kind="caption"),
+    "flickr8k": _from_token_lines,
+    "coco": _from_coco,
+}

@@ -1,0 +1,209 @@
+"""What an evaluation finds: figures with their intervals, the mistakes, and how they are written."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from clipsearch.evaluation.metrics import ReliabilityBins
+from clipsearch.types import Failure, Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure and its 95 % bootstrap interval over pictures; NaN where nothing can be said."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A picture that got a wrong label."""
+
+    path: str
+    truth: tuple[str, ...]
+    found: str
+    probability: float
+    """Of the label found."""
+    truth_probability: float
+    """Of the best of the right labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A query whose right answer came late: a text that looks for pictures, or the other way round."""
+
+    query: str
+    rank: int
+    """Of the best right answer, from 1."""
+    right: str
+    """That answer."""
+    found: str
+    """What came first instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """How one label fared."""
+
+    label: str
+    pictures: int
+    """That have this label."""
+    recall: float
+    """Share of them whose best label it was: the accuracy of the class. NaN without pictures."""
+    precision: float
+    """Share of right ones among the pictures whose best label it was. NaN if there are none."""
+    average_precision: float
+    """Of ranking all pictures by this label. NaN without pictures."""
+    confused_with: str | None = None
+    """The label that took most of its pictures, if any did."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classification:
+    """Zero-shot labels against the truth."""
+
+    pictures: int
+    labels: tuple[str, ...]
+    multi_label: bool
+    top_1: Measure
+    """Share of pictures whose best label is right (one of the right ones)."""
+    top_5: Measure | None
+    """None with five labels or fewer."""
+    mean_class_accuracy: Measure | None
+    """Mean recall over labels with pictures; None if pictures have several labels."""
+    mean_average_precision: Measure | None
+    """mAP: mean over labels with pictures; None unless pictures have several labels."""
+    mode: Mode
+    """How the probabilities were judged, as `Library.classify` does it: `closed`, since each picture
+    has one of the labels, or `multi` if pictures have several."""
+    ece: Measure
+    """Expected calibration error of the best label's probability."""
+    reliability: ReliabilityBins
+    classes: tuple[ClassFigures, ...]
+    confusion: np.ndarray | None
+    """Pictures by right label (row) and label found (column); None if they have several labels."""
+    mistakes: tuple[Mistake, ...]
+    """The worst first: most probability for the wrong label, least for the right one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """Retrieval in one direction."""
+
+    queries: int
+    candidates: int
+    recall_1: Measure
+    recall_5: Measure
+    recall_10: Measure
+    median_rank: Measure
+    ndcg_10: Measure
+    misses: tuple[Miss, ...]
+    """The worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Captions that look for their pictures, and pictures that look for their captions."""
+
+    pictures: int
+    """Different ones: those that the model cannot tell apart count once."""
+    captions: int
+    """Different ones, apart from case, spaces and a final stop."""
+    text_to_image: Direction
+    image_to_text: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Labels that were left out once, and how well their pictures were told from the others."""
+
+    left_out: tuple[str, ...]
+    known: int
+    unknown: int
+    auroc: float
+    accepted: float
+    """Share of known pictures that got a label."""
+    rejected: float
+    """Share of unknown pictures that got "none of these"."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenSet:
+    """Can it say "none of these"? Each label is left out once; its pictures are then unknown.
+
+    Figures are means over the folds. Pictures are judged as `Library.classify` does it in its
+    mode `open`.
+    """
+
+    auroc: Measure
+    """The chance that a known picture is more acceptable than an unknown one."""
+    accepted: Measure
+    """Share of known pictures that got a label, right or wrong."""
+    rejected: Measure
+    """Share of unknown pictures that got "none of these"."""
+    ece: Measure
+    """Expected calibration error of what was said, a label or none of these."""
+    reliability: ReliabilityBins
+    folds: tuple[Fold, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFigures:
+    """All figures of one model."""
+
+    model: str
+    classification: Classification | None = None
+    retrieval: Retrieval | None = None
+    open_set: OpenSet | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How good one or several models are on pictures whose labels or captions are known."""
+
+    source: str
+    """File or folder of the truth."""
+    layout: str
+    pictures: int
+    models: tuple[ModelFigures, ...]
+    resamples: int
+    seed: int
+    missing: tuple[Failure, ...] = ()
+    """Pictures that the truth names, but that could not be read; left out."""
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures as JSON types, the contract of `clipsearch eval`; NaN becomes None."""
+        found: dict[str, Any] = plain(self)
+        return found
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a report: .html with pictures, .md, or .json. Raises BadReportFile."""
+        from clipsearch.output.report import save
+
+        save(self, path)
+
+    def _repr_html_(self) -> str:
+        from clipsearch.output.report import fragment
+
+        return fragment(self)
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses, arrays and numbers into JSON types."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

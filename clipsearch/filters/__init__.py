@@ -1,0 +1,1 @@
+"""Filter expressions over the facts of images."""

@@ -1,0 +1,218 @@
+"""Find duplicates among pictures: neighbours by their vectors first, then by their pixels."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+
+from clipsearch.errors import ImageError
+from clipsearch.grouping.duplicates import (
+    CANDIDATE_SCORE,
+    COARSE,
+    SCENE_LOOK,
+    SCENE_SCORE,
+    TIERS,
+    Duplicates,
+    Tier,
+    around_the_best,
+    by_bytes,
+    cells,
+    coarser,
+    layout_likeness,
+    quality,
+    same_picture,
+)
+from clipsearch.images.decode import squashed
+from clipsearch.types import ImageRecord, Progress
+
+NEIGHBOURS = 32
+"""Of a picture, the nearest that are looked at; more copies of one picture fall into two groups."""
+_QUERIES_AT_ONCE = 1024
+_PAIRS_AT_ONCE = 256
+_CLOSE_LOOKS_KEPT = 256
+
+Watch = Callable[[Progress], None]
+
+
+def find(
+    records: Sequence[ImageRecord],
+    vectors: np.ndarray,
+    *,
+    tiers: Sequence[Tier] = TIERS,
+    scene_score: float = SCENE_SCORE,
+    on_progress: Watch = lambda progress: None,
+) -> list[Duplicates]:
+    """Group files that show the same, by tier, the groups that would save most bytes first.
+
+    vectors: float32 (n, dim), the unit row of each record. Tiers build on each other: of files with
+    the same bytes, the best stands for all when pictures are compared, and of the same picture the
+    best when scenes are; so no file is named twice as one that could go. A picture that cannot
+    be read any more is left out, with a warning.
+    """
+    row = {record.path: i for i, record in enumerate(records)}
+    found = by_bytes(records)
+    groups = {"same-bytes": [group for group in found if len(group) > 1]}
+    if set(tiers) - {"same-bytes"}:
+        kept = sorted((group[0] for group in found), key=quality)
+        pictures = _Pictures(kept, vectors[[row[r.path] for r in kept]], on_progress)
+        groups["same-picture"] = pictures.same_pictures()
+        if "same-scene" in tiers:
+            groups["same-scene"] = pictures.same_scenes(scene_score)
+    return [
+        group
+        for tier in TIERS
+        if tier in tiers
+        for group in sorted(
+            (
+                _duplicates(tier, members, vectors[[row[r.path] for r in members]])
+                for members in groups[tier]
+            ),
+            key=lambda group: (-group.bytes_saved, group.best),
+        )
+    ]
+
+
+def _duplicates(tier: Tier, members: Sequence[ImageRecord], vectors: np.ndarray) -> Duplicates:
+    scores = np.minimum(1.0, vectors @ vectors[0])
+    return Duplicates(tier, tuple(members), tuple(scores.tolist()))
+
+
+class _Pictures:
+    """Different contents, best first, and which pairs of them are near by their vectors."""
+
+    def __init__(
+        self, records: Sequence[ImageRecord], vectors: np.ndarray, on_progress: Watch
+    ) -> None:
+        self._records = records
+        pairs, scores = near_pairs(vectors, least=CANDIDATE_SCORE, on_progress=on_progress)
+        self._looks, read = _coarse_looks([r.path for r in records], pairs, on_progress)
+        readable = read[pairs].all(axis=1)
+        self._pairs, self._scores = pairs[readable], scores[readable]
+        self._kept = np.ones(len(records), dtype=bool)
+        self._close = lru_cache(_CLOSE_LOOKS_KEPT)(self._closer)
+
+    def same_pictures(self) -> list[tuple[ImageRecord, ...]]:
+        """Group what differs by compression only; the best of each group stays for `same_scenes`."""
+        near = self._pairs[_mask(self._pairs, self._nearly_the_same)]
+        groups = around_the_best(range(len(self._records)), near, self._the_same)
+        for group in groups:
+            self._kept[group[1:]] = False
+        return [tuple(self._records[i] for i in group) for group in groups]
+
+    def same_scenes(self, least: float) -> list[tuple[ImageRecord, ...]]:
+        """Group what is near by vector (cosine `least` and up) and alike in layout and colour."""
+        pairs = self._pairs[(self._scores >= least) & self._kept[self._pairs].all(axis=1)]
+        near = pairs[_mask(pairs, self._alike_in_layout)]
+        groups = around_the_best(range(len(self._records)), near, lambda one, other: True)
+        return [tuple(self._records[i] for i in group) for group in groups]
+
+    def _alike_in_layout(self, pairs: np.ndarray) -> np.ndarray:
+        found: np.ndarray = layout_likeness(*self._looks_of(pairs)) >= SCENE_LOOK
+        return found
+
+    def _nearly_the_same(self, pairs: np.ndarray) -> np.ndarray:
+        sizes = np.array([min(COARSE, self._cells(one, other)) for one, other in pairs.tolist()])
+        found = np.zeros(len(pairs), dtype=bool)
+        for size in set(sizes[sizes > 0].tolist()):
+            some = sizes == size
+            looks = (coarser(look, size) for look in self._looks_of(pairs[some]))
+            found[some] = same_picture(*looks)
+        return found
+
+    def _the_same(self, best: int, other: int) -> bool:
+        size = self._cells(best, other)
+        if size <= COARSE:  # as close as these two can be looked at, and has been
+            return True
+        try:
+            return bool(same_picture(self._close(best, size), self._close(other, size)))
+        except ImageError:  # vanished since the first look
+            return False
+
+    def _looks_of(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        one, other = (np.stack([self._looks[i] for i in column]) for column in pairs.T.tolist())
+        return one, other
+
+    def _closer(self, i: int, size: int) -> np.ndarray:
+        return squashed(self._records[i].path, size)
+
+    def _cells(self, one: int, other: int) -> int:
+        return cells(self._records[one].facts, self._records[other].facts)
+
+
+def near_pairs(
+    vectors: np.ndarray,
+    *,
+    least: float,
+    neighbours: int = NEIGHBOURS,
+    on_progress: Watch = lambda progress: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows are near: int64 (n, 2), each pair once, and cosines float32 (n,).
+
+    vectors: float32 (m, dim) unit rows. Of each row its nearest `neighbours`, from cosine `least`
+    up. Exact; one search of the library's own vector index a block of rows.
+    """
+    from clipsearch.vectors.faiss import FaissIndex  # 0.2 s to import, and for this alone
+
+    index = FaissIndex.create(vectors.shape[1])
+    index.add(np.arange(len(vectors)), vectors)
+    pairs, scores = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
+    for start in range(0, len(vectors), _QUERIES_AT_ONCE):
+        on_progress(Progress("compare", start, len(vectors)))
+        block = np.arange(start, min(start + _QUERIES_AT_ONCE, len(vectors)))
+        found, cosines = index.search(vectors[block], neighbours + 1)
+        own = np.repeat(block[:, None], found.shape[1], axis=1)
+        near = (cosines >= least) & (found != own)
+        pairs.append(np.sort(np.stack([own[near], found[near]], axis=1), axis=1))
+        scores.append(cosines[near])
+    on_progress(Progress("compare", len(vectors), len(vectors)))
+    unique, first = np.unique(np.concatenate(pairs), axis=0, return_index=True)
+    return unique, np.concatenate(scores)[first]
+
+
+def _mask(pairs: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Apply a test to pairs (n, 2), some at a time: bool (n,)."""
+    blocks = [pairs[i : i + _PAIRS_AT_ONCE] for i in range(0, len(pairs), _PAIRS_AT_ONCE)]
+    return np.concatenate([np.zeros(0, dtype=bool), *map(test, blocks)])
+
+
+def _coarse_looks(
+    paths: Sequence[str], pairs: np.ndarray, on_progress: Watch
+) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """Read the pictures that are in a pair: row -> look, and which rows could be read, bool (n,)."""
+    rows = np.unique(pairs).tolist()
+    looks: dict[int, np.ndarray] = {}
+    failed: list[ImageError] = []
+    pool = ThreadPoolExecutor(os.cpu_count() or 2)
+    try:
+        found = pool.map(_look, [paths[row] for row in rows])
+        for done, (row, look) in enumerate(zip(rows, found, strict=True)):
+            on_progress(Progress("look", done, len(rows), paths[row]))
+            if isinstance(look, ImageError):
+                failed.append(look)
+            else:
+                looks[row] = look
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C ends now, not after the last picture
+    on_progress(Progress("look", len(rows), len(rows)))
+    if failed:
+        more = f" and {len(failed) - 1:,} more" if len(failed) > 1 else ""
+        warnings.warn(
+            f"not compared, as it cannot be read: {failed[0]}{more}. `clipsearch index` of their "
+            "folders brings the library up to date.",
+            stacklevel=4,
+        )
+    read = np.zeros(len(paths), dtype=bool)
+    read[list(looks)] = True
+    return looks, read
+
+
+def _look(path: str) -> np.ndarray | ImageError:
+    try:
+        return squashed(path, COARSE)
+    except ImageError as error:
+        return error

@@ -1,0 +1,1 @@
+"""Heads: queries and label sets as unit rows in the embedding space."""

@@ -1,0 +1,1 @@
+"""Image files become pixels and facts."""

@@ -1,0 +1,293 @@
+"""Walk folders and find the picture files in them, at the cost of one stat a file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from clipsearch.errors import BadGlob
+from clipsearch.images.formats import FORMATS, may_be_wanted, suffix
+from clipsearch.images.ignore import IGNORE_FILE, Rules, below, compiled, excluded, ignored
+from clipsearch.types import Failure
+
+CATALOG_FILE = "catalog.db"
+"""Marks a library's own folder, which is not searched for pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A picture file: absolute path, bytes, time of last change, the root it was found under."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    path: str
+    root: str
+    rules: tuple[Rules, ...]
+    """The strongest first: `--exclude`, then the ignore files from here upwards."""
+    linked: bool = False
+
+
+class Walk:
+    """Iterates over the pictures in files and folders, and knows afterwards how that went.
+
+    Folders are searched recursively for the suffixes in `FORMATS`, in the order of names. A file
+    given by name is taken whatever its suffix. `exclude` and `.clipsearchignore` files (in any
+    folder, for what is below it) hold patterns as in `.gitignore`; `exclude` is the stronger.
+    Names that begin with a dot are left out unless `hidden`. Linked folders are followed, once,
+    and after all others, so that a picture is found by its real path where it has one.
+
+    >>> walk = Walk(["~/Pictures"], exclude=["*.gif", "private/"])
+    >>> files = list(walk)
+    >>> walk.problems, walk.complete("~/Pictures")
+
+    Raises BadGlob for an `exclude` that is no pattern.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        exclude: Sequence[str] = (),
+        hidden: bool = False,
+    ) -> None:
+        self.roots: tuple[str, ...] = tuple(dict.fromkeys(map(_absolute, paths)))
+        """The paths given: absolute, in their order, each once."""
+        self.problems: list[Failure] = []
+        """What could not be looked at, and why."""
+        self._exclude = tuple(exclude)
+        self._hidden = hidden
+        compiled(self._exclude)
+        self._start()
+
+    def complete(self, root: str | os.PathLike[str]) -> bool:
+        """Tell whether all of `root` was seen: what is missing from it now is really gone.
+
+        False for a root that is not there, holds no pictures (a disk that is not mounted leaves an
+        empty folder behind) or had something in it that could not be read, and until the walk ends.
+        """
+        path = _absolute(root)
+        return self._finished and self._pictures[path] > 0 and path not in self._broken
+
+    def count(self, root: str | os.PathLike[str]) -> int:
+        """Return how many pictures were found in `root`, those of other roots inside it included."""
+        return self._pictures[_absolute(root)]
+
+    def __iter__(self) -> Iterator[FoundFile]:
+        self._start()
+        folders: list[_Folder] = []
+        for root in self.roots:
+            if os.path.isdir(root):
+                folders.append(_Folder(root, root, ()))
+            elif found := self._given_file(root):
+                self._given.add(root)
+                yield found
+        self._folder_roots.extend(folder.path for folder in folders)
+        folders.reverse()
+        while folders or self._links:
+            folder = folders.pop() if folders else self._links.popleft()
+            if folder.path == folder.root:
+                # Only now: a problem in them counts against every root that this one is in.
+                rules = self._rules_of_root(folder.root)
+                if rules is None:
+                    continue
+                folder = _Folder(folder.path, folder.root, rules)
+            subfolders: list[_Folder] = []
+            yield from self._pictures_in(folder, subfolders)
+            folders.extend(reversed(subfolders))
+        self._finished = True
+
+    def _start(self) -> None:
+        self.problems.clear()
+        self._finished = False
+        self._pictures: Counter[str] = Counter()
+        self._broken: set[str] = set()
+        self._given: set[str] = set()
+        self._folder_roots: list[str] = []
+        self._visited: set[tuple[int, int]] = set()
+        self._links: deque[_Folder] = deque()
+
+    # --- one path ------------------------------------------------------------------------------
+
+    def _given_file(self, path: str) -> FoundFile | None:
+        """Look at a path that was given and is no folder."""
+        if ignored((excluded(self._exclude, os.path.dirname(path)),), path):
+            return None
+        try:
+            status = os.stat(path)
+        except PermissionError as error:
+            reason = _reason(error)
+        except (OSError, ValueError):
+            reason = "there is no such file or folder; is its disk connected?"
+        else:
+            if not stat.S_ISREG(status.st_mode):
+                reason = "neither a file nor a folder"
+            elif not self._storable(path):
+                return None
+            else:
+                self._pictures[path] += 1
+                return FoundFile(path, status.st_size, status.st_mtime_ns, path)
+        self._problem(path, reason, broken=[path])
+        return None
+
+    def _pictures_in(self, folder: _Folder, subfolders: list[_Folder]) -> Iterator[FoundFile]:
+        """Yield the pictures in one folder and collect the folders in it."""
+        roots = self._roots_over(folder.path)
+        listed = self._listed(folder, roots)
+        if listed is None:
+            return
+        entries, rules = listed
+        telling = tuple(rule for rule in rules if len(rule.spec))
+        pictures = 0
+        for name in sorted(entries):
+            if name[0] == "." and not self._hidden:
+                continue
+            entry = entries[name]
+            is_picture = suffix(name) in FORMATS
+            linked = entry.is_symlink()
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if not (is_picture or is_folder or linked):
+                continue
+            if linked and not ignored(telling, entry.path):
+                is_folder = self._leads_to_folder(entry, rules, roots)
+            if telling and ignored(telling, entry.path, is_folder=is_folder):
+                continue
+            if is_folder and self._storable(entry.path):
+                target = self._links if linked else subfolders
+                target.append(_Folder(entry.path, folder.root, rules, linked))
+            elif is_picture and (status := self._status(entry, roots)):
+                pictures += 1
+                if entry.path not in self._given:
+                    yield FoundFile(entry.path, status.st_size, status.st_mtime_ns, folder.root)
+        for covering in roots:
+            self._pictures[covering] += pictures
+
+    def _listed(
+        self, folder: _Folder, roots: list[str]
+    ) -> tuple[dict[str, os.DirEntry[str]], tuple[Rules, ...]] | None:
+        """List a folder, with the rules for what is in it; None if it is not to be walked."""
+        try:
+            status = os.stat(folder.path)
+            identity = (status.st_dev, status.st_ino)
+            if identity in self._visited:
+                return None
+            self._visited.add(identity)
+            with os.scandir(folder.path) as listing:
+                entries = {entry.name: entry for entry in listing}
+        except OSError as error:
+            self._problem(folder.path, _reason(error), broken=roots)
+            return None
+        if CATALOG_FILE in entries and folder.path != folder.root:
+            return None
+        if folder.linked and not entries:
+            reason = "the linked folder is empty; is its disk connected?"
+            self._problem(folder.path, reason, broken=roots)
+        if IGNORE_FILE not in entries:
+            return entries, folder.rules
+        own = self._read_rules(folder.path, roots)
+        if own is None:
+            return None
+        # After --exclude, which always comes first, and before the folders above.
+        return entries, (*folder.rules[:1], own, *folder.rules[1:])
+
+    def _status(self, entry: os.DirEntry[str], roots: list[str]) -> os.stat_result | None:
+        """Look at one picture in a folder. None if it is no file, gone, or cannot be stored."""
+        try:
+            status = entry.stat() if entry.is_file() else None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._problem(entry.path, _reason(error), broken=roots)
+            return None
+        return status if status and self._storable(entry.path) else None
+
+    def _leads_to_folder(
+        self, entry: os.DirEntry[str], rules: tuple[Rules, ...], roots: list[str]
+    ) -> bool:
+        """Follow a link. One that leads nowhere may lead to a disk that is not mounted."""
+        try:
+            return stat.S_ISDIR(entry.stat().st_mode)
+        except OSError as error:
+            if error.errno == errno.ELOOP or ignored(rules, entry.path, is_folder=True):
+                return False
+            reason = _reason(error)
+            if isinstance(error, FileNotFoundError):
+                reason = f"a dead link; connect its disk, remove it or add it to {IGNORE_FILE}"
+            if may_be_wanted(entry.name):
+                self._problem(entry.path, reason, broken=roots)
+            return False
+
+    # --- rules ---------------------------------------------------------------------------------
+
+    def _rules_of_root(self, root: str) -> tuple[Rules, ...] | None:
+        """Collect the rules that come from above a root, so that it is walked as its parent would.
+
+        A file that would leave out the root itself, which was asked for, is set aside. None if one
+        cannot be read.
+        """
+        rules = [excluded(self._exclude, root)]
+        folder, parent = root, os.path.dirname(root)
+        while parent != folder:
+            if os.path.lexists(os.path.join(parent, IGNORE_FILE)):
+                own = self._read_rules(parent, self._roots_over(root))
+                if own is None:
+                    return None
+                if not ignored((own,), root, is_folder=True):
+                    rules.append(own)
+            folder, parent = parent, os.path.dirname(parent)
+        return tuple(rules)
+
+    def _read_rules(self, folder: str, roots: list[str]) -> Rules | None:
+        """Read a folder's ignore file. If it cannot be read, the folder cannot be walked.
+
+        To go on without it would index what somebody wanted to keep out.
+        """
+        path = os.path.join(folder, IGNORE_FILE)
+        try:
+            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+                return Rules(below(folder), compiled(file.read().splitlines()))
+        except OSError as error:
+            reason = _reason(error)
+        except BadGlob as error:
+            reason = str(error)
+        self._problem(path, f"{reason} (nothing it applies to was indexed)", broken=roots)
+        return None
+
+    # --- bookkeeping ---------------------------------------------------------------------------
+
+    def _roots_over(self, folder: str) -> list[str]:
+        """List the roots that a folder is in: more than one where the given ones overlap."""
+        return [r for r in self._folder_roots if folder == r or folder.startswith(below(r))]
+
+    def _storable(self, path: str) -> bool:
+        """Report a path that is not UTF-8: the catalog, JSON and terminals could not hold it."""
+        try:
+            path.encode("utf-8")
+        except UnicodeEncodeError:
+            self._problem(path, "its name is not valid UTF-8; rename it", broken=())
+            return False
+        return True
+
+    def _problem(self, path: str, reason: str, *, broken: Iterable[str]) -> None:
+        printable = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        self.problems.append(Failure(printable, reason))
+        self._broken.update(broken)
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    return error.strerror or str(error)

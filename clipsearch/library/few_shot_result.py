@@ -1,0 +1,172 @@
+"""Lesson: a head learned from labelled pictures, and what the learning brought."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipsearch.calibration.fit import Fitted
+from clipsearch.errors import TooFewExamples
+from clipsearch.evaluation import metrics
+from clipsearch.evaluation.results import Measure, plain
+from clipsearch.fewshot.choose import Wanted, choose
+from clipsearch.fewshot.task import Task
+from clipsearch.fewshot.trial import CurvePoint, Trial, cross_validate, hold_out, learning_curve
+from clipsearch.heads.head import Head
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class LabelGain:
+    """How one label fared."""
+
+    label: str
+    examples: int
+    """Pictures that it was learned from."""
+    tested: int
+    """Pictures that it was tested with."""
+    zero_shot: float
+    """Share of these that zero-shot finds; NaN without any."""
+    few_shot: float
+    confused_with: str | None = None
+    """The label that took most of its pictures, if any did."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """What `Library.learn` learned. All shares are of pictures that took no part in the learning."""
+
+    head: Head
+    """To be used as any head of labels."""
+    method: str
+    """`probe`, `tip`, `prototype`, or `zero-shot` where nothing beat the text."""
+    strength: float
+    """How far the pictures moved the head, in nats of a picture's logit."""
+    pictures: int
+    """That were learned from."""
+    tested: int
+    """Pictures that were tested: those that `shots` left over, else the same, by cross-validation."""
+    zero_shot: Measure
+    """Accuracy with its 95 % interval over pictures."""
+    few_shot: Measure
+    """NaN if there is nothing to test with: one picture a label."""
+    gain: Measure
+    """Few-shot less zero-shot, on the same pictures."""
+    labels: tuple[LabelGain, ...]
+    confusion: np.ndarray | None
+    """Pictures by right label (row) and label found (column), few-shot."""
+    curve: tuple[CurvePoint, ...]
+    trial: Trial | None
+    """What was found for each picture that was tested."""
+    calibration: Fitted | None = None
+    """The head's probabilities, fitted to these; None with too few of them."""
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON contract of `clipsearch learn`: not the head, nor each picture; NaN is None."""
+        apart = ("head", "trial", "calibration")
+        found = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
+        fitted = self.calibration and self.calibration.to_dict()
+        return {**found, "calibration": plain(fitted)}
+
+    def curve_figure(self) -> Figure:
+        """Draw accuracy over the number of pictures a label. Raises TooFewExamples if it is not known."""
+        from clipsearch.output.plots.curve import learning_curves
+
+        if not self.curve:
+            raise TooFewExamples("a learning curve needs a label with two pictures, and `curve`.")
+        return learning_curves({f"{len(self.labels)} labels": self.curve})
+
+    def confusion_figure(self) -> Figure:
+        """Draw which labels are taken for which. Raises TooFewExamples if it is not known."""
+        from clipsearch.output.plots.confusion import confusion_matrix
+
+        if self.confusion is None:
+            raise TooFewExamples("a confusion matrix needs a label with two pictures.")
+        return confusion_matrix(self.confusion, [one.label for one in self.labels])
+
+
+def teach(
+    task: Task,
+    head: Head,
+    wanted: Wanted,
+    *,
+    shots: int | None = None,
+    curve: bool = True,
+    seed: int = 0,
+) -> Lesson:
+    """Learn from the pictures of a task, `shots` a label at most, and measure what that brings."""
+    learned = task.drawn(task.counts if shots is None else shots, seed=seed)
+    inside = task.part(learned)
+    plan = choose(inside, wanted, seed=seed)
+    rows = plan.learn(inside)
+    if not learned.all():
+        trial: Trial | None = hold_out(task, learned, wanted, seed=seed)
+    else:
+        trial = cross_validate(task, wanted, seed=seed)
+    zero_shot, few_shot, gain = _measures(task, trial, seed)
+    return Lesson(
+        head=replace(head, vectors=rows.vectors, cache=rows.cache),
+        method=plan.method,
+        strength=plan.strength,
+        pictures=len(inside.labels),
+        tested=0 if trial is None else len(trial.truth),
+        zero_shot=zero_shot,
+        few_shot=few_shot,
+        gain=gain,
+        labels=_gains(inside, trial, head.labels),
+        confusion=_confusion(trial, len(head.labels)),
+        curve=learning_curve(task, wanted, seed=seed) if curve else (),
+        trial=trial,
+    )
+
+
+def _confusion(trial: Trial | None, labels: int) -> np.ndarray | None:
+    return None if trial is None else metrics.confusion(trial.truth, trial.few_shot, labels)
+
+
+def _measures(task: Task, trial: Trial | None, seed: int) -> tuple[Measure, Measure, Measure]:
+    if trial is None:
+        before = (task.vectors @ task.text.T).argmax(axis=1) == task.labels
+        return _mean(before, seed), Measure(np.nan), Measure(np.nan)
+    before, after = trial.zero_shot == trial.truth, trial.few_shot == trial.truth
+    return _mean(before, seed), _mean(after, seed), _mean(after.astype(float) - before, seed)
+
+
+def _mean(values: np.ndarray, seed: int) -> Measure:
+    low, high = metrics.bootstrap(lambda v: float(v.mean()), [values], RESAMPLES, seed)
+    return Measure(float(values.mean()), low, high)
+
+
+def _gains(task: Task, trial: Trial | None, labels: Sequence[str]) -> tuple[LabelGain, ...]:
+    counts = task.counts.tolist()
+    if trial is None:
+        return tuple(
+            LabelGain(name, n, 0, np.nan, np.nan) for name, n in zip(labels, counts, strict=True)
+        )
+    before = metrics.confusion(trial.truth, trial.zero_shot, len(labels))
+    after = metrics.confusion(trial.truth, trial.few_shot, len(labels))
+    tested = after.sum(axis=1)
+    found = []
+    for j, name in enumerate(labels):
+        n = int(tested[j])
+        others = np.delete(after[j], j)
+        taken = int(np.delete(np.arange(len(labels)), j)[others.argmax()])
+        found.append(
+            LabelGain(
+                label=name,
+                examples=counts[j],
+                tested=n,
+                zero_shot=float(before[j, j]) / n if n else np.nan,
+                few_shot=float(after[j, j]) / n if n else np.nan,
+                confused_with=labels[taken] if others.max() > 0 else None,
+            )
+        )
+    return tuple(found)

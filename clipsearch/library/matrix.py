@@ -1,0 +1,149 @@
+"""Matrix: how well each of some texts fits each of some pictures, as numbers and as a figure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from clipsearch.errors import ImageError
+from clipsearch.heads.head import Head
+from clipsearch.types import Failure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+THUMBNAIL_PIXELS = 192
+"""Longest side of a picture in the figure: enough for the largest cell, in print too."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matrix:
+    """Pictures in rows, texts in columns, a cosine and a probability in each cell.
+
+    >>> matrix = library.matrix(["a.jpg", "b.jpg"], ["a cat", "a dog"])
+    >>> matrix.scores                   # float32 (2, 2)
+    >>> matrix.best_text["/home/me/a.jpg"]
+    >>> matrix.save("matrix.png")
+    """
+
+    paths: tuple[str, ...]
+    texts: tuple[str, ...]
+    """The texts, or the labels where these have prompts of their own."""
+    scores: np.ndarray
+    """float32 (pictures, texts): cosines."""
+    probabilities: np.ndarray
+    """float32 (pictures, texts), normalised as `normalisation` says."""
+    normalisation: Literal["softmax", "sigmoid"]
+    """softmax of logit_scale x cosine over the texts of each picture: its row sums to 1, however
+    badly all of them fit. For a model with a bias, its sigmoid, for each cell by itself."""
+    model: str
+    failures: tuple[Failure, ...] = ()
+    """Pictures that were asked for and could not be read."""
+
+    @classmethod
+    def of(
+        cls,
+        head: Head,
+        paths: Sequence[str],
+        vectors: np.ndarray,
+        *,
+        failures: Sequence[Failure] = (),
+    ) -> Self:
+        """Compare the unit vectors (n, dim) of pictures with the rows of a head."""
+        scores = head.scores(vectors)
+        return cls(
+            paths=tuple(paths),
+            texts=head.labels,
+            scores=scores,
+            probabilities=head.probabilities(scores),
+            normalisation="softmax" if head.logit_bias is None else "sigmoid",
+            model=head.model,
+            failures=tuple(failures),
+        )
+
+    @property
+    def best_text(self) -> dict[str, str]:
+        """The text that fits each picture best."""
+        best = self.scores.argmax(axis=1).tolist()
+        return {path: self.texts[j] for path, j in zip(self.paths, best, strict=True)}
+
+    @property
+    def best_image(self) -> dict[str, str]:
+        """The path of the picture that fits each text best."""
+        best = self.scores.argmax(axis=0).tolist()
+        return {text: self.paths[i] for text, i in zip(self.texts, best, strict=True)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON contract of `clipsearch matrix`."""
+        best = self.best_text
+        return {
+            "model": self.model,
+            "normalisation": self.normalisation,
+            "texts": list(self.texts),
+            "images": [
+                {
+                    "path": path,
+                    "best_text": best[path],
+                    "scores": scores.tolist(),
+                    "probabilities": probabilities.tolist(),
+                }
+                for path, scores, probabilities in zip(
+                    self.paths, self.scores, self.probabilities, strict=True
+                )
+            ],
+            "best_images": self.best_image,
+            "failures": [{"path": f.path, "reason": f.reason} for f in self.failures],
+        }
+
+    # --- shown -----------------------------------------------------------------------------
+
+    def figure(self, *, probabilities: bool = False) -> Figure:
+        """Draw the matrix: thumbnails above, captions at the left, values in the cells.
+
+        probabilities: show these instead of cosines. Raises FigureTooLarge for more rows or
+        columns than a person can read.
+        """
+        from clipsearch.output.plots.matrix import heatmap
+
+        return heatmap(
+            self.probabilities.T if probabilities else self.scores.T,
+            captions=self.texts,
+            names=[os.path.basename(path) for path in self.paths],
+            pictures=_thumbnails(self.paths),
+            probabilities=self.normalisation if probabilities else None,
+        )
+
+    def save(self, path: str | os.PathLike[str], *, probabilities: bool = False) -> None:
+        """Write the figure as PNG, SVG or PDF. Raises BadFigureFile for another suffix."""
+        from clipsearch.output.plots.base import check_name, save
+
+        check_name(path)
+        save(self.figure(probabilities=probabilities), path)
+
+    def _repr_png_(self) -> bytes | None:
+        from clipsearch.output.plots.base import png
+        from clipsearch.output.plots.matrix import LARGEST
+
+        return png(self.figure()) if max(self.scores.shape) <= LARGEST else None
+
+
+def _thumbnails(paths: Sequence[str]) -> list[np.ndarray | None]:
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(_thumbnail, paths))
+
+
+def _thumbnail(path: str) -> np.ndarray | None:
+    """Return the picture as uint8 (H, W, 3), small; None where it cannot be read any more."""
+    from clipsearch.images.decode import open_image
+
+    try:
+        image, _ = open_image(path, at_least=2 * THUMBNAIL_PIXELS)
+    except ImageError:
+        return None
+    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    return np.asarray(image)

@@ -1,0 +1,338 @@
+"""Snapshots: vector index files published from the catalog, opened, swept and checked.
+
+    all vectors of a model = newest snapshot (ids <= watermark) + tail (read from the catalog)
+
+A row in the catalog publishes a file; a file without a row is litter, a row without a good file
+is dropped. So at every moment, also after a kill, what is found is exactly what the catalog holds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from clipsearch._util.atomic import remove, sha256_of, write_whole
+from clipsearch.catalog import Catalog, SnapshotRow
+from clipsearch.errors import LibraryError, SnapshotUnreadable, VectorIndexError
+from clipsearch.types import Finding
+from clipsearch.vectors.flat import FlatIndex
+from clipsearch.vectors.registry import (
+    AUTO,
+    TUNED,
+    Facts,
+    Goal,
+    VectorIndex,
+    kind_for,
+    vector_index,
+)
+from clipsearch.vectors.searcher import Searcher
+
+FOLDER = "snapshots"
+# The tail is searched in numpy and read anew by every process: cheap up to here.
+_TAIL_ROWS = 1000
+_TAIL_SHARE = 0.1
+_TAIL_MOST = 50_000  # 100 MB at 512 numbers each
+_STALE_SHARE = 0.1
+# A file of ours without a row may be one that another process is about to publish.
+_STRAY_SECONDS = 60.0
+_OURS = re.compile(r"\.?\d+-[0-9a-f]{16}\.[\w.-]+")
+
+
+class Snapshots:
+    """The snapshots of one model in one library: publish, open, sweep, check."""
+
+    def __init__(
+        self,
+        library: str | PathLike[str],
+        catalog: Catalog,
+        model_id: int,
+        *,
+        kind: str | None = None,
+        recall: float | None = None,
+        queries: Callable[[], np.ndarray | None] = lambda: None,
+    ) -> None:
+        """Prepare; nothing is read or written yet.
+
+        library: the library's folder. kind: what `publish` writes, or `auto`, by size. recall:
+        what it is tuned for, if it approximates. None of either keeps what was last asked for, at
+        first `auto` and 0.99. queries: gives text vectors to tune with. Any kind is opened.
+        """
+        self.folder = Path(library) / FOLDER
+        self._catalog = catalog
+        self._model_id = model_id
+        self._kind = kind
+        self._recall = recall
+        self._queries = queries
+
+    # --- opening -------------------------------------------------------------------------
+
+    def open(self) -> Searcher:
+        """Open the newest snapshot that can be read, with the tail after it.
+
+        A snapshot that cannot be read gives a warning and is dropped and rebuilt, never an error.
+        """
+        searcher, dropped = self._open()
+        if dropped and self._rebuilt():
+            searcher, _ = self._open()
+        searcher.refresh()
+        return searcher
+
+    def _open(self) -> tuple[Searcher, bool]:
+        dropped = False
+        tried: set[int] = set()
+        # Rows are asked for again after a failure: another process may have published a newer
+        # snapshot and swept this one between our look at the row and at the file.
+        while rows := [row for row in self.rows() if row.id not in tried]:
+            row = rows[0]
+            tried.add(row.id)
+            try:
+                return self._searcher(self._load(row), row.watermark), dropped
+            except SnapshotUnreadable as error:
+                if any(row.id == other.id for other in self.rows()):
+                    _warn(f"{error} The catalog has everything in it; it is rebuilt from there.")
+                    dropped |= self._drop(row)
+            except VectorIndexError as error:
+                _warn(f"cannot use the snapshot {row.file}: {error}")  # intact: not dropped
+        return self._searcher(FlatIndex(self._dim), 0), dropped
+
+    def _searcher(self, index: VectorIndex, watermark: int) -> Searcher:
+        return Searcher(self._catalog, self._model_id, index=index, watermark=watermark)
+
+    def _load(self, row: SnapshotRow) -> VectorIndex:
+        path = self.path(row)
+        index_class = vector_index(row.kind)
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise SnapshotUnreadable(f"cannot read {path}: {error.strerror}.") from error
+        if size != row.bytes:
+            raise SnapshotUnreadable(f"{path} has {size} bytes instead of {row.bytes}.")
+        index = index_class.load(path)
+        if len(index) != row.rows or index.dim != self._dim:
+            raise SnapshotUnreadable(
+                f"{path} holds {len(index)} vectors of {index.dim} numbers "
+                f"instead of {row.rows} of {self._dim}."
+            )
+        return index
+
+    def renew(self, fault: str) -> None:
+        """Drop the snapshot that is opened, whose fault has shown in use, as `open` drops one."""
+        if all(self._drop(row) for row in self.rows()[:1]):
+            _warn(f"{fault} It was dropped: the catalog has everything in it.")
+            self._rebuilt()
+
+    def _rebuilt(self) -> bool:
+        try:
+            if not self.needs_publish():
+                return False
+            self.publish()
+        except (VectorIndexError, LibraryError) as error:
+            _warn(f"could not rebuild the snapshot; searching is slower until then: {error}")
+            return False
+        return True
+
+    # --- publishing ----------------------------------------------------------------------
+
+    def rows(self) -> list[SnapshotRow]:
+        """Return what is published for this model, the one to open first."""
+        rows = self._catalog.snapshots(self._model_id)
+        # By publication, not by watermark: a rebuild after a purge may end at a lower id.
+        return sorted(rows, key=lambda row: row.id, reverse=True)
+
+    def path(self, row: SnapshotRow) -> Path:
+        """Return where the file of a row is; never outside of the folder of snapshots."""
+        return self.folder / PurePosixPath(row.file).name
+
+    def needs_publish(self) -> bool:
+        """Say whether the tail is over 1,000 and 10 % of the snapshot, or over 50,000.
+
+        Or over 10 % of the snapshot is stale.
+        """
+        tail, stale, rows = self.drift()
+        most = min(max(_TAIL_ROWS, _TAIL_SHARE * rows), _TAIL_MOST)
+        return tail > most or stale > _STALE_SHARE * rows
+
+    def publish(self) -> None:
+        """Write all vectors of the model to a new snapshot and make it the one that is opened.
+
+        Vectors of vanished pictures stay in it, for they may return, until they are over 10 %:
+        then they are purged from the catalog. Raises VectorIndexError if the file cannot be
+        written, for example on a full disk; what was published before stays.
+        """
+        _, stale, rows = self.drift()
+        if stale > _STALE_SHARE * rows:
+            self._catalog.purge_stale(self._model_id)
+        asked = self._asked()
+        row = self._written(*asked)
+        self._keep(*asked)
+        if row:
+            # The row is the publication. A kill before it leaves litter, one after it old rows.
+            self._catalog.publish_snapshot(row)
+        for old in self.rows()[1 if row else 0 :]:
+            self._drop(old)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove files that a killed process left: ours, without a row, over a minute old."""
+        # The folder before the rows: a file published in between is then seen with its row.
+        strays = [path for path in _listed(self.folder) if _is_stray(path)]
+        published = {self.path(row) for row in self._catalog.snapshots()} if strays else set()
+        for path in strays:
+            if path not in published:
+                remove(path)
+
+    def facts(self) -> Facts | None:
+        """Say what is known of the newest snapshot; None if there is none that can be opened."""
+        with suppress(VectorIndexError):
+            for row in self.rows()[:1]:
+                return self._load(row).facts
+        return None
+
+    def drift(self) -> tuple[int, int, int]:
+        """Return live vectors not in the newest snapshot, dead ones in it, and all in it."""
+        newest = next(iter(self.rows()), None)
+        total = self._catalog.live_count(self._model_id)
+        if newest is None:
+            return total, 0, 0
+        live = self._catalog.live_count(self._model_id, upto=newest.watermark)
+        return total - live, newest.rows - live, newest.rows
+
+    def _written(self, kind: str, recall: float) -> SnapshotRow | None:
+        """Write a file of all vectors; None if there are none."""
+        if kind == AUTO:
+            kind = kind_for(self._catalog.live_count(self._model_id))
+        index_class, journal = vector_index(kind), _Journal(self._catalog, self._model_id)
+        if not journal.last:
+            return None
+        goal = Goal(recall, self._queries() if kind in TUNED else None)
+        path = self.folder / f"{self._model_id}-{os.urandom(8).hex()}.{kind}"
+        try:
+            self.folder.mkdir(exist_ok=True)
+            digest, size = write_whole(
+                path, lambda beside: index_class.write(beside, self._dim, journal, goal=goal)
+            )
+        except OSError as error:
+            raise VectorIndexError(
+                f"cannot write the snapshot {path}: {error.strerror}. "
+                "Check the free space and the permissions of the library's folder."
+            ) from error
+        return SnapshotRow(
+            model_id=self._model_id,
+            kind=kind,
+            watermark=journal.watermark,
+            rows=journal.rows,
+            sha256=digest,
+            file=f"{FOLDER}/{path.name}",
+            bytes=size,
+        )
+
+    def _asked(self) -> tuple[str, float]:
+        """Return the kind and the recall to write with."""
+        kept = (self._catalog.get_meta(self._setting) or "").partition(" ")
+        kind = self._kind or kept[0] or AUTO
+        return kind, self._recall or float(kept[2] or Goal().recall)
+
+    def _keep(self, kind: str, recall: float) -> None:
+        """Note what was asked for, for the next snapshot."""
+        if self._kind or self._recall:
+            self._catalog.set_meta(self._setting, f"{kind} {recall}")
+
+    @property
+    def _setting(self) -> str:
+        return f"index:{self._model_id}"
+
+    def _drop(self, row: SnapshotRow) -> bool:
+        # The row first: a row without its file would give a warning, a file without its row none.
+        try:
+            self._catalog.drop_snapshot(row.id)
+        except LibraryError as error:  # read-only, or locked for long: somebody else's turn
+            _warn(f"could not drop the snapshot {row.file}: {error}")
+            return False
+        remove(self.path(row))
+        return True
+
+    # --- checking ------------------------------------------------------------------------
+
+    def check(self, *, deep: bool = True, repair: bool = False) -> list[Finding]:
+        """Open every snapshot of the model, `deep` also comparing its SHA-256.
+
+        `repair` drops those that are damaged and publishes anew.
+        """
+        damaged = [(row, fault) for row in self.rows() if (fault := self._fault(row, deep=deep))]
+        if repair and damaged:
+            for row, _ in damaged:
+                self._drop(row)
+            self.publish()
+        return [
+            Finding(
+                kind="snapshot-damaged",
+                message=fault,
+                remedy="Rebuild it with `clipsearch rebuild`; nothing is lost.",
+                repaired=repair,
+            )
+            for _, fault in damaged
+        ]
+
+    def _fault(self, row: SnapshotRow, *, deep: bool) -> str | None:
+        try:
+            self._load(row)
+            path = self.path(row)
+            if deep and sha256_of(path) != row.sha256:
+                return f"{path} is not the file that was published: its SHA-256 differs."
+        except (VectorIndexError, OSError) as error:
+            return str(error)
+        return None
+
+    @property
+    def _dim(self) -> int:
+        return self._catalog.models()[self._model_id].dim
+
+
+class _Journal:
+    """The vectors of a model, read once, in batches; and how far that went.
+
+    Batches are read one after another while others may commit. That is sound: ids are given in
+    the order of commits, so nothing can appear later below an id that was seen. It ends at what
+    was there at the start; otherwise a busy indexer could keep it going for ever.
+    """
+
+    def __init__(self, catalog: Catalog, model_id: int) -> None:
+        self._batches = catalog.iter_vectors(model_id)
+        self.last = catalog.max_id(model_id)
+        self.watermark = 0
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for ids, vectors in self._batches:
+            self.watermark = int(ids.max(initial=self.watermark))
+            self.rows += len(ids)
+            yield ids, vectors
+            if self.watermark >= self.last:
+                return
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def _listed(folder: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        yield from sorted(folder.iterdir())
+
+
+def _is_stray(path: Path) -> bool:
+    try:
+        return (
+            _OURS.fullmatch(path.name) is not None
+            and time.time() - path.stat().st_mtime > _STRAY_SECONDS
+        )
+    except OSError:
+        return False

@@ -1,0 +1,162 @@
+"""The background: encoded once, kept in the library, and made again where what is kept is no good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ToyEncoder
+
+from clipsearch.calibration import background
+from clipsearch.calibration import formulas as calibration
+from clipsearch.calibration.background import Background, Levels, captions, version
+
+
+class Counting:
+    """Encodes with the toy, and counts how often."""
+
+    def __init__(self) -> None:
+        self.encoder = ToyEncoder()
+        self.calls = 0
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        self.calls += 1
+        return self.encoder.encode_texts(texts)
+
+
+@pytest.fixture
+def encode() -> Counting:
+    return Counting()
+
+
+def test_there_are_several_hundred_captions_none_twice() -> None:
+    assert 300 <= len(captions()) <= 1000
+    assert len(set(captions())) == len(captions())
+    assert all(caption == caption.strip() and "#" not in caption for caption in captions())
+
+
+def test_it_names_many_things_as_labels_are_said() -> None:
+    """With the full stop of the templates: a model hears it, and names without it fit worse."""
+    named = [caption for caption in captions() if caption.endswith(".")]
+    assert len(named) > 300
+    assert all(caption.startswith("a picture of ") for caption in named)
+    assert {f"a picture of a {x}." for x in ("cat", "penguin", "banjo")} <= set(named)
+
+
+def test_what_stands_above_the_background_is_counted_in_its_own_scale(tmp_path: Path) -> None:
+    info, encoder = ToyEncoder().info, ToyEncoder()
+    found = Background.open(tmp_path, info, encoder.encode_texts)
+    assert found.scale == info.logit_scale
+    rows = encoder.encode_texts(["tree", "rain"])
+    level = found.levels(rows)
+    standing = found.standings(rows @ rows.T, level, found.vagueness(rows))
+    expected = calibration.standings(
+        rows @ rows.T,
+        level,
+        info.logit_scale,
+        calibration.vagueness(rows, calibration.Middle.of(found.vectors)),
+    )
+    np.testing.assert_array_equal(standing, expected)
+
+
+def test_it_is_encoded_once_and_then_read(tmp_path: Path, encode: Counting) -> None:
+    first = Background.open(tmp_path, encode.encoder.info, encode)
+    second = Background.open(tmp_path, encode.encoder.info, encode)
+    assert encode.calls == 1
+    np.testing.assert_array_equal(first.vectors, encode.encoder.encode_texts(captions()))
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    assert [p.suffix for p in (tmp_path / background.FOLDER).iterdir()] == [".captions"]
+
+
+def _cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def _flip(data: bytes) -> bytes:
+    return data[:5000] + bytes([data[5000] ^ 1]) + data[5001:]
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip, lambda data: b"", lambda data: b"PK" * 9999])
+def test_a_damaged_file_is_made_again(
+    tmp_path: Path, encode: Counting, damage: Callable[[bytes], bytes]
+) -> None:
+    first = Background.open(tmp_path, encode.encoder.info, encode)
+    (file,) = (tmp_path / background.FOLDER).iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    again = Background.open(tmp_path, encode.encoder.info, encode)
+    assert encode.calls == 2
+    np.testing.assert_array_equal(first.vectors, again.vectors)
+    assert file.read_bytes() == whole
+
+
+def test_other_captions_are_encoded_anew(
+    tmp_path: Path, encode: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Background.open(tmp_path, encode.encoder.info, encode)
+    monkeypatch.setattr(background, "version", lambda: "another")
+    Background.open(tmp_path, encode.encoder.info, encode)
+    assert encode.calls == 2
+
+
+def test_models_have_files_of_their_own(tmp_path: Path, encode: Counting) -> None:
+    other = Counting()
+    other.encoder = ToyEncoder("other", seed=1)
+    Background.open(tmp_path, encode.encoder.info, encode)
+    Background.open(tmp_path, other.encoder.info, other)
+    Background.open(tmp_path, encode.encoder.info, encode)
+    assert (encode.calls, other.calls) == (1, 1)
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path: Path, encode: Counting) -> None:
+    (tmp_path / background.FOLDER).write_text("a file where the folder would be")
+    found = Background.open(tmp_path, encode.encoder.info, encode)
+    assert len(found.vectors) == len(captions())
+
+
+def test_a_picture_in_words_is_a_text_that_says_the_same() -> None:
+    """Two things, each with its pictures and captions; pictures share a direction of their own."""
+    rng = np.random.default_rng(0)
+    things, gap = np.eye(16)[:8], np.eye(16)[8]
+    texts = np.repeat(things, 5, axis=0) + 0.1 * rng.normal(size=(40, 16))
+    unit = (texts / np.linalg.norm(texts, axis=1, keepdims=True)).astype(np.float32)
+    found = Background(unit, 100.0)
+    pictures = things + 2 * gap
+    pictures /= np.linalg.norm(pictures, axis=1, keepdims=True)
+    rows = np.stack([found.in_words(picture) for picture in pictures])
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    assert ((rows @ things.T).argmax(axis=1) == np.arange(8)).all()
+    assert np.abs(rows @ gap).max() < 0.2 < (pictures @ gap).min()
+
+
+# --- levels --------------------------------------------------------------------------------
+
+
+def test_levels_are_found_by_id_and_grow(tmp_path: Path) -> None:
+    info = ToyEncoder().info
+    nothing = Levels.open(tmp_path, info, "key")
+    values, known = nothing.of(np.array([3, 4]))
+    assert not known.any() and np.isinf(values).all()
+    some = nothing.with_more(np.array([7, 3]), np.array([0.7, 0.3], np.float32))
+    more = some.with_more(np.array([5]), np.array([0.5], np.float32))
+    values, known = more.of(np.array([5, 4, 7, 3, 9]))
+    assert known.tolist() == [True, False, True, True, False]
+    np.testing.assert_allclose(values[known], [0.5, 0.7, 0.3])
+    more.keep(tmp_path, info, "key")
+    read = Levels.open(tmp_path, info, "key")
+    np.testing.assert_array_equal(read.ids, [3, 5, 7])
+    np.testing.assert_array_equal(read.values, more.of(read.ids)[0])
+
+
+def test_levels_of_another_catalog_or_background_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = ToyEncoder().info
+    one = Levels(np.array([1]), np.array([0.1], np.float32))
+    one.keep(tmp_path, info, "this catalog")
+    assert len(Levels.open(tmp_path, info, "this catalog").ids) == 1
+    assert len(Levels.open(tmp_path, info, "another").ids) == 0
+    monkeypatch.setattr(background, "version", lambda: f"not {version()}")
+    assert len(Levels.open(tmp_path, info, "this catalog").ids) == 0

@@ -1,0 +1,142 @@
+"""Fitting a calibration: known constants are found again, and figures are of pictures left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, roc_auc_score
+
+from clipsearch.calibration.fit import LEAST_PICTURES, Reliability, fit
+from clipsearch.calibration.formulas import Calibration, holds
+from clipsearch.errors import BadFigureFile, TooFewExamples
+
+ASSUMED = Calibration(2.0, -3.5)
+LABELS = ("ape", "cat", "cow", "dog")
+
+
+def world(
+    pictures: int, *, right: float = 2.0, spread: float = 1.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return standings, normal about 0 for wrong labels and about `right` for the one that holds.
+
+    The likelihood ratio of such a standing z is exp(right * z - right**2 / 2), all over spread**2.
+    """
+    rng = np.random.default_rng(seed)
+    relevant = np.eye(len(LABELS), dtype=bool)[rng.integers(0, len(LABELS), pictures)]
+    return rng.normal(right * relevant, spread), relevant
+
+
+def test_the_constants_of_a_known_world_are_found() -> None:
+    standings, relevant = world(6000)
+    found = fit(standings, relevant, LABELS, before=ASSUMED, background="b")
+    assert found.calibration.slope == pytest.approx(2.0, abs=0.1)
+    assert found.calibration.offset == pytest.approx(-2.0, abs=0.15)
+    assert max(map(abs, found.calibration.shifts.values())) < 0.2
+    assert (found.calibration.source, found.calibration.background) == ("fitted", "b")
+    assert (found.calibration.pictures, found.labels) == (6000, LABELS)
+    assert found.after.ece < 0.03 < found.before.ece
+
+
+def test_it_is_a_balanced_logistic_regression_where_labels_do_not_differ() -> None:
+    standings, relevant = world(4000, right=1.5)
+    found = fit(standings, relevant, LABELS, before=ASSUMED, background="").calibration
+    reference = LogisticRegression(C=1e6, class_weight="balanced")
+    reference.fit(standings.reshape(-1, 1), relevant.ravel())
+    assert found.slope == pytest.approx(reference.coef_[0, 0], rel=0.02)
+    assert found.offset == pytest.approx(reference.intercept_[0], abs=0.1)
+
+
+def test_a_label_that_stands_higher_is_shifted_down() -> None:
+    standings, relevant = world(2000)
+    standings[:, 1] += 2.0
+    found = fit(standings, relevant, LABELS, before=ASSUMED, background="")
+    others = [found.calibration.shifts[label] for label in ("ape", "cow", "dog")]
+    assert found.calibration.shifts["cat"] < min(others) - 2
+    assert found.after.auroc > found.before.auroc + 0.02
+
+
+def test_figures_after_are_of_pictures_left_out() -> None:
+    """Standings that mean nothing: a fit that judged its own pictures would look better than 0.5."""
+    rng = np.random.default_rng(3)
+    relevant = np.eye(20, dtype=bool)[rng.integers(0, 20, 60)]
+    found = fit(
+        rng.normal(size=relevant.shape) + 0.2 * relevant,
+        relevant,
+        tuple(map(str, range(20))),
+        before=ASSUMED,
+        background="",
+    )
+    assert found.after.auroc < 0.65
+
+
+def test_pairs_are_half_right_and_half_wrong_of_every_label() -> None:
+    standings, relevant = world(400)
+    relevant[:300, 2] = True
+    found = fit(standings, relevant, LABELS, before=ASSUMED, background="")
+    least = np.minimum(relevant.sum(0), (~relevant).sum(0))
+    assert found.pairs == 2 * least.sum()
+
+
+def test_labels_told_apart_without_a_mistake_give_a_finite_slope() -> None:
+    standings, relevant = world(40, right=8.0, spread=0.2)
+    found = fit(standings, relevant, LABELS, before=ASSUMED, background="").calibration
+    assert 0 < found.slope < 5
+    assert holds(found.logits(standings, LABELS))[relevant].min() > 0.9
+
+
+def test_a_label_without_pictures_has_no_shift_of_its_own() -> None:
+    standings, relevant = world(60)
+    standings, relevant = standings[~relevant[:, 3]], relevant[~relevant[:, 3]]
+    found = fit(standings, relevant, LABELS, before=ASSUMED, background="").calibration
+    assert set(found.shifts) == {"ape", "cat", "cow"}
+
+
+@pytest.mark.parametrize(
+    ("pictures", "labels", "told"),
+    [(LEAST_PICTURES - 1, 4, "at least 20 pictures"), (50, 1, "at least 2 labels")],
+)
+def test_too_little_to_fit_says_how_much_is_needed(pictures: int, labels: int, told: str) -> None:
+    standings, relevant = world(pictures)
+    relevant[:, labels:] = False
+    if labels == 1:
+        relevant[:, 0] = True
+    with pytest.raises(TooFewExamples, match=told):
+        fit(standings, relevant, LABELS, before=ASSUMED, background="")
+
+
+def test_a_model_that_knows_nothing_of_the_labels_is_not_calibrated() -> None:
+    standings, relevant = world(300)
+    with pytest.raises(TooFewExamples, match="does not tell right labels from wrong"):
+        fit(-standings, relevant, LABELS, before=ASSUMED, background="")
+
+
+def test_the_figures_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(5)
+    right = rng.random(500) < 0.5
+    p = np.clip(0.5 + 0.3 * (right - 0.5) + 0.2 * rng.normal(size=500), 0, 1)
+    found = Reliability.of(p, right)
+    assert found.brier == pytest.approx(brier_score_loss(right, p))
+    assert found.auroc == pytest.approx(roc_auc_score(right, p))
+    gaps = [
+        abs(p[inside].sum() - right[inside].sum())
+        for low in np.arange(15) / 15
+        if (inside := (p > low) & (p <= low + 1 / 15) | (low == 0) & (p == 0)).any()
+    ]
+    assert found.ece == pytest.approx(sum(gaps) / 500, abs=1e-9)
+
+
+def test_the_figure_is_drawn(tmp_path: Path) -> None:
+    standings, relevant = world(200)
+    found = fit(standings, relevant, LABELS, before=ASSUMED, background="")
+    found.save(tmp_path / "reliability.png")
+    with PIL.Image.open(tmp_path / "reliability.png") as image:
+        assert min(image.size) > 400
+        # Both curves are there, in their colours.
+        colours = {rgb for _, rgb in image.convert("RGB").getcolors(1 << 20) or ()}
+    assert {(0x2F, 0x6F, 0x9F), (0xC8, 0x70, 0x2A)} <= colours
+    with pytest.raises(BadFigureFile):
+        found.save(tmp_path / "reliability.txt")

@@ -1,0 +1,104 @@
+"""The join: which files stand behind a vector, filtered before and after the search alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from catalog_rows import entry, failure, ids_of, model
+
+from clipsearch.catalog import Catalog
+from clipsearch.filters.parser import parse
+from clipsearch.types import Facts
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    with Catalog.create(tmp_path / "library") as made:
+        made.commit(
+            [
+                entry("/pics/wide.jpg", facts=Facts(400, 300, "JPEG")),
+                entry("/pics/tall.png", facts=Facts(300, 400, "PNG")),
+                entry("/pics/old/wide copy.jpg", "/pics/wide.jpg", facts=Facts(400, 300, "JPEG")),
+                entry("/more/square.png", facts=Facts(200, 200, "PNG")),
+                failure("/more/bad.png"),
+            ],
+            made.add_model(model()),
+        )
+        yield made
+
+
+def paths(found: dict[int, list]) -> list[str]:  # type: ignore[type-arg]
+    return sorted(record.path for records in found.values() for record in records)
+
+
+def test_every_file_of_a_picture_is_a_hit(catalog: Catalog) -> None:
+    ids = ids_of(catalog, 1)
+    hits = catalog.hits([ids["/pics/wide.jpg"], ids["/more/square.png"]])
+    assert {number: [r.path for r in records] for number, records in hits.items()} == {
+        ids["/pics/wide.jpg"]: ["/pics/old/wide copy.jpg", "/pics/wide.jpg"],
+        ids["/more/square.png"]: ["/more/square.png"],
+    }
+    assert hits[ids["/more/square.png"]][0].facts == Facts(200, 200, "PNG")
+
+
+def test_ids_that_are_gone_are_no_hits(catalog: Catalog) -> None:
+    assert catalog.hits([10**9]) == catalog.hits([]) == {}
+    ids = ids_of(catalog, 1)
+    catalog.remove_paths(["/pics/tall.png"])
+    assert catalog.hits(np.array([ids["/pics/tall.png"]])) == {}
+
+
+def test_of_a_picture_with_copies_only_those_that_pass_are_hits(catalog: Catalog) -> None:
+    ids = catalog.allowed_ids(1)
+    assert paths(catalog.hits(ids, under="/pics/old")) == ["/pics/old/wide copy.jpg"]
+    where = parse('name = "wide.jpg"')
+    assert paths(catalog.hits(ids, where=where)) == ["/pics/wide.jpg"]
+    assert catalog.hits(ids, where=where, under="/pics/old") == {}
+
+
+@pytest.mark.parametrize(
+    ("where", "under", "expected"),
+    [
+        (None, None, ["/more/square.png", "/pics/old/wide copy.jpg", "/pics/tall.png", "/pics/wide.jpg"]),
+        (None, "/pics", ["/pics/old/wide copy.jpg", "/pics/tall.png", "/pics/wide.jpg"]),
+        (None, "/pics/old", ["/pics/old/wide copy.jpg"]),
+        (None, "/pic", []),
+        ("width = 300 or height = 200", None, ["/more/square.png", "/pics/tall.png"]),
+        ("width = 300 or height = 200", "/pics", ["/pics/tall.png"]),
+        ('format = "jpg"', "/pics", ["/pics/old/wide copy.jpg", "/pics/wide.jpg"]),
+        ("width > 1000", None, []),
+    ],
+)  # fmt: skip
+def test_ids_records_and_hits_agree_on_what_passes(
+    catalog: Catalog, where: str | None, under: str | None, expected: list[str]
+) -> None:
+    parsed = None if where is None else parse(where)
+    ids = catalog.allowed_ids(1, where=parsed, under=under)
+    assert ids.tolist() == sorted(set(ids.tolist()))
+    assert paths(catalog.hits(ids, where=parsed, under=under)) == expected
+    assert [record.path for record in catalog.records(where=parsed, under=under)] == expected
+    every_id = ids_of(catalog, 1)
+    assert set(ids.tolist()) == {every_id[path] for path in expected}
+
+
+def test_a_folder_may_be_given_relative_to_the_process(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inside = str(tmp_path / "album" / "a.jpg")
+    catalog.commit([entry(inside)], 1)
+    monkeypatch.chdir(tmp_path)
+    for under in ("album", "album/", "./x/../album", str(tmp_path / "album")):
+        assert [record.path for record in catalog.records(under=under)] == [inside]
+
+
+def test_failures_are_neither_records_nor_hits(catalog: Catalog) -> None:
+    assert catalog.record("/more/bad.png") is None
+    assert [record.path for record in catalog.records(under="/more")] == ["/more/square.png"]
+    assert [record.path for record in catalog.records(where=parse('name = "bad.png"'))] == []
+
+
+def test_forty_thousand_hits_need_no_more_variables_than_one(catalog: Catalog) -> None:
+    assert paths(catalog.hits(range(40_000))) == paths(catalog.hits(catalog.allowed_ids(1)))

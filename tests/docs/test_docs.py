@@ -1,0 +1,283 @@
+"""What README.md and docs/ say to type works: its commands and its Python run, in order, in one folder."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer.main
+
+import clipsearch
+from clipsearch.cli import app, main
+from clipsearch.images.formats import FORMATS
+from clipsearch.images.ignore import IGNORE_FILE
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+RUN, SHOWN = {"bash", "console", "python"}, {"sh", "text"}
+
+# The only commands of the README that no test runs: they install, or need the network.
+NOT_RUN = {
+    "./scripts/bench/all",
+    "./scripts/demo",
+    "./scripts/test",
+    "pip install .",
+    "python scripts/bench/codes.py",
+    "python scripts/bench/codes.py --spectrum even",
+    "python scripts/bench/encode.py --device cuda",
+    "clipsearch index ~/Pictures -L photos",
+    "clipsearch index ~/Pictures -L photos --model multilingual",
+    "clipsearch use multilingual -L photos",
+    "clipsearch use default -L photos",
+    "clipsearch index ~/Pictures -L own --model ViT-B-32 --checkpoint weights.pt",
+    "pip install 'clipsearch[serve]'",
+    "pip install 'clipsearch[mcp]'",
+    "clipsearch serve -L library --open",
+    "clipsearch serve -L library --head animals.head.json",
+    "clipsearch serve -L library --mcp",
+    "clipsearch serve -L library --host 0.0.0.0 --port 9000",
+}
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+
+
+class Run(NamedTuple):
+    code: int
+    out: bytes
+    err: str
+
+
+def blocks(markdown: str) -> list[Block]:
+    """Return the fenced blocks; one that is never closed swallows the rest."""
+    fence = re.compile(r"^```([^\n]*)\n(.*?)(?:^```[ ]*$|\Z)", re.MULTILINE | re.DOTALL)
+    return [Block(language.strip(), text) for language, text in fence.findall(markdown)]
+
+
+def commands(block: Block) -> list[str]:
+    """Return the lines to type, continued ones joined; in `console` those after a `$`."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    if block.language == "console":
+        lines = [line[2:] for line in lines if line.startswith("$ ")]
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def arguments(command: str) -> list[str]:
+    """Return the arguments of a `clipsearch ...` command as a shell passes them on."""
+    show = f"clipsearch() {{ printf '%s\\0' \"$@\"; }}; {command}"
+    out = subprocess.run(["bash", "-c", show], capture_output=True, check=True).stdout
+    return os.fsdecode(out).split("\0")[:-1]
+
+
+@contextmanager
+def _captured() -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with redirect_stdout(out), redirect_stderr(err):
+        yield out, err
+
+
+def _written(stream: io.TextIOWrapper) -> bytes:
+    stream.flush()
+    assert isinstance(stream.buffer, io.BytesIO)
+    return stream.buffer.getvalue()
+
+
+def run(command: str) -> Run:
+    """Run one line: clipsearch in this process, so that torch is loaded once; the rest by bash."""
+    ours, _, others = command.partition(" | ")
+    if not ours.startswith("clipsearch "):
+        done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+        return Run(done.returncode, done.stdout, done.stderr.decode())
+    with _captured() as (out, err):
+        code = main(arguments(ours))
+    found = Run(code, _written(out), _written(err).decode())
+    if code or not others:
+        return found
+    done = subprocess.run(["bash", "-c", others], input=found.out, capture_output=True, check=False)
+    return Run(done.returncode, done.stdout, found.err + done.stderr.decode())
+
+
+def run_all(markdown: str) -> dict[str, Run]:
+    """Run every command and every block of Python in order; fail at the first that does not work."""
+    done: dict[str, Run] = {}
+    names: dict[str, Any] = {"__name__": "readme"}
+    for block in blocks(markdown):
+        if block.language == "python":
+            with _captured() as (out, _):
+                exec(compile(block.text, "README.md", "exec"), names)  # noqa: S102 - our own README
+            done[block.text] = Run(0, _written(out), "")
+        elif block.language in RUN:
+            for command in commands(block):
+                done[command] = run(command)
+                assert done[command].code == 0, f"{command}\n{done[command].err}"
+    return done
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a folder with the bundled pictures in `pictures`, and no library anywhere."""
+    shutil.copytree(Path(clipsearch.__file__).with_name("samples"), tmp_path / "pictures")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CLIPSEARCH_LIBRARY", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_every_example_of_the_readme_runs(folder: Path) -> None:
+    pictures = len(list((folder / "pictures").glob("*.webp")))
+    done = run_all(README)
+    assert len(done) > 25
+    index = done["clipsearch index pictures --model mini -L index"]
+    assert re.search(rf"\b{pictures}\s+added", index.out.decode())
+    assert f"{pictures:,} files" in done["clipsearch status"].out.decode()
+    assert b'"score"' in done['clipsearch query "a dog" -f json'].out
+    assert len(list((folder / "best").iterdir())) == 3
+    assert (folder / "dogs.html").read_text("utf-8").startswith("<!doctype html>")
+    assert len((folder / "dogs.csv").read_text("utf-8").splitlines()) == 101
+    assert (folder / "animals.head.json").is_file()
+    assert done["clipsearch remove pictures/scene-002.webp"].err.startswith("removed 1 ")
+    for command, result in done.items():
+        if command.startswith(("clipsearch query", "clipsearch similar")) and "-o" not in command:
+            nothing = "Pixel" in command or "near(" in command or "label = " in command
+            assert nothing or "| xargs" in command or result.out.strip(), command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_example_of_a_page_runs(folder: Path, page: Path) -> None:
+    assert run_all(page.read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "```bash\nclipsearch status\n```",  # there is no library here
+        "```bash\nclipsearch query --no-such-option x\n```",
+        "```console\n$ clipsearch nonsense\noutput\n```",
+        "```bash\nclipsearch models -f json | grep -q no-such-model\n```",
+        "```bash\nls no-such-file\n```",
+    ],
+)
+def test_a_command_that_breaks_is_found(folder: Path, broken: str) -> None:
+    with pytest.raises(AssertionError):
+        run_all(broken)
+
+
+def test_python_that_breaks_is_found(folder: Path) -> None:
+    with pytest.raises(ImportError):
+        run_all("```python\nfrom clipsearch import NoSuchName\n```")
+
+
+def test_lines_are_read_as_a_shell_reads_them() -> None:
+    block = Block("console", "$ clipsearch query 'a  b' \\\n  --where \"x = 'y'\"\nits output\n")
+    (command,) = commands(block)
+    assert arguments(command) == ["query", "a  b", "--where", "x = 'y'"]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_every_block_says_whether_it_is_run(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert {block.language for block in blocks(text)} <= RUN | SHOWN
+    assert len(re.findall("^```", text, re.MULTILINE)) == 2 * len(blocks(text))
+
+
+def test_only_a_few_known_commands_are_not_run() -> None:
+    texts = [README, *(page.read_text("utf-8") for page in PAGES)]
+    untested = [block for text in texts for block in blocks(text) if block.language in SHOWN]
+    found = [c for b in untested if b.language == "sh" for c in commands(b)]
+    assert set(found) == NOT_RUN
+    shown = "".join(block.text for block in untested if block.language == "text")
+    # A synopsis, with brackets around what may be left out, is no command.
+    assert not re.search(r"^\W*(clipsearch|pip|import|from) [^\[\n]*$", shown, re.MULTILINE)
+
+
+def test_commands_that_are_not_run_can_be_read() -> None:
+    group: Any = typer.main.get_command(app)
+    for command in NOT_RUN:
+        name, *rest = shlex.split(command)
+        if name == "clipsearch":
+            subcommand = group.commands[rest[0]]
+            subcommand.make_context(rest[0], rest[1:])
+        elif name.startswith("./"):
+            assert os.access(ROOT / name, os.X_OK)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_every_command_and_option_that_the_text_names_exists(page: Path) -> None:
+    group: Any = typer.main.get_command(app)
+    params = [p for c in (group, *group.commands.values()) for p in c.params]
+    options = {o for p in params for o in (*p.opts, *p.secondary_opts)} | {"--"}
+    text = page.read_text("utf-8")
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    spans = re.findall(r"`([^`\n]+)`", prose)
+    named = {span.split()[1] for span in spans if span.startswith("clipsearch ")}
+    assert (named or page.stem != "README") and named <= {*group.commands, "--device"}
+    given = {word for span in spans for word in span.split() if word.startswith("--")}
+    assert (given or page.stem != "README") and given <= options
+
+
+def test_every_command_is_shown() -> None:
+    group: Any = typer.main.get_command(app)
+    texts = [README, *(page.read_text("utf-8") for page in PAGES)]
+    shown = {name for text in texts for name in re.findall(r"clipsearch ([a-z]+)", text)}
+    assert set(group.commands) - shown == set()
+
+
+def test_the_table_of_formats_is_that_of_the_code() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| ((?:`\.\w+` ?)+)\|", README, re.MULTILINE)
+    assert {s: name for name, cells in rows for s in re.findall(r"`(\.\w+)`", cells)} == FORMATS
+    assert IGNORE_FILE in README
+
+
+def test_the_table_of_presets_is_that_of_the_code() -> None:
+    from clipsearch.encoders.registry import PRESETS
+
+    for preset in PRESETS.values():
+        (row,) = re.findall(rf"^\| `{preset.name}` \|.*$", README, re.MULTILINE)
+        size = f"{preset.size_mb:,} MB" if preset.repo else "none"
+        assert [cell.strip() for cell in row.split("|")[3:6]] == [
+            *(size, preset.languages, preset.licence)
+        ]
+        assert not preset.repo or preset.spec in row
+
+
+def test_every_field_of_filters_is_documented() -> None:
+    from clipsearch.filters.fields import FIELDS
+
+    table = README.partition("| field | kind | is |")[2].partition("\n\n")[0]
+    first = "".join(line.split("|")[1] for line in table.splitlines() if line.count("|") > 2)
+    assert set(re.findall(r"`(\w+)`", first)) == set(FIELDS)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert links
+    assert [link for link in links if not _leads_somewhere(link, page)] == []
+
+
+def _leads_somewhere(link: str, page: Path) -> bool:
+    path, _, anchor = link.partition("#")
+    target = page.parent / path if path else page
+    return target.exists() and (not anchor or anchor in _anchors(target.read_text("utf-8")))
+
+
+def _anchors(markdown: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", markdown), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}

@@ -1,0 +1,272 @@
+"""Where-expressions: what each finds in a small library, and how bad ones are explained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+from catalog_rows import entry, model
+
+from clipsearch.catalog import Catalog
+from clipsearch.errors import BadFilter, QueryError
+from clipsearch.filters.parser import parse
+from clipsearch.types import Facts
+
+PIXEL, CANON = "Google Pixel 8", "Canon EOS R5"
+PICTURES = {
+    # path: (width, height, format, taken, camera, lens, lat, lon, bytes, labels)
+    "/p/paris.jpg": (4000, 3000, "JPEG", "2024-01-31T23:59:59", PIXEL, "f/1.7", 48.8584, 2.2945, 900, ["tower", "cat"]),
+    "/p/London.JPG": (3000, 4000, "JPEG", "2024-02-01T00:00:00", CANON, None, 51.5, -0.12, 2000, ["cat"]),
+    "/p/fiji/suva.heic": (2000, 2000, "HEIF", "2023-06-15T12:30:00", None, None, -17.0, 179.9, 500, ["dog"]),
+    "/p/fiji/it's 100%.png": (100, 50, "PNG", None, None, None, None, None, 10, []),
+}  # fmt: skip
+P, L, S, Q = PICTURES
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
+    with Catalog.create(tmp_path_factory.mktemp("library")) as made:
+        owner = made.add_model(model())
+        for path, (*facts, size, labels) in PICTURES.items():
+            width, height, kind, taken, camera, lens, lat, lon = facts
+            when = datetime.fromisoformat(taken) if taken else None
+            fact = Facts(width, height, kind, when, camera, lens, lat, lon)
+            made.commit([entry(path, size=size, facts=fact)], owner)
+            content = made.files_under(path)[path] or 0
+            made.save_labels([(content, name, "test", 0.5) for name in labels])
+        yield made
+
+
+def found(catalog: Catalog, expression: str) -> set[str]:
+    return {record.path for record in catalog.records(where=parse(expression))}
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        # numbers
+        ("width > 2000", {P, L}),
+        ("width >= 2000", {P, L, S}),
+        ("width < 2000", {Q}),
+        ("width <= 2e3", {S, Q}),
+        ("width = 2000.0", {S}),
+        ("width == 2000", {S}),
+        ("height != 3000", {L, S, Q}),
+        ("height <> 3000", {L, S, Q}),
+        ("width in (100, 4000)", {P, Q}),
+        ("width not in (100, 4000)", {L, S}),
+        ("megapixels = 12", {P, L}),
+        ("megapixels < .01", {Q}),
+        ("bytes >= 900", {P, L}),
+        ("lat < -16.5", {S}),
+        ("lon > -1 and lon < 0", {L}),
+        ("width < 99999999999999999999999999", {P, L, S, Q}),
+        # text
+        (f'path = "{P}"', {P}),
+        ('path = "/P/PARIS.JPG"', set()),
+        ('name = "suva.heic"', {S}),
+        ('name like "%.jpg"', {P, L}),
+        ('name not like "%.jpg"', {S, Q}),
+        ("name = 'it''s 100%.png'", {Q}),
+        ('name = "it\'s 100%.png"', {Q}),
+        ('name >= "a"', {P, S, Q}),
+        ('folder = "/p/fiji"', {S, Q}),
+        ('folder like "%/FIJI"', {S, Q}),
+        ('format = "jpeg"', {P, L}),
+        ('format = "JPG"', {P, L}),
+        ('format in ("heic", "png")', {S, Q}),
+        ('camera = "google pixel 8"', {P}),
+        ('camera like "%pixel%"', {P}),
+        ('lens = "F/1.7"', {P}),
+        ("orientation = 'portrait'", {L}),
+        ("orientation != 'Landscape'", {L, S}),
+        ("orientation in ('square', 'portrait')", {L, S}),
+        ("orientation like '%a%e'", {P, S, Q}),
+        # missing facts: a comparison is false, its negation is true
+        ('camera != "Canon EOS R5"', {P, S, Q}),
+        ('not camera = "Canon EOS R5"', {P, S, Q}),
+        ('camera not like "Canon%"', {P, S, Q}),
+        ('camera not in ("Canon EOS R5")', {P, S, Q}),
+        ('not camera not like "Canon%"', {L}),
+        ("camera is null", {S, Q}),
+        ("camera is not null", {P, L}),
+        ("not (lat > 0)", {S, Q}),
+        ("lat > 0 or not lat > 0", {P, L, S, Q}),
+        ("taken is null", {Q}),
+        # dates
+        ("taken = 2024", {P, L}),
+        ("taken = 2024-01", {P}),
+        ("taken = 2024-02-01", {L}),
+        ("taken = 2024-01-31T23:59", {P}),
+        ("taken = 2024-01-31T23:59:59", {P}),
+        ("taken = 2024-01-31T23:59:58", set()),
+        ('taken = "2024-01-31 23:59"', {P}),
+        ("taken > 2023", {P, L}),
+        ("taken > 2024-01", {L}),
+        ("taken >= 2024-01", {P, L}),
+        ("taken < 2024", {S}),
+        ("taken <= 2024-01", {P, S}),
+        ("taken <= 2024-01-31", {P, S}),
+        ("taken < 2024-02-01", {P, S}),
+        ("taken != 2024", {S, Q}),
+        ("taken in (2023, 2024-02)", {L, S}),
+        ("taken not in (2023, 2024-02)", {P, Q}),
+        ("taken >= 2024-01 and camera like '%Pixel%'", {P}),
+        # labels: a picture has any number
+        ('label = "cat"', {P, L}),
+        ('label != "cat"', {S, Q}),
+        ('label = "cat" and label = "tower"', {P}),
+        ('label in ("tower", "dog")', {P, S}),
+        ('label not in ("tower", "dog")', {L, Q}),
+        ('label like "%o%"', {P, S}),
+        ('label not like "%o%"', {L, Q}),
+        ("label is null", {Q}),
+        ("label is not null", {P, L, S}),
+        # places
+        ("near(48.85, 2.35, 10)", {P}),
+        ("near(48.85, 2.35, 4)", set()),
+        ("near(48.85, 2.35, 350)", {P, L}),
+        ("near(-17, -179.9, 30)", {S}),
+        ("near(-17, -179.9, 20)", set()),
+        ("near(90, 0, 20100)", {P, L, S}),
+        ("not near(0, 0, 30000)", {Q}),
+        # structure
+        ("width > 2000 and height > 3000 or label = 'dog'", {L, S}),
+        ("label = 'dog' or width > 2000 and height > 3000", {L, S}),
+        ("(label = 'dog' or width > 2000) and height > 3000", {L}),
+        ("not width > 2000 and not height < 60", {S}),
+        ("not (width > 2000 or height < 60)", {S}),
+        ("not not width = 100", {Q}),
+        ("((width = 100))", {Q}),
+        ("WIDTH=100 AND Camera IS Null AND NOT Near(0,0,1)", {Q}),
+        ("  width\n=\t100  ", {Q}),
+    ],
+)
+def test_a_filter_finds_what_it_says(catalog: Catalog, expression: str, expected: set[str]) -> None:
+    assert found(catalog, expression) == expected
+    negation = found(catalog, f"not ({expression})")
+    assert negation == set(PICTURES) - expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "place", "reason"),
+    [
+        ("", 0, "empty"),
+        ("   ", 3, "empty"),
+        ("widht > 3", 0, "Did you mean `width`"),
+        ("date > 2024", 0, "Did you mean `taken`"),
+        ("size > 3", 0, "Did you mean `bytes`"),
+        ("xyzzy > 3", 0, "There are path, name"),
+        ("width > ", 8, "expected a number"),
+        ("width", 5, "after `width`"),
+        ("width 3", 6, "after `width`"),
+        ("camera lik 'x'", 7, "Did you mean `like`"),
+        ("width > 3 adn height > 3", 10, "Did you mean `and`"),
+        ("width > 3 height > 3", 10, "expected `and`, `or` or the end"),
+        ("width > 3 and", 13, "expected a field"),
+        ("and width > 3", 0, "expected a field"),
+        ("3 < width", 0, "expected a field"),
+        ("(width > 3", 10, "expected `)`"),
+        ("width > 3)", 9, "expected `and`"),
+        ("width > '3'", 8, "expected a number, without quotes"),
+        ("width > 1e999", 8, "too large"),
+        ("width like '3%'", 11, "`like` is for text, and width is a number"),
+        ("taken like '2024%'", 11, "`like` is for text, and taken is a date"),
+        ("camera = Canon", 9, 'text goes in quotes: "Canon"'),
+        ("camera = 5", 9, "expected text in quotes"),
+        ("camera not 'x'", 11, "expected `like` or `in`"),
+        ("camera is 'x'", 10, "expected `null`"),
+        ("camera in 'x'", 10, "expected `(`"),
+        ("camera in ()", 11, "expected text"),
+        ("camera in ('a' 'b')", 15, "expected `)`"),
+        ("camera = 'x", 9, "no closing '"),
+        ("camera = 'a\0b'", 9, "no path or fact can hold"),
+        ("camera = '\udc80'", 9, "no path or fact can hold"),
+        ("label < 'x'", 6, "label has no order"),
+        ("orientation = 'portrat'", 14, "Did you mean `portrait`"),
+        ("orientation > 'square'", 12, "orientation has no order"),
+        ("taken = 2024-13", 8, "expected a date"),
+        ("taken = 2024-1-1", 8, "neither a number nor a date"),
+        ("taken = '2023-02-29'", 8, "expected a date"),
+        ("taken = 20240101", 8, "expected a date"),
+        ("near(91, 0, 1)", 5, "a latitude lies between -90 and 90"),
+        ("near(0, -181, 1)", 8, "a longitude lies between"),
+        ("near(0, 0, -1)", 11, "a distance in km lies between"),
+        ("near(0, 0)", 9, "expected `,`"),
+        ("near = 3", 5, "expected `(`"),
+        ("width > 3; drop table file", 9, "';' means nothing here"),
+        ("width > 3 -- x", 10, "'-' means nothing here"),
+        ("width > (select 1)", 8, "expected a number"),
+        ("file.path = 'x'", 4, "'.' means nothing here"),
+        ("sha256 = 'x'", 0, "no field 'sha256'"),
+    ],
+)
+def test_a_bad_filter_is_explained_with_a_caret_below_the_place(
+    expression: str, place: int, reason: str
+) -> None:
+    with pytest.raises(BadFilter, match=re.escape(reason)) as caught:
+        parse(expression)
+    assert caught.value.position == place
+    assert isinstance(caught.value, QueryError)
+    first, *_, shown, caret = str(caught.value).split("\n")
+    assert first.startswith("bad filter: ")
+    assert len(shown) == len(expression) + 2
+    assert caret == " " * (place + 2) + "^"
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("(" * 100 + "width = 1" + ")" * 100, "nested deeper"),
+        ("not " * 100 + "width = 1", "nested deeper"),
+        (" or ".join(["width = 1"] * 201), "more than 200 conditions"),
+        (f"taken in ({','.join(['2024'] * 300)})", "more than 200 conditions"),
+        (f"width in ({','.join(['1'] * 10_001)})", "more than 10,000 values"),
+        ("width = 1 or " + " " * 100_000 + "width = 1", "longer than 100,000"),
+        (f"name like '{'%a' * 600}'", "pattern longer than 1,000"),
+    ],
+)
+def test_a_filter_that_sqlite_could_not_take_is_refused(expression: str, reason: str) -> None:
+    with pytest.raises(BadFilter, match=reason):
+        parse(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(" * 8 + "width = 1" + ")" * 8,
+        "not " * 8 + "width = 1",
+        "width = 1 or width = 1 and (" * 8 + "label != 'x' or near(1, 179, 100)" + ")" * 8,
+        "width = 1 or width = 1 and not (" * 4 + "taken not in (2020, 2021)" + ")" * 4,
+        " or ".join(["width = 1"] * 200),
+        " and ".join(["label != 'x'"] * 200),
+        f"width in ({','.join(['1'] * 10_000)})",
+        f"taken in ({','.join(['1999'] * 199)})",
+        f"name like '{'%a' * 500}'",
+        "width = " + "0" * 5000 + "1",
+    ],
+)
+def test_the_largest_filters_that_are_taken_run(catalog: Catalog, expression: str) -> None:
+    passing = found(catalog, expression)
+    assert len(passing) in (0, len(PICTURES))
+    ids = catalog.allowed_ids(1, where=parse(expression), under="/p")
+    assert len(ids) == len(passing)
+    assert catalog.hits(ids, where=parse(expression), under="/p").keys() == set(ids.tolist())
+
+
+def test_values_are_bound_and_never_part_of_the_sql(catalog: Catalog) -> None:
+    hostile = "x' OR 1=1; DROP TABLE file; --"
+    where = parse(f'camera = "{hostile}" or label in ("{hostile}") or name like "{hostile}"')
+    assert "DROP" not in where.sql
+    assert list(where.params.values()) == [hostile] * 3
+    assert found(catalog, f'camera = "{hostile}"') == set()
+    assert len(catalog.records()) == len(PICTURES)
+
+
+def test_a_filter_remembers_how_it_was_written() -> None:
+    where = parse("Width > 2000")
+    assert where.expression == "Width > 2000"
+    assert (where.sql, where.params) == ("coalesce(content.width > :w0, 0)", {"w0": 2000})
+    assert type(where.params["w0"]) is int

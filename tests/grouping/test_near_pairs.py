@@ -1,0 +1,209 @@
+"""Finding duplicates among real files: neighbours against brute force, tiers on known pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageEnhance
+import pytest
+
+from clipsearch.grouping.duplicates import Duplicates
+from clipsearch.grouping.near_pairs import find, near_pairs
+from clipsearch.images.decode import open_image, read_file
+from clipsearch.types import ImageRecord, Progress
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def scene(seed: int, size: tuple[int, int] = (384, 288)) -> PIL.Image.Image:
+    """Draw a picture with large and small things in it."""
+    rng = np.random.default_rng(seed)
+    rough = PIL.Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    image = rough.resize(size, PIL.Image.Resampling.BICUBIC)
+    draw = PIL.ImageDraw.Draw(image)
+    for x, y, r in rng.integers(10, 280, (12, 3)):
+        draw.ellipse((x, y, x + r // 8, y + r // 8), fill=tuple(rng.integers(0, 256, 3).tolist()))
+    return image
+
+
+class Files:
+    """Pictures on disk, with the vectors that a model might have given them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records: list[ImageRecord] = []
+        self.rows: list[np.ndarray] = []
+
+    def add(self, name: str, image: PIL.Image.Image, towards: int, **settings: Any) -> str:
+        path = self.folder / name
+        image.save(path, **settings)
+        data, digest = read_file(path)
+        self.records.append(
+            ImageRecord(str(path), len(self.rows), digest, len(data), open_image(path)[1])
+        )
+        row = 0.02 * np.random.default_rng(len(self.rows)).normal(size=16)
+        row[towards] += 1
+        self.rows.append(row)
+        return str(path)
+
+    def find(self, **options: Any) -> list[Duplicates]:
+        return find(self.records, unit(np.stack(self.rows)), **options)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+# --- neighbours ----------------------------------------------------------------------------
+
+
+def test_near_pairs_are_those_of_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    vectors = unit(rng.normal(size=(1500, 6)))
+    scores = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    expected = np.argwhere(np.triu(scores >= 0.93, 1))
+    most = int((scores >= 0.93).sum(axis=1).max())
+    pairs, cosines = near_pairs(vectors, least=0.93, neighbours=most)
+    assert len(expected) > 400
+    assert pairs.tolist() == expected.tolist()
+    np.testing.assert_allclose(cosines, scores[tuple(expected.T)], atol=1e-6)
+
+
+def test_a_few_nearest_of_each_are_enough() -> None:
+    vectors = unit(np.array([[1, 0.01 * i] for i in range(10)]))
+    pairs, _ = near_pairs(vectors, least=0.5, neighbours=1)
+    assert {abs(a - b) for a, b in pairs.tolist()} == {1}
+    assert set(pairs.ravel().tolist()) == set(range(10))
+
+
+def test_nothing_is_near_in_an_empty_or_tiny_library() -> None:
+    assert near_pairs(np.empty((0, 4), np.float32), least=0.5)[0].shape == (0, 2)
+    assert near_pairs(unit(np.ones((1, 4))), least=0.5)[0].shape == (0, 2)
+    assert find([], np.empty((0, 4), np.float32)) == []
+
+
+# --- tiers ---------------------------------------------------------------------------------
+
+
+def test_copies_in_other_formats_sizes_and_qualities_are_the_same_picture(files: Files) -> None:
+    image = scene(1)
+    best = files.add("best.png", image, 0)
+    copies = {
+        files.add("q30.jpg", image, 0, quality=30),
+        files.add("q90.webp", image, 0, quality=90),
+        files.add("half.jpg", image.resize((192, 144)), 0, quality=80),
+        files.add("small.png", image.resize((96, 72)), 0),
+    }
+    files.add("other.png", scene(2), 0)
+    (group,) = files.find()
+    assert group.tier == "same-picture"
+    assert group.best == best and set(group.others) == copies
+    assert group.others[0].endswith((".webp", ".jpg"))  # full size before smaller ones
+    assert group.bytes_saved == sum(r.bytes for r in files.records if r.path in copies)
+    assert 0.9 < group.similarity < 1
+
+
+def test_edits_and_bursts_are_the_same_scene_only(files: Files) -> None:
+    wide = scene(3, (480, 360))
+    first = files.add("first.png", wide.crop((40, 40, 424, 328)), 0)
+    moved = files.add("moved.png", wide.crop((56, 40, 440, 328)), 0)
+    brighter = PIL.ImageEnhance.Brightness(wide.crop((40, 40, 424, 328))).enhance(1.2)
+    bright = files.add("brighter.png", brighter, 0)
+    (group,) = files.find()
+    assert group.tier == "same-scene"
+    assert {group.best, *group.others} == {first, moved, bright}
+
+
+def test_a_small_change_in_a_picture_is_not_overlooked(files: Files) -> None:
+    image = scene(4, (1024, 1024))
+    changed = image.copy()
+    PIL.ImageDraw.Draw(changed).ellipse((500, 500, 520, 520), fill="white", outline="black")
+    files.add("eyes open.png", image, 0)
+    files.add("eyes closed.png", changed, 0)
+    assert [group.tier for group in files.find()] == ["same-scene"]
+
+
+def test_looks_alike_but_means_something_else(files: Files) -> None:
+    image = scene(5)
+    files.add("one.png", image, 0)
+    files.add("two.png", PIL.ImageEnhance.Brightness(image).enhance(1.2), 1)
+    assert files.find() == []
+
+
+def test_tiers_build_on_each_other_and_no_file_is_named_twice(files: Files) -> None:
+    wide = scene(6, (480, 360))
+    shot, next_shot = wide.crop((0, 0, 384, 288)), wide.crop((16, 0, 400, 288))
+    best = files.add("a.png", shot, 0)
+    same_bytes = files.add("a copy.png", shot, 0)
+    smaller = files.add("a.jpg", shot, 0, quality=60)
+    smaller_too = files.add("a (1).jpg", shot, 0, quality=60)
+    burst = files.add("b.png", next_shot, 0)
+    found = files.find()
+    assert [(g.tier, g.best, g.others) for g in found if g.tier == "same-bytes"] == [
+        ("same-bytes", best, (same_bytes,)),
+        ("same-bytes", smaller, (smaller_too,)),
+    ]
+    (copies,) = (g for g in found if g.tier == "same-picture")
+    assert (copies.best, copies.others) == (best, (smaller,))
+    (scenes,) = (g for g in found if g.tier == "same-scene")
+    assert {scenes.best, *scenes.others} == {best, burst}
+    going = [path for g in found if g.safe for path in g.others]
+    assert sorted(going) == sorted([same_bytes, smaller, smaller_too])
+
+
+def test_one_tier_alone_is_what_it_is_among_all(files: Files) -> None:
+    image = scene(7)
+    for name, settings in (("a.png", {}), ("b.png", {}), ("c.jpg", {"quality": 50})):
+        files.add(name, image, 0, **settings)
+    everything = files.find()
+    assert [g.tier for g in everything] == ["same-bytes", "same-picture"]
+    for group in everything:
+        assert files.find(tiers=[group.tier]) == [group]
+    assert files.find(tiers=["same-scene"]) == []
+
+
+def test_equal_bytes_need_no_pixels(files: Files) -> None:
+    image = scene(8)
+    for name in ("a.png", "b.png"):
+        files.add(name, image, 0)
+    for file in files.folder.iterdir():
+        file.unlink()
+    (group,) = files.find(tiers=["same-bytes"])
+    assert group.similarity == pytest.approx(1, abs=0.01)
+
+
+def test_a_picture_that_is_gone_is_left_out_with_a_warning(files: Files) -> None:
+    image = scene(9)
+    for name, quality in (("a.jpg", 95), ("b.jpg", 60), ("c.jpg", 30)):
+        files.add(name, image, 0, quality=quality)
+    (files.folder / "b.jpg").unlink()
+    with pytest.warns(UserWarning, match=r"b\.jpg: the file is not there"):
+        (group,) = files.find()
+    assert [Path(path).name for path in (group.best, *group.others)] == ["a.jpg", "c.jpg"]
+
+
+def test_groups_that_save_most_come_first(files: Files) -> None:
+    for seed, quality in ((10, 40), (11, 95)):
+        files.add(f"{seed}.png", scene(seed), seed - 10)
+        files.add(f"{seed}.jpg", scene(seed), seed - 10, quality=quality)
+    groups = files.find()
+    assert [Path(group.best).name for group in groups] == ["11.png", "10.png"]
+    assert groups[0].bytes_saved > groups[1].bytes_saved
+
+
+def test_progress_is_told(files: Files) -> None:
+    for seed in (12, 13):
+        files.add(f"{seed}.png", scene(seed), 0)
+    seen: list[Progress] = []
+    files.find(on_progress=seen.append)
+    assert [(p.phase, p.done, p.total) for p in seen if p.done == p.total] == [
+        ("compare", 2, 2),
+        ("look", 2, 2),
+    ]

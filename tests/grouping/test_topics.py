@@ -1,0 +1,198 @@
+"""Topics: against brute force and scikit-learn, on mixtures whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from clipsearch.errors import BadGrouping, BadLabelFile
+from clipsearch.grouping.topics import (
+    LARGE,
+    NAMES,
+    SAMPLE,
+    clusters,
+    distinct_names,
+    name_scores,
+    sample,
+    separations,
+    typical,
+    vocabulary,
+)
+from clipsearch.types import Progress
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def mixture(
+    sizes: list[int], *, dim: int = 24, spread: float = 0.6, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make unit rows around `len(sizes)` random middles that share one direction, shuffled."""
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    middles = unit(rng.normal(size=(len(sizes), dim)))
+    noise = rng.normal(size=(len(truth), dim)) / dim**0.5
+    return unit(unit(rng.normal(size=(1, dim))) + middles[truth] + spread * noise), truth
+
+
+# --- groups --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [[60, 40], [50, 30, 20], [30, 25, 20, 15, 10]])
+def test_auto_finds_the_number_and_the_groups(sizes: list[int]) -> None:
+    vectors, truth = mixture(sizes)
+    groups = clusters(vectors)
+    assert adjusted_rand_score(truth, groups) == 1.0
+    assert np.bincount(groups).tolist() == sizes  # the largest first
+
+
+def test_a_given_number_is_taken() -> None:
+    vectors, truth = mixture([40, 30, 20])
+    assert adjusted_rand_score(truth, clusters(vectors, 3)) == 1.0
+    assert np.unique(clusters(vectors, 5)).tolist() == [0, 1, 2, 3, 4]
+    assert clusters(vectors, 1).tolist() == [0] * 90
+
+
+def test_the_same_pictures_give_the_same_groups() -> None:
+    vectors, _ = mixture([30, 30, 30], spread=2.0)
+    assert clusters(vectors, 4).tolist() == clusters(vectors, 4).tolist()
+    assert clusters(vectors).tolist() == clusters(vectors).tolist()
+
+
+def test_large_libraries_are_grouped_in_small_batches() -> None:
+    vectors, truth = mixture([LARGE // 2, LARGE // 4, LARGE // 4 + 1], dim=8, spread=0.3)
+    assert adjusted_rand_score(truth, clusters(vectors, 3)) > 0.99
+
+
+def test_tiny_libraries() -> None:
+    a, b, c = unit(np.eye(3))
+    assert clusters(np.empty((0, 3), np.float32)).tolist() == []
+    assert clusters(np.stack([a])).tolist() == [0]
+    assert clusters(np.stack([a, b])).tolist() == [0, 0]
+    assert clusters(np.stack([a, b]), 2).tolist() == [0, 1]
+    assert clusters(np.stack([a, b]), 7).tolist() == [0, 1]
+    assert clusters(np.stack([a, a, a]), 2).tolist() == [0, 0, 0]
+    near = unit(np.array([[1, 0, 0.1]]))[0]
+    assert clusters(np.stack([c, a, near])).tolist() == [1, 0, 0]
+
+
+def test_a_number_below_one_is_refused() -> None:
+    with pytest.raises(BadGrouping, match="0 topics"):
+        clusters(np.eye(3, dtype=np.float32), 0)
+
+
+def test_progress_counts_the_numbers_that_are_tried() -> None:
+    seen: list[Progress] = []
+    vectors, _ = mixture([20, 16])
+    clusters(vectors, on_progress=seen.append)
+    assert [(p.done, p.total) for p in seen] == [(i, 5) for i in range(5)]  # 2 to 6 = sqrt(36)
+
+
+def test_a_sample_stands_for_many() -> None:
+    assert sample(SAMPLE, 0).tolist() == list(range(SAMPLE))
+    rows = sample(10 * SAMPLE, 0)
+    assert len(np.unique(rows)) == SAMPLE and (np.diff(rows) > 0).all()
+    assert abs(float(rows.mean()) / (10 * SAMPLE) - 0.5) < 0.05
+    assert np.array_equal(rows, sample(10 * SAMPLE, 0))
+
+
+# --- what groups are like ------------------------------------------------------------------
+
+
+def test_the_most_typical_is_the_medoid() -> None:
+    vectors, _ = mixture([25], spread=2.0)
+    order, scores = typical(vectors)
+    by_hand = (vectors.astype(np.float64) @ vectors.T.astype(np.float64)).mean(axis=1)
+    assert order.tolist() == np.argsort(-by_hand).tolist()
+    middle = vectors.mean(axis=0) / np.linalg.norm(vectors.mean(axis=0))
+    np.testing.assert_allclose(scores, np.sort(vectors @ middle)[::-1], atol=1e-6)
+
+
+def test_equal_pictures_keep_their_order() -> None:
+    order, scores = typical(unit(np.array([[0.0, 1.0], [1.0, 0.2], [1.0, 0.2], [1.0, 0.2]])))
+    assert order.tolist() == [1, 2, 3, 0]
+    assert scores[0] == scores[2] > scores[3]
+
+
+def test_separations_are_mean_silhouettes() -> None:
+    vectors, groups = mixture([6, 5, 4], dim=8, spread=1.5)
+    distances = 1 - vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    silhouettes = []
+    for row, group in enumerate(groups):
+        own = distances[row, (groups == group) & (np.arange(15) != row)].mean()
+        other = min(distances[row, groups == g].mean() for g in range(3) if g != group)
+        silhouettes.append((other - own) / max(other, own))
+    expected = [np.array(silhouettes)[groups == g].mean() for g in range(3)]
+    np.testing.assert_allclose(separations(vectors, groups), expected, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_one_group_is_not_separate_from_anything() -> None:
+    vectors, _ = mixture([5])
+    assert separations(vectors, np.zeros(5, np.int64)) == [None]
+    assert separations(vectors[:2], np.array([0, 1])) == [None, None]
+    assert separations(vectors[:0], np.zeros(0, np.int64)) == []
+
+
+# --- names ---------------------------------------------------------------------------------
+
+
+def test_name_scores_are_what_the_formula_says() -> None:
+    vectors, groups = mixture([7, 5, 3])
+    phrases = unit(np.random.default_rng(1).normal(size=(11, 24)))
+    found = name_scores(vectors, groups, phrases)
+    for group in range(3):
+        for number, phrase in enumerate(phrases):
+            inside = np.mean([v @ phrase for v in vectors[groups == group]])
+            outside = np.mean([v @ phrase for v in vectors[groups != group]])
+            assert found[group, number] == pytest.approx(inside - outside + 0.5 * inside, abs=1e-6)
+
+
+def test_names_say_what_sets_a_group_apart_not_what_fits_all() -> None:
+    common, sea, snow = np.eye(3)
+    vectors = unit(np.stack([2 * common + sea] * 4 + [2 * common + snow] * 3))
+    groups = np.array([0] * 4 + [1] * 3)
+    scores = name_scores(vectors, groups, unit(np.stack([common, sea, snow])))
+    names = distinct_names(scores, ["picture", "sea", "snow"])
+    assert [name[0] for name in names] == ["sea", "snow"]
+
+
+def test_a_single_group_is_named_by_what_fits() -> None:
+    vectors = unit(np.array([[1.0, 0.1], [1.0, 0.3]]))
+    scores = name_scores(vectors, np.zeros(2, np.int64), np.eye(2, dtype=np.float32))
+    assert distinct_names(scores, ["this", "that"]) == [("this", "that")]
+
+
+def test_a_name_is_the_first_of_one_group_only() -> None:
+    scores = np.array([[0.9, 0.5, 0.1, 0.0], [0.8, 0.7, 0.2, 0.1]])
+    names = distinct_names(scores, ["cat", "dog", "fish", "bird"])
+    assert names == [("cat", "dog", "fish"), ("dog", "cat", "fish")]
+    assert all(len(name) == NAMES for name in names)
+
+
+def test_more_groups_than_phrases() -> None:
+    assert distinct_names(np.array([[0.1], [0.3]]), ["cat"]) == [("cat",), ("cat",)]
+
+
+def test_the_vocabulary_is_large_and_each_phrase_in_it_once() -> None:
+    found = vocabulary()
+    assert len(found) > 500
+    for place in ("night", "snow", "desert", "sky", "sea", "grass", "forest", "room", "beach"):
+        assert place in found
+    assert found["snow"] == ["in the snow", "snow"] and found["island"] == []
+    lines = (
+        Path(__file__).parents[2].joinpath("clipsearch/grouping/vocabulary.txt").read_text("utf-8")
+    )
+    phrases = [line for line in lines.splitlines() if line and not line.startswith("#")]
+    assert len(phrases) == len(found)
+
+
+def test_a_vocabulary_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "own.txt"
+    file.write_text("cat\ndog: a dog; a hound\n", "utf-8")
+    assert vocabulary(file) == {"cat": [], "dog": ["a dog", "a hound"]}
+    with pytest.raises(BadLabelFile, match="gone"):
+        vocabulary(tmp_path / "gone.txt")

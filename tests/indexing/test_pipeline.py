@@ -1,0 +1,292 @@
+"""Files through threads to vectors: in order, bounded, and none waiting for the slow ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from conftest import ToyEncoder
+
+from clipsearch.encoders.base import SharedEncoder
+from clipsearch.errors import UnreadableImage
+from clipsearch.images.decode import Undecoded
+from clipsearch.images.walk import FoundFile, Walk
+from clipsearch.indexing import pipeline
+from clipsearch.indexing.loader import Budget, Loaded, Loader
+from clipsearch.indexing.pipeline import encode_files, encoded, groups, in_background
+
+Make = Callable[..., list[Path]]
+
+
+class Watched(ToyEncoder):
+    """An encoder that notes which threads call it, with how many pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, int]] = []
+
+    def encode_images(self, batch: np.ndarray) -> np.ndarray:
+        self.calls.append((threading.current_thread().name, len(batch)))
+        return super().encode_images(batch)
+
+
+class Shared(Watched):
+    """One that runs in the workers."""
+
+    worker_chunk = 3
+
+
+def walked(paths: list[Path]) -> list[FoundFile]:
+    return list(Walk([paths[0].parent]))
+
+
+def exact(paths: list[Path]) -> np.ndarray:
+    encoder = ToyEncoder()
+    pixels = [encoder.preprocess(PIL.Image.open(path).convert("RGB")) for path in paths]
+    return encoder.encode_images(np.stack(pixels))
+
+
+def run(encoder: ToyEncoder, files: list[FoundFile], *, batch_size: int = 8) -> list[list[Loaded]]:
+    return list(encoded(files, Loader(encoder), workers=3, batch_size=batch_size))
+
+
+@pytest.mark.parametrize("kind", [Watched, Shared])
+def test_every_file_comes_out_once_in_order_with_its_vector(
+    kind: type[Watched], make_pictures: Make
+) -> None:
+    paths = make_pictures(29)
+    encoder = kind()
+    found = [item for group in run(encoder, walked(paths)) for item in group]
+    assert [item.file.path for item in found] == [str(path) for path in paths]
+    vectors = np.stack([item.vector for item in found if item.vector is not None])
+    np.testing.assert_allclose(vectors, exact(paths), atol=1e-6)
+    assert all(item.pixels is None and item.facts is not None for item in found)
+
+
+def test_workers_encode_a_few_at_a_time_where_the_encoder_is_shared(make_pictures: Make) -> None:
+    encoder = Shared()
+    assert isinstance(encoder, SharedEncoder)
+    run(encoder, walked(make_pictures(20)))
+    assert [size for _, size in encoder.calls].count(3) == 6 and encoder.images_encoded == 20
+    assert all(name.startswith("clipsearch-load") for name, _ in encoder.calls)
+
+
+def test_one_thread_encodes_batches_where_it_is_not(make_pictures: Make) -> None:
+    encoder = Watched()
+    assert not isinstance(encoder, SharedEncoder)
+    sizes = [len(group) for group in run(encoder, walked(make_pictures(20)))]
+    assert encoder.calls == [("clipsearch-encode", 8), ("clipsearch-encode", 8), *encoder.calls[2:]]
+    assert sizes == [8, 8, 4]
+
+
+def test_a_chunk_is_no_larger_than_a_batch(make_pictures: Make) -> None:
+    encoder = Shared()
+    assert [len(group) for group in run(encoder, walked(make_pictures(5)), batch_size=2)] == [
+        2,
+        2,
+        1,
+    ]
+
+
+@pytest.mark.parametrize("kind", [Watched, Shared])
+def test_bad_files_and_known_bytes_need_no_encoding(
+    kind: type[Watched], make_pictures: Make
+) -> None:
+    paths = make_pictures(7)
+    paths[2].write_bytes(b"no picture")
+    copy = paths[4].read_bytes()
+    paths[5].write_bytes(copy)
+    encoder = kind()
+    known = Loader(encoder)(walked(paths)[0]).sha256
+    load = Loader(encoder, lambda sha256: sha256 == known)
+    [items] = encoded(walked(paths), load, workers=2)
+    assert isinstance(items[2].error, UnreadableImage)
+    assert items[0].vector is None and items[0].sha256 == known and items[0].error is None
+    assert np.array_equal(items[4].vector, items[5].vector)  # type: ignore[arg-type]
+    assert [i.vector is not None for i in items] == [False, True, False, True, True, True, True]
+
+
+def test_a_vector_that_is_not_finite_is_an_error_of_its_file(make_pictures: Make) -> None:
+    class Broken(ToyEncoder):
+        def encode_images(self, batch: np.ndarray) -> np.ndarray:
+            rows = super().encode_images(batch)
+            rows[1] = np.nan
+            return rows
+
+    files = walked(make_pictures(3))
+    found = [vector for _, vector in encode_files(files, Broken(), workers=2)]
+    assert [isinstance(vector, UnreadableImage) for vector in found] == [False, True, False]
+    assert "no finite vector" in str(found[1])
+
+
+@pytest.mark.parametrize("kind", [Watched, Shared])
+def test_what_is_done_does_not_wait_for_what_is_not(
+    kind: type[Watched], make_pictures: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sixth file hangs, as on a network, until the first ones have come out."""
+    monkeypatch.setattr(pipeline, "COMMIT_SECONDS", 0.0)
+    files, came_out = walked(make_pictures(12)), threading.Event()
+
+    class Slow(kind):  # type: ignore[misc, valid-type]
+        def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
+            if image.info["number"] == "6":
+                assert came_out.wait(60)
+            return super().preprocess(image)  # type: ignore[no-any-return]
+
+    for number, file in enumerate(files):
+        note = PIL.PngImagePlugin.PngInfo()
+        note.add_text("number", str(number))
+        PIL.Image.open(file.path).save(file.path, pnginfo=note)
+    arriving = encoded(files, Loader(Slow()), workers=2, batch_size=100)
+    first = next(arriving)
+    came_out.set()
+    rest = [item for group in arriving for item in group]
+    assert 0 < len(first) <= 6 and len(first) + len(rest) == 12
+
+
+@pytest.mark.parametrize("kind", [Watched, Shared])
+def test_workers_run_ahead_by_so_much_and_no_more(kind: type[Watched], make_pictures: Make) -> None:
+    begun = 0
+
+    def endless() -> Iterator[FoundFile]:
+        nonlocal begun
+        files = walked(make_pictures(5))
+        while True:
+            begun += 1
+            yield files[begun % 5]
+
+    arriving = encoded(endless(), Loader(kind()), workers=2, batch_size=4)
+    for _ in range(5):
+        next(arriving)
+    # What came out, a group that waits, one that is made, and what the workers hold.
+    assert begun <= 6 * 4 + 2 * 4 + pipeline.AHEAD * 2 * 3 + 3
+    arriving.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("clipsearch-")]
+
+
+def test_an_error_of_the_encoder_is_raised_where_it_was_asked(make_pictures: Make) -> None:
+    class Refusing(Shared):
+        def encode_images(self, batch: np.ndarray) -> np.ndarray:
+            raise RuntimeError("out of order")
+
+    for kind in (Refusing, type("Alone", (Refusing,), {"worker_chunk": property()})):
+        with pytest.raises(RuntimeError, match="out of order"):
+            run(kind(), walked(make_pictures(9)))
+
+
+# --- groups and threads --------------------------------------------------------------------
+
+
+def test_groups_are_full_or_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("clipsearch.indexing.pipeline.time.monotonic", lambda: now)
+
+    def arriving() -> Iterator[list[int] | None]:
+        nonlocal now
+        yield [1, 2]
+        yield [3, 4, 5]
+        yield None
+        yield [6]
+        now += pipeline.COMMIT_SECONDS
+        yield None
+        now += 0.1
+        yield None
+        now += 60
+        yield [7]
+        yield [8]
+
+    assert list(groups(arriving(), 4)) == [[1, 2, 3, 4, 5], [6], [7, 8]]
+
+
+def test_iterating_in_the_background_ends_with_its_consumer() -> None:
+    closed = threading.Event()
+
+    def items() -> Generator[int, None, None]:
+        try:
+            yield from range(10**9)
+        finally:
+            closed.set()
+
+    arriving = (item for item in in_background(items()) if item is not None)
+    assert [next(arriving) for _ in range(3)] == [0, 1, 2]
+    arriving.close()
+    stream = in_background(items())
+    assert next(stream) in (None, 0)
+    stream.close()
+    assert closed.is_set()
+
+
+# --- memory --------------------------------------------------------------------------------
+
+
+def test_a_budget_is_never_overdrawn_and_everybody_is_served() -> None:
+    budget, lock = Budget(100), threading.Lock()
+    held, most = 0, 0
+
+    def hold(wanted: int) -> int:
+        nonlocal held, most
+        with budget.take(wanted):
+            with lock:
+                held += min(wanted, 100)
+                most = max(most, held)
+            threading.Event().wait(0.001)
+            with lock:
+                held -= min(wanted, 100)
+        return wanted
+
+    wishes = [30, 70, 1, 5000, 50, 100, 20, 20, 20, 0] * 5
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(hold, wishes)) == wishes
+    assert held == 0 and most <= 100
+
+
+def test_a_budget_is_given_back_after_an_error() -> None:
+    budget = Budget(10)
+    with pytest.raises(KeyError), budget.take(10):
+        raise KeyError
+    with budget.take(10):
+        pass
+
+
+def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path) -> None:
+    for number in range(6):
+        PIL.Image.new("RGB", (400, 300), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    [file, *_] = files = list(Walk([tmp_path]))
+    size = Undecoded(Path(file.path).read_bytes(), file.path).memory
+    assert size == 400 * 300 * 4
+    together, most, lock = 0, 0, threading.Lock()
+
+    class Counting(Shared):
+        def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
+            nonlocal together, most
+            with lock:
+                together += 1
+                most = max(most, together)
+            threading.Event().wait(0.005)
+            with lock:
+                together -= 1
+            return super().preprocess(image)
+
+    load = Loader(Counting(), budget=Budget(2 * size + 1))
+    assert sum(map(len, encoded(files, load, workers=6, batch_size=1))) == 6
+    assert 1 <= most <= 2
+
+
+@pytest.mark.parametrize(("mode", "times"), [("RGB", 4), ("RGBA", 12), ("L", 12), ("P", 12)])
+def test_modes_that_are_converted_are_counted_with_their_copies(
+    tmp_path: Path, mode: str, times: int
+) -> None:
+    path = tmp_path / "a.png"
+    PIL.Image.new(mode, (60, 50)).save(path)
+    assert Undecoded(path.read_bytes(), "a.png").memory == 60 * 50 * times
+
+
+def test_a_jpeg_takes_the_memory_of_what_is_decoded_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    PIL.Image.new("RGB", (1600, 1200)).save(path)
+    assert Undecoded(path.read_bytes(), "a.jpg", at_least=140).memory == 200 * 150 * 4

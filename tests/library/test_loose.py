@@ -1,0 +1,144 @@
+"""Pictures are classified and compared without a library, where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ToyEncoder
+
+from clipsearch.cli import main
+from clipsearch.library import Library
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+class Counting(ToyEncoder):
+    """Keeps what it was asked to read."""
+
+    def __init__(self, name: str = "toy", *, seed: int = 0) -> None:
+        super().__init__(name, seed=seed)
+        self.read: list[str] = []
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        self.read += texts
+        return super().encode_texts(texts)
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let any model be a toy, with no library and an own cache; the names that were loaded."""
+    names: list[str] = []
+
+    def load(name: str, **_: object) -> ToyEncoder:
+        names.append(name)
+        return ToyEncoder(name)
+
+    monkeypatch.setattr("clipsearch.library.session.load_encoder", load)
+    monkeypatch.delenv("CLIPSEARCH_LIBRARY", raising=False)
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return names
+
+
+@pytest.fixture
+def run(asked: list[str], capfd: pytest.CaptureFixture[str]) -> Command:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([*map(str, arguments)])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def test_loose_pictures_are_classified_without_a_library(
+    run: Command, asked: list[str], make_pictures: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    pictures = make_pictures(3)
+    code, out, _ = run(
+        "classify", "cat", "dog", "--images", *pictures, "--model", "mini", "-f", "json"
+    )
+    found = json.loads(out)
+    with Library.create(tmp_path / "lib", encoder=ToyEncoder("mini")) as library:
+        expected = [p.to_dict() for p in library.classify(["cat", "dog"], images=pictures)]
+    assert (code, found) == (0, expected)
+    assert asked == ["mini"]
+    assert not (tmp_path / "index").exists() and not (tmp_path / "data").exists()
+
+
+def test_without_a_library_and_a_model_the_default_is_asked_and_named(
+    run: Command, asked: list[str], make_pictures: Callable[..., list[Path]]
+) -> None:
+    [picture] = make_pictures(1)
+    code, out, err = run("matrix", picture, "--texts", "a cat", "a dog")
+    assert code == 0 and "a cat" in out and asked == ["default"]
+    assert "no library here" in err and "`default`" in err
+
+
+def test_a_head_is_asked_of_its_own_model(
+    run: Command, asked: list[str], make_pictures: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    with Library.create(tmp_path / "lib", encoder=ToyEncoder("mini")) as library:
+        library.head(["cat", "dog"]).save(tmp_path / "pets.head.json")
+    [picture] = make_pictures(1)
+    code, out, _ = run("classify", "--head", "pets.head.json", "--images", picture, "-f", "csv")
+    assert code == 0 and "0000.png" in out and asked == ["mini"]
+
+
+def test_a_library_that_was_named_must_be_there(
+    run: Command, make_pictures: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [picture] = make_pictures(1)
+    code, _, err = run("classify", "cat", "--images", picture, "-L", "none")
+    assert code == 1 and "no library in" in err
+    monkeypatch.setenv("CLIPSEARCH_LIBRARY", "none either")
+    code, _, err = run("classify", "cat", "--images", picture)
+    assert code == 1 and "no library in" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["classify", "cat", "--model", "mini"], "by --images"),
+        (["classify", "cat", "--images", "a.png", "--model", "mini", "-L", "x"], "one of the two"),
+        (["matrix", "--query", "x", "--texts", "a", "--model", "mini"], "by IMAGE"),
+    ],
+)
+def test_a_model_goes_with_pictures_and_without_a_library(
+    run: Command, arguments: list[str], message: str
+) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2 and message in err
+
+
+def test_the_background_is_encoded_once_for_a_model(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    for _ in range(2):
+        encoder = Counting("mini")
+        monkeypatch.setattr(
+            "clipsearch.library.session.load_encoder", lambda *_, e=encoder, **__: e
+        )
+        with Library.loose("mini") as library:
+            library.background()
+        read.append(len(encoder.read))
+    assert read[0] > 100 and read[1] == 0
+
+
+def test_new_weights_under_the_same_name_are_no_obstacle(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprints = []
+    for seed in (0, 1):
+        encoder = ToyEncoder("mini", seed=seed)
+        monkeypatch.setattr(
+            "clipsearch.library.session.load_encoder", lambda *_, e=encoder, **__: e
+        )
+        with Library.loose("mini") as library:
+            fingerprints.append(library.models()[0].fingerprint)
+            assert library.encoder.info.fingerprint == fingerprints[-1]
+    assert len({*fingerprints}) == 2

@@ -1,0 +1,134 @@
+"""Codes in several shards: the places they propose are those of the vectors, however stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipsearch.errors import SnapshotUnreadable
+from clipsearch.vectors import codes as faisscodes
+from clipsearch.vectors.codes import Codes
+from clipsearch.vectors.principal_axes import directions, shares
+from clipsearch.vectors.registry import vector_index
+from clipsearch.vectors.storage.container import SectionWriter
+from clipsearch.vectors.storage.rows import RowsWriter
+
+ROWS, DIM, DEPTH = 3_001, 32, 40
+
+
+@pytest.fixture
+def rows() -> np.ndarray:
+    found = np.random.default_rng(0).standard_normal((ROWS, DIM), dtype=np.float32)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    return found
+
+
+def built(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch, shard: int) -> Codes:
+    monkeypatch.setattr(faisscodes, "_SHARD", shard)
+    ids = np.arange(len(rows))
+    blocks = [(ids[at : at + 700], rows[at : at + 700]) for at in range(0, len(rows), 700)]
+    return Codes.build(rows, blocks, cells=0, rows=len(rows))
+
+
+def likeliest(codes: Codes, rows: np.ndarray) -> list[set[int]]:
+    return [{*found} for found in codes.propose(rows[::300], DEPTH, probes=0).tolist()]
+
+
+def themselves(codes: Codes, rows: np.ndarray) -> float:
+    """Return the share of vectors that are proposed for themselves; by chance it is 0.01."""
+    proposed = codes.propose(rows, DEPTH, probes=0)
+    return float((proposed == np.arange(len(rows))[:, None]).any(axis=1).mean())
+
+
+def test_shards_propose_what_one_would(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, several = (built(rows, monkeypatch, shard) for shard in (ROWS, 500))
+    assert len(one) == len(several) == ROWS
+    for alone, together in zip(likeliest(one, rows), likeliest(several, rows), strict=True):
+        # Estimates that are equal may fall on either side of the end.
+        assert len(alone & together) >= DEPTH - 2
+
+
+def test_vectors_propose_themselves(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = built(rows, monkeypatch, 500)
+    content = np.concatenate([*codes.parts()])
+    for found in (codes, Codes.from_bytes(content, codes.kept, "codes")):
+        assert themselves(found, rows) > 0.95
+
+
+def test_pictures_in_order_of_what_they_show_are_found_too(
+    rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordered = rows[np.argsort(rows @ rows[0])]
+    one, several = (built(ordered, monkeypatch, shard) for shard in (ROWS, 500))
+    for alone, together in zip(likeliest(one, ordered), likeliest(several, ordered), strict=True):
+        assert len(alone & together) >= DEPTH - 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 15, 17])
+@pytest.mark.parametrize("dim", [1, 2, 5, 32])
+@pytest.mark.parametrize("same", [False, True])
+def test_few_vectors_or_numbers_are_coded_too(count: int, dim: int, same: bool) -> None:
+    found = np.random.default_rng(0).standard_normal((count, dim), dtype=np.float32)
+    found[:] = found[0] if same else found
+    codes = Codes.build(found, [(np.arange(count), found)], cells=0, rows=count)
+    for proposed in codes.propose(found, count, probes=0).tolist():
+        there = [place for place in proposed if place >= 0]
+        assert len({*there}) == len(there) and max(there, default=0) < count
+        # FAISS leaves out what scores least of all that could be: where all are the same, everything.
+        assert same or len(there) >= count - 2
+
+
+def test_codes_of_an_earlier_version_are_not_read(rows: np.ndarray, tmp_path: Path) -> None:
+    with (tmp_path / "index").open("w+b") as file:
+        writer = SectionWriter(file)
+        facts = RowsWriter(writer, DIM).write([(np.arange(ROWS), rows)])
+        writer.whole("codes", np.zeros(8, np.uint8))
+        writer.finish(facts | {"kind": "compressed", "tuned": {}})
+    with pytest.raises(SnapshotUnreadable, match="no directions"):
+        vector_index("compressed").load(tmp_path / "index")
+
+
+@pytest.mark.parametrize("kind", ["compressed", "ivf"])
+def test_equal_vectors_are_found(tmp_path: Path, kind: str) -> None:
+    equal = np.full((3_000, 16), 0.25, np.float32)
+    vector_index(kind).write(tmp_path / "index", 16, [(np.arange(3_000), equal)])
+    ids, scores = vector_index(kind).load(tmp_path / "index").search(equal[:2], 4)
+    np.testing.assert_array_equal(ids, [[0, 1, 2, 3]] * 2)
+    np.testing.assert_array_equal(scores, np.ones((2, 4)))
+
+
+def test_the_more_pictures_differ_the_finer_the_code() -> None:
+    assert shares(np.array([1.0] * 8), 2) == [4, 4]
+    assert shares(np.array([9, 1, 1, 1, 1, 0, 0, 0.0]), 2) == [1, 4]
+    assert shares(np.array([9, 9, 0, 0, 0, 0, 0, 0.0]), 2) == [1, 1]
+    assert shares(np.array([9, 9, 3, 3, 0, 0, 0, 0.0]), 2) == [2, 2]
+    assert shares(np.zeros(3), 1)
+
+
+def test_directions_keep_products_but_for_what_is_left_out() -> None:
+    rng = np.random.default_rng(1)
+    spread = np.array([9.0, 3.0, 3.0, 2.0, 2.0, 0.0, 0.0, 0.0])
+    turn = np.linalg.qr(rng.standard_normal((8, 8)))[0]
+    sample = ((rng.normal(size=(500, 8)) * spread) @ turn).astype(np.float32)
+    kept = directions(sample, 2)
+    assert kept.shape == (8, 8)
+    np.testing.assert_allclose(
+        (sample @ kept.T) @ (sample @ kept.T).T, sample @ sample.T, atol=0.01
+    )
+    # The first direction is that of most variance, alone in the first part.
+    assert abs(kept[0] @ turn[0]) == pytest.approx(1, abs=1e-2)
+    assert not kept[1:4].any() and kept[4:].any(axis=1).all()
+
+
+def test_an_index_in_several_shards_finds_the_same(
+    rows: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faisscodes, "_SHARD", 500)
+    ids = np.arange(ROWS) * 2 + 7
+    vector_index("compressed").write(tmp_path / "index", DIM, [(ids, rows)])
+    index = vector_index("compressed").load(tmp_path / "index")
+    found, scores = index.search(rows[:50], 3)
+    assert (found[:, 0] == ids[:50]).all()
+    assert scores[:, 0] == pytest.approx(1, abs=1e-3)
