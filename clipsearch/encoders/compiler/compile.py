@@ -17,7 +17,7 @@ import numpy as np
 import open_clip
 
 from clipsearch.encoders import hub
-from clipsearch.encoders.compiler.compile import gate, store
+from clipsearch.encoders.compiler import gate, store
 from clipsearch.encoders.compiler.assembly import Towers
 from clipsearch.encoders.compiler.store import Manifest
 from clipsearch.encoders.onnx import OnnxEncoder
