@@ -83,7 +83,7 @@ class LibraryCorrupt(LibraryError):
 
 
 class ImageError(ClipsearchError):
-    """The picture at `path` could not be used, for `reason`."""
+    """The image at `path` could not be used, for `reason`."""
 
     def __init__(self, path: str | PathLike[str], reason: str, *, transient: bool = False) -> None:
         super().__init__(f"{path}: {reason}")
@@ -95,7 +95,7 @@ class ImageError(ClipsearchError):
 
 
 class UnreadableImage(ImageError):
-    """Not a picture, or a damaged one, or one that may not be read."""
+    """Not an image, or a damaged one, or one that may not be read."""
 
 
 class ImageTooLarge(ImageError):
@@ -207,19 +207,19 @@ class UnknownLabel(QueryError):
 
 
 class TooFewExamples(QueryError):
-    """Too few labelled pictures to learn from."""
+    """Too few labelled images to learn from."""
 
 
 class BadGrouping(QueryError):
-    """Pictures cannot be grouped as asked."""
+    """Images cannot be grouped as asked."""
 
 
 class UnknownImage(QueryError):
-    """A file that the library does not know, where only pictures of the library will do."""
+    """A file that the library does not know, where only images of the library will do."""
 
     def __init__(self, path: str | PathLike[str]) -> None:
         super().__init__(
-            f"the library has no picture {path}: name one by its whole path, as results do, or "
+            f"the library has no image {path}: name one by its whole path, as results do, or "
             "index it first."
         )
         self.path = str(path)

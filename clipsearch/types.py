@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a picture says of itself: pixel size as shown (EXIF orientation applied) and EXIF facts."""
+    """What an image says of itself: pixel size as shown (EXIF orientation applied) and EXIF facts."""
 
     width: int
     height: int
@@ -31,7 +31,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """What the catalog knows of one picture file."""
+    """What the catalog knows of one image file."""
 
     path: str
     content_id: int
@@ -56,7 +56,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
-    """Pictures and their unit vectors, float32 (n, dim), row for row."""
+    """Images and their unit vectors, float32 (n, dim), row for row."""
 
     records: tuple[ImageRecord, ...]
     vectors: np.ndarray
@@ -67,7 +67,7 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a query: a text, or the path of a picture, and how much it counts.
+    """One part of a query: a text, or the path of an image, and how much it counts.
 
     A negative weight asks for the opposite. `clipsearch.heads.query` reads terms from text.
     """
@@ -83,24 +83,24 @@ class Term:
 
     @classmethod
     def image(cls, path: str, weight: float = 1.0) -> Term:
-        """Make a term of a picture file."""
+        """Make a term of an image file."""
         return cls("image", path, weight)
 
 
 Prompt = str | Term
-"""What a label is described with: a text, or a term that is a picture or has a weight."""
+"""What a label is described with: a text, or a term that is an image or has a weight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One picture found: its record and its score (float32 cosine, higher is better)."""
+    """One image found: its record and its score (float32 cosine, higher is better)."""
 
     path: str
     score: float
     record: ImageRecord | None = None
-    """None for a picture that is not in a library."""
+    """None for an image that is not in a library."""
     relevance: float | None = None
-    """How likely it is that the picture is what was asked for; None where that was not judged."""
+    """How likely it is that the image is what was asked for; None where that was not judged."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return `{"path", "score", "relevance", ...facts}`: the JSON contract of `query`."""
@@ -133,7 +133,7 @@ Mode = Literal["open", "multi", "closed"]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The labels of one picture, best first, and whether any of them holds."""
+    """The labels of one image, best first, and whether any of them holds."""
 
     path: str
     labels: tuple[LabelScore, ...]
@@ -201,7 +201,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What one run of `Library.index` did, in files (`embedded`: in pictures encoded)."""
+    """What one run of `Library.index` did, in files (`embedded`: in images encoded)."""
 
     added: int = 0
     updated: int = 0
@@ -264,7 +264,7 @@ class Status:
     bytes_on_disk: int
     roots: tuple[str, ...]
     labels: dict[str, int]
-    """Saved label -> number of pictures."""
+    """Saved label -> number of images."""
     index_kind: str | None
     """Kind of the newest snapshot."""
     indexed: int
@@ -298,9 +298,9 @@ class Results(Sequence[Any]):
     title: str = ""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     relevant: int | None = None
-    """Of a search: how many of all pictures searched are relevant; None where it was not counted."""
+    """Of a search: how many of all images searched are relevant; None where it was not counted."""
     searched: int | None = None
-    """Of a search: how many pictures passed the filters."""
+    """Of a search: how many images passed the filters."""
 
     def __getitem__(self, index: Any) -> Any:
         return self.items[index]

@@ -15,7 +15,7 @@ import numpy as np
 
 from clipsearch.evaluation import Gallery, Said, Scored, classification, open_set, retrieval
 
-PICTURES, LABELS, CAPTIONED, DIM = 10_000, 1_000, 8_000, 512
+IMAGES, LABELS, CAPTIONED, DIM = 10_000, 1_000, 8_000, 512
 RNG = np.random.default_rng(0)
 
 
@@ -23,12 +23,12 @@ def main() -> None:
     one, two = _scored(1), _scored(2)
     gallery, texts = _captions()
     tasks: dict[str, Callable[[], object]] = {
-        f"{PICTURES:,} pictures, {LABELS:,} labels, one a picture": lambda: classification(one),
-        "the same, two labels a picture (mAP)": lambda: classification(two),
+        f"{IMAGES:,} images, {LABELS:,} labels, one an image": lambda: classification(one),
+        "the same, two labels an image (mAP)": lambda: classification(two),
         "the same, labels left out": lambda: open_set(
             lambda kept: _said(one, kept), one.relevant, one.labels
         ),
-        f"{CAPTIONED:,} pictures, five captions each, both ways": lambda: retrieval(gallery, texts),
+        f"{CAPTIONED:,} images, five captions each, both ways": lambda: retrieval(gallery, texts),
     }
     for name, task in tasks.items():
         start = time.process_time()
@@ -37,28 +37,28 @@ def main() -> None:
 
 
 def _scored(labels: int) -> Scored:
-    relevant = np.zeros((PICTURES, LABELS), bool)
+    relevant = np.zeros((IMAGES, LABELS), bool)
     for _ in range(labels):
-        relevant[np.arange(PICTURES), RNG.integers(0, LABELS, PICTURES)] = True
+        relevant[np.arange(IMAGES), RNG.integers(0, LABELS, IMAGES)] = True
     scores = (RNG.normal(size=relevant.shape) + 2 * relevant).astype(np.float32)
     powers = np.exp(scores)
     names = tuple(map(str, range(LABELS)))
-    paths = tuple(map(str, range(PICTURES)))
+    paths = tuple(map(str, range(IMAGES)))
     return Scored(paths, names, scores, powers / powers.sum(axis=1, keepdims=True), relevant)
 
 
 def _said(scored: Scored, kept: np.ndarray) -> Said:
     best = kept[scored.scores[:, kept].argmax(axis=1)]
-    sure = scored.probabilities[np.arange(PICTURES), best]
+    sure = scored.probabilities[np.arange(IMAGES), best]
     return Said(best, sure, 1 - sure)
 
 
 def _captions() -> tuple[Gallery, np.ndarray]:
-    pictures = _unit(RNG.normal(size=(CAPTIONED, DIM)))
-    texts = _unit(np.repeat(pictures, 5, axis=0) + 0.1 * RNG.normal(size=(5 * CAPTIONED, DIM)))
+    images = _unit(RNG.normal(size=(CAPTIONED, DIM)))
+    texts = _unit(np.repeat(images, 5, axis=0) + 0.1 * RNG.normal(size=(5 * CAPTIONED, DIM)))
     paths = list(map(str, range(CAPTIONED)))
     captions = {path: [f"{path} {number}" for number in range(5)] for path in paths}
-    return Gallery.of(paths, pictures, captions), texts
+    return Gallery.of(paths, images, captions), texts
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Measure what a few labelled pictures bring: rewrites the tables and the figure of docs/few-shot.md.
+"""Measure what a few labelled images bring: rewrites the tables and the figure of docs/few-shot.md.
 
-    python scripts/few_shot.py [--pictures 40] [--repeats 10]
+    python scripts/few_shot.py [--images 40] [--repeats 10]
 
 30 animals are drawn by the artist of scripts/train_mini (fetched on its first run), in the styles
 that the bundled model was trained on, spoilt in four ways it never saw, and in the style that was
@@ -47,32 +47,32 @@ ANIMALS = (
     "spider",
 )
 KNOWN = 20
-"""Animals that are labels in the second table; the pictures of the others are unknown."""
+"""Animals that are labels in the second table; the images of the others are unknown."""
 SIZE = 112
 
 Spoil = Callable[[Image.Image, random.Random], Image.Image]
 
 
-def noisy(picture: Image.Image, rng: random.Random) -> Image.Image:
+def noisy(image: Image.Image, rng: random.Random) -> Image.Image:
     grain = np.random.default_rng(rng.getrandbits(32)).normal(0, 60, (SIZE, SIZE, 3))
-    return Image.fromarray((np.asarray(picture) + grain).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((np.asarray(image) + grain).clip(0, 255).astype(np.uint8))
 
 
 SETS: dict[str, Spoil | None] = {
     "style never seen": None,
-    "inverted colours": lambda picture, rng: ImageOps.invert(picture),
-    "blurred": lambda picture, rng: picture.filter(ImageFilter.GaussianBlur(3.5)),
-    "grey": lambda picture, rng: ImageOps.grayscale(picture).convert("RGB"),
+    "inverted colours": lambda image, rng: ImageOps.invert(image),
+    "blurred": lambda image, rng: image.filter(ImageFilter.GaussianBlur(3.5)),
+    "grey": lambda image, rng: ImageOps.grayscale(image).convert("RGB"),
     "noisy": noisy,
-    "as trained": lambda picture, rng: picture,
+    "as trained": lambda image, rng: image,
 }
 
 
-# --- pictures ------------------------------------------------------------------------------
+# --- images ------------------------------------------------------------------------------
 
 
-def tasks(encoder: Encoder, pictures: int) -> Iterator[tuple[str, Task]]:
-    """Draw and encode `pictures` pictures of each animal for each of SETS."""
+def tasks(encoder: Encoder, images: int) -> Iterator[tuple[str, Task]]:
+    """Draw and encode `images` images of each animal for each of SETS."""
     import language
     from scenes import Item, Scene, World
     from sprites import STYLES, load_sprites
@@ -89,12 +89,12 @@ def tasks(encoder: Encoder, pictures: int) -> Iterator[tuple[str, Task]]:
         drawn = [
             world.draw(Scene((Item(by_name[animal]),)), rng, styles=styles)
             for animal in ANIMALS
-            for _ in range(pictures)
+            for _ in range(images)
         ]
         shown = [encoder.preprocess(spoil(p, rng) if spoil else p) for p in drawn]
         batches = [np.stack(shown[i : i + 64]) for i in range(0, len(shown), 64)]
         vectors = np.concatenate([encoder.encode_images(batch) for batch in batches])
-        truth = np.repeat(np.arange(len(ANIMALS)), pictures)
+        truth = np.repeat(np.arange(len(ANIMALS)), images)
         yield name, Task(vectors, truth, head.vectors, head.logit_scale)
 
 
@@ -104,7 +104,7 @@ def tasks(encoder: Encoder, pictures: int) -> Iterator[tuple[str, Task]]:
 def curve_table(curves: dict[str, Sequence[CurvePoint]], plain: dict[str, list[float]]) -> str:
     """Return a table: few-shot with the range of draws, and a probe without text below it."""
     shots = [point.shots for point in next(iter(curves.values()))]
-    rows = [f"| pictures | zero-shot | {' | '.join(map(str, shots))} |", "| --- " * 7 + "|"]
+    rows = [f"| images | zero-shot | {' | '.join(map(str, shots))} |", "| --- " * 7 + "|"]
     for name, points in curves.items():
         zero_shot = np.mean([p.zero_shot for p in points])
         cells = [f"**{100 * p.few_shot:.1f}** ({_span(p)})" for p in points]
@@ -119,7 +119,7 @@ def _span(point: CurvePoint) -> str:
 
 
 def without_text(task: Task, points: Sequence[CurvePoint], repeats: int) -> list[float]:
-    """Return the accuracies of scikit-learn's logistic regression on the pictures alone.
+    """Return the accuracies of scikit-learn's logistic regression on the images alone.
 
     With C = 0.316, as in the example of linear probes in the README of CLIP.
     """
@@ -130,7 +130,7 @@ def without_text(task: Task, points: Sequence[CurvePoint], repeats: int) -> list
             learned = task.drawn(point.shots, seed=seed)
             inside, outside = task.part(learned), task.part(~learned)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # one picture a label is meant
+                warnings.simplefilter("ignore", UserWarning)  # one image a label is meant
                 probe = LogisticRegression(C=0.316, max_iter=1000)
                 probe.fit(inside.vectors, inside.labels)
             draws.append(float((probe.predict(outside.vectors) == outside.labels).mean()))
@@ -153,7 +153,7 @@ def form_table(task: Task, encoder: Encoder) -> str:
     scale = encoder.info.logit_scale
 
     def taken(scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """Say of which pictures `clipsearch classify` would not say "none of these"."""
+        """Say of which images `clipsearch classify` would not say "none of these"."""
         found = standings(scores, levels(vectors, background, scale), scale)
         return open_set(calibration.logits(found))[1] <= 0.5
 
@@ -178,7 +178,7 @@ def form_table(task: Task, encoder: Encoder) -> str:
 
 
 def forms(task: Task) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Return what scores pictures: our methods, each with what cross-validation chose, and others."""
+    """Return what scores images: our methods, each with what cross-validation chose, and others."""
     plans = {wanted: choose(task, wanted) for wanted in ("probe", "prototype", "tip")}
     rows = {wanted: plan.learn(task) for wanted, plan in plans.items()}
     tip = plans["tip"]
@@ -218,11 +218,11 @@ def free_rows(task: Task, strength: float) -> np.ndarray:
     return found.x.reshape(text.shape)
 
 
-# --- how much to trust one picture -----------------------------------------------------------
+# --- how much to trust one image -----------------------------------------------------------
 
 
 def careful_table(drawn: dict[str, Task], repeats: int) -> str:
-    """Return a table of points gained by one picture a label, over the strength of each method."""
+    """Return a table of points gained by one image a label, over the strength of each method."""
     rows = ["| method | strength | " + " | ".join(drawn) + " |", "| --- " * (len(drawn) + 2) + "|"]
     methods: tuple[Wanted, ...] = ("probe", "prototype", "tip")
     for method in methods:
@@ -250,12 +250,12 @@ def _gain(task: Task, plan: Any, repeats: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=40, help="of each animal, in each set")
+    parser.add_argument("--images", type=int, default=40, help="of each animal, in each set")
     parser.add_argument("--repeats", type=int, default=10, help="draws for each number of shots")
     parser.add_argument("--docs", type=Path, default=HERE.parent / "docs", help="what to rewrite")
     given = parser.parse_args()
     encoder = load_encoder("mini")
-    drawn = dict(tasks(encoder, given.pictures))
+    drawn = dict(tasks(encoder, given.images))
     curves = {name: learning_curve(task, repeats=given.repeats) for name, task in drawn.items()}
     plain = {name: without_text(drawn[name], curves[name], given.repeats) for name in drawn}
     tables = {

@@ -1,10 +1,10 @@
 """Measure what becomes of captions that are longer than the model reads; print the tables of the docs.
 
-    python scripts/long_texts.py [--model MODEL] [--pictures 300]
+    python scripts/long_texts.py [--model MODEL] [--images 300]
 
-A picture is four of the bundled scenes in a square; its caption describes one after the other, in
-full sentences and 200 tokens or more. Each caption looks for its picture among all, and each
-picture for its caption: with the caption cut at the model's context length, and read whole in
+An image is four of the bundled scenes in a square; its caption describes one after the other, in
+full sentences and 200 tokens or more. Each caption looks for its image among all, and each
+image for its caption: with the caption cut at the model's context length, and read whole in
 pieces of several lengths and with several weights. The last table puts the words of the bundled
 captions in another order.
 """
@@ -49,9 +49,9 @@ Weigh = Callable[[Sequence[int]], np.ndarray]
 
 
 class Described(NamedTuple):
-    """Pictures of four scenes each, and what is said of them."""
+    """Images of four scenes each, and what is said of them."""
 
-    pictures: list[PIL.Image.Image]
+    images: list[PIL.Image.Image]
     captions: list[str]
 
 
@@ -63,29 +63,29 @@ def samples() -> list[tuple[PIL.Image.Image, str]]:
 
 
 def described(encoder: Encoder, n: int, *, seed: int = 0) -> Described:
-    """Make `n` pictures of four scenes whose captions have LEAST_TOKENS tokens or more."""
+    """Make `n` images of four scenes whose captions have LEAST_TOKENS tokens or more."""
     rng, scenes, found = random.Random(seed), samples(), Described([], [])
     while len(found.captions) < n:
         four = rng.sample(scenes, 4)
         caption = describe([said for _, said in four])
         if len(encoder.tokenizer.ids([caption])[0]) >= LEAST_TOKENS:
             found.captions.append(caption)
-            found.pictures.append(square([picture for picture, _ in four]))
+            found.images.append(square([image for image, _ in four]))
     return found
 
 
-def square(pictures: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
-    """Put four pictures into one."""
+def square(images: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
+    """Put four images into one."""
     made = PIL.Image.new("RGB", (2 * SIDE, 2 * SIDE), "white")
-    for i, picture in enumerate(pictures):
-        made.paste(picture.convert("RGB").resize((SIDE, SIDE)), (i % 2 * SIDE, i // 2 * SIDE))
+    for i, image in enumerate(images):
+        made.paste(image.convert("RGB").resize((SIDE, SIDE)), (i % 2 * SIDE, i // 2 * SIDE))
     return made
 
 
 def describe(captions: Sequence[str]) -> str:
-    """Describe a picture of four scenes, one after the other."""
+    """Describe an image of four scenes, one after the other."""
     parts = (" ".join(sentences(*one)) for one in zip(PARTS, captions, strict=True))
-    return " ".join(["The picture has four parts, two above and two below.", *parts])
+    return " ".join(["The image has four parts, two above and two below.", *parts])
 
 
 def sentences(part: str, caption: str) -> Iterator[str]:
@@ -98,7 +98,7 @@ def sentences(part: str, caption: str) -> Iterator[str]:
         match["name"] if match else thing.partition(" ")[2]
         for match, thing in zip(coloured, things, strict=True)
     ]
-    yield f"In the {part} part of the picture one sees {caption}."
+    yield f"In the {part} part of the image one sees {caption}."
     if scene["relation"]:
         yield f"The {names[0]} is {scene['relation']} the {names[1]}."
     for match in filter(None, coloured):
@@ -156,16 +156,16 @@ def by_frequency(texts: Sequence[str]) -> list[str]:
 # --- figures -------------------------------------------------------------------------------
 
 
-def encode(encoder: Encoder, pictures: Sequence[PIL.Image.Image]) -> np.ndarray:
-    """Encode pictures to unit rows (n, dim)."""
-    pixels = [encoder.preprocess(picture) for picture in pictures]
+def encode(encoder: Encoder, images: Sequence[PIL.Image.Image]) -> np.ndarray:
+    """Encode images to unit rows (n, dim)."""
+    pixels = [encoder.preprocess(image) for image in images]
     parts = [np.stack(pixels[i : i + 64]) for i in range(0, len(pixels), 64)]
     return np.concatenate([encoder.encode_images(part) for part in parts])
 
 
-def figures(texts: np.ndarray, pictures: np.ndarray, same: np.ndarray | None = None) -> list[float]:
-    """Return R@1, R@10 and the median rank of pictures for texts, then of texts for pictures."""
-    found = [ranks(texts @ pictures.T, same), ranks(pictures @ texts.T, same)]
+def figures(texts: np.ndarray, images: np.ndarray, same: np.ndarray | None = None) -> list[float]:
+    """Return R@1, R@10 and the median rank of images for texts, then of texts for images."""
+    found = [ranks(texts @ images.T, same), ranks(images @ texts.T, same)]
     return [
         f(r)
         for r in found
@@ -182,27 +182,27 @@ def row(name: str, values: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--images", type=int, default=300)
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # that texts are too long is what this is about
     encoder = load_encoder(options.model)
     heads = "R@1 | R@10 | median rank"
-    made = described(encoder, options.pictures)
+    made = described(encoder, options.images)
     counts = [len(ids) + 2 for ids in encoder.tokenizer.ids(made.captions)]
     print(
         f"{made.captions[0]}\n\n{len(counts)} captions of {min(counts)} to {max(counts)} tokens\n"
     )
-    print(f"| caption | to picture: {heads} | to caption: {heads} |\n|{' --- |' * 7}")
-    pictures = encode(encoder, made.pictures)
+    print(f"| caption | to image: {heads} | to caption: {heads} |\n|{' --- |' * 7}")
+    images = encode(encoder, made.images)
     for name, rows in ways(encoder, made.captions):
-        print(row(name, figures(rows, pictures)), flush=True)
+        print(row(name, figures(rows, images)), flush=True)
     scenes = samples()
     captions = [caption for _, caption in scenes]
     same = np.array([[a == b for b in captions] for a in captions])
-    pictures = encode(encoder, [picture for picture, _ in scenes])
-    print(f"\n| words | to picture: {heads} | to caption: {heads} |\n|{' --- |' * 7}")
+    images = encode(encoder, [image for image, _ in scenes])
+    print(f"\n| words | to image: {heads} | to caption: {heads} |\n|{' --- |' * 7}")
     for name, texts in (("in order", captions), ("by frequency", by_frequency(captions))):
-        print(row(name, figures(encode_texts(encoder, texts), pictures, same)))
+        print(row(name, figures(encode_texts(encoder, texts), images, same)))
 
 
 if __name__ == "__main__":

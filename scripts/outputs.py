@@ -69,7 +69,7 @@ def main() -> None:
     pages = [Path(name).resolve() for name in sys.argv[1:]]
     for page in pages or [ROOT / "README.md", *docs.PAGES]:
         with tempfile.TemporaryDirectory() as name:
-            shutil.copytree(ROOT / "clipsearch" / "samples", Path(name) / "pictures")
+            shutil.copytree(ROOT / "clipsearch" / "samples", Path(name) / "images")
             os.environ |= {"XDG_DATA_HOME": f"{name}/data", "HF_HUB_OFFLINE": "1"}
             os.environ.pop("CLIPSEARCH_LIBRARY", None)
             os.chdir(name)

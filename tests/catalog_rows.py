@@ -29,7 +29,7 @@ def unit(word: str, dim: int = DIM) -> np.ndarray:
 
 
 def entry(path: str, word: str = "", **changes: Any) -> Entry:
-    """A picture seen for the first time; its word is its path unless given."""
+    """An image seen for the first time; its word is its path unless given."""
     word = word or path
     values: dict[str, Any] = {
         "path": path,
@@ -43,7 +43,7 @@ def entry(path: str, word: str = "", **changes: Any) -> Entry:
     return Entry(**(values | changes))
 
 
-def failure(path: str, reason: str = "not a picture", **changes: Any) -> Entry:
+def failure(path: str, reason: str = "not an image", **changes: Any) -> Entry:
     return entry(path, sha256=None, facts=None, vector=None, error=reason, **changes)
 
 

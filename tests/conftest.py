@@ -1,4 +1,4 @@
-"""What the tests share: an encoder that needs no weights, and pictures made on the spot."""
+"""What the tests share: an encoder that needs no weights, and images made on the spot."""
 
 from __future__ import annotations
 
@@ -94,12 +94,10 @@ def toy_encoder() -> ToyEncoder:
 
 
 @pytest.fixture
-def make_pictures(tmp_path: Path) -> Callable[..., list[Path]]:
-    """Write `n` different small pictures into a folder and return their paths."""
+def make_images(tmp_path: Path) -> Callable[..., list[Path]]:
+    """Write `n` different small images into a folder and return their paths."""
 
-    def make(
-        n: int, *, folder: str = "pictures", suffix: str = ".png", seed: int = 0
-    ) -> list[Path]:
+    def make(n: int, *, folder: str = "images", suffix: str = ".png", seed: int = 0) -> list[Path]:
         target = tmp_path / folder
         target.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(seed)

@@ -22,23 +22,23 @@ def as_stored(rows: np.ndarray) -> np.ndarray:
     return np.asarray(rounded / np.linalg.norm(rounded, axis=1, keepdims=True), np.float32)
 
 
-def pictures_and_texts(
+def images_and_texts(
     rng: np.random.Generator, n: int, m: int, dim: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return n rows as pictures lie, clustered in few directions, and m as texts do, beside them."""
+    """Return n rows as images lie, clustered in few directions, and m as texts do, beside them."""
     plane = rng.normal(size=(dim // 2, dim)) / np.arange(1, dim // 2 + 1)[:, None] ** 0.35
     centres = rng.normal(size=(50, dim // 2))
 
-    def pictures(count: int) -> np.ndarray:
+    def images(count: int) -> np.ndarray:
         rows = (centres[rng.integers(0, 50, count)] + rng.normal(size=(count, dim // 2))) @ plane
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         return np.asarray(rows + 0.35 / dim**0.5 * rng.normal(size=rows.shape))
 
     beside = unit_rows(rng, 1, dim)
     noise = 0.25 / dim**0.5 * rng.normal(size=(m, dim))
-    texts = 0.35 * pictures(m) + 0.9 * beside + noise
+    texts = 0.35 * images(m) + 0.9 * beside + noise
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
-    rows = pictures(n)
+    rows = images(n)
     return as_stored(rows / np.linalg.norm(rows, axis=1, keepdims=True)), texts.astype(np.float32)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import PIL.Image
 
-# How a camera stores an upright picture that it marks with each orientation (EXIF 3.0, 4.6.5.1).
+# How a camera stores an upright image that it marks with each orientation (EXIF 3.0, 4.6.5.1).
 STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],

@@ -1,4 +1,4 @@
-"""A library of small pictures behind a server, as the tests of serving want it."""
+"""A library of small images behind a server, as the tests of serving want it."""
 
 from __future__ import annotations
 

@@ -129,10 +129,10 @@ def test_the_samples_are_there_and_under_3_mb() -> None:
     folder = ROOT / "clipsearch/samples"
     with (folder / "captions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    pictures = {p.name for p in folder.rglob("*") if p.suffix in {".png", ".jpg", ".webp"}}
-    captioned = {Path(cell).name for row in rows[1:] for cell in row} & pictures
-    assert len(pictures) >= 250
-    assert captioned == pictures
+    images = {p.name for p in folder.rglob("*") if p.suffix in {".png", ".jpg", ".webp"}}
+    captioned = {Path(cell).name for row in rows[1:] for cell in row} & images
+    assert len(images) >= 250
+    assert captioned == images
     assert size("clipsearch/samples") < 3 * MB
 
 

@@ -113,8 +113,8 @@ def _make(folder: Path, model: dict[str, Any], preprocess: dict[str, Any], seed:
     return folder
 
 
-def pictures(n: int, *, seed: int = 0) -> list[PIL.Image.Image]:
-    """Make RGB pictures of many shapes: blocks of colour with some noise."""
+def images(n: int, *, seed: int = 0) -> list[PIL.Image.Image]:
+    """Make RGB images of many shapes: blocks of colour with some noise."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(n):

@@ -1,4 +1,4 @@
-"""A catalog of vectors without pictures, beside the plain dictionaries that it must agree with."""
+"""A catalog of vectors without images, beside the plain dictionaries that it must agree with."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class VectorLibrary:
 
 
 def path_of(name: str) -> str:
-    return f"/pictures/{name}.png"
+    return f"/images/{name}.png"
 
 
 def entry_of(name: str, row: np.ndarray | None) -> Entry:
@@ -117,7 +117,7 @@ def entry_of(name: str, row: np.ndarray | None) -> Entry:
         path=path_of(name),
         size=len(name),
         mtime_ns=1,
-        root="/pictures",
+        root="/images",
         sha256=hashlib.sha256(name.encode()).hexdigest(),
         facts=None if row is None else Facts(width=4, height=3, format="PNG"),
         vector=row,

@@ -1,4 +1,4 @@
-"""The background: what pictures are compared with to see whether a label fits them at all.
+"""The background: what images are compared with to see whether a label fits them at all.
 
 Several hundred captions of everything (`background.txt`) and their vectors, encoded once for each
 model and kept in the library: a derived file, made again if it is missing, damaged or out of date.
@@ -79,16 +79,16 @@ class Background:
     def _middle(self) -> calibration.Middle:
         return calibration.Middle.of(self.vectors)
 
-    def in_words(self, picture: np.ndarray) -> np.ndarray:
-        """Return the unit vector (dim,) of what a picture shows, said by the captions.
+    def in_words(self, image: np.ndarray) -> np.ndarray:
+        """Return the unit vector (dim,) of what an image shows, said by the captions.
 
-        The captions, weighted by how much better or worse than others they fit the picture. The
-        vector of a picture itself is of no use here: two pictures are nearer to each other than
-        a picture is to any text (Liang et al. 2022, "Mind the Gap").
+        The captions, weighted by how much better or worse than others they fit the image. The
+        vector of an image itself is of no use here: two images are nearer to each other than
+        an image is to any text (Liang et al. 2022, "Mind the Gap").
         """
         middle = self._middle
         away = self.vectors - middle.mean
-        said = away.T @ (away @ np.asarray(picture, dtype=np.float64))
+        said = away.T @ (away @ np.asarray(image, dtype=np.float64))
         row = middle.mean + middle.distance * said / max(float(np.linalg.norm(said)), 1e-12)
         unit: np.ndarray = (row / np.linalg.norm(row)).astype(np.float32)
         return unit
@@ -96,7 +96,7 @@ class Background:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Levels:
-    """The levels of pictures by the ids of their vectors, which never change."""
+    """The levels of images by the ids of their vectors, which never change."""
 
     ids: np.ndarray
     """int64 (n,), ascending."""

@@ -1,4 +1,4 @@
-"""Fit a calibration to pictures whose labels are known, and measure what that changes."""
+"""Fit a calibration to images whose labels are known, and measure what that changes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from clipsearch.errors import TooFewExamples
 from clipsearch.evaluation.metrics import ReliabilityBins, auroc, brier, ece, reliability_bins
 
 FOLDS = 5
-LEAST_PICTURES = 20
+LEAST_IMAGES = 20
 SHIFT_SPREAD = 1.0
-"""How far labels differ from each other in logits, before looking: holds back those with few pictures."""
+"""How far labels differ from each other in logits, before looking: holds back those with few images."""
 STEEPEST = 50.0
 
 
@@ -49,14 +49,14 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """A calibration fitted to known pictures, and the probabilities before and after it."""
+    """A calibration fitted to known images, and the probabilities before and after it."""
 
     calibration: Calibration
     before: Reliability
     after: Reliability
-    """Of pictures that took no part in the fit that judged them (cross-validation)."""
+    """Of images that took no part in the fit that judged them (cross-validation)."""
     pairs: int
-    """How many pairs of a picture and a label were judged, half of them right."""
+    """How many pairs of an image and a label were judged, half of them right."""
     labels: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
@@ -70,7 +70,7 @@ class Fitted:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of `clipsearch calibrate`."""
         return {
-            "pictures": self.calibration.pictures,
+            "images": self.calibration.images,
             "labels": list(self.labels),
             "pairs": self.pairs,
             "before": self.before.to_dict(),
@@ -89,11 +89,11 @@ def fit(
     background: str,
     seed: int = 0,
 ) -> Fitted:
-    """Fit slope, offset and a shift for each label to pictures whose labels are known.
+    """Fit slope, offset and a shift for each label to images whose labels are known.
 
-    standings: float (pictures, labels); relevant: bool, same shape: which labels hold; the others
+    standings: float (images, labels); relevant: bool, same shape: which labels hold; the others
     are the negative cases. before: what was used until now. background: its version. Figures are
-    of pictures left out in turn, in FOLDS parts. Raises TooFewExamples.
+    of images left out in turn, in FOLDS parts. Raises TooFewExamples.
     """
     check_enough(relevant)
     everything = np.arange(len(relevant))
@@ -108,7 +108,7 @@ def fit(
     found = _fitted(standings, relevant, labels, background=background)
     if found.slope <= 0:
         raise TooFewExamples(
-            "on these pictures the model does not tell right labels from wrong ones at all, so that "
+            "on these images the model does not tell right labels from wrong ones at all, so that "
             "there is nothing to calibrate: use another model, or words that it knows."
         )
     rows, columns = _pairs(relevant, seed)
@@ -126,9 +126,9 @@ def check_enough(relevant: np.ndarray) -> None:
     """Raise TooFewExamples unless there is enough to fit and to test with."""
     used = int(relevant.any(axis=0).sum())
     known = int(relevant.any(axis=1).sum())
-    if used < 2 or known < LEAST_PICTURES:
+    if used < 2 or known < LEAST_IMAGES:
         raise TooFewExamples(
-            f"to calibrate, at least {LEAST_PICTURES} pictures with known labels are needed, of at "
+            f"to calibrate, at least {LEAST_IMAGES} images with known labels are needed, of at "
             f"least 2 labels, which are each other's wrong labels: there are {known:,} of {used}."
         )
 
@@ -173,7 +173,7 @@ def _fitted(
 
 
 def _pairs(relevant: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw as many wrong as right pictures of each label: rows and columns of the pairs."""
+    """Draw as many wrong as right images of each label: rows and columns of the pairs."""
     rng = np.random.default_rng(seed)
     rows: list[np.ndarray] = []
     columns: list[np.ndarray] = []

@@ -1,11 +1,11 @@
-"""From cosines to probabilities that mean something: does a label hold for a picture at all?
+"""From cosines to probabilities that mean something: does a label hold for an image at all?
 
-A cosine has no zero of its own: it moves with the model, the picture and the kind of text. So it
-is compared with what the same picture gives several hundred captions of everything, the background
+A cosine has no zero of its own: it moves with the model, the image and the kind of text. So it
+is compared with what the same image gives several hundred captions of everything, the background
 (`clipsearch.calibration.background`):
 
-    standing  s = scale * cos(picture, label) - level of the picture - DOUBT * vagueness of the label
-    level     log of the mean, over the background, of e^(scale * cos(picture, caption))
+    standing  s = scale * cos(image, label) - level of the image - DOUBT * vagueness of the label
+    level     log of the mean, over the background, of e^(scale * cos(image, caption))
     logit     l = slope * s + offset [+ shift of the label]
     one label alone holds with                  p = sigmoid(l)
     of n labels, or none of them:               p_k = (e^l_k / n) / (1 + mean of e^l)
@@ -16,7 +16,7 @@ of speaker verification, where a voice has to fit a speaker better than the like
 (Rosenberg, DeLong, Lee, Juang and Soong 1992, "The use of cohort normalized scores for speaker
 verification"). The mean of e^x is ruled by the captions that fit best, so a cat is compared with the
 names of what is like a cat. What a model does not understand it puts near the mean of all
-texts, where every picture is a little fit: vagueness says how much nearer to it a label lies
+texts, where every image is a little fit: vagueness says how much nearer to it a label lies
 than captions of the background do, 0 for one that does not. The logit is Platt's (1999): with
 as many right as wrong labels to fit it, e^l is the likelihood ratio of "holds" to "does not". The
 last is then Bayes' rule for labels that are equally likely, together as likely as none; with n = 1
@@ -37,7 +37,7 @@ import numpy as np
 EVEN = 0.5
 """How likely it is, before looking, that one of the labels holds."""
 FEW = 0.1
-"""How likely it is that a picture of a library is what a search is for: a few of many are."""
+"""How likely it is that an image of a library is what a search is for: a few of many are."""
 DOUBT = 4.0
 """What the standing of a text loses that lies at 1/e of a caption's distance from the mean of texts."""
 SHIPPED = Path(__file__).with_name("calibrations.json")
@@ -53,11 +53,11 @@ class Calibration:
     shifts: Mapping[str, float] = field(default_factory=dict)
     """What is added to the logit of labels that were fitted by themselves."""
     source: Literal["assumed", "shipped", "fitted"] = "assumed"
-    """`assumed` for any model, `shipped` for this one, or `fitted` to the user's own pictures."""
+    """`assumed` for any model, `shipped` for this one, or `fitted` to the user's own images."""
     background: str = ""
     """The version of the background that it was fitted with."""
-    pictures: int = 0
-    """How many pictures it was fitted to."""
+    images: int = 0
+    """How many images it was fitted to."""
 
     def logits(self, standings: np.ndarray, labels: Sequence[str] = ()) -> np.ndarray:
         """Return the logits float64 of standings (n, labels), or of any shape without `labels`."""
@@ -102,7 +102,7 @@ def _shipped() -> dict[str, Any]:
 
 
 def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("slope", "offset", "background", "pictures")
+    names = ("slope", "offset", "background", "images")
     return {name: entry[name] for name in names if name in entry}
 
 
@@ -110,7 +110,7 @@ def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def levels(vectors: np.ndarray, background: np.ndarray, scale: float) -> np.ndarray:
-    """Return the level of each picture, see above: float32 (n,).
+    """Return the level of each image, see above: float32 (n,).
 
     vectors: unit rows (n, dim); background: unit rows (m, dim); scale: the model's logit scale.
     """
@@ -151,7 +151,7 @@ def vagueness(rows: np.ndarray, middle: Middle) -> np.ndarray:
 def standings(
     scores: np.ndarray, levels: np.ndarray, scale: float, vagueness: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """Return how far labels stand above the level of their picture, less DOUBT for vague ones.
+    """Return how far labels stand above the level of their image, less DOUBT for vague ones.
 
     scores: cosines (n, labels); levels: (n,); scale: the model's logit scale; vagueness: (labels,),
     or what goes with scores. Returns float64, the shape of scores.
@@ -173,7 +173,7 @@ def holds(logits: np.ndarray, base_rate: float = EVEN) -> np.ndarray:
 
 
 def open_set(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the probabilities of n labels, float64 (pictures, n), and that none holds (pictures,).
+    """Return the probabilities of n labels, float64 (images, n), and that none holds (images,).
 
     They sum to 1. Each label is taken to be as likely as the others, and all of them together to
     be as likely as none: so that many labels do not win by their number.

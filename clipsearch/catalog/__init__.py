@@ -16,7 +16,7 @@ import numpy as np
 
 from clipsearch.catalog import embeddings, files, labels
 from clipsearch.catalog import integrity as health
-from clipsearch.catalog import records as pictures
+from clipsearch.catalog import records as images
 from clipsearch.catalog import settings as ledger
 from clipsearch.catalog.database import Database
 from clipsearch.catalog.files import Entry, F, Pending
@@ -71,7 +71,7 @@ class Catalog:
     (another process writes), LibraryCorrupt and LibraryError (no permission, full disk).
 
     >>> with Catalog.open("index") as catalog:
-    ...     catalog.record("/pictures/horse.jpg").facts.width
+    ...     catalog.record("/images/horse.jpg").facts.width
     """
 
     # Most methods are functions over a connection, a module for each noun. They are listed here
@@ -96,14 +96,14 @@ class Catalog:
     paths_of = _reads(files.paths_of)
     remove_paths = _writes(files.remove_paths)
 
-    record = _reads(pictures.record)
-    records = _reads(pictures.records)
-    files_under = _reads(pictures.files_under)
-    hits = _reads(pictures.hits)
-    live_ids = _reads(pictures.live_ids)
-    allowed_ids = _reads(pictures.allowed_ids)
-    searched = _reads(pictures.searched)
-    errors = _reads(pictures.errors)
+    record = _reads(images.record)
+    records = _reads(images.records)
+    files_under = _reads(images.files_under)
+    hits = _reads(images.hits)
+    live_ids = _reads(images.live_ids)
+    allowed_ids = _reads(images.allowed_ids)
+    searched = _reads(images.searched)
+    errors = _reads(images.errors)
 
     vectors = _reads(embeddings.vectors)
     vector_of = _reads(embeddings.vector_of)

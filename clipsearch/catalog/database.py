@@ -211,7 +211,7 @@ class Database:
             return LibraryCorrupt(
                 self.folder,
                 f"{self.path} is damaged ({error}). Put a backup in its place, or move it "
-                "away and index again: the pictures themselves are not touched.",
+                "away and index again: the images themselves are not touched.",
             )
         if code in _REFUSED:
             return LibraryError(

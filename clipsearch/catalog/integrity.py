@@ -7,7 +7,7 @@ from clipsearch.types import Finding
 
 BEYOND_REPAIR = (
     "Put a backup of catalog.db in its place, or move it away and index again: "
-    "the pictures themselves are not touched."
+    "the images themselves are not touched."
 )
 _MEND = "`clipsearch check --repair` mends it."
 

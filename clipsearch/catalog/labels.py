@@ -1,4 +1,4 @@
-"""The labels that a classification left on pictures: saved, replaced and counted."""
+"""The labels that a classification left on images: saved, replaced and counted."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def save_labels(
 
 
 def label_counts(connection: Connection) -> dict[str, int]:
-    """Return label -> number of pictures that carry it and have a file, most first."""
+    """Return label -> number of images that carry it and have a file, most first."""
     rows = connection.execute(
-        "SELECT name, count(DISTINCT content_id) AS pictures FROM label "
+        "SELECT name, count(DISTINCT content_id) AS images FROM label "
         "WHERE EXISTS (SELECT 1 FROM file WHERE file.content_id = label.content_id) "
-        "GROUP BY name ORDER BY pictures DESC, name"
+        "GROUP BY name ORDER BY images DESC, name"
     )
-    return {name: pictures for name, pictures in rows}
+    return {name: images for name, images in rows}
 
 
 def saved_labels(connection: Connection) -> list[tuple[int, str, str]]:

@@ -84,7 +84,7 @@ def hits(
     where: Where | None = None,
     under: str | None = None,
 ) -> dict[int, list[ImageRecord]]:
-    """Return embedding id -> the live files, by path, that hold this picture and pass."""
+    """Return embedding id -> the live files, by path, that hold this image and pass."""
     sql, params = _condition(where, under)
     rows = connection.execute(
         f"SELECT {_RECORD}, embedding.id FROM embedding "
@@ -102,7 +102,7 @@ def hits(
 
 
 def live_ids(connection: Connection, ids: Iterable[int]) -> np.ndarray:
-    """Return those of the embedding ids, int64 ascending, whose picture has a file."""
+    """Return those of the embedding ids, int64 ascending, whose image has a file."""
     rows = connection.execute(
         "SELECT id FROM embedding WHERE id IN (SELECT value FROM json_each(:ids)) AND EXISTS ("
         "SELECT 1 FROM file WHERE file.content_id = embedding.content_id) ORDER BY id",

@@ -85,7 +85,7 @@ Table(
     UniqueConstraint("content_id", "model_id"),
     # Answers "which ids, newest first, of which content" without touching a page of vectors.
     Index("embedding_journal", "model_id", "id", "content_id"),
-    # Ids are never given twice, or a snapshot could hold another picture's vector under one.
+    # Ids are never given twice, or a snapshot could hold another image's vector under one.
     sqlite_autoincrement=True,
 )
 

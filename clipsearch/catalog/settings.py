@@ -39,7 +39,7 @@ class Counts:
     files: int
     """Without failures."""
     contents: int
-    """Different pictures among the files."""
+    """Different images among the files."""
     failed: int
     vectors: dict[str, int]
     """Model name -> vectors."""
@@ -192,7 +192,7 @@ def roots(connection: Connection) -> tuple[str, ...]:
 
 
 def status_counts(connection: Connection) -> Counts:
-    """Count files, pictures, failures and vectors."""
+    """Count files, images, failures and vectors."""
     files, contents, failed = connection.execute(
         "SELECT count(content_id), count(DISTINCT content_id), count(error) FROM file"
     ).fetchone()

@@ -82,7 +82,7 @@ def clipsearch(
         ),
     ] = None,
 ) -> None:
-    """Search and classify your pictures by what they show, on your own machine.
+    """Search and classify your images by what they show, on your own machine.
 
     \b
     clipsearch index ~/Pictures

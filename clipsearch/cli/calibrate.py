@@ -1,4 +1,4 @@
-"""`clipsearch calibrate`: make probabilities fit pictures whose labels you know."""
+"""`clipsearch calibrate`: make probabilities fit images whose labels you know."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def calibrate(
     format: PlainFormatOption = "table",
     library: LibraryOption = None,
 ) -> None:
-    """Make probabilities fit pictures whose labels you know.
+    """Make probabilities fit images whose labels you know.
 
     \b
     clipsearch calibrate labels.csv -o reliability.png
@@ -108,8 +108,8 @@ def _show(found: Fitted) -> None:
     rows = [(name, f"{s.ece:.3f}", f"{s.brier:.3f}", f"{s.auroc:.3f}") for name, s in sides]
     table(("probabilities", ">ECE", ">Brier", ">AUROC"), rows, sys.stdout)
     sys.stdout.flush()
-    pictures, labels = found.calibration.pictures, len(found.labels)
+    images, labels = found.calibration.images, len(found.labels)
     say(
-        f"{pictures:,} pictures, {labels:,} labels, {found.pairs:,} pairs of them, half of them "
-        "wrong; `after` is of pictures left out of the fit."
+        f"{images:,} images, {labels:,} labels, {found.pairs:,} pairs of them, half of them "
+        "wrong; `after` is of images left out of the fit."
     )

@@ -1,4 +1,4 @@
-"""`clipsearch classify`: label the library, or loose pictures, with words of your own."""
+"""`clipsearch classify`: label the library, or loose images, with words of your own."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def classify(
             metavar="P",
             min=0,
             max=1,
-            help="Only pictures with a label that holds, and at no less than this.",
+            help="Only images with a label that holds, and at no less than this.",
             show_default=False,
         ),
     ] = None,
@@ -87,7 +87,7 @@ def classify(
     ] = False,
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Show for each picture which prompt of a label scored how."),
+        typer.Option("--explain", help="Show for each image which prompt of a label scored how."),
     ] = False,
     truncate: TruncateOption = False,
     under: UnderOption = None,
@@ -99,7 +99,7 @@ def classify(
     model: LooseModelOption = None,
     library: LibraryOption = None,
 ) -> None:
-    """Label pictures with words of your own.
+    """Label images with words of your own.
 
     \b
     clipsearch classify cat dog "something else"
@@ -113,9 +113,9 @@ def classify(
     if head and template:
         raise UsageError("--template makes prompts of labels: a --head has its own.")
     if save and images:
-        raise UsageError("--save keeps labels of pictures in the library: not --images.")
+        raise UsageError("--save keeps labels of images in the library: not --images.")
     if closed and multi_label:
-        raise UsageError("--closed is for one label a picture, --multi-label for any number.")
+        raise UsageError("--closed is for one label an image, --multi-label for any number.")
     if threshold and not multi_label:
         raise UsageError("--threshold is for --multi-label; else --min-probability cuts.")
     least = _thresholds(threshold or ())
@@ -151,13 +151,13 @@ def classify(
     else:
         target.write(found, title=found.title)
     if not found:
-        say("no picture fits.")
+        say("no image fits.")
     if target.format == "table" and found and not explain:
         sys.stdout.flush()
         say("")
         bar_chart(label_counts(found))
     if save:
-        say(f"saved labels of {sum(bool(one.holding) for one in found):,} pictures.")
+        say(f"saved labels of {sum(bool(one.holding) for one in found):,} images.")
 
 
 def _thresholds(given: Sequence[str]) -> dict[str, float]:

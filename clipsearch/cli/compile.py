@@ -41,11 +41,11 @@ def compile(
         Literal["auto", "fp32", "int8"],
         typer.Option(help="fp32 is exact; auto and int8: int8 if its vectors are near enough."),
     ] = "auto",
-    pictures: Annotated[
+    images: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="PATH",
-            help="Compare int8 with fp32 on up to 256 of these pictures too: by default the "
+            help="Compare int8 with fp32 on up to 256 of these images too: by default the "
             "folders of the library. Repeatable.",
             show_default=False,
         ),
@@ -63,7 +63,7 @@ def compile(
     \b
     clipsearch compile
     clipsearch compile mini --precision fp32
-    clipsearch compile ViT-B-32/openai --pictures ~/Pictures
+    clipsearch compile ViT-B-32/openai --images ~/Pictures
     """
     if checkpoint and not model:
         raise UsageError("--checkpoint needs a MODEL: which architecture is it?")
@@ -76,7 +76,7 @@ def compile(
             model or own_model or "default",
             checkpoint=checkpoint,
             precision=precision,
-            pictures=folders if pictures is None else pictures,
+            images=folders if images is None else images,
             force=force,
             progress=draw,
         )
@@ -92,17 +92,17 @@ def compile(
 
 def compile_at_first(
     model: str | None,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     library: Path | None,
     draw: Callable[[Progress], None] | None,
     precision: str = "auto",
 ) -> None:
-    """Compile the model that indexes these pictures, if it never was; say so if it cannot be.
+    """Compile the model that indexes these images, if it never was; say so if it cannot be.
 
     A name that is mistyped does not wait for that; fp16 and bf16 are for torch.
     """
     if precision not in ("auto", "fp32", "int8") or not any(
-        path.expanduser().exists() for path in pictures
+        path.expanduser().exists() for path in images
     ):
         return
     from clipsearch.encoders import compile_once
@@ -113,7 +113,7 @@ def compile_at_first(
         with suppress(LibraryNotFound, UnknownModel), Library.open(library) as found:
             model = found.models()[0].spec
     name = model or "default"
-    reason = compile_once(name, precision=precision, pictures=pictures, progress=draw)
+    reason = compile_once(name, precision=precision, images=images, progress=draw)
     if reason:
         say(reason)
 
@@ -141,7 +141,7 @@ def _rows(made: Compilation) -> list[tuple[str, str]]:
     ]
     if measured:
         rows += [
-            ("int8 compared", f"with fp32 on {measured.pictures} pictures"),
+            ("int8 compared", f"with fp32 on {measured.images} images"),
             ("mean cosine", f"{measured.cosine:.5f} (the least {measured.worst:.5f})"),
             ("nearest ten", f"{100 * measured.overlap:.1f} % the same"),
         ]

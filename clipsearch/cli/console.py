@@ -17,17 +17,17 @@ from clipsearch.output.render import printable
 from clipsearch.types import Progress
 
 PHASES = {
-    "scan": ("looking for pictures", "files"),
+    "scan": ("looking for images", "files"),
     "hash": ("reading", "files"),
-    "embed": ("indexing", "pictures"),
-    "classify": ("classifying", "pictures"),
+    "embed": ("indexing", "images"),
+    "classify": ("classifying", "images"),
     "publish": ("writing the vector index", "vectors"),
     "check": ("checking", "vectors"),
     "compile": ("compiling the model", "steps"),
-    "gate": ("comparing int8 with fp32", "pictures"),
+    "gate": ("comparing int8 with fp32", "images"),
     "topics": ("trying numbers of topics", "numbers"),
-    "compare": ("comparing", "pictures"),
-    "look": ("looking closely", "pictures"),
+    "compare": ("comparing", "images"),
+    "look": ("looking closely", "images"),
 }
 """Progress.phase -> what a person calls it, and what it counts."""
 

@@ -31,21 +31,21 @@ BEST_OF_LABEL = 4
 
 
 def samples() -> Path:
-    """Return the folder of the bundled pictures and their captions.csv."""
+    """Return the folder of the bundled images and their captions.csv."""
     return Path(clipsearch.__file__).with_name("samples")
 
 
 def demo(library: LibraryOption = None, open_: OpenOption = False) -> None:
     """Try it all on bundled cartoons, offline.
 
-    Indexes about 300 pictures, runs a query, classifies them, and writes a contact sheet.
+    Indexes about 300 images, runs a query, classifies them, and writes a contact sheet.
 
     \b
     The library is kept (`demo` in your user data folder, or -L), so you can go on with
     clipsearch query "two yellow cats" -L DIR
     """
     if not samples().is_dir():
-        raise ClipsearchError(f"the bundled pictures are missing: {samples()}. Install again.")
+        raise ClipsearchError(f"the bundled images are missing: {samples()}. Install again.")
     import platformdirs
 
     from clipsearch.library import Library
@@ -71,7 +71,7 @@ def _clear(folder: Path) -> None:
     with Library.open(folder) as lib:
         if set(lib.status().roots) - {str(samples())}:
             raise ClipsearchError(
-                f"{folder} was made with an older `mini` and holds pictures of yours: "
+                f"{folder} was made with an older `mini` and holds images of yours: "
                 "name another folder for the demo with -L."
             )
     say(f"{folder} was made with an older model; making it anew.")
@@ -84,7 +84,7 @@ def _run(library: Library) -> Path:
     """Index, query and classify; print two tables; return the path of the contact sheet."""
     with progress() as on_progress:
         report = library.index([samples()], on_progress=on_progress)
-    say(f"{report.added:,} pictures added, {report.unchanged:,} already there.")
+    say(f"{report.added:,} images added, {report.unchanged:,} already there.")
     hits: Sequence[Hit] = library.search(QUERY, k=10)
     animals: Sequence[Prediction] = library.classify(library.head(ANIMALS), top=3)
     captions = _captions()
@@ -93,7 +93,7 @@ def _run(library: Library) -> Path:
         (f"{hit.score:.3f}", Path(hit.path).name, captions.get(Path(hit.path).name, ""))
         for hit in hits
     ]
-    table((">score", "picture", "caption, which the search has not seen"), rows, sys.stdout)
+    table((">score", "image", "caption, which the search has not seen"), rows, sys.stdout)
     best = _best_of_each(animals)
     counts = label_counts(animals)
     print(f"\nclipsearch classify {' '.join(ANIMALS[:4])} ...  ({len(ANIMALS)} animals)\n")
@@ -102,7 +102,7 @@ def _run(library: Library) -> Path:
         (label, n, f"{100 * p.probability:.1f} %", captions.get(Path(p.path).name, ""))
         for label, n, p in tops
     ]
-    table(("label", ">pictures", ">best", "caption of the best"), lines, sys.stdout)
+    table(("label", ">images", ">best", "caption of the best"), lines, sys.stdout)
     page = Path(library.path) / "demo.html"
     shown = [prediction for label in counts for prediction in best[label]]
     page.write_text(contact_page({QUERY: hits, "Which animal?": shown}), encoding="utf-8")
@@ -117,6 +117,6 @@ def _best_of_each(predictions: Sequence[Prediction]) -> dict[str, list[Predictio
 
 
 def _captions() -> dict[str, str]:
-    """Return file name -> caption of the bundled pictures."""
+    """Return file name -> caption of the bundled images."""
     with (samples() / "captions.csv").open(encoding="utf-8", newline="") as lines:
         return {Path(row["path"]).name: row["caption"] for row in csv.DictReader(lines)}

@@ -31,7 +31,7 @@ DupeFormat = Literal["table", "json", "csv", "paths", "html"]
 
 def dupes(
     tier: Annotated[
-        Literal["same-bytes", "same-picture", "same-scene", "all"],
+        Literal["same-bytes", "same-image", "same-scene", "all"],
         typer.Option(help="Only what is alike in this way."),
     ] = "all",
     min_score: Annotated[
@@ -48,7 +48,7 @@ def dupes(
             "--format",
             "-f",
             help="How to write the groups: by the name of -o, else table. `paths` lists all but "
-            "the best copy of the same bytes and of the same picture.",
+            "the best copy of the same bytes and of the same image.",
             show_default=False,
         ),
     ] = None,
@@ -91,7 +91,7 @@ def _sum_up(groups: Sequence[Duplicates]) -> None:
     said = ", ".join(f"{count:,} {tier}" for tier, count in counts.items())
     spare = [group for group in groups if group.safe]
     files, size = sum(len(g.others) for g in spare), sum(g.bytes_saved for g in spare)
-    say(f"groups: {said}." if groups else "no picture is there twice.")
+    say(f"groups: {said}." if groups else "no image is there twice.")
     if spare:
         say(f"{files:,} files ({size / 1e3:,.0f} kB) are copies of better ones.")
 
@@ -119,7 +119,7 @@ def _table(groups: Sequence[Duplicates], stream: TextIO) -> None:
         for copy, (record, score) in enumerate(zip(group.records, group.scores, strict=True))
     ]
     if rows:
-        table((">group", "tier", "", ">alike", "size", ">bytes", "picture"), rows, stream)
+        table((">group", "tier", "", ">alike", "size", ">bytes", "image"), rows, stream)
 
 
 def _json(groups: Sequence[Duplicates], stream: TextIO) -> None:

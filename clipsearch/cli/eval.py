@@ -1,4 +1,4 @@
-"""`clipsearch eval`: how good the library's models are on pictures whose labels are known."""
+"""`clipsearch eval`: how good the library's models are on images whose labels are known."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def eval(
     open_set: Annotated[
         bool,
         typer.Option(
-            "--open-set", help="Also leave labels out, and see whether their pictures are accepted."
+            "--open-set", help="Also leave labels out, and see whether their images are accepted."
         ),
     ] = False,
     images: Annotated[
@@ -88,13 +88,13 @@ def eval(
             "-o",
             "--output",
             metavar="FILE",
-            help="Also write a report: .html with pictures, .md or .json.",
+            help="Also write a report: .html with images, .md or .json.",
             show_default=False,
         ),
     ] = None,
     library: LibraryOption = None,
 ) -> None:
-    """Measure accuracy on pictures whose labels or captions you know.
+    """Measure accuracy on images whose labels or captions you know.
 
     \b
     clipsearch eval labels.csv -o report.html

@@ -38,7 +38,7 @@ def write(explanations: Sequence[Explanation], format: Format, stream: TextIO) -
         writer.writerow(COLUMNS)
         writer.writerows([spreadsheet_safe(v) for v in row] for row in _rows(explanations))
     else:
-        heads = ("picture", "label", ">probability", ">score", "prompt", ">cosine", ">weight")
+        heads = ("image", "label", ">probability", ">score", "prompt", ">cosine", ">weight")
         table(heads, _shown(explanations), stream)
 
 
@@ -67,7 +67,7 @@ def _shown(explanations: Sequence[Explanation]) -> Iterator[list[str]]:
 
 
 def _labels(one: Explanation) -> list[Row]:
-    """Return the labels and, where it was asked, that none holds; first what the picture got."""
+    """Return the labels and, where it was asked, that none holds; first what the image got."""
     rows: list[Row] = [(x.label, x.probability, x.score, x.prompts) for x in one.labels]
     if one.none is not None:
         place = 0 if one.label == NONE else len(rows)

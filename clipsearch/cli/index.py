@@ -73,7 +73,7 @@ def index(
         typer.Option(help="auto: on a CPU int8 if its vectors are near enough, else fp32."),
     ] = "auto",
     batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Pictures a batch, and a commit.")
+        int, typer.Option(metavar="N", min=1, help="Images a batch, and a commit.")
     ] = 32,
     workers: Annotated[
         int | None,
@@ -95,7 +95,7 @@ def index(
     format: PlainFormatOption = "table",
     library: LibraryOption = None,
 ) -> None:
-    """Add pictures, or bring the library up to date.
+    """Add images, or bring the library up to date.
 
     Finds what is new, changed, renamed and gone; what is unchanged costs next to nothing.
 
@@ -166,7 +166,7 @@ def _pace(report: IndexReport) -> str:
     if report.dry_run:
         return "a dry run: nothing was written."
     speed = f", {report.embedded / report.seconds:,.1f} a second" if report.seconds > 0 else ""
-    return f"{report.embedded:,} pictures embedded in {report.seconds:,.1f} s{speed}."
+    return f"{report.embedded:,} images embedded in {report.seconds:,.1f} s{speed}."
 
 
 def errors(format: PlainFormatOption = "table", library: LibraryOption = None) -> None:
@@ -191,7 +191,7 @@ def remove(
     ],
     library: LibraryOption = None,
 ) -> None:
-    """Take pictures out of the library.
+    """Take images out of the library.
 
     The files themselves stay where they are, and come back with the next `index` of their folder.
     """
@@ -199,7 +199,7 @@ def remove(
 
     with Library.open(library) as lib:
         count = lib.remove(paths)
-    say(f"removed {count:,} pictures from the library; the files stay where they are.")
+    say(f"removed {count:,} images from the library; the files stay where they are.")
     if not count:
         say("error: none of these paths is in the library; `clipsearch status` shows what is.")
         raise typer.Exit(1)

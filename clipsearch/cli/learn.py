@@ -1,4 +1,4 @@
-"""`clipsearch learn`: improve a head of labels with labelled pictures, and say which to label."""
+"""`clipsearch learn`: improve a head of labels with labelled images, and say which to label."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def learn(
         str | None,
         typer.Option(
             metavar="DIR|CSV|saved",
-            help="Labelled pictures: a folder with one folder a label, a CSV `path,label`, or the "
+            help="Labelled images: a folder with one folder a label, a CSV `path,label`, or the "
             "labels saved in the library.",
             show_default=False,
         ),
@@ -55,7 +55,7 @@ def learn(
         typer.Option(
             metavar="N",
             min=1,
-            help="Learn from N pictures a label at most, and test with the others.",
+            help="Learn from N images a label at most, and test with the others.",
             show_default=False,
         ),
     ] = None,
@@ -67,7 +67,7 @@ def learn(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Draw accuracy over the number of pictures: .png, .svg or .pdf.",
+            help="Draw accuracy over the number of images: .png, .svg or .pdf.",
             show_default=False,
         ),
     ] = None,
@@ -84,7 +84,7 @@ def learn(
         typer.Option(
             metavar="N",
             min=1,
-            help="Instead, list the N pictures whose label would teach most.",
+            help="Instead, list the N images whose label would teach most.",
             show_default=False,
         ),
     ] = None,
@@ -97,7 +97,7 @@ def learn(
     open_: OpenOption = False,
     library: LibraryOption = None,
 ) -> None:
-    """Learn labels from pictures, and measure what it brings.
+    """Learn labels from images, and measure what it brings.
 
     \b
     clipsearch learn birds.json --examples birds/ --curve curve.png
@@ -177,7 +177,7 @@ def _show_suggestions(found: Results, target: Output) -> None:
     warn_all(found.warnings)
     target.write(found, title=found.title)
     if not found:
-        say("no picture is left to label.")
+        say("no image is left to label.")
 
 
 def _show(lesson: Lesson, file: Path, target: Output) -> None:
@@ -191,9 +191,9 @@ def _show(lesson: Lesson, file: Path, target: Output) -> None:
             _show_curve(lesson)
     sys.stdout.flush()
     say(
-        "the pictures did not beat the text: the head is that of the prompts alone."
+        "the images did not beat the text: the head is that of the prompts alone."
         if lesson.method == "zero-shot"
-        else f"learned {len(lesson.labels):,} labels from {lesson.pictures:,} pictures "
+        else f"learned {len(lesson.labels):,} labels from {lesson.images:,} images "
         f"({lesson.method}, strength {lesson.strength:g})."
     )
     if fitted := lesson.calibration:
@@ -210,7 +210,7 @@ def _show_labels(lesson: Lesson) -> None:
     rows = [
         (
             "all labels",
-            f"{lesson.pictures:,}",
+            f"{lesson.images:,}",
             _percent(lesson.zero_shot.value),
             _percent(lesson.few_shot.value),
             _points(gain.value),
@@ -222,7 +222,7 @@ def _show_labels(lesson: Lesson) -> None:
         change = _points(one.few_shot - one.zero_shot)
         shares = (_percent(one.zero_shot), _percent(one.few_shot))
         rows.append((one.label, f"{one.examples:,}", *shares, change, taken))
-    table(("label", ">pictures", ">zero-shot", ">few-shot", ">gain", ""), rows, sys.stdout)
+    table(("label", ">images", ">zero-shot", ">few-shot", ">gain", ""), rows, sys.stdout)
 
 
 def _show_curve(lesson: Lesson) -> None:
@@ -235,7 +235,7 @@ def _show_curve(lesson: Lesson) -> None:
         )
         for p in lesson.curve
     ]
-    table((">pictures a label", ">zero-shot", ">few-shot", "95 % of draws"), rows, sys.stdout)
+    table((">images a label", ">zero-shot", ">few-shot", "95 % of draws"), rows, sys.stdout)
 
 
 def _percent(share: float) -> str:

@@ -31,7 +31,7 @@ def _rows(status: Status) -> list[tuple[str, str]]:
     vectors = f"{status.indexed:,} in the {status.index_kind} index, {status.tail:,} beside it"
     index = _index(status) if status.index_kind else []
     return [
-        ("pictures", f"{status.files:,} files, {status.contents:,} different"),
+        ("images", f"{status.files:,} files, {status.contents:,} different"),
         ("failed", f"{status.failed:,}" + (" (see `clipsearch errors`)" if status.failed else "")),
         ("model", status.model or "none yet"),
         *[("models", line) for line in models if len(models) > 1],

@@ -1,4 +1,4 @@
-"""Commands that take pictures by name do without a library where there is none."""
+"""Commands that take images by name do without a library where there is none."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def library_for(
     option: str,
     otherwise: str = "default",
 ) -> Library:
-    """Open the library; if pictures are named, one without pictures where there is none.
+    """Open the library; if images are named, one without images where there is none.
 
-    model: ask this one, and no library. option: how the command names pictures. otherwise: the
+    model: ask this one, and no library. option: how the command names images. otherwise: the
     model to ask where there is no library. Raises UsageError.
     """
     from clipsearch.library import ENVIRONMENT, Library
@@ -32,7 +32,7 @@ def library_for(
     if model and library:
         raise UsageError("a --library has its model: name one of the two.")
     if model and not images:
-        raise UsageError(f"--model is for pictures that are named, by {option}.")
+        raise UsageError(f"--model is for images that are named, by {option}.")
     if model:
         return Library.loose(model)
     try:

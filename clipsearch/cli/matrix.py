@@ -1,4 +1,4 @@
-"""`clipsearch matrix`: every picture against every text, as a table and as a figure."""
+"""`clipsearch matrix`: every image against every text, as a table and as a figure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def matrix(
     images: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="IMAGE", help="Pictures and folders, in the library or not.", show_default=False
+            metavar="IMAGE", help="Images and folders, in the library or not.", show_default=False
         ),
     ] = None,
     texts: Annotated[
@@ -57,12 +57,12 @@ def matrix(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Compare the pictures of the library that this finds, best first.",
+            help="Compare the images of the library that this finds, best first.",
             show_default=False,
         ),
     ] = None,
     count: Annotated[
-        int, typer.Option("-k", "--count", metavar="N", min=1, help="How many pictures of --query.")
+        int, typer.Option("-k", "--count", metavar="N", min=1, help="How many images of --query.")
     ] = 8,
     under: UnderOption = None,
     where: WhereOption = None,
@@ -96,7 +96,7 @@ def matrix(
     model: LooseModelOption = None,
     library: LibraryOption = None,
 ) -> None:
-    """Compare pictures with texts, each with each.
+    """Compare images with texts, each with each.
 
     \b
     clipsearch matrix cat.jpg dog.jpg --texts "a cat" "a dog" "a cat and a dog"
@@ -106,9 +106,9 @@ def matrix(
     if bool(texts) == bool(labels_file):
         raise UsageError("name what to compare with: --texts TEXT..., or labels in --labels FILE.")
     if images and (query or where or under):
-        raise UsageError("name the pictures, or choose some of the library, not both.")
+        raise UsageError("name the images, or choose some of the library, not both.")
     if not (images or query or where or under):
-        raise UsageError("name pictures, or choose some: --query, --where, --under.")
+        raise UsageError("name images, or choose some: --query, --where, --under.")
     drawn = _is_figure(output, format)
     from clipsearch.heads.label_file import labels_from_file
 
@@ -157,25 +157,25 @@ def _write(found: Matrix, format: MatrixFormat, stream: TextIO, probabilities: b
         for path, row in zip(found.paths, values.tolist(), strict=True):
             writer.writerow([spreadsheet_safe(path), *row])
     elif len(found.paths) == 1:
-        table((">probability", ">cosine", "text"), _one_picture(found), stream)
+        table((">probability", ">cosine", "text"), _one_image(found), stream)
     else:
         numbers = [f">[{n}]" for n in range(1, len(found.texts) + 1)]
-        table(("picture", *numbers), _many_pictures(found, probabilities), stream)
+        table(("image", *numbers), _many_images(found, probabilities), stream)
         stream.write("\n")
         best = found.best_image
         rows = [(f"[{n}]", t, shown_path(best[t])) for n, t in enumerate(found.texts, 1)]
-        table(("", "text", "best picture"), rows, stream)
+        table(("", "text", "best image"), rows, stream)
 
 
-def _one_picture(found: Matrix) -> Iterator[tuple[str, str, str]]:
+def _one_image(found: Matrix) -> Iterator[tuple[str, str, str]]:
     """Yield a row a text, the best first."""
     scores, probabilities = found.scores[0], found.probabilities[0]
     for i in (-scores).argsort(kind="stable").tolist():
         yield f"{100 * probabilities[i]:.1f} %", f"{scores[i]:.3f}", found.texts[i]
 
 
-def _many_pictures(found: Matrix, probabilities: bool) -> Iterator[list[str]]:
-    """Yield a row a picture; a star marks its best text."""
+def _many_images(found: Matrix, probabilities: bool) -> Iterator[list[str]]:
+    """Yield a row an image; a star marks its best text."""
     values = found.probabilities if probabilities else found.scores
     for path, row, scores in zip(found.paths, values, found.scores, strict=True):
         cells = [f"{100 * v:.1f} %" if probabilities else f"{v:.3f}" for v in row.tolist()]

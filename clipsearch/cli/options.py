@@ -45,7 +45,7 @@ KnownLabelsFileOption = Annotated[
     typer.Option(
         "--labels",
         metavar="FILE",
-        help="Labels and their prompts, as for classify; default: the labels of the pictures.",
+        help="Labels and their prompts, as for classify; default: the labels of the images.",
         show_default=False,
     ),
 ]
@@ -62,25 +62,25 @@ LooseModelOption = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="Do without a library: ask this model about the pictures that are named.",
+        help="Do without a library: ask this model about the images that are named.",
         show_default=False,
     ),
 ]
 CountOption = Annotated[
-    int, typer.Option("-k", "--count", metavar="N", min=1, help="How many pictures.")
+    int, typer.Option("-k", "--count", metavar="N", min=1, help="How many images.")
 ]
 WhereOption = Annotated[
     str | None,
     typer.Option(
         metavar="EXPR",
-        help="Only pictures whose facts fit: 'taken >= 2024-01 and camera like \"%Pixel%\"', "
+        help="Only images whose facts fit: 'taken >= 2024-01 and camera like \"%Pixel%\"', "
         "'width > 2000', 'label = \"cat\"', 'near(48.85, 2.35, 10)'.",
         show_default=False,
     ),
 ]
 UnderOption = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="Only pictures in this folder and below.", show_default=False),
+    typer.Option(metavar="DIR", help="Only images in this folder and below.", show_default=False),
 ]
 FormatOption = Annotated[
     Format | None,

@@ -1,4 +1,4 @@
-"""`clipsearch query` and `clipsearch similar`: find pictures by words, pictures, or both."""
+"""`clipsearch query` and `clipsearch similar`: find images by words, images, or both."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEFAULT_COUNT = 10
 SIGNED = re.compile(r"-[\d.]+:")
 ScoreOption = Annotated[
     float | None,
-    typer.Option(metavar="S", help="Only pictures with at least this cosine.", show_default=False),
+    typer.Option(metavar="S", help="Only images with at least this cosine.", show_default=False),
 ]
 
 
@@ -41,13 +41,13 @@ ManyOption = Annotated[
         "--count",
         metavar="N",
         min=1,
-        help=f"How many pictures: {DEFAULT_COUNT} unless told, with --relevant all that are.",
+        help=f"How many images: {DEFAULT_COUNT} unless told, with --relevant all that are.",
         show_default=False,
     ),
 ]
 RelevantOption = Annotated[
     bool,
-    typer.Option("--relevant", help="Only pictures that more likely than not are what you want."),
+    typer.Option("--relevant", help="Only images that more likely than not are what you want."),
 ]
 
 
@@ -76,7 +76,7 @@ def query(
         list[str] | None,
         typer.Option(
             metavar="FILE",
-            help="A picture as a term, also with a weight: `0.5:dog.jpg`. Repeatable.",
+            help="An image as a term, also with a weight: `0.5:dog.jpg`. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -85,7 +85,7 @@ def query(
         typer.Option(
             "--not",
             metavar="TEXT",
-            help="What the pictures should not show. Repeatable.",
+            help="What the images should not show. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -106,7 +106,7 @@ def query(
     open_: OpenOption = False,
     library: LibraryOption = None,
 ) -> None:
-    """Find pictures by words, pictures, or both.
+    """Find images by words, images, or both.
 
     \b
     clipsearch query "orange boy riding a blue horse"
@@ -117,7 +117,7 @@ def query(
     if not (texts or image or head):
         raise UsageError("nothing to search for: give a TEXT, an --image or a --head.")
     if head and (texts or image or exclude):
-        raise UsageError("a --head is a query by itself: leave out texts and pictures.")
+        raise UsageError("a --head is a query by itself: leave out texts and images.")
     if label and not head:
         raise UsageError("--label is of a --head: name its file.")
     target = Output.choose(format, null, output, open_)
@@ -148,14 +148,14 @@ def _show(hits: Results, target: Output) -> None:
     warn_all(hits.warnings)
     target.write(hits, title=hits.title)
     if not hits:
-        say("no picture fits.")
+        say("no image fits.")
     if target.format == "table" and (relevant := relevant_of(hits)):
         sys.stdout.flush()
         say(f"{relevant}.")
 
 
 def similar(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture, in the library or not.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An image, in the library or not.")],
     count: ManyOption = None,
     relevant: RelevantOption = False,
     under: UnderOption = None,
@@ -166,7 +166,7 @@ def similar(
     open_: OpenOption = False,
     library: LibraryOption = None,
 ) -> None:
-    """Find the pictures nearest to a picture.
+    """Find the images nearest to an image.
 
     \b
     clipsearch similar holiday/beach.jpg

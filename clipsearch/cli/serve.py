@@ -114,7 +114,7 @@ def _announce(service: Service, host: str, port: int, token: str | None, show: b
     wanted = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     address = f"http://{wanted}:{port}/" + (f"?token={token}" if token else "")
     status = service.library.status()
-    say(f"{status.files:,} pictures of {status.path} ({status.model}) at {address}")
+    say(f"{status.files:,} images of {status.path} ({status.model}) at {address}")
     say("Ctrl+C ends it.")
     if show and not webbrowser.open(address):
         say("no web browser could be started; open the address in one.")

@@ -1,4 +1,4 @@
-"""`clipsearch topics`: what the pictures of a library are about, or when and where they were taken."""
+"""`clipsearch topics`: what the images of a library are about, or when and where they were taken."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def topics(
         str, typer.Option("-n", "--number", metavar="N|auto", help="How many topics.")
     ] = "auto",
     by_events: Annotated[
-        bool, typer.Option("--events", help="Group by when and where the pictures were taken.")
+        bool, typer.Option("--events", help="Group by when and where the images were taken.")
     ] = False,
     gap: Annotated[
         float | None,
@@ -48,7 +48,7 @@ def topics(
         typer.Option(
             metavar="KM",
             min=0,
-            help="--events: so does a longer way from picture to picture; by default 50.",
+            help="--events: so does a longer way from image to image; by default 50.",
             show_default=False,
         ),
     ] = None,
@@ -82,7 +82,7 @@ def topics(
     open_: OpenOption = False,
     library: LibraryOption = None,
 ) -> None:
-    """Group the pictures by what they show, and name the groups.
+    """Group the images by what they show, and name the groups.
 
     \b
     clipsearch topics
@@ -121,10 +121,10 @@ def topics(
     with target.stream() as stream:
         write(found, shown, stream)
     if not found:
-        say("no picture fits.")
+        say("no image fits.")
     if save:
-        pictures = sum(len(topic.pictures) for topic in found)
-        say(f"saved {len(found):,} topics as labels of {pictures:,} pictures.")
+        images = sum(len(topic.images) for topic in found)
+        say(f"saved {len(found):,} topics as labels of {images:,} images.")
 
 
 def _count(number: str) -> int | None:
@@ -147,16 +147,16 @@ def _writer(target: Output) -> Callable[[Sequence[Topic], int, TextIO], None]:
 def _table(topics: Sequence[Topic], shown: int, stream: TextIO) -> None:
     rows = [
         (
-            f"{len(topic.pictures):,}",
+            f"{len(topic.images):,}",
             topic.title,
             "" if topic.separation is None else f"{topic.separation:.2f}",
             ", ".join(topic.names[1:]),
-            shown_path(topic.pictures[0].path),
+            shown_path(topic.images[0].path),
         )
         for topic in topics
     ]
     if rows:
-        table((">pictures", "topic", ">apart", "also", "most typical"), rows, stream)
+        table((">images", "topic", ">apart", "also", "most typical"), rows, stream)
 
 
 def _json(topics: Sequence[Topic], shown: int, stream: TextIO) -> None:
@@ -167,7 +167,7 @@ def _csv(topics: Sequence[Topic], shown: int, stream: TextIO) -> None:
     writer = csv.writer(stream)
     writer.writerow(["path", "topic", "score", "taken_at", "lat", "lon"])
     for topic in topics:
-        for hit in topic.pictures:
+        for hit in topic.images:
             facts: dict[str, Any] = hit.record.to_dict() if hit.record else {}
             known = [facts.get(name) for name in ("taken_at", "lat", "lon")]
             row = [hit.path, topic.title, hit.score, *known]
@@ -175,13 +175,13 @@ def _csv(topics: Sequence[Topic], shown: int, stream: TextIO) -> None:
 
 
 def _html(topics: Sequence[Topic], shown: int, stream: TextIO) -> None:
-    sheets = {_heading(topic): topic.pictures[:shown] for topic in topics}
+    sheets = {_heading(topic): topic.images[:shown] for topic in topics}
     stream.write(contact_page(sheets or {"Topics": ()}))
 
 
 def _heading(topic: Topic) -> str:
-    count = len(topic.pictures)
-    return f"{topic.title}: {count:,} picture{'s' if count > 1 else ''}"
+    count = len(topic.images)
+    return f"{topic.title}: {count:,} image{'s' if count > 1 else ''}"
 
 
 _WRITERS: dict[str, Callable[[Sequence[Topic], int, TextIO], None]] = {

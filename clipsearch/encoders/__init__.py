@@ -109,12 +109,12 @@ def compile_once(
     name: str = "default",
     *,
     precision: str = "auto",
-    pictures: Iterable[str | PathLike[str]] = (),
+    images: Iterable[str | PathLike[str]] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> str:
     """Compile a model that is to run on the CPU here, unless it is; return why it runs on torch.
 
-    Returns "" where it is compiled now, or another device runs it. precision, pictures, progress:
+    Returns "" where it is compiled now, or another device runs it. precision, images, progress:
     see `compile_model`. Raises UnknownModel and ModelUnavailable.
     """
     spec = resolve(name)
@@ -126,7 +126,7 @@ def compile_once(
     from clipsearch.encoders.compiler.compile import compile_model  # which imports torch
 
     try:
-        compile_model(name, precision=precision, pictures=pictures, progress=progress)
+        compile_model(name, precision=precision, images=images, progress=progress)
     except NotCompilable as error:
         refuse(spec, str(error))
         return str(error)

@@ -48,7 +48,7 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns pictures and texts into unit vectors of one space.
+    """Turns images and texts into unit vectors of one space.
 
     >>> encoder.encode_texts(["a horse"]) @ encoder.encode_images(batch).T   # cosines
     """
@@ -69,7 +69,7 @@ class Encoder(Protocol):
         ...
 
     def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
-        """Resize and crop an RGB picture as the model wants it: uint8 (H, W, 3). Thread-safe."""
+        """Resize and crop an RGB image as the model wants it: uint8 (H, W, 3). Thread-safe."""
         ...
 
     def encode_images(self, batch: np.ndarray) -> np.ndarray:
@@ -87,9 +87,9 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class SharedEncoder(Protocol):
-    """An encoder whose pictures the threads that decode encode too, each a few at a time.
+    """An encoder whose images the threads that decode encode too, each a few at a time.
 
-    All share one copy of the weights, and a call with up to `worker_chunk` pictures runs in the
+    All share one copy of the weights, and a call with up to `worker_chunk` images runs in the
     thread that asks. What is none of these wants large batches, from one thread (graphics cards).
 
     >>> size = encoder.worker_chunk if isinstance(encoder, SharedEncoder) else 0
@@ -97,7 +97,7 @@ class SharedEncoder(Protocol):
 
     @property
     def worker_chunk(self) -> int:
-        """Pictures that a worker hands over at a time: more gain nothing, and take memory."""
+        """Images that a worker hands over at a time: more gain nothing, and take memory."""
         ...
 
     def encode_images(self, batch: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 IMAGE, TEXT, FEW = "image.onnx", "text.onnx", "few.onnx"
 IMAGES_AT_ONCE = 4
-"""Pictures of one run: larger ones gain nothing with one thread a run, and take memory."""
+"""Images of one run: larger ones gain nothing with one thread a run, and take memory."""
 TEXTS_AT_ONCE = 32
 FEW_TEXTS = 8
 """So many texts run on weights as they lie in the file. Arranging them for speed takes as long."""
@@ -59,7 +59,7 @@ def open_graph(path: Path, *, optimise: bool = True, prepack: bool = True, threa
 class OnnxEncoder:
     """A compiled model on the CPU; see `encoders.base.Encoder` and `SharedEncoder`. Thread-safe.
 
-    Large batches of pictures are spread over `threads` threads; small ones run in the thread that
+    Large batches of images are spread over `threads` threads; small ones run in the thread that
     asks. Texts have all threads, a batch at a time, once there are more than FEW_TEXTS.
     """
 
@@ -84,7 +84,7 @@ class OnnxEncoder:
         self._lock = Lock()
         self._parts: dict[str, Any] = {}
         self._texts_read = 0
-        # Rounded inputs share one scale a run: by itself a picture has the same vector always.
+        # Rounded inputs share one scale a run: by itself an image has the same vector always.
         self._images_at_once = 1 if manifest.precision == "int8" else IMAGES_AT_ONCE
 
     @classmethod
@@ -117,7 +117,7 @@ class OnnxEncoder:
         return found
 
     def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
-        """Resize and crop an RGB picture as the model wants it: uint8 (H, W, 3). Thread-safe."""
+        """Resize and crop an RGB image as the model wants it: uint8 (H, W, 3). Thread-safe."""
         return self.prepare(image)
 
     def encode_images(self, batch: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ class OnnxEncoder:
     # --- inside ----------------------------------------------------------------------------
 
     def _image_run(self) -> Run:
-        return self._tower("image", proof_picture(self._manifest.preprocess.size))
+        return self._tower("image", proof_image(self._manifest.preprocess.size))
 
     def _text_run(self, count: int) -> Run:
         """Return the text tower, arranged for speed once it has been asked for enough texts."""
@@ -280,8 +280,8 @@ def _by_length(rows: Sequence[Sequence[int]]) -> Iterable[list[int]]:
             yield group[start : start + TEXTS_AT_ONCE]
 
 
-def proof_picture(size: tuple[int, int]) -> np.ndarray:
-    """Return a picture that is the same on every machine: uint8 (1, H, W, 3)."""
+def proof_image(size: tuple[int, int]) -> np.ndarray:
+    """Return an image that is the same on every machine: uint8 (1, H, W, 3)."""
     rows, columns, colours = np.ogrid[: size[0], : size[1], :3]
     pattern = (rows * 5 + columns * 3 + colours * 60 + rows * columns // 16) % 256
     return np.asarray(pattern[None], np.uint8)

@@ -1,7 +1,7 @@
-"""Prepares pictures as a model wants them, without torch: pixel for pixel as open_clip does.
+"""Prepares images as a model wants them, without torch: pixel for pixel as open_clip does.
 
 The steps are those of torchvision's Resize and CenterCrop and of open_clip's ResizeKeepRatio and
-CenterCropOrPad, which hand pictures to Pillow too.
+CenterCropOrPad, which hand images to Pillow too.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 if TYPE_CHECKING:
     import PIL.Image
 
-    from clipsearch.images.decode import Picture
+    from clipsearch.images.decode import DecodedImage
 
-# A picture of 1 x 50,000 pixels, enlarged until its short side fits, would fill the memory.
+# An image of 1 x 50,000 pixels, enlarged until its short side fits, would fill the memory.
 LONGEST_ASPECT = 64
 FILTERS = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers for them
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """How a model sees a picture.
+    """How a model sees an image.
 
     >>> Preprocess((224, 224), "shortest", "bicubic")(image).shape
     (224, 224, 3)
@@ -51,7 +51,7 @@ class Preprocess:
         )
 
     def __call__(self, image: PIL.Image.Image) -> np.ndarray:
-        """Resize and crop an RGB picture: uint8 (H, W, 3). Thread-safe."""
+        """Resize and crop an RGB image: uint8 (H, W, 3). Thread-safe."""
         plan = self._plan(image.size)
         pixels = np.asarray(
             plan.region_of(image).resize((plan.columns.made, plan.rows.made), plan.resample),
@@ -60,14 +60,14 @@ class Preprocess:
         rows, columns = plan.rows, plan.columns
         return self._filled(pixels[rows.kept, columns.kept], plan)
 
-    def of_picture(self, picture: Picture) -> np.ndarray:
-        """Resize and crop as the whole picture is, from what was decoded of it; thread-safe.
+    def of_decoded(self, decoded: DecodedImage) -> np.ndarray:
+        """Resize and crop as the whole decoded is, from what was decoded of it; thread-safe.
 
         Where it lies is computed from the size of the whole. Only what is kept is resampled.
         """
-        facts, image = picture.facts, picture.image
+        facts, image = decoded.facts, decoded.image
         plan = self._plan((facts.width, facts.height))
-        left, top, right, bottom = picture.box
+        left, top, right, bottom = decoded.box
         x0, x1 = plan.columns.seen((right - left) / facts.width, left, image.width)
         y0, y1 = plan.rows.seen((bottom - top) / facts.height, top, image.height)
         size = (plan.columns.size, plan.rows.size)
@@ -75,7 +75,7 @@ class Preprocess:
         return self._filled(np.asarray(pixels, dtype=np.uint8), plan)
 
     def _plan(self, whole: tuple[int, int]) -> _Plan:
-        """Say what becomes of a picture of this width and height."""
+        """Say what becomes of an image of this width and height."""
         height, width = self.size
         resample, fill = FILTERS[self.interpolation], 0
         aspect = None if self.resize_mode == "squash" else min(LONGEST_ASPECT, *self.size)
@@ -111,17 +111,17 @@ class Preprocess:
 
 @runtime_checkable
 class Prepares(Protocol):
-    """An encoder that says how it prepares pictures: they need not be decoded larger than that."""
+    """An encoder that says how it prepares images: they need not be decoded larger than that."""
 
     @property
     def prepare(self) -> Preprocess:
-        """Resize and crop, whole pictures and those that were decoded smaller."""
+        """Resize and crop, whole images and those that were decoded smaller."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """What becomes of one side of a picture, in pixels.
+    """What becomes of one side of an image, in pixels.
 
     Of `whole`, the middle `region` is resized to `made`; of that the middle `wanted` is kept, and
     what is missing to it is filled.

@@ -7,7 +7,7 @@ A model is named in one of these ways:
     hf-hub:ORG/REPO              an open_clip model on the hub
     local-dir:FOLDER             a folder with open_clip_config.json and weights
     ViT-B-32@weights.pt          an architecture and a checkpoint file; ARCH/TAG@FILE prepares
-                                 pictures as TAG does, where the tags of ARCH differ in that
+                                 images as TAG does, where the tags of ARCH differ in that
 
 Nothing here imports torch: a name that is wrong or weights that are missing show at once.
 """

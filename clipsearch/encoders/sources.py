@@ -31,7 +31,7 @@ class Tables(Protocol):
         ...
 
     def get_pretrained_cfg(self, model: str, tag: str) -> dict[str, Any]:
-        """Return where the weights of a tag are and how it prepares pictures; empty if unknown."""
+        """Return where the weights of a tag are and how it prepares images; empty if unknown."""
         ...
 
     def download_pretrained(self, cfg: dict[str, Any]) -> str:
@@ -161,7 +161,7 @@ def _preprocess(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _preprocess_of_checkpoint(spec: ModelSpec, tables: Tables) -> dict[str, Any]:
-    """Say how pictures are prepared for a checkpoint, which does not say it itself.
+    """Say how images are prepared for a checkpoint, which does not say it itself.
 
     First what an open_clip_config.json beside it says; then what all tags of the architecture
     agree on; for an architecture without tags, open_clip's defaults, with which it trains.
@@ -177,7 +177,7 @@ def _preprocess_of_checkpoint(spec: ModelSpec, tables: Tables) -> dict[str, Any]
     if any(way != ways[0] for way in ways):
         raise ModelUnavailable(
             spec.title,
-            f"the weights of {spec.arch} do not all want their pictures prepared in one way.",
+            f"the weights of {spec.arch} do not all want their images prepared in one way.",
             f"Say which these began from: --model {spec.arch}/TAG, with TAG of {', '.join(tags)}.",
         )
     return ways[0] if ways else {}

@@ -107,7 +107,7 @@ class OpenClipEncoder:
         return self._tokenize
 
     def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
-        """Resize and crop an RGB picture as the model wants it: uint8 (H, W, 3). Thread-safe."""
+        """Resize and crop an RGB image as the model wants it: uint8 (H, W, 3). Thread-safe."""
         return self.prepare(image)
 
     def encode_images(self, batch: np.ndarray) -> np.ndarray:

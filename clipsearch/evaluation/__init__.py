@@ -1,4 +1,4 @@
-"""How good a model is on pictures whose labels or captions are known: figures with intervals.
+"""How good a model is on images whose labels or captions are known: figures with intervals.
 
 `classification`, `retrieval` and `openset` compute, on plain arrays; `results` is what they return.
 """

@@ -18,37 +18,37 @@ TOP = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """Pictures, what a model says of them and what is so: arrays (pictures, labels)."""
+    """Images, what a model says of them and what is so: arrays (images, labels)."""
 
     paths: tuple[str, ...]
     labels: tuple[str, ...]
     scores: np.ndarray
     probabilities: np.ndarray
     relevant: np.ndarray
-    """bool, at least one a row: the labels that a picture has."""
+    """bool, at least one a row: the labels that an image has."""
     mode: Mode = "closed"
     """How the probabilities were judged."""
 
     @property
     def multi_label(self) -> bool:
-        """Whether some picture has several labels."""
+        """Whether some image has several labels."""
         return bool((self.relevant.sum(axis=1) > 1).any())
 
     @property
     def found(self) -> np.ndarray:
-        """The best label of each picture; of equal ones the first, as in `Library.classify`."""
+        """The best label of each image; of equal ones the first, as in `Library.classify`."""
         best: np.ndarray = self.scores.argmax(axis=1)
         return best
 
     @property
     def truth(self) -> np.ndarray:
-        """The right label of each picture, the best one of several."""
+        """The right label of each image, the best one of several."""
         best: np.ndarray = np.where(self.relevant, self.scores, -np.inf).argmax(axis=1)
         return best
 
 
 def membership(truth: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndarray:
-    """Say which of `labels` each picture has: bool (pictures, labels). Other labels are passed over."""
+    """Say which of `labels` each image has: bool (images, labels). Other labels are passed over."""
     column = {label: j for j, label in enumerate(labels)}
     found = np.zeros((len(truth), len(labels)), dtype=bool)
     for i, own in enumerate(truth):
@@ -59,7 +59,7 @@ def membership(truth: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndar
 def classification(
     scored: Scored, *, mistakes: int = 12, resamples: int = 1000, seed: int = 0
 ) -> Classification:
-    """Compare the labels that scores give pictures with those they have. mistakes: how many to keep."""
+    """Compare the labels that scores give images with those they have. mistakes: how many to keep."""
     found, truth, relevant = scored.found, scored.truth, scored.relevant
     multi = scored.multi_label
     rows = np.arange(len(found))
@@ -86,7 +86,7 @@ def classification(
     measured = resampling.measures(len(rows), wanted, times=resamples, seed=seed)
     table = None if multi else metrics.confusion(truth, found, len(scored.labels))
     return Classification(
-        pictures=len(rows),
+        images=len(rows),
         labels=scored.labels,
         multi_label=multi,
         top_1=measured["top_1"],
@@ -113,14 +113,14 @@ def _classes(
 ) -> tuple[ClassFigures, ...]:
     found, n = scored.found, len(scored.labels)
     right = scored.relevant[np.arange(len(found)), found]
-    pictures = scored.relevant.sum(axis=0).tolist()
+    images = scored.relevant.sum(axis=0).tolist()
     taken = np.bincount(found, minlength=n).tolist()
     hits = np.bincount(found[right], minlength=n).tolist()
     return tuple(
         ClassFigures(
             label=label,
-            pictures=pictures[j],
-            recall=_share(hits[j], pictures[j]),
+            images=images[j],
+            recall=_share(hits[j], images[j]),
             precision=_share(hits[j], taken[j]),
             average_precision=float(each_ap[j]),
             confused_with=None if table is None else _taker(scored.labels, table[j], j),

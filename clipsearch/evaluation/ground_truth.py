@@ -1,4 +1,4 @@
-"""Truth: which labels or captions pictures really have, read from the layouts that people keep."""
+"""Truth: which labels or captions images really have, read from the layouts that people keep."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WORDS_OF_A_CAPTION = 4
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What pictures really show: labels, captions or both, by absolute path."""
+    """What images really show: labels, captions or both, by absolute path."""
 
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -48,12 +48,12 @@ class Truth:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Every label that a picture has, in the order of the alphabet."""
+        """Every label that an image has, in the order of the alphabet."""
         return tuple(sorted({label for labels in self.labels.values() for label in labels}))
 
     @property
     def multi_label(self) -> bool:
-        """Whether some picture has several labels."""
+        """Whether some image has several labels."""
         return any(len(labels) > 1 for labels in self.labels.values())
 
 
@@ -63,7 +63,7 @@ def read_truth(
     layout: Layout | None = None,
     images: str | os.PathLike[str] | None = None,
 ) -> Truth:
-    """Read the labels or captions of pictures; the layout is seen from the content unless given.
+    """Read the labels or captions of images; the layout is seen from the content unless given.
 
     labels     CSV (also ; or tab) `path,label[,label...]`, with a header or without
     captions   CSV `path,caption`, a caption a row; a header may have other columns between
@@ -72,7 +72,7 @@ def read_truth(
     coco       JSON of captions, or of instances, whose categories are labels
 
     images: the folder that relative paths start from, by default the one of the file. Whether the
-    pictures are there is not looked at. Raises BadTruthFile.
+    images are there is not looked at. Raises BadTruthFile.
     """
     source = Path(os.path.abspath(os.path.expanduser(path)))
     base = os.path.abspath(os.path.expanduser(images)) if images else str(source.parent)
@@ -93,7 +93,7 @@ def read_truth(
             if kept := [t for text in texts if (t := " ".join(text.split()))]:
                 found.setdefault(file, {}).update(dict.fromkeys(kept))
     if not (labels or captions):
-        raise BadTruthFile(f"{source} holds no labels and no captions of pictures.")
+        raise BadTruthFile(f"{source} holds no labels and no captions of images.")
     return Truth(_frozen(labels), _frozen(captions), str(source), layout, tuple(warnings))
 
 
@@ -113,7 +113,7 @@ def _text_of(source: Path) -> str:
 def _layout_of(text: str, source: Path) -> Layout:
     first = next(filter(str.strip, text.splitlines()), None)
     if first is None:
-        raise BadTruthFile(f"{source} is empty: give a line a picture, `path,label`.")
+        raise BadTruthFile(f"{source} is empty: give a line an image, `path,label`.")
     if source.suffix.lower() == ".json" or first.lstrip().startswith("{"):
         return "coco"
     if _TOKEN_LINE.fullmatch(first):
@@ -141,7 +141,7 @@ def _from_table(
     for line, cells in rows:
         name = cells[columns.index("path")].strip() if len(cells) > columns.index("path") else ""
         if not name:
-            raise BadTruthFile(f"{source}, line {line}: no picture is named.")
+            raise BadTruthFile(f"{source}, line {line}: no image is named.")
         found = _cells(columns, cells)
         labels, captions = [*found["label"], *found["labels"]], found["caption"]
         bare += not any(map(str.strip, [*labels, *captions]))
@@ -168,7 +168,7 @@ def _table(text: str, source: Path) -> tuple[list[str], list[tuple[int, list[str
     first = next(filter(str.strip, text.splitlines()), "")
     for mark in "\t,;|":
         cells = [cell.strip().strip('"') for cell in first.split(mark)]
-        if len(cells) > 1 and (_is_path_column(cells[0]) or _names_picture(cells[0])):
+        if len(cells) > 1 and (_is_path_column(cells[0]) or _names_image(cells[0])):
             break
     else:
         mark = ","
@@ -183,11 +183,11 @@ def _table(text: str, source: Path) -> tuple[list[str], list[tuple[int, list[str
     except csv.Error as error:
         raise BadTruthFile(f"{source}, line {reader.line_num}: {error}.") from error
     if not rows:
-        raise BadTruthFile(f"{source} is empty: give a line a picture, `path,label`.")
+        raise BadTruthFile(f"{source} is empty: give a line an image, `path,label`.")
     head = rows[0][1]
     if any(map(_is_path_column, head)):
         return _columns(head), rows[1:]
-    if not _names_picture(head[0]) or len(head) < 2:
+    if not _names_image(head[0]) or len(head) < 2:
         raise _wrong_columns(source, head)
     return [], rows
 
@@ -219,13 +219,13 @@ def _is_path_column(cell: str) -> bool:
     return cell.strip().lower() in PATH_COLUMNS
 
 
-def _names_picture(cell: str) -> bool:
+def _names_image(cell: str) -> bool:
     return os.path.splitext(cell.strip())[1].lower() in FORMATS
 
 
 def _wrong_columns(source: Path, head: Sequence[str]) -> BadTruthFile:
     return BadTruthFile(
-        f"{source} has the columns {', '.join(head)}: needed are the path of a picture "
+        f"{source} has the columns {', '.join(head)}: needed are the path of an image "
         "and its labels or its caption. Name them in a first row, `path,label` or `path,caption`."
     )
 
@@ -237,16 +237,16 @@ def _from_folders(source: Path, warnings: list[str]) -> Iterator[Row]:
     names = sorted(entry.name for entry in source.iterdir() if entry.is_dir())
     classes = [name for name in names if not name.startswith(".")]
     if not classes:
-        raise BadTruthFile(f"{source} has no folders in it: put the pictures of a class in one.")
+        raise BadTruthFile(f"{source} has no folders in it: put the images of a class in one.")
     for name in classes:
         walk = Walk([source / name])
         found = [(file.path, [name], ()) for file in walk]
         if not found:
-            warnings.append(f"{source / name} holds no pictures: the class is left out.")
+            warnings.append(f"{source / name} holds no images: the class is left out.")
         yield from found
         warnings += [f"{problem.path}: {problem.reason}" for problem in walk.problems]
-    if loose := sum(_names_picture(entry.name) for entry in source.iterdir()):
-        warnings.append(f"{source}: {loose:,} pictures lie in no class's folder and are left out.")
+    if loose := sum(_names_image(entry.name) for entry in source.iterdir()):
+        warnings.append(f"{source}: {loose:,} images lie in no class's folder and are left out.")
 
 
 def _from_token_lines(text: str, source: Path, warnings: list[str]) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Telling pictures of known labels from pictures of labels that are not there."""
+"""Telling images of known labels from images of labels that are not there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Said:
-    """What is said of pictures when only some labels are there: arrays (n,)."""
+    """What is said of images when only some labels are there: arrays (n,)."""
 
     best: np.ndarray
     """The best label, a column of all labels."""
@@ -33,7 +33,7 @@ Judge = Callable[[np.ndarray], Said]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Outcome:
-    """One fold, picture by picture."""
+    """One fold, image by image."""
 
     known: np.ndarray
     accepted: np.ndarray
@@ -41,7 +41,7 @@ class _Outcome:
     """The probability of what is said, the label or none."""
     right: np.ndarray
     score: np.ndarray
-    """How acceptable the picture is: the probability that one of the labels holds."""
+    """How acceptable the image is: the probability that one of the labels holds."""
 
 
 def open_set(
@@ -53,16 +53,16 @@ def open_set(
     resamples: int = 1000,
     seed: int = 0,
 ) -> OpenSet:
-    """Leave out the labels in folds: the pictures with none of the kept ones are unknown.
+    """Leave out the labels in folds: the images with none of the kept ones are unknown.
 
-    relevant: bool (pictures, labels). The labels that pictures have are dealt to `folds` folds at
+    relevant: bool (images, labels). The labels that images have are dealt to `folds` folds at
     random, at most one fold a label. Raises TooFewLabels if there are fewer than two.
     """
     used = np.flatnonzero(relevant.any(axis=0))
     if len(used) < 2:
         raise TooFewLabels(
-            "leaving labels out needs pictures of at least two labels: these have "
-            f"{len(used)}. Add pictures of others, or leave out --open-set."
+            "leaving labels out needs images of at least two labels: these have "
+            f"{len(used)}. Add images of others, or leave out --open-set."
         )
     dealt = np.random.default_rng(seed).permutation(used)
     parts = [np.sort(dealt[number::folds]) for number in range(min(folds, len(used)))]

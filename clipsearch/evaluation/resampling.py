@@ -1,4 +1,4 @@
-"""Bootstrap intervals of many figures at once, from how often each picture was drawn."""
+"""Bootstrap intervals of many figures at once, from how often each image was drawn."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Wanted(NamedTuple):
     value: float
     statistic: Statistic
     biased: bool = False
-    """Whether repeating pictures moves the figure by itself: it raises an AP, since a picture's copy
+    """Whether repeating images moves the figure by itself: it raises an AP, since an image's copy
     stands beside it, and a calibration error, which counts chance gaps. The interval is then moved
     back, so that the mean of the resamples is the value."""
     share: bool = False
     """Whether it is a share. All of n or none of n is what every resample says too, though the next
-    picture may differ: its interval is then the exact one of Clopper and Pearson (1934)."""
+    image may differ: its interval is then the exact one of Clopper and Pearson (1934)."""
 
 
 def draws(n: int, times: int, seed: int, *, at_once: int = CELLS_AT_ONCE) -> Iterator[np.ndarray]:
-    """Draw n of n pictures `times` times and yield how often each was: float32 (part, n)."""
+    """Draw n of n images `times` times and yield how often each was: float32 (part, n)."""
     rng = np.random.default_rng(seed)
     part = max(1, at_once // max(n, 1))
     for start in range(0, times, part):
@@ -49,10 +49,10 @@ def measures(
     weigh: Callable[[np.ndarray], np.ndarray] = lambda counts: counts,
     items: int | None = None,
 ) -> dict[str, Measure]:
-    """Give each figure the interval over resamples of n pictures; all see the same resamples.
+    """Give each figure the interval over resamples of n images; all see the same resamples.
 
-    weigh: turns the counts of pictures (part, n) into weights of the `items` that the statistics
-    are about, by default the pictures themselves.
+    weigh: turns the counts of images (part, n) into weights of the `items` that the statistics
+    are about, by default the images themselves.
     """
     found: dict[str, list[np.ndarray]] = {name: [] for name in figures}
     for counts in draws(n, times, seed, at_once=CELLS_AT_ONCE * n // max(n, items or n)):
@@ -129,9 +129,9 @@ def ece_of(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> Statist
 
 
 def map_of(relevant: np.ndarray, scores: np.ndarray) -> Statistic:
-    """Make the mean over labels of the average precision; labels without drawn pictures are left out.
+    """Make the mean over labels of the average precision; labels without drawn images are left out.
 
-    relevant, scores: (pictures, labels). The precision at a right picture is the weight of the
+    relevant, scores: (images, labels). The precision at a right image is the weight of the
     right ones at its score or above, over that of all of them: two matrix products a label.
     """
     by_label = list(zip(relevant.T.copy(), scores.T.copy(), strict=True))

@@ -15,7 +15,7 @@ from clipsearch.types import Failure, Mode
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A figure and its 95 % bootstrap interval over pictures; NaN where nothing can be said."""
+    """A figure and its 95 % bootstrap interval over images; NaN where nothing can be said."""
 
     value: float
     low: float = math.nan
@@ -24,7 +24,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A picture that got a wrong label."""
+    """An image that got a wrong label."""
 
     path: str
     truth: tuple[str, ...]
@@ -37,7 +37,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A query whose right answer came late: a text that looks for pictures, or the other way round."""
+    """A query whose right answer came late: a text that looks for images, or the other way round."""
 
     query: str
     rank: int
@@ -53,42 +53,42 @@ class ClassFigures:
     """How one label fared."""
 
     label: str
-    pictures: int
+    images: int
     """That have this label."""
     recall: float
-    """Share of them whose best label it was: the accuracy of the class. NaN without pictures."""
+    """Share of them whose best label it was: the accuracy of the class. NaN without images."""
     precision: float
-    """Share of right ones among the pictures whose best label it was. NaN if there are none."""
+    """Share of right ones among the images whose best label it was. NaN if there are none."""
     average_precision: float
-    """Of ranking all pictures by this label. NaN without pictures."""
+    """Of ranking all images by this label. NaN without images."""
     confused_with: str | None = None
-    """The label that took most of its pictures, if any did."""
+    """The label that took most of its images, if any did."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Classification:
     """Zero-shot labels against the truth."""
 
-    pictures: int
+    images: int
     labels: tuple[str, ...]
     multi_label: bool
     top_1: Measure
-    """Share of pictures whose best label is right (one of the right ones)."""
+    """Share of images whose best label is right (one of the right ones)."""
     top_5: Measure | None
     """None with five labels or fewer."""
     mean_class_accuracy: Measure | None
-    """Mean recall over labels with pictures; None if pictures have several labels."""
+    """Mean recall over labels with images; None if images have several labels."""
     mean_average_precision: Measure | None
-    """mAP: mean over labels with pictures; None unless pictures have several labels."""
+    """mAP: mean over labels with images; None unless images have several labels."""
     mode: Mode
-    """How the probabilities were judged, as `Library.classify` does it: `closed`, since each picture
-    has one of the labels, or `multi` if pictures have several."""
+    """How the probabilities were judged, as `Library.classify` does it: `closed`, since each image
+    has one of the labels, or `multi` if images have several."""
     ece: Measure
     """Expected calibration error of the best label's probability."""
     reliability: ReliabilityBins
     classes: tuple[ClassFigures, ...]
     confusion: np.ndarray | None
-    """Pictures by right label (row) and label found (column); None if they have several labels."""
+    """Images by right label (row) and label found (column); None if they have several labels."""
     mistakes: tuple[Mistake, ...]
     """The worst first: most probability for the wrong label, least for the right one."""
 
@@ -110,9 +110,9 @@ class Direction:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """Captions that look for their pictures, and pictures that look for their captions."""
+    """Captions that look for their images, and images that look for their captions."""
 
-    pictures: int
+    images: int
     """Different ones: those that the model cannot tell apart count once."""
     captions: int
     """Different ones, apart from case, spaces and a final stop."""
@@ -122,32 +122,32 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Labels that were left out once, and how well their pictures were told from the others."""
+    """Labels that were left out once, and how well their images were told from the others."""
 
     left_out: tuple[str, ...]
     known: int
     unknown: int
     auroc: float
     accepted: float
-    """Share of known pictures that got a label."""
+    """Share of known images that got a label."""
     rejected: float
-    """Share of unknown pictures that got "none of these"."""
+    """Share of unknown images that got "none of these"."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenSet:
-    """Can it say "none of these"? Each label is left out once; its pictures are then unknown.
+    """Can it say "none of these"? Each label is left out once; its images are then unknown.
 
-    Figures are means over the folds. Pictures are judged as `Library.classify` does it in its
+    Figures are means over the folds. Images are judged as `Library.classify` does it in its
     mode `open`.
     """
 
     auroc: Measure
-    """The chance that a known picture is more acceptable than an unknown one."""
+    """The chance that a known image is more acceptable than an unknown one."""
     accepted: Measure
-    """Share of known pictures that got a label, right or wrong."""
+    """Share of known images that got a label, right or wrong."""
     rejected: Measure
-    """Share of unknown pictures that got "none of these"."""
+    """Share of unknown images that got "none of these"."""
     ece: Measure
     """Expected calibration error of what was said, a label or none of these."""
     reliability: ReliabilityBins
@@ -166,17 +166,17 @@ class ModelFigures:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How good one or several models are on pictures whose labels or captions are known."""
+    """How good one or several models are on images whose labels or captions are known."""
 
     source: str
     """File or folder of the truth."""
     layout: str
-    pictures: int
+    images: int
     models: tuple[ModelFigures, ...]
     resamples: int
     seed: int
     missing: tuple[Failure, ...] = ()
-    """Pictures that the truth names, but that could not be read; left out."""
+    """Images that the truth names, but that could not be read; left out."""
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -185,7 +185,7 @@ class Evaluation:
         return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a report: .html with pictures, .md, or .json. Raises BadReportFile."""
+        """Write a report: .html with images, .md, or .json. Raises BadReportFile."""
         from clipsearch.output.report import save
 
         save(self, path)

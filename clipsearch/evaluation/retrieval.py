@@ -1,8 +1,8 @@
-"""Captions that look for their pictures, and pictures that look for their captions.
+"""Captions that look for their images, and images that look for their captions.
 
-The protocol. Pictures that the model cannot tell apart (equal vectors: copies of a file) are one
-picture with the captions of all; captions that say the same (apart from case, spaces and a final
-stop) are one caption with the pictures of all. A query is right at k if any of its pictures, or
+The protocol. Images that the model cannot tell apart (equal vectors: copies of a file) are one
+image with the captions of all; captions that say the same (apart from case, spaces and a final
+stop) are one caption with the images of all. A query is right at k if any of its images, or
 captions, is among the first k of all of them, as in Karpathy and Fei-Fei 2015 for Flickr30k and
 COCO; nDCG counts each of them. A wrong answer of an equal score stands before.
 """
@@ -25,30 +25,30 @@ DEPTH = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gallery:
-    """Different pictures and captions, and which belong together."""
+    """Different images and captions, and which belong together."""
 
     paths: tuple[str, ...]
-    """The first file of each picture."""
+    """The first file of each image."""
     vectors: np.ndarray
-    """(pictures, dim)"""
+    """(images, dim)"""
     texts: tuple[str, ...]
     pairs: np.ndarray
-    """int64 (pairs, 2): picture, text; sorted, each once."""
+    """int64 (pairs, 2): image, text; sorted, each once."""
 
     @classmethod
     def of(
         cls, paths: Sequence[str], vectors: np.ndarray, captions: Mapping[str, Sequence[str]]
     ) -> Gallery:
-        """Put together pictures with equal vectors, and captions that say the same."""
+        """Put together images with equal vectors, and captions that say the same."""
         _, first, number = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
         order = np.argsort(first)  # in the order of the files
         place = np.argsort(order)[number.ravel()]
         texts: dict[str, tuple[int, str]] = {}
         pairs = []
-        for path, picture in zip(paths, place.tolist(), strict=True):
+        for path, image in zip(paths, place.tolist(), strict=True):
             for text in captions[path]:
                 column, _ = texts.setdefault(same(text), (len(texts), text))
-                pairs.append((picture, column))
+                pairs.append((image, column))
         rows = first[order]
         return cls(
             paths=tuple(paths[i] for i in rows.tolist()),
@@ -77,20 +77,20 @@ def retrieval(
     by_text = back[np.lexsort(back.T[::-1])]
     n = len(gallery.paths)
     return Retrieval(
-        pictures=n,
+        images=n,
         captions=len(gallery.texts),
         text_to_image=measure(
             text_vectors, gallery.vectors, by_text, gallery.texts, gallery.paths,
-            pictures=n, weigh=_weigher(by_text),
+            images=n, weigh=_weigher(by_text),
         ),
         image_to_text=measure(
-            gallery.vectors, text_vectors, gallery.pairs, gallery.paths, gallery.texts, pictures=n
+            gallery.vectors, text_vectors, gallery.pairs, gallery.paths, gallery.texts, images=n
         ),
     )  # fmt: skip
 
 
 def _weigher(by_text: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Let a caption weigh as much as its pictures do on average."""
+    """Let a caption weigh as much as its images do on average."""
     starts = np.flatnonzero(np.diff(by_text[:, 0], prepend=-1))
     sizes = np.diff(starts, append=len(by_text)).astype(np.float32)
 
@@ -108,7 +108,7 @@ def _direction(
     query_names: Sequence[str],
     names: Sequence[str],
     *,
-    pictures: int,
+    images: int,
     weigh: Callable[[np.ndarray], np.ndarray] = lambda counts: counts,
     misses: int,
     resamples: int,
@@ -119,7 +119,7 @@ def _direction(
     ranks = np.minimum.reduceat(positions, starts)
     gains = _ndcg(positions, starts)
     measured = resampling.measures(
-        pictures,
+        images,
         {
             **{
                 f"recall_{k}": Wanted(

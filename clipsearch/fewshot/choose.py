@@ -16,14 +16,14 @@ Wanted = Literal["auto", "probe", "tip", "prototype"]
 
 FOLDS = 5
 MANY = 2_000
-"""Pictures that a choice looks at, at most: with more, it hardly matters how strong the prior is."""
+"""Images that a choice looks at, at most: with more, it hardly matters how strong the prior is."""
 
 
 SURE = 1.5
-"""Standard errors that a difference has to exceed. With 1, two pictures a label chose worse than the
+"""Standard errors that a difference has to exceed. With 1, two images a label chose worse than the
 careful plan as often as not; with 2, less was gained where the words fail."""
 REACH = 2.0
-"""How far from the careful plan a choice may go, for each picture that a label has."""
+"""How far from the careful plan a choice may go, for each image that a label has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class Plan:
     """Of `tip` alone, see there."""
 
     def learn(self, task: Task, *, start: Rows | None = None) -> Rows:
-        """Learn rows from the pictures of a task. start: where the solver of `probe` begins."""
+        """Learn rows from the images of a task. start: where the solver of `probe` begins."""
         if self.method == "zero-shot":
             return Rows(task.text)
         return learn_rows(task, self.method, self.strength, sharpness=self.sharpness, start=start)
 
     def within_reach(self, shots: float) -> bool:
-        """Say whether so many pictures a label can tell that it should be this strong."""
+        """Say whether so many images a label can tell that it should be this strong."""
         careful = CAREFUL["auto" if self.method == "zero-shot" else self.method]
         return self.strength <= REACH * shots * careful.strength
 
@@ -54,8 +54,8 @@ CAREFUL: dict[Wanted, Plan] = {
     "tip": Plan("tip", 2.0, 2.0),
     "prototype": Plan("prototype", 2.0),
 }
-"""What one picture a label, which no cross-validation can judge, is trusted with. It loses nothing to
-speak of on any kind of picture of `scripts/few_shot.py`; more gains more where the words fail, and
+"""What one image a label, which no cross-validation can judge, is trusted with. It loses nothing to
+speak of on any kind of image of `scripts/few_shot.py`; more gains more where the words fail, and
 loses where they are right already."""
 
 PLANS: dict[Wanted, tuple[Plan, ...]] = {
@@ -70,9 +70,9 @@ def choose(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Plan:
     """Choose the plan to learn from these examples with, by cross-validation within them.
 
     The careful plan, unless another has a smaller log loss by more than SURE standard errors (after
-    the rule of Breiman et al. 1984, section 3.4.3); and zero-shot, if that gets more pictures right
-    than the plan, as surely. With few pictures, no plan far from the careful one is tried. Labels
-    with a single picture are learned from, never tested: if no label has two, the careful plan it
+    the rule of Breiman et al. 1984, section 3.4.3); and zero-shot, if that gets more images right
+    than the plan, as surely. With few images, no plan far from the careful one is tried. Labels
+    with a single image are learned from, never tested: if no label has two, the careful plan it
     is. Raises QueryError for an unknown method.
     """
     if wanted not in PLANS:
@@ -108,7 +108,7 @@ def _surely(values: np.ndarray) -> bool:
 
 
 def _tried(task: Task, plans: Sequence[Plan], fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return log losses, and which pictures came out right: (plans, tested pictures)."""
+    """Return log losses, and which images came out right: (plans, tested images)."""
     losses, right = [], []
     for number in range(fold.max() + 1):
         inside, outside = task.part(fold != number), task.part(fold == number)
@@ -124,10 +124,10 @@ def _tried(task: Task, plans: Sequence[Plan], fold: np.ndarray) -> tuple[np.ndar
 
 
 def folds(labels: np.ndarray, *, n: int = FOLDS, seed: int = 0) -> np.ndarray:
-    """Deal pictures to folds so that each label is spread evenly: int64 (n,), -1 for never tested.
+    """Deal images to folds so that each label is spread evenly: int64 (n,), -1 for never tested.
 
-    A label's only picture is never tested. Not more folds than the label in the middle has pictures:
-    else a label would be tested where it has fewer pictures to learn from than the others, which
+    A label's only image is never tested. Not more folds than the label in the middle has images:
+    else a label would be tested where it has fewer images to learn from than the others, which
     it would lose to. Unlike scikit-learn's StratifiedKFold, a label may have less than that.
     """
     counts = np.bincount(labels)

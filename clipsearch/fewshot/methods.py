@@ -1,8 +1,8 @@
-"""Three ways to learn from labelled pictures: linear probe, class prototypes, Tip-Adapter.
+"""Three ways to learn from labelled images: linear probe, class prototypes, Tip-Adapter.
 
-Each starts from the text and goes as far from it as its strength says, in nats: about how much a
-picture's logit may move. Strength 0 is zero-shot for all three. What a method does is stated
-against the spread of the pictures, so that one strength means the same for every model.
+Each starts from the text and goes as far from it as its strength says, in nats: about how much an
+image's logit may move. Strength 0 is zero-shot for all three. What a method does is stated
+against the spread of the images, so that one strength means the same for every model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def learn_rows(
     sharpness: float = 1.0,
     start: Rows | None = None,
 ) -> Rows:
-    """Learn rows by a method; labels without pictures keep the row of their text.
+    """Learn rows by a method; labels without images keep the row of their text.
 
     sharpness: of `tip` alone. start: a solution to begin at, of `probe` alone.
     """
@@ -46,10 +46,10 @@ def learn_rows(
 
 
 def probe(task: Task, strength: float, *, start: Rows | None = None) -> Rows:
-    """Fit rows to the pictures, held to the rows of the text: the most probable a posteriori.
+    """Fit rows to the images, held to the rows of the text: the most probable a posteriori.
 
     Minimises  sum of -log softmax(scale * cos(w, x))[label]  +  penalty / 2 * |W - T|^2  where each
-    label's logit has prior standard deviation `strength` at a typical picture, that is penalty =
+    label's logit has prior standard deviation `strength` at a typical image, that is penalty =
     (scale / strength)^2 * spread. The probe of Radford et al. 2021 (section 3.2), begun at
     the text and held to it as in Silva-Rodriguez et al. 2024 (CLAP; Li et al. 2018 for the penalty).
     Rows are unit rows throughout, not shortened afterwards: scores stay cosines, and rows of free
@@ -71,7 +71,7 @@ def probe(task: Task, strength: float, *, start: Rows | None = None) -> Rows:
 class _Loss:
     """What the probe minimises, with its gradient, of rows as one flat array.
 
-    Only labels that have pictures compete: a label of text alone is not what these pictures show,
+    Only labels that have images compete: a label of text alone is not what these images show,
     but that says nothing of how often it occurs.
     """
 
@@ -110,12 +110,12 @@ def log_loss(logits: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def prototype(task: Task, strength: float) -> Rows:
-    """Move each label's row towards the mean of its pictures (Snell et al. 2017), and renormalise.
+    """Move each label's row towards the mean of its images (Snell et al. 2017), and renormalise.
 
     By  strength / (scale * spread) * n / (n + 1) * (mean of the label - mean of all labels).  A mean
-    of n pictures is shrunk as if a picture of nothing in particular were among them. Taking
-    off what all labels share closes the modality gap (Liang et al. 2022): pictures lie apart from
-    texts, and a row moved to where they lie would be near to every picture.
+    of n images is shrunk as if an image of nothing in particular were among them. Taking
+    off what all labels share closes the modality gap (Liang et al. 2022): images lie apart from
+    texts, and a row moved to where they lie would be near to every image.
     """
     counts = task.counts
     seen = counts > 0
@@ -129,9 +129,9 @@ def prototype(task: Task, strength: float) -> Rows:
 
 
 def tip(task: Task, strength: float, sharpness: float = 1.0) -> Rows:
-    """Keep the pictures beside the text: the training-free Tip-Adapter (Zhang et al. 2022).
+    """Keep the images beside the text: the training-free Tip-Adapter (Zhang et al. 2022).
 
-    A label gains at most `strength` nats; a picture as far as most are counts exp(-sharpness).
+    A label gains at most `strength` nats; an image as far as most are counts exp(-sharpness).
     """
     cache = Cache(
         keys=task.vectors,

@@ -1,4 +1,4 @@
-"""Which pictures to label next: those that the head wavers at, and not all of one kind."""
+"""Which images to label next: those that the head wavers at, and not all of one kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 POOL = 10
-"""Candidates for each picture wanted: the least certain ones, of which a varied choice is made."""
+"""Candidates for each image wanted: the least certain ones, of which a varied choice is made."""
 
 
 def margins(scores: np.ndarray, scale: float) -> np.ndarray:
@@ -25,7 +25,7 @@ def suggest(vectors: np.ndarray, margin: np.ndarray, n: int, *, seed: int = 0) -
     """Return the indices of `n` unit vectors (m, dim) to ask about, least certain first.
 
     Of the POOL * n smallest margins, k-means with the uncertainty as weight makes n groups, and the
-    picture nearest to each centre is taken (Zhdanov 2019, "Diverse mini-batch active learning"):
+    image nearest to each centre is taken (Zhdanov 2019, "Diverse mini-batch active learning"):
     without it, one blurred holiday would fill the list.
     """
     pool = _distinct(vectors, np.argsort(margin, kind="stable"), POOL * max(n, 0))
@@ -37,7 +37,7 @@ def suggest(vectors: np.ndarray, margin: np.ndarray, n: int, *, seed: int = 0) -
 
 
 def _distinct(vectors: np.ndarray, order: np.ndarray, n: int) -> np.ndarray:
-    """Return the first n of `order` whose vectors differ: to label one picture twice teaches nothing."""
+    """Return the first n of `order` whose vectors differ: to label one image twice teaches nothing."""
     found: dict[bytes, int] = {}
     for i in order.tolist():
         if len(found) == n:
@@ -52,7 +52,7 @@ def _centres(vectors: np.ndarray, weights: np.ndarray, n: int, seed: int) -> np.
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # Nearly equal pictures may make fewer groups than asked for, which is dealt with below.
+        # Nearly equal images may make fewer groups than asked for, which is dealt with below.
         warnings.simplefilter("ignore", ConvergenceWarning)
         means = KMeans(n, n_init=4, random_state=seed).fit(
             vectors, sample_weight=np.maximum(weights, 1e-6)
@@ -61,6 +61,6 @@ def _centres(vectors: np.ndarray, weights: np.ndarray, n: int, seed: int) -> np.
     nearest: list[int] = []
     for centre in range(n):
         order = np.argsort(distances[:, centre], kind="stable")
-        # Two centres never take the same picture: the later one takes its next.
+        # Two centres never take the same image: the later one takes its next.
         nearest.append(next(int(i) for i in order if int(i) not in nearest))
     return np.array(nearest)

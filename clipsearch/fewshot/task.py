@@ -1,4 +1,4 @@
-"""A task: labelled pictures, beside the rows of text that they are to improve."""
+"""A task: labelled images, beside the rows of text that they are to improve."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LEAST_SPREAD = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """Labelled pictures, and the zero-shot head of their labels."""
+    """Labelled images, and the zero-shot head of their labels."""
 
     vectors: np.ndarray
-    """float32 (n, dim), unit rows: the pictures."""
+    """float32 (n, dim), unit rows: the images."""
     labels: np.ndarray
-    """int64 (n,): the number of each picture's label."""
+    """int64 (n,): the number of each image's label."""
     text: np.ndarray
     """float32 (labels, dim), unit rows: the zero-shot head."""
     scale: float
@@ -26,14 +26,14 @@ class Task:
 
     @property
     def counts(self) -> np.ndarray:
-        """How many pictures each label has: int64 (labels,)."""
+        """How many images each label has: int64 (labels,)."""
         return np.bincount(self.labels, minlength=len(self.text))
 
     @property
     def spread(self) -> float:
-        """The mean squared distance of pictures from their mean: the power of what tells them apart.
+        """The mean squared distance of images from their mean: the power of what tells them apart.
 
-        Pictures of CLIP models lie in a narrow cone, so it is well below 1, and not the same for
+        Images of CLIP models lie in a narrow cone, so it is well below 1, and not the same for
         two models: strengths are stated against it, to mean the same for all.
         """
         n = len(self.vectors)
@@ -41,11 +41,11 @@ class Task:
         return max(LEAST_SPREAD, float((1 - mean @ mean) * n / max(n - 1, 1)))
 
     def part(self, which: np.ndarray) -> Task:
-        """Return some of the pictures (indices or a mask), with all the labels."""
+        """Return some of the images (indices or a mask), with all the labels."""
         return replace(self, vectors=self.vectors[which], labels=self.labels[which])
 
     def first(self, shots: np.ndarray | int) -> np.ndarray:
-        """Say which pictures are among the first `shots` of their label: bool (n,).
+        """Say which images are among the first `shots` of their label: bool (n,).
 
         shots: one number, or one a label.
         """
@@ -57,7 +57,7 @@ class Task:
         return found
 
     def drawn(self, shots: np.ndarray | int, *, seed: int = 0) -> np.ndarray:
-        """Draw `shots` pictures of each label at random, or all that it has: bool (n,)."""
+        """Draw `shots` images of each label at random, or all that it has: bool (n,)."""
         order = np.random.default_rng(seed).permutation(len(self.labels))
         found = np.empty(len(order), dtype=bool)
         found[order] = self.part(order).first(shots)
@@ -66,7 +66,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """What was learned: a unit row for each label, and for `tip` the pictures themselves."""
+    """What was learned: a unit row for each label, and for `tip` the images themselves."""
 
     vectors: np.ndarray
     """float32 (labels, dim), unit rows."""
@@ -79,9 +79,9 @@ class Rows:
 
 
 def distinct(vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return the indices of pictures to learn from, and how many have more than one label.
+    """Return the indices of images to learn from, and how many have more than one label.
 
-    Of equal vectors the first, for else a picture would be learned from and tested on; and none of
+    Of equal vectors the first, for else an image would be learned from and tested on; and none of
     them, if their labels differ.
     """
     first: dict[bytes, int] = {}

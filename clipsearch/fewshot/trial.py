@@ -17,10 +17,10 @@ REPEATS = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """What was found for pictures that took no part in the learning: arrays of n rows."""
+    """What was found for images that took no part in the learning: arrays of n rows."""
 
     which: np.ndarray
-    """int64 (n,): the numbers of the pictures."""
+    """int64 (n,): the numbers of the images."""
     truth: np.ndarray
     """int64 (n,): their labels."""
     zero_shot: np.ndarray
@@ -37,7 +37,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Accuracy with so many pictures a label, on the pictures left: means over random draws."""
+    """Accuracy with so many images a label, on the images left: means over random draws."""
 
     shots: int
     zero_shot: float
@@ -49,10 +49,10 @@ class CurvePoint:
 
 
 def cross_validate(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Trial | None:
-    """Learn without each fifth of the pictures and find the labels of that fifth, five times over.
+    """Learn without each fifth of the images and find the labels of that fifth, five times over.
 
     Each time method and strength are chosen anew, inside the other four fifths: a nested
-    cross-validation (Varma and Simon 2006). None if no label has two pictures.
+    cross-validation (Varma and Simon 2006). None if no label has two images.
     """
     fold = folds(task.labels, seed=seed)
     parts = [hold_out(task, fold != number, wanted, seed=seed) for number in range(fold.max() + 1)]
@@ -67,7 +67,7 @@ def cross_validate(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Tri
 
 
 def hold_out(task: Task, learned: np.ndarray, wanted: Wanted = "auto", *, seed: int = 0) -> Trial:
-    """Learn from some of the pictures, bool (n,), and find the labels of the others."""
+    """Learn from some of the images, bool (n,), and find the labels of the others."""
     inside, outside = task.part(learned), task.part(~learned)
     rows = choose(inside, wanted, seed=seed).learn(inside)
     return Trial(
@@ -86,9 +86,9 @@ def learning_curve(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> tuple[CurvePoint, ...]:
-    """Return accuracy over the number of pictures a label, as far as enough are left to test on.
+    """Return accuracy over the number of images a label, as far as enough are left to test on.
 
-    Learned from `shots` pictures of each label (of a label that has no more, all but one), tested
+    Learned from `shots` images of each label (of a label that has no more, all but one), tested
     on the others; and again with other draws.
     """
     largest = int(task.counts.max())
@@ -107,7 +107,7 @@ def learning_curve(
 
 def _drawn(task: Task, shots: int, wanted: Wanted, seed: int) -> tuple[float, float]:
     """Return the accuracies, zero-shot and few-shot, of one draw."""
-    # A label with no more pictures than are to be learned from leaves one for the test.
+    # A label with no more images than are to be learned from leaves one for the test.
     learned = task.drawn(np.minimum(shots, np.maximum(task.counts - 1, 0)), seed=seed)
     found = hold_out(task, learned, wanted, seed=seed)
     before, after = found.zero_shot == found.truth, found.few_shot == found.truth

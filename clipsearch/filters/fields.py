@@ -20,7 +20,7 @@ class Field:
 
     sql: str
     kind: str = "text"  # text, number or date
-    many: bool = False  # a picture has any number of them, in the table `label`
+    many: bool = False  # an image has any number of them, in the table `label`
     choices: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(
         default_factory=dict

@@ -1,4 +1,4 @@
-"""Where-expressions over the facts of pictures, parsed into SQL with bound values.
+"""Where-expressions over the facts of images, parsed into SQL with bound values.
 
     taken >= 2024-01 and camera like "%Pixel%"
     (width > 2000 or orientation = "portrait") and not label in ("cat", "dog")
@@ -10,7 +10,7 @@
     condition   = FIELD ("=" | "!=" | "<" | "<=" | ">" | ">=") value
                 | FIELD ["not"] "like" TEXT             % any text, _ any one character
                 | FIELD ["not"] "in" "(" value {"," value} ")"
-                | FIELD "is" ["not"] "null"             the picture has no such fact
+                | FIELD "is" ["not"] "null"             the image has no such fact
                 | "near" "(" LAT "," LON "," KM ")"     degrees and kilometres, great circle
     value       = NUMBER | DATE | TEXT                  as the field wants it
     DATE        = 2024 | 2024-01 | 2024-01-31 | 2024-01-31T18:30 | 2024-01-31T18:30:59
@@ -22,7 +22,7 @@ bytes lat lon (numbers), taken (date). Keywords and fields may be written in any
 A date is the whole of its year, month, day, minute or second: `taken = 2024-01` is any time in
 that month, `taken > 2024` starts with 2025. A comparison with a missing fact is false; `!=`,
 `not like` and `not in` are exactly the negations of `=`, `like` and `in`, so they hold for a
-missing fact. A picture has any number of labels: `label = "cat"` asks whether one is "cat",
+missing fact. An image has any number of labels: `label = "cat"` asks whether one is "cat",
 `label != "cat"` whether none is. Camera, lens, format and orientation ignore the case of ASCII
 letters, and `like` always does.
 """

@@ -1,6 +1,6 @@
-"""Which pictures are the same: equal bytes, the same picture in other files, the same scene.
+"""Which images are the same: equal bytes, the same image in other files, the same scene.
 
-Pixels are compared as `decode.squashed` gives them: both pictures squeezed into the same square of
+Pixels are compared as `decode.squashed` gives them: both images squeezed into the same square of
 cells. Thresholds were set by `scripts/dupes/measure.py`, whose table is in docs/duplicates.md.
 """
 
@@ -14,18 +14,18 @@ import numpy as np
 
 from clipsearch.types import Facts, ImageRecord
 
-Tier = Literal["same-bytes", "same-picture", "same-scene"]
-TIERS: tuple[Tier, ...] = ("same-bytes", "same-picture", "same-scene")
+Tier = Literal["same-bytes", "same-image", "same-scene"]
+TIERS: tuple[Tier, ...] = ("same-bytes", "same-image", "same-scene")
 
 COARSE = 32
-"""Cells a side of the first look: colours and layout, 3 KB a picture."""
+"""Cells a side of the first look: colours and layout, 3 KB an image."""
 FINEST = 256
 """Cells a side of the closest look: in a page of text, a digit that differs is seen."""
 PIXELS_A_CELL = 5
-"""With fewer, the shape of the pixels shows more than the picture does."""
+"""With fewer, the shape of the pixels shows more than the image does."""
 
 MEAN_COLOUR = 4.0
-"""Of 255, over all cells and channels: more is another picture, or another colouring of it."""
+"""Of 255, over all cells and channels: more is another image, or another colouring of it."""
 WORST_LUMA = 12.0
 """Of 255, in any one cell: more is a change of what is shown. JPEG stays below from quality 20 up."""
 WORST_CHROMA = 16.0
@@ -34,11 +34,11 @@ PROPORTIONS = 0.03
 """How far the quotients of width and height may differ: resizing rounds to whole pixels."""
 SCENE_CELLS = 16
 SCENE_SHIFT = 2
-"""Cells: the camera may have moved by an eighth of the picture."""
+"""Cells: the camera may have moved by an eighth of the image."""
 SCENE_LOOK = 0.85
-"""Correlation of colours, at the best shift, from which two pictures look alike."""
+"""Correlation of colours, at the best shift, from which two images look alike."""
 SCENE_SCORE = 0.85
-"""Cosine from which two pictures may be of the same scene."""
+"""Cosine from which two images may be of the same scene."""
 CANDIDATE_SCORE = 0.8
 """Cosine from which pixels are compared at all: a small copy of low quality falls to about 0.85."""
 
@@ -157,7 +157,7 @@ def around_the_best(
 
 
 def cells(one: Facts, other: Facts) -> int:
-    """Return in how many cells a side two pictures can be compared; 0 if they cannot be the same.
+    """Return in how many cells a side two images can be compared; 0 if they cannot be the same.
 
     As many as the smaller one has pixels for, from 8 to FINEST: up to COARSE a power of two, to be
     averaged from the first look, and above that an even number.
@@ -178,7 +178,7 @@ def coarser(looks: np.ndarray, size: int) -> np.ndarray:
     return averaged
 
 
-def same_picture(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def same_image(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Say of looks (..., m, m, 3) in 0..255 whether nothing but compression tells them apart."""
     difference = one.astype(np.float32) - other.astype(np.float32)
     luma = difference @ _LUMA

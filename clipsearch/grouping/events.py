@@ -1,4 +1,4 @@
-"""Events: pictures grouped by when and where they were taken."""
+"""Events: images grouped by when and where they were taken."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ EARTH_RADIUS = 6371.0088
 def events(
     facts: Sequence[Facts], *, gap_hours: float = GAP_HOURS, kilometres: float = KILOMETRES
 ) -> np.ndarray:
-    """Group pictures by when and where they were taken: int64 (n,), the earliest event is 0.
+    """Group images by when and where they were taken: int64 (n,), the earliest event is 0.
 
     In order of time, a new event begins after a gap of more than `gap_hours` and more than
-    GAP_MEDIANS times the median gap (so that a library of one picture a day is not all events), and
-    where a picture was taken more than `kilometres` (great circle) from the last one that says
-    where. Pictures without a time are the last group, by themselves. Raises BadGrouping.
+    GAP_MEDIANS times the median gap (so that a library of one image a day is not all events), and
+    where an image was taken more than `kilometres` (great circle) from the last one that says
+    where. Images without a time are the last group, by themselves. Raises BadGrouping.
     """
     if gap_hours < 0 or kilometres < 0:
         raise BadGrouping(
@@ -66,13 +66,13 @@ def _place(facts: Facts) -> tuple[float, float] | None:
 
 
 def span(facts: Iterable[Facts]) -> tuple[datetime | None, datetime | None]:
-    """Return when the first and the last picture were taken; None for both if none says so."""
+    """Return when the first and the last image were taken; None for both if none says so."""
     times = sorted(f.taken_at for f in facts if f.taken_at is not None)
     return (times[0], times[-1]) if times else (None, None)
 
 
 def centre(facts: Iterable[Facts]) -> tuple[float, float] | tuple[None, None]:
-    """Return the middle of where pictures were taken, (lat, lon) in degrees; None for both if unknown.
+    """Return the middle of where images were taken, (lat, lon) in degrees; None for both if unknown.
 
     The mean of the points on the sphere, so that places either side of the date line meet there.
     """

@@ -1,4 +1,4 @@
-"""Find duplicates among pictures: neighbours by their vectors first, then by their pixels."""
+"""Find duplicates among images: neighbours by their vectors first, then by their pixels."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from clipsearch.grouping.duplicates import (
     coarser,
     layout_likeness,
     quality,
-    same_picture,
+    same_image,
 )
 from clipsearch.images.decode import squashed
 from clipsearch.types import ImageRecord, Progress
 
 NEIGHBOURS = 32
-"""Of a picture, the nearest that are looked at; more copies of one picture fall into two groups."""
+"""Of an image, the nearest that are looked at; more copies of one image fall into two groups."""
 _QUERIES_AT_ONCE = 1024
 _PAIRS_AT_ONCE = 256
 _CLOSE_LOOKS_KEPT = 256
@@ -50,8 +50,8 @@ def find(
     """Group files that show the same, by tier, the groups that would save most bytes first.
 
     vectors: float32 (n, dim), the unit row of each record. Tiers build on each other: of files with
-    the same bytes, the best stands for all when pictures are compared, and of the same picture the
-    best when scenes are; so no file is named twice as one that could go. A picture that cannot
+    the same bytes, the best stands for all when images are compared, and of the same image the
+    best when scenes are; so no file is named twice as one that could go. An image that cannot
     be read any more is left out, with a warning.
     """
     row = {record.path: i for i, record in enumerate(records)}
@@ -59,10 +59,10 @@ def find(
     groups = {"same-bytes": [group for group in found if len(group) > 1]}
     if set(tiers) - {"same-bytes"}:
         kept = sorted((group[0] for group in found), key=quality)
-        pictures = _Pictures(kept, vectors[[row[r.path] for r in kept]], on_progress)
-        groups["same-picture"] = pictures.same_pictures()
+        images = _Images(kept, vectors[[row[r.path] for r in kept]], on_progress)
+        groups["same-image"] = images.same_images()
         if "same-scene" in tiers:
-            groups["same-scene"] = pictures.same_scenes(scene_score)
+            groups["same-scene"] = images.same_scenes(scene_score)
     return [
         group
         for tier in TIERS
@@ -82,7 +82,7 @@ def _duplicates(tier: Tier, members: Sequence[ImageRecord], vectors: np.ndarray)
     return Duplicates(tier, tuple(members), tuple(scores.tolist()))
 
 
-class _Pictures:
+class _Images:
     """Different contents, best first, and which pairs of them are near by their vectors."""
 
     def __init__(
@@ -96,7 +96,7 @@ class _Pictures:
         self._kept = np.ones(len(records), dtype=bool)
         self._close = lru_cache(_CLOSE_LOOKS_KEPT)(self._closer)
 
-    def same_pictures(self) -> list[tuple[ImageRecord, ...]]:
+    def same_images(self) -> list[tuple[ImageRecord, ...]]:
         """Group what differs by compression only; the best of each group stays for `same_scenes`."""
         near = self._pairs[_mask(self._pairs, self._nearly_the_same)]
         groups = around_the_best(range(len(self._records)), near, self._the_same)
@@ -121,7 +121,7 @@ class _Pictures:
         for size in set(sizes[sizes > 0].tolist()):
             some = sizes == size
             looks = (coarser(look, size) for look in self._looks_of(pairs[some]))
-            found[some] = same_picture(*looks)
+            found[some] = same_image(*looks)
         return found
 
     def _the_same(self, best: int, other: int) -> bool:
@@ -129,7 +129,7 @@ class _Pictures:
         if size <= COARSE:  # as close as these two can be looked at, and has been
             return True
         try:
-            return bool(same_picture(self._close(best, size), self._close(other, size)))
+            return bool(same_image(self._close(best, size), self._close(other, size)))
         except ImageError:  # vanished since the first look
             return False
 
@@ -183,7 +183,7 @@ def _mask(pairs: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> np.nda
 def _coarse_looks(
     paths: Sequence[str], pairs: np.ndarray, on_progress: Watch
 ) -> tuple[dict[int, np.ndarray], np.ndarray]:
-    """Read the pictures that are in a pair: row -> look, and which rows could be read, bool (n,)."""
+    """Read the images that are in a pair: row -> look, and which rows could be read, bool (n,)."""
     rows = np.unique(pairs).tolist()
     looks: dict[int, np.ndarray] = {}
     failed: list[ImageError] = []
@@ -197,7 +197,7 @@ def _coarse_looks(
             else:
                 looks[row] = look
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C ends now, not after the last picture
+        pool.shutdown(cancel_futures=True)  # Ctrl-C ends now, not after the last image
     on_progress(Progress("look", len(rows), len(rows)))
     if failed:
         more = f" and {len(failed) - 1:,} more" if len(failed) > 1 else ""

@@ -1,4 +1,4 @@
-"""Topics: pictures grouped by what they show, and groups of pictures named by phrases."""
+"""Topics: images grouped by what they show, and groups of images named by phrases."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ VOCABULARY = Path(__file__).with_name("vocabulary.txt")
 MOST = 30
 """Topics that `auto` chooses at most: more than a person reads through."""
 SAMPLE = 2_000
-"""Pictures by which `auto` chooses a number, and separations are measured."""
+"""Images by which `auto` chooses a number, and separations are measured."""
 LARGE = 10_000
-"""Pictures from which k-means goes through them in small batches."""
+"""Images from which k-means goes through them in small batches."""
 FIT = 0.5
 """Weight, in a name, of how well it fits beside how much better than elsewhere."""
 NAMES = 3
@@ -31,21 +31,21 @@ NAMES = 3
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """Some pictures that belong together, and what to call them."""
+    """Some images that belong together, and what to call them."""
 
     title: str
     """Different for each topic: its name; of an event its dates, its place and its name."""
     names: tuple[str, ...]
-    """The phrases that fit these pictures better than the others, best first."""
-    pictures: tuple[Hit, ...]
+    """The phrases that fit these images better than the others, best first."""
+    images: tuple[Hit, ...]
     """The most typical first; score: the cosine with the middle of the topic."""
     separation: float | None
-    """Mean silhouette of the pictures: 1 apart from all others, 0 blends in; None for a single topic."""
+    """Mean silhouette of the images: 1 apart from all others, 0 blends in; None for a single topic."""
     start: datetime | None
-    """When the first picture was taken, of those that say so."""
+    """When the first image was taken, of those that say so."""
     end: datetime | None
     lat: float | None
-    """Middle of the pictures that say where they were taken, in degrees."""
+    """Middle of the images that say where they were taken, in degrees."""
     lon: float | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,13 +53,13 @@ class Topic:
         return {
             "topic": self.title,
             "names": list(self.names),
-            "size": len(self.pictures),
+            "size": len(self.images),
             "separation": self.separation,
             "start": self.start.isoformat() if self.start else None,
             "end": self.end.isoformat() if self.end else None,
             "lat": self.lat,
             "lon": self.lon,
-            "pictures": [{"path": hit.path, "score": hit.score} for hit in self.pictures],
+            "images": [{"path": hit.path, "score": hit.score} for hit in self.images],
         }
 
 
@@ -123,7 +123,7 @@ def _best_count(
     for count in range(2, most + 1):
         on_progress(Progress("topics", count - 2, most - 1))
         groups = _k_means(some, count, seed)
-        if len(np.unique(groups)) < 2:  # a sample may hold fewer different pictures than the whole
+        if len(np.unique(groups)) < 2:  # a sample may hold fewer different images than the whole
             continue
         score = float(silhouette_score(some, groups, metric="cosine"))
         if score > best:
@@ -188,9 +188,9 @@ def separations(vectors: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> li
 def name_scores(vectors: np.ndarray, groups: np.ndarray, phrases: np.ndarray) -> np.ndarray:
     """Return how well phrases (p, dim) name groups of unit rows (n, dim): float64 (groups, p).
 
-    The score is (in - out) + FIT * in, with the mean cosine of the phrase with the pictures of the
+    The score is (in - out) + FIT * in, with the mean cosine of the phrase with the images of the
     group and with all others. The first part takes what tells the group from the rest, as TF-IDF does
-    with words (Spaerck Jones 1972), and by it the phrases that are near to every picture drop out;
+    with words (Spaerck Jones 1972), and by it the phrases that are near to every image drop out;
     the second keeps it about what is to be seen. A single group has no rest: then only that counts.
     `scripts/topics/compare.py` compares it with others on groups whose best name is known: it is the
     first in 76 %, by the difference alone in 73 %, by the cosine alone in 64 %, by class-based

@@ -1,4 +1,4 @@
-"""Explanation: which descriptions and example pictures of a label a picture fits, and how well."""
+"""Explanation: which descriptions and example images of a label an image fits, and how well."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from clipsearch.types import Prediction, Prompt
 
 @dataclass(frozen=True, slots=True)
 class PromptScore:
-    """How well one prompt of a label fits a picture."""
+    """How well one prompt of a label fits an image."""
 
     prompt: str
-    """The text, or the path of the example picture."""
+    """The text, or the path of the example image."""
     kind: Literal["text", "image"]
     score: float
-    """Cosine; of an example picture, moved to where texts lie (`mixture.Modalities`)."""
+    """Cosine; of an example image, moved to where texts lie (`mixture.Modalities`)."""
     weight: float
     """What it counts: the score of the label is the sum of weight times score over its prompts."""
 
@@ -37,7 +37,7 @@ class LabelExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The labels of one picture, best first, each with what it is made of."""
+    """The labels of one image, best first, each with what it is made of."""
 
     path: str
     label: str
@@ -60,7 +60,7 @@ class Parts:
     counted: np.ndarray
 
     def scored(self, vector: np.ndarray) -> tuple[PromptScore, ...]:
-        """Compare each prompt with the unit vector (dim,) of a picture; best first."""
+        """Compare each prompt with the unit vector (dim,) of an image; best first."""
         scores = self.rows @ vector
         return tuple(
             _prompt_score(self.prompts[i], float(scores[i]), float(self.counted[i]))
@@ -69,7 +69,7 @@ class Parts:
 
 
 def explain(prediction: Prediction, vector: np.ndarray, parts: Mapping[str, Parts]) -> Explanation:
-    """Take each label of a prediction apart; vector: the unit vector (dim,) of the picture."""
+    """Take each label of a prediction apart; vector: the unit vector (dim,) of the image."""
     return Explanation(
         prediction.path,
         prediction.label,

@@ -44,14 +44,14 @@ class Head:
     vectors: np.ndarray
     """float32 (labels, dim), unit rows, read-only."""
     prompts: tuple[tuple[Prompt, ...], ...]
-    """What each row was made of: texts, and terms for pictures."""
+    """What each row was made of: texts, and terms for images."""
     model: str
     fingerprint: str
     logit_scale: float
     logit_bias: float | None = None
     """None for models trained with softmax (CLIP), a number for sigmoid (SigLIP)."""
     cache: Cache | None = None
-    """Pictures that a head learned as a Tip-Adapter asks beside its rows."""
+    """Images that a head learned as a Tip-Adapter asks beside its rows."""
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -79,7 +79,7 @@ class Head:
 
         Each prompt's vector is normalised, then the mean over a label's prompts, as in Radford et
         al. 2021 (section 3.1.4) and open_clip's build_zero_shot_classifier. images: the vector
-        (dim,) of each picture among the prompts, moved among the texts (`mixture.Modalities`).
+        (dim,) of each image among the prompts, moved among the texts (`mixture.Modalities`).
         Raises TooFewLabels, EmptyQuery if prompts cancel out. `templates.prompts` makes prompts
         of plain labels. Texts may be of any length, see `texts.encode_texts`; `texts.reading`
         gives an encoder that cuts them instead.
@@ -103,7 +103,7 @@ class Head:
     ) -> Self:
         """Make the head of one query: one row, the normalised sum of weight times unit vector.
 
-        images: the unit vector (dim,) of each picture that a term names. Raises EmptyQuery if
+        images: the unit vector (dim,) of each image that a term names. Raises EmptyQuery if
         there are no terms, or if they cancel out.
         """
         texts = [term.value for term in terms if term.kind == "text"]

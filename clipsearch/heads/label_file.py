@@ -1,4 +1,4 @@
-"""Read files of labels: names, each with the descriptions and example pictures it stands for."""
+"""Read files of labels: names, each with the descriptions and example images it stands for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 from clipsearch.errors import BadLabelFile, TooFewLabels
 from clipsearch.types import Prompt, Term
 
-PICTURE = "image:"
-"""Begins a prompt that names a picture, in the formats that hold nothing but texts.
+IMAGE = "image:"
+"""Begins a prompt that names an image, in the formats that hold nothing but texts.
 
 Not `@`, as in other tools: spreadsheets take a cell that begins so for a formula.
 """
@@ -29,7 +29,7 @@ def labels_from_file(path: str | os.PathLike[str]) -> dict[str, list[Prompt]]:
     .csv   a label and its prompts a row (.tsv: with tabs); a first row `label,...` is a header
     .json, .yaml   a list of labels, or labels with a prompt, a list of prompts or nothing
 
-    A prompt is a text, or the path of a picture, relative to the file: `image:rex.jpg` in .txt
+    A prompt is a text, or the path of an image, relative to the file: `image:rex.jpg` in .txt
     and .csv, `{"texts": [...], "images": [...]}` in place of the prompts in .json and .yaml.
     The prompts of a label that occurs twice are put together. Raises BadLabelFile, TooFewLabels.
     """
@@ -76,23 +76,23 @@ def _from_lines(text: str, suffix: str) -> Iterator[tuple[str, list[Prompt]]]:
         if not line.lstrip().startswith("#"):
             # A colon alone is part of the label: 12:30.
             label, _, prompts = re.sub(r":(\s+|$)", "\n", line, count=1).partition("\n")
-            yield label, [_text_or_picture(prompt) for prompt in prompts.split(";")]
+            yield label, [_text_or_image(prompt) for prompt in prompts.split(";")]
 
 
 def _from_table(text: str, suffix: str) -> Iterator[tuple[str, list[Prompt]]]:
     rows = csv.reader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",")
     for number, row in enumerate(rows):
         if row and not (number == 0 and row[0].strip().lower() in ("label", "labels")):
-            yield row[0], [_text_or_picture(prompt) for prompt in row[1:]]
+            yield row[0], [_text_or_image(prompt) for prompt in row[1:]]
 
 
-def _text_or_picture(prompt: str) -> Prompt:
+def _text_or_image(prompt: str) -> Prompt:
     prompt = prompt.strip()
-    if not prompt.startswith(PICTURE):
+    if not prompt.startswith(IMAGE):
         return prompt
-    path = prompt.removeprefix(PICTURE).strip()
+    path = prompt.removeprefix(IMAGE).strip()
     if not path:
-        raise ValueError(f"`{PICTURE}` without the path of a picture")
+        raise ValueError(f"`{IMAGE}` without the path of an image")
     return Term.image(path)
 
 

@@ -1,8 +1,8 @@
-"""Texts and pictures in one class: how picture vectors are moved among the texts, and what counts.
+"""Texts and images in one class: how image vectors are moved among the texts, and what counts.
 
-Texts and pictures of a CLIP model lie in two separate cones of its space, the modality gap (Liang
-et al. 2022, "Mind the Gap", arXiv:2203.02053): two pictures of different things are often nearer
-to each other than a picture is to its own caption. A class that holds a picture as it is would
+Texts and images of a CLIP model lie in two separate cones of its space, the modality gap (Liang
+et al. 2022, "Mind the Gap", arXiv:2203.02053): two images of different things are often nearer
+to each other than an image is to its own caption. A class that holds an image as it is would
 win against every class of words, whatever is shown. `scripts/mixed_heads` measures this, and
 what `Modalities.as_texts` does about it.
 """
@@ -16,8 +16,8 @@ from typing import Self
 import numpy as np
 
 IMAGE_SHARE = 1 / 4
-"""How much the pictures of a class count beside its texts, however many there are of each: words
-say what the class is, a few pictures also show their background. Measured, see docs/descriptions.md.
+"""How much the images of a class count beside its texts, however many there are of each: words
+say what the class is, a few images also show their background. Measured, see docs/descriptions.md.
 """
 GENERIC = (
     *("a man", "a group of people", "a dog", "a bird", "a tree", "a flower", "a car", "a house"),
@@ -30,7 +30,7 @@ GENERIC = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Modalities:
-    """Where a model puts texts, where it puts pictures, and how far texts lie from their mean."""
+    """Where a model puts texts, where it puts images, and how far texts lie from their mean."""
 
     text_mean: np.ndarray
     """float64 (dim,)"""
@@ -39,33 +39,33 @@ class Modalities:
     text_spread: float
 
     @classmethod
-    def of(cls, texts: np.ndarray, pictures: np.ndarray) -> Self:
-        """Measure them on unit rows (n, dim) of many texts and of many pictures."""
+    def of(cls, texts: np.ndarray, images: np.ndarray) -> Self:
+        """Measure them on unit rows (n, dim) of many texts and of many images."""
         mean = texts.mean(axis=0, dtype=np.float64)
         spread = float(np.linalg.norm(texts - mean, axis=1).mean())
-        return cls(mean, pictures.mean(axis=0, dtype=np.float64), spread)
+        return cls(mean, images.mean(axis=0, dtype=np.float64), spread)
 
-    def as_texts(self, pictures: np.ndarray) -> np.ndarray:
-        """Return unit rows (n, dim): for each picture, where a text that says the same would lie.
+    def as_texts(self, images: np.ndarray) -> np.ndarray:
+        """Return unit rows (n, dim): for each image, where a text that says the same would lie.
 
-        The direction in which a picture differs from the mean picture, at a text's distance from
-        the mean text. A picture that is the mean picture says nothing, and becomes the mean text.
+        The direction in which an image differs from the mean image, at a text's distance from
+        the mean text. An image that is the mean image says nothing, and becomes the mean text.
         """
-        away = _unit_or_zero(np.asarray(pictures, dtype=np.float64) - self.image_mean)
+        away = _unit_or_zero(np.asarray(images, dtype=np.float64) - self.image_mean)
         return _unit_or_zero(self.text_mean + self.text_spread * away)
 
 
 def coefficients(
-    rows: np.ndarray, pictures: Sequence[bool], weights: Sequence[float]
+    rows: np.ndarray, images: Sequence[bool], weights: Sequence[float]
 ) -> np.ndarray | None:
     """Return what each of a class's prompts counts, float64 (k,): `coefficients @ rows` is its row.
 
-    rows: unit rows (k, dim), pictures already moved among the texts. pictures: which of them are.
-    The texts' weighted mean and the pictures' each become a unit vector; with both, they are added
+    rows: unit rows (k, dim), images already moved among the texts. images: which of them are.
+    The texts' weighted mean and the images' each become a unit vector; with both, they are added
     by IMAGE_SHARE, and the sum is a unit vector again. So the cosine of a class is the sum of its
     prompts' cosines times these numbers. None if the weights cancel out.
     """
-    side = np.asarray(pictures, dtype=bool)
+    side = np.asarray(images, dtype=bool)
     parts = np.stack([np.where(side, 0.0, weights), np.where(side, weights, 0.0)])
     lengths = np.linalg.norm(parts @ rows, axis=1)
     there = np.abs(parts).sum(axis=1)

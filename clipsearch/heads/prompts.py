@@ -48,7 +48,7 @@ def plain(prompt: Prompt) -> Prompt:
 
 
 def to_json(prompt: Prompt) -> str | dict[str, Any]:
-    """Return a text as it is, a picture or a weighted text as `{kind: value, "weight": ...}`."""
+    """Return a text as it is, an image or a weighted text as `{kind: value, "weight": ...}`."""
     if isinstance(prompt, str):
         return prompt
     return {prompt.kind: prompt.value, "weight": prompt.weight}

@@ -2,11 +2,11 @@ r"""The grammar of query terms, which the command line, Python and the server sh
 
     term   :=  [WEIGHT ":"] VALUE
     WEIGHT :=  a decimal number with an optional sign, not 0; 1 if it is left out
-    VALUE  :=  words, or the path of a picture where a picture is asked for
+    VALUE  :=  words, or the path of an image where an image is asked for
 
     a blue horse        the words, once
     2:horse             counts double
-    0.5:dog.jpg         (as a picture) counts half
+    0.5:dog.jpg         (as an image) counts half
     -1:rain             away from it; `--not rain` is the same
     \2:30 pm            the words "2:30 pm": a backslash before a weight makes it part of the words
 
@@ -62,7 +62,7 @@ def parse_terms(
     images: Iterable[str | Term] = (),
     exclude: Iterable[str | Term] = (),
 ) -> tuple[Term, ...]:
-    """Read all terms of a query; those of `exclude` are texts that count against a picture.
+    """Read all terms of a query; those of `exclude` are texts that count against an image.
 
     A Term stands for itself. Raises EmptyQuery if there are none, and what `parse_term` raises.
     """
@@ -73,5 +73,5 @@ def parse_terms(
         term = given if isinstance(given, Term) else parse_term(given)
         terms.append(Term(term.kind, term.value, -abs(term.weight)))
     if not terms:
-        raise EmptyQuery("the query is empty: say what to look for, in words or with a picture.")
+        raise EmptyQuery("the query is empty: say what to look for, in words or with an image.")
     return tuple(terms)

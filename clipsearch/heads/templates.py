@@ -148,7 +148,7 @@ def prompts(
 ) -> dict[str, tuple[Prompt, ...]]:
     """Return the prompts of each label, for `Head.from_prompts`.
 
-    A label that comes with prompts of its own, texts or pictures, keeps these as they are; the
+    A label that comes with prompts of its own, texts or images, keeps these as they are; the
     others are filled into `templates`, by default DEFAULT_TEMPLATES. Labels that occur twice count
     once. Raises TooFewLabels if there are none, BadTemplate.
 

@@ -1,4 +1,4 @@
-"""The cache of a Tip-Adapter: labelled pictures that a head asks how much a new one is like them."""
+"""The cache of a Tip-Adapter: labelled images that a head asks how much a new one is like them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cache:
-    """Labelled pictures, and how much likeness to them adds to the score of their label.
+    """Labelled images, and how much likeness to them adds to the score of their label.
 
     The training-free Tip-Adapter (Zhang et al. 2022). What it adds is no cosine with a
-    row, so a head that has one keeps the pictures themselves.
+    row, so a head that has one keeps the images themselves.
     """
 
     keys: np.ndarray
-    """float32 (n, dim), unit rows: the pictures."""
+    """float32 (n, dim), unit rows: the images."""
     owners: np.ndarray
-    """int64 (n,): the number of each picture's label."""
+    """int64 (n,): the number of each image's label."""
     labels: int
     """How many labels the head has."""
     weight: float
@@ -34,10 +34,10 @@ class Cache:
     def bonus(self, vectors: np.ndarray) -> np.ndarray:
         """Return what each label gains or loses for unit vectors (n, dim): float32 (n, labels).
 
-        weight * mean of exp(-sharpness * (1 - cos)) over the pictures of the label, less the mean of
-        this over all labels that have pictures. The paper has the sum in place of the first
-        mean, by which a label would win by the number of its pictures. The second changes no
-        comparison between labels; without it, every picture would score above what the text
+        weight * mean of exp(-sharpness * (1 - cos)) over the images of the label, less the mean of
+        this over all labels that have images. The paper has the sum in place of the first
+        mean, by which a label would win by the number of its images. The second changes no
+        comparison between labels; without it, every image would score above what the text
         gives, and be taken for known.
         """
         alike = np.asarray(vectors, dtype=np.float32) @ self.keys.T

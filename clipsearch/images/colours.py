@@ -10,7 +10,7 @@ _WHITE_IS_ZERO = 0
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded picture of any of Pillow's modes to RGB, over white."""
+    """Convert a loaded image of any of Pillow's modes to RGB, over white."""
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_wide_to_8_bits(image)).convert("RGB")
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:

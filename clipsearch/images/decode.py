@@ -1,4 +1,4 @@
-"""Read picture files: bytes to upright RGB pixels and facts. The only door to Pillow.
+"""Read image files: bytes to upright RGB pixels and facts. The only door to Pillow.
 
 Colour profiles are not applied: the models were trained on, and open_clip's own preprocessing
 hands over, the numbers as they are in the file.
@@ -22,9 +22,9 @@ from clipsearch.images.readers import damaged, open_header
 from clipsearch.types import Facts
 
 MAX_PIXELS = 250_000_000
-"""Largest picture decoded: beyond every camera (200 MP), 1 GB as RGB."""
+"""Largest image decoded: beyond every camera (200 MP), 1 GB as RGB."""
 MAX_BYTES = 2 << 30
-"""Largest file read: a picture of MAX_PIXELS fits with 16 bits a channel and alpha."""
+"""Largest file read: an image of MAX_PIXELS fits with 16 bits a channel and alpha."""
 
 # Pillow checks sizes in the middle of decoding too, against this one global. Ours is looser and is
 # checked before anything is decoded; one that the program around us has set higher stays.
@@ -46,21 +46,21 @@ _TO_LEFT, _TO_TOP = {2, 3, 6, 7}, {3, 4, 7, 8}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """A decoded picture: upright RGB, 8 bits a channel, over white, perhaps smaller than it is."""
+class DecodedImage:
+    """A decoded image: upright RGB, 8 bits a channel, over white, perhaps smaller than it is."""
 
     image: Image.Image
     facts: Facts
-    """With the size of the whole picture as shown, however small `image` is."""
+    """With the size of the whole image as shown, however small `image` is."""
     box: tuple[float, float, float, float]
-    """Left, top, right and bottom of the whole picture, in pixels of `image`.
+    """Left, top, right and bottom of the whole image, in pixels of `image`.
 
     1601 columns decoded at 1/4 are 400.25 wide, in an image of 401.
     """
 
 
 class Undecoded:
-    """A picture of which the header alone is read: what decoding it will take, then its pixels."""
+    """An image of which the header alone is read: what decoding it will take, then its pixels."""
 
     def __init__(
         self, data: bytes, name: str, *, at_least: int | None = None, max_pixels: int | None = None
@@ -83,13 +83,13 @@ class Undecoded:
         # Pillow keeps four bytes a pixel; other modes become RGB through copies.
         return width * height * (4 if self._image.mode == "RGB" else 12)
 
-    def decode(self) -> Picture:
+    def decode(self) -> DecodedImage:
         """Decode the first frame. Raises UnreadableImage or ImageTooLarge."""
         # Parsers of hostile data fail in every way there is; whatever it is, it is about this file.
         image, size = self._image, self._size
         try:
             image.load()
-            # TIFF and HEIC turn the picture while they load it, and may change the size then.
+            # TIFF and HEIC turn the image while they load it, and may change the size then.
             size = size if self._scale < 1 else image.size
             orientation, known = _exif(image)
             rgb = to_rgb(image)
@@ -103,7 +103,7 @@ class Undecoded:
             raise damaged(self._name, image.format, self._data, error) from error
         width, height = reversed(size) if orientation >= 5 else size
         facts = Facts(width, height, image.format or "", **known)
-        return Picture(rgb, facts, self._box(rgb.size, (width, height), orientation))
+        return DecodedImage(rgb, facts, self._box(rgb.size, (width, height), orientation))
 
     def _draft(self, at_least: int) -> None:
         """Let the decoder leave out detail: it does by 1/2, 1/4 or 1/8, rounding sizes up."""
@@ -115,7 +115,7 @@ class Undecoded:
         self, have: tuple[int, int], whole: tuple[int, int], orientation: int
     ) -> tuple[float, float, float, float]:
         width, height = (side * self._scale for side in whole)
-        # What rounding up has added is at the right and at the bottom, until the picture is turned.
+        # What rounding up has added is at the right and at the bottom, until the image is turned.
         left = have[0] - width if orientation in _TO_LEFT else 0.0
         top = have[1] - height if orientation in _TO_TOP else 0.0
         return left, top, left + width, top + height
@@ -137,26 +137,26 @@ def open_image(
     at_least: int | None = None,
     max_pixels: int | None = None,
 ) -> tuple[Image.Image, Facts]:
-    """Decode the first frame of a picture to upright RGB, 8 bits a channel, over white.
+    """Decode the first frame of an image to upright RGB, 8 bits a channel, over white.
 
     source: a path, or the file's bytes with `path` for the messages. at_least: both sides may
     come out smaller than they are, but no smaller than this many pixels, where the format gives
     that cheaply (JPEG by 1/2, 1/4, 1/8); None decodes exactly. max_pixels: instead of MAX_PIXELS.
-    Facts hold the size of the whole picture as shown. Thread-safe.
+    Facts hold the size of the whole image as shown. Thread-safe.
     Raises UnreadableImage or ImageTooLarge.
     """
     if not isinstance(source, bytes):
         path = source if path is None else path
         source = _read(source)
     name = os.fspath(path) if path is not None else "<bytes>"
-    picture = Undecoded(source, name, at_least=at_least, max_pixels=max_pixels).decode()
-    return picture.image, picture.facts
+    image = Undecoded(source, name, at_least=at_least, max_pixels=max_pixels).decode()
+    return image.image, image.facts
 
 
 def thumbnail(source: str | os.PathLike[str] | bytes, size: int) -> bytes:
-    """Return a picture as a JPEG file that fits into a square of `size` pixels.
+    """Return an image as a JPEG file that fits into a square of `size` pixels.
 
-    Smaller pictures keep their size. Raises UnreadableImage or ImageTooLarge.
+    Smaller images keep their size. Raises UnreadableImage or ImageTooLarge.
     """
     # Twice the size leaves the resampling enough to work with.
     image, _ = open_image(source, at_least=2 * size)
@@ -169,9 +169,9 @@ def thumbnail(source: str | os.PathLike[str] | bytes, size: int) -> bytes:
 
 
 def squashed(source: str | os.PathLike[str] | bytes, size: int) -> np.ndarray:
-    """Return a picture squeezed into a square, its proportions given up: uint8 (size, size, 3).
+    """Return an image squeezed into a square, its proportions given up: uint8 (size, size, 3).
 
-    So two files of one picture, of any sizes and formats, come out nearly alike.
+    So two files of one image, of any sizes and formats, come out nearly alike.
     Raises UnreadableImage or ImageTooLarge.
     """
     # At five pixels a cell it no longer shows how many more the file had.

@@ -1,4 +1,4 @@
-"""Read when, where and with what a picture was taken out of its EXIF tags.
+"""Read when, where and with what an image was taken out of its EXIF tags.
 
 Tags and their forms: CIPA DC-008 (Exif 3.0), sections 4.6.4 to 4.6.6. Cameras, phones and editors
 write them wrongly in every possible way, so a value that makes no sense is left out, and nothing

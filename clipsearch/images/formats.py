@@ -1,4 +1,4 @@
-"""The formats of pictures by the names of files: what a folder is searched for."""
+"""The formats of images by the names of files: what a folder is searched for."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def suffix(name: str) -> str:
 
 
 def may_be_wanted(name: str) -> bool:
-    """Tell whether a link could have led to a picture or a folder ("trip", "2024.05 Paris")."""
+    """Tell whether a link could have led to an image or a folder ("trip", "2024.05 Paris")."""
     end = suffix(name)
     return end in FORMATS or not end[1:].isalnum() or end[1:].isdigit()

@@ -1,4 +1,4 @@
-"""Opens a picture's header with the reader of its format, whatever the file is called."""
+"""Opens an image's header with the reader of its format, whatever the file is called."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from PIL import (
 from clipsearch.errors import ImageTooLarge, UnreadableImage
 
 # Each with the test of a file's first 16 bytes that Pillow registers for it. JpegImageFile, not
-# what Pillow registers for JPEG: that looks for more pictures (MPO), and the first is all we want.
+# what Pillow registers for JPEG: that looks for more images (MPO), and the first is all we want.
 _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
@@ -61,14 +61,14 @@ def open_header(data: bytes, name: str) -> ImageFile.ImageFile:
             except ValueError as error:
                 if "Invalid Exif payload" not in str(error):
                     raise
-                # libavif refuses the whole picture for its EXIF. Under another name it is left be.
+                # libavif refuses the whole image for its EXIF. Under another name it is left be.
                 return reader(io.BytesIO(data.replace(b"Exif", b"\0\0\0\0", 1)))
         except Image.DecompressionBombError as error:
             raise ImageTooLarge(name, str(error)) from error
         except Exception as error:  # noqa: BLE001 (as hostile as the pixels, see open_image)
             failure = damaged(name, format_, data, error)
     raise failure or UnreadableImage(
-        name, "not a picture, or in a format that clipsearch does not read"
+        name, "not an image, or in a format that clipsearch does not read"
     )
 
 

@@ -1,4 +1,4 @@
-"""Thumbnails of picture files, the last ones kept in memory."""
+"""Thumbnails of image files, the last ones kept in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clipsearch.images.decode import thumbnail
 
 KEPT_BYTES = 64 << 20
 AT_ONCE = 4
-"""Pictures decoded at one time: each of the largest ones takes a gigabyte."""
+"""Images decoded at one time: each of the largest ones takes a gigabyte."""
 
 Key = tuple[str, int, int, int]
 
@@ -27,7 +27,7 @@ class Thumbnails:
         self._decoding = Semaphore(AT_ONCE)
 
     def of(self, path: str, size: int) -> bytes:
-        """Return the picture as a JPEG that fits into a square of `size` pixels.
+        """Return the image as a JPEG that fits into a square of `size` pixels.
 
         Raises UnreadableImage or ImageTooLarge.
         """

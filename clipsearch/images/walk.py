@@ -1,4 +1,4 @@
-"""Walk folders and find the picture files in them, at the cost of one stat a file."""
+"""Walk folders and find the image files in them, at the cost of one stat a file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from clipsearch.images.ignore import IGNORE_FILE, Rules, below, compiled, exclud
 from clipsearch.types import Failure
 
 CATALOG_FILE = "catalog.db"
-"""Marks a library's own folder, which is not searched for pictures."""
+"""Marks a library's own folder, which is not searched for images."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A picture file: absolute path, bytes, time of last change, the root it was found under."""
+    """An image file: absolute path, bytes, time of last change, the root it was found under."""
 
     path: str
     size: int
@@ -38,13 +38,13 @@ class _Folder:
 
 
 class Walk:
-    """Iterates over the pictures in files and folders, and knows afterwards how that went.
+    """Iterates over the images in files and folders, and knows afterwards how that went.
 
     Folders are searched recursively for the suffixes in `FORMATS`, in the order of names. A file
     given by name is taken whatever its suffix. `exclude` and `.clipsearchignore` files (in any
     folder, for what is below it) hold patterns as in `.gitignore`; `exclude` is the stronger.
     Names that begin with a dot are left out unless `hidden`. Linked folders are followed, once,
-    and after all others, so that a picture is found by its real path where it has one.
+    and after all others, so that an image is found by its real path where it has one.
 
     >>> walk = Walk(["~/Pictures"], exclude=["*.gif", "private/"])
     >>> files = list(walk)
@@ -72,15 +72,15 @@ class Walk:
     def complete(self, root: str | os.PathLike[str]) -> bool:
         """Tell whether all of `root` was seen: what is missing from it now is really gone.
 
-        False for a root that is not there, holds no pictures (a disk that is not mounted leaves an
+        False for a root that is not there, holds no images (a disk that is not mounted leaves an
         empty folder behind) or had something in it that could not be read, and until the walk ends.
         """
         path = _absolute(root)
-        return self._finished and self._pictures[path] > 0 and path not in self._broken
+        return self._finished and self._images[path] > 0 and path not in self._broken
 
     def count(self, root: str | os.PathLike[str]) -> int:
-        """Return how many pictures were found in `root`, those of other roots inside it included."""
-        return self._pictures[_absolute(root)]
+        """Return how many images were found in `root`, those of other roots inside it included."""
+        return self._images[_absolute(root)]
 
     def __iter__(self) -> Iterator[FoundFile]:
         self._start()
@@ -102,14 +102,14 @@ class Walk:
                     continue
                 folder = _Folder(folder.path, folder.root, rules)
             subfolders: list[_Folder] = []
-            yield from self._pictures_in(folder, subfolders)
+            yield from self._images_in(folder, subfolders)
             folders.extend(reversed(subfolders))
         self._finished = True
 
     def _start(self) -> None:
         self.problems.clear()
         self._finished = False
-        self._pictures: Counter[str] = Counter()
+        self._images: Counter[str] = Counter()
         self._broken: set[str] = set()
         self._given: set[str] = set()
         self._folder_roots: list[str] = []
@@ -134,28 +134,28 @@ class Walk:
             elif not self._storable(path):
                 return None
             else:
-                self._pictures[path] += 1
+                self._images[path] += 1
                 return FoundFile(path, status.st_size, status.st_mtime_ns, path)
         self._problem(path, reason, broken=[path])
         return None
 
-    def _pictures_in(self, folder: _Folder, subfolders: list[_Folder]) -> Iterator[FoundFile]:
-        """Yield the pictures in one folder and collect the folders in it."""
+    def _images_in(self, folder: _Folder, subfolders: list[_Folder]) -> Iterator[FoundFile]:
+        """Yield the images in one folder and collect the folders in it."""
         roots = self._roots_over(folder.path)
         listed = self._listed(folder, roots)
         if listed is None:
             return
         entries, rules = listed
         telling = tuple(rule for rule in rules if len(rule.spec))
-        pictures = 0
+        images = 0
         for name in sorted(entries):
             if name[0] == "." and not self._hidden:
                 continue
             entry = entries[name]
-            is_picture = suffix(name) in FORMATS
+            is_image = suffix(name) in FORMATS
             linked = entry.is_symlink()
             is_folder = entry.is_dir(follow_symlinks=False)
-            if not (is_picture or is_folder or linked):
+            if not (is_image or is_folder or linked):
                 continue
             if linked and not ignored(telling, entry.path):
                 is_folder = self._leads_to_folder(entry, rules, roots)
@@ -164,12 +164,12 @@ class Walk:
             if is_folder and self._storable(entry.path):
                 target = self._links if linked else subfolders
                 target.append(_Folder(entry.path, folder.root, rules, linked))
-            elif is_picture and (status := self._status(entry, roots)):
-                pictures += 1
+            elif is_image and (status := self._status(entry, roots)):
+                images += 1
                 if entry.path not in self._given:
                     yield FoundFile(entry.path, status.st_size, status.st_mtime_ns, folder.root)
         for covering in roots:
-            self._pictures[covering] += pictures
+            self._images[covering] += images
 
     def _listed(
         self, folder: _Folder, roots: list[str]
@@ -200,7 +200,7 @@ class Walk:
         return entries, (*folder.rules[:1], own, *folder.rules[1:])
 
     def _status(self, entry: os.DirEntry[str], roots: list[str]) -> os.stat_result | None:
-        """Look at one picture in a folder. None if it is no file, gone, or cannot be stored."""
+        """Look at one image in a folder. None if it is no file, gone, or cannot be stored."""
         try:
             status = entry.stat() if entry.is_file() else None
         except FileNotFoundError:

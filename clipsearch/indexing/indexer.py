@@ -1,9 +1,9 @@
-"""The pipeline from files to searchable pictures, its order written once, as a chain of generators.
+"""The pipeline from files to searchable images, its order written once, as a chain of generators.
 
     walk -> pending (unchanged files drop out) -> read, hash, decode, prepare, encode (threads)
          -> groups -> commit (searchable from here) -> prune -> publish (fast from here)
 
-Every stage holds a bounded number of pictures. Threads go on encoding while a group is committed. A
+Every stage holds a bounded number of images. Threads go on encoding while a group is committed. A
 kill loses what was not committed yet: a batch, or two seconds.
 """
 
@@ -96,7 +96,7 @@ class Indexer:
     catalog: Catalog
     model_id: int
     encoder: Callable[[], Encoder]
-    """Called when the first picture has to be encoded, not before: loading takes seconds."""
+    """Called when the first image has to be encoded, not before: loading takes seconds."""
     snapshots: Snapshots
     on_progress: OnProgress
     workers: int

@@ -18,9 +18,9 @@ from clipsearch.images.walk import FoundFile
 from clipsearch.types import Facts
 
 DETAIL, FAST_DETAIL = 2, 1
-"""Least size at which pictures are decoded, in sizes of what the model sees of them."""
+"""Least size at which images are decoded, in sizes of what the model sees of them."""
 MEMORY = 512 << 20
-"""Bytes that all pictures being decoded may take together: 44 of 12 megapixels, in RGB."""
+"""Bytes that all images being decoded may take together: 44 of 12 megapixels, in RGB."""
 # Of a file that could not be read just now (permissions, a network share): no file has this time
 # of change, so that the next run tries it again.
 _TRY_AGAIN = -1
@@ -108,7 +108,7 @@ class Loader:
         return Loaded(file, len(data), sha256, facts, pixels)
 
     def pixels(self, data: bytes, path: str) -> tuple[np.ndarray, Facts]:
-        """Decode a picture as large as its encoder needs it: uint8 (H, W, 3) and its facts.
+        """Decode an image as large as its encoder needs it: uint8 (H, W, 3) and its facts.
 
         Raises UnreadableImage or ImageTooLarge.
         """
@@ -116,12 +116,12 @@ class Loader:
         detail = FAST_DETAIL if self.fast else DETAIL
         at_least = detail * max(prepare.size) if prepare else None
         undecoded = Undecoded(data, path, at_least=at_least)
-        # Held until the picture is small: threads would else decode as many large ones as they are.
+        # Held until the image is small: threads would else decode as many large ones as they are.
         with self.budget.take(undecoded.memory):
-            picture = undecoded.decode()
+            image = undecoded.decode()
             if prepare:
-                return prepare.of_picture(picture), picture.facts
-            return self.encoder.preprocess(picture.image), picture.facts
+                return prepare.of_decoded(image), image.facts
+            return self.encoder.preprocess(image.image), image.facts
 
 
 def digest(file: FoundFile) -> Loaded:

@@ -42,7 +42,7 @@ UNENCODABLE = "the model gives no finite vector for it; try `clipsearch --device
 def encoded(
     files: Iterable[FoundFile], load: Loader, *, workers: int, batch_size: int = BATCH_SIZE
 ) -> Parts:
-    """Yield files in their order, with vectors or errors; about `batch_size` pictures at a time.
+    """Yield files in their order, with vectors or errors; about `batch_size` images at a time.
 
     What is finished never waits longer than COMMIT_SECONDS for what is not.
     """
@@ -56,7 +56,7 @@ def encoded(
 def encode_files(
     files: Iterable[FoundFile], encoder: Encoder, *, workers: int
 ) -> Iterator[tuple[FoundFile, np.ndarray | ClipsearchError]]:
-    """Encode pictures outside of a library: each file with its unit vector (dim,), or its error."""
+    """Encode images outside of a library: each file with its unit vector (dim,), or its error."""
     for group in encoded(files, Loader(encoder), workers=workers):
         for item in group:
             unencodable = UnreadableImage(item.file.path, UNENCODABLE)
@@ -96,7 +96,7 @@ def _in_batches(
 
 
 def encode(group: Sequence[Loaded], encoder: Encoder) -> list[Loaded]:
-    """Encode the pictures of a group, equal bytes once; in their order, with vectors or errors."""
+    """Encode the images of a group, equal bytes once; in their order, with vectors or errors."""
     first = {item.sha256: item for item in reversed(group) if item.pixels is not None}
     pixels = [item.pixels for item in first.values() if item.pixels is not None]
     rows = encoder.encode_images(np.stack(pixels)) if pixels else ()
@@ -183,7 +183,7 @@ def in_background(items: Generator[T, None, None]) -> Generator[T | None, None, 
 
 
 def batches(items: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
-    """Group until `size` pictures wait for the encoder, or the first of a group has waited long."""
+    """Group until `size` images wait for the encoder, or the first of a group has waited long."""
     group: list[Loaded] = []
     waiting, since = 0, time.monotonic()
     for item in items:

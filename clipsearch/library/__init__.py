@@ -1,4 +1,4 @@
-"""The facade: a library is a folder that pictures are indexed into, searched and classified in.
+"""The facade: a library is a folder that images are indexed into, searched and classified in.
 
 `Library` is made of parts, a file for each kind of thing one does with it; all stand on `base`.
 It is imported when it is asked for: a search needs one part alone, and is over sooner than all

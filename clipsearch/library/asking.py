@@ -1,4 +1,4 @@
-"""What is searched for: words, pictures, heads and vectors become one head."""
+"""What is searched for: words, images, heads and vectors become one head."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Asked:
     own: Head | None = None
     """The user's whole head, which may have a calibration of its own."""
     terms: Sequence[Term] = ()
-    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """The vector (dim,) of each picture among the terms."""
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """The vector (dim,) of each image among the terms."""
     truncate: bool = False
 
 
@@ -62,7 +62,7 @@ class Asking(Judging):
         encoder = self.encoder
         with self._opening(), reading(encoder, truncate=truncate, on_warning=notes.append) as read:
             head = Head.from_terms(read, parsed, images=vectors)
-        return Asked(head, terms=parsed, pictures=vectors, truncate=truncate)
+        return Asked(head, terms=parsed, images=vectors, truncate=truncate)
 
     @contextmanager
     def _opening(self) -> Iterator[None]:
@@ -86,7 +86,7 @@ class Asking(Judging):
             self._levels_of(np.empty(0, np.int64))
 
     def _vector_of(self, path: StrPath) -> np.ndarray:
-        """Return the vector of a picture: the stored one if the library knows the file."""
+        """Return the vector of an image: the stored one if the library knows the file."""
         file = os.path.abspath(expanded(path))
         stored = self._catalog.vector_of(file, self._model()[0])
         if stored is not None:

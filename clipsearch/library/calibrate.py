@@ -1,4 +1,4 @@
-"""Calibrate a library's probabilities on pictures whose labels are known."""
+"""Calibrate a library's probabilities on images whose labels are known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clipsearch.library.session import StrPath
 
 
 class Calibrating(Classifying):
-    """Probabilities that fit one's own pictures."""
+    """Probabilities that fit one's own images."""
 
     def calibrate(
         self,
@@ -31,10 +31,10 @@ class Calibrating(Classifying):
         dry_run: bool = False,
         seed: int = 0,
     ) -> Fitted:
-        """Fit the probabilities of the current model to pictures whose labels are known.
+        """Fit the probabilities of the current model to images whose labels are known.
 
         truth: see `clipsearch.evaluation.ground_truth.read_truth`; the other labels of the file are the wrong cases,
-        and its pictures need not be in the library. head: fit those of a saved head alone, not of
+        and its images need not be in the library. head: fit those of a saved head alone, not of
         the model. templates: as for the method `head`. dry_run: measure, keep nothing; else
         `classify` and `search` use it from then on. Raises BadTruthFile, TooFewExamples,
         ModelMismatch, BadTemplate.
@@ -49,7 +49,7 @@ class Calibrating(Classifying):
         fitting.check_enough(relevant)
         paths, vectors, missing = self.embed(known.labels)
         own = membership([known.labels[path] for path in paths], judged.labels)
-        # Pictures without any of the labels are wrong cases of all of them, which is what they are.
+        # Images without any of the labels are wrong cases of all of them, which is what they are.
         found = fitting.fit(
             self.standings(judged, judged.scores(vectors), vectors),
             own,

@@ -1,4 +1,4 @@
-"""Label pictures with words of one's own."""
+"""Label images with words of one's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LABEL_SOURCE = "classify"
 
 
 class Classifying(Examples, Judging):
-    """Heads of labels, what they say of pictures, and the labels kept."""
+    """Heads of labels, what they say of images, and the labels kept."""
 
     def head(
         self,
@@ -37,11 +37,11 @@ class Classifying(Examples, Judging):
     ) -> Head:
         """Make a zero-shot head of labels; a mapping gives each label its own prompts.
 
-        A prompt is a text or a picture (`Term.image(path)`), also both in one label. templates:
+        A prompt is a text or an image (`Term.image(path)`), also both in one label. templates:
         prompts with `{}` for the labels without prompts; by default a small sensible set.
         truncate: cut texts that are too long for the model instead of reading them in pieces;
         on_warning is told of them, by default with a Python warning. Raises TooFewLabels,
-        BadTemplate, UnreadableImage for a picture of a label.
+        BadTemplate, UnreadableImage for an image of a label.
         """
         prompts = self.located(prompts_of(labels, templates))
         with reading(self.encoder, truncate=truncate, on_warning=on_warning) as reader:
@@ -61,14 +61,14 @@ class Classifying(Examples, Judging):
         save: bool = False,
         truncate: bool = False,
     ) -> Results:
-        """Label every picture of the library (or the filtered part, or loose `images`), by path.
+        """Label every image of the library (or the filtered part, or loose `images`), by path.
 
         mode: what is asked, and so what the probabilities mean (formulas: `clipsearch.calibration.formulas`).
             open     one of the labels, or none of these: with "none" they sum to 1
             multi    each label by itself: all those that reach `threshold`, or none of these
             closed   one of the labels in any case, as the model was trained: `Head.probabilities`
-        top: keep this many labels a picture; None keeps all. threshold: of all labels, or label ->
-        its own. min_probability: only pictures with a label that holds, at no less than this.
+        top: keep this many labels an image; None keeps all. threshold: of all labels, or label ->
+        its own. min_probability: only images with a label that holds, at no less than this.
         save: write the labels that hold into the catalog. truncate: as for `head`, which makes one
         of labels.
         """
@@ -128,9 +128,9 @@ class Classifying(Examples, Judging):
         failures += [f"{problem.path}: {problem.reason}" for problem in walk.problems]
 
     def save_labels(self, predictions: Iterable[Prediction], *, source: str = LABEL_SOURCE) -> int:
-        """Write the labels that hold, of each prediction of an indexed picture, into the catalog.
+        """Write the labels that hold, of each prediction of an indexed image, into the catalog.
 
-        The labels that the same source gave those pictures before are replaced, also where none
+        The labels that the same source gave those images before are replaced, also where none
         holds any more. Returns how many were written.
         """
         return self._save(list(predictions), source=source)
@@ -142,15 +142,15 @@ class Classifying(Examples, Judging):
         source: str = LABEL_SOURCE,
         among: Iterable[int] | None = None,
     ) -> int:
-        pictures = {p.record.content_id: p.holding for p in predictions if p.record}
+        images = {p.record.content_id: p.holding for p in predictions if p.record}
         return self._catalog.save_labels(
             [
                 (content, label.label, source, label.score)
-                for content, labels in pictures.items()
+                for content, labels in images.items()
                 for label in labels
             ],
             sources=[source],
-            among=list(pictures if among is None else among),
+            among=list(images if among is None else among),
         )
 
 

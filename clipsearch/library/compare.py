@@ -1,4 +1,4 @@
-"""Put pictures beside texts: the matrix of all their scores, and why a picture got its labels."""
+"""Put images beside texts: the matrix of all their scores, and why an image got its labels."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ class Comparing(Searching, Classifying):
         under: StrPath | None = None,
         truncate: bool = False,
     ) -> Matrix:
-        """Compare pictures with texts, each with each.
+        """Compare images with texts, each with each.
 
-        images: files and folders, in the library or not; None compares pictures of the library:
+        images: files and folders, in the library or not; None compares images of the library:
         the `k` that a `query` finds, best first, or those that `where` and `under` choose. texts:
         as they are, or filled into `templates`; a mapping gives labels with prompts of their own,
         a Head is taken as it is. truncate: cut long texts as the model does. What cannot be read
-        is listed in the matrix's `failures`. Raises EmptyQuery if there is no picture to compare,
+        is listed in the matrix's `failures`. Raises EmptyQuery if there is no image to compare,
         and what `head` and `search` raise.
         """
         paths, vectors, failures = self._compared(images, query, k, where, under)
         if not paths:
             told = "".join(f"\n{failure.path}: {failure.reason}" for failure in failures)
-            raise EmptyQuery(f"there is no picture to compare.{told}")
+            raise EmptyQuery(f"there is no image to compare.{told}")
         head = self._head_as_said(texts, templates, truncate)
         return Matrix.of(head, paths, vectors, failures=failures)
 
     def explain(
         self, head: Head | Labels, predictions: Iterable[Prediction], *, truncate: bool = False
     ) -> list[Explanation]:
-        """Say for each label of each prediction how well its single prompts fit the picture.
+        """Say for each label of each prediction how well its single prompts fit the image.
 
         head: what `classify` made the predictions with; truncate: if texts were cut for it. Heads
         keep no vectors of their prompts; these are encoded again. A warning tells of labels that
@@ -145,7 +145,7 @@ class Comparing(Searching, Classifying):
         if more:
             warnings.warn(
                 f"the label {more[0]!r} is more than its prompts (it was learned, or its example "
-                "pictures have changed): their scores do not add up to its own.",
+                "images have changed): their scores do not add up to its own.",
                 stacklevel=3,
             )
         return parts

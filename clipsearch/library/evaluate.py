@@ -1,4 +1,4 @@
-"""Measure how good models are on pictures whose labels or captions are known."""
+"""Measure how good models are on images whose labels or captions are known."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class Measuring(Classifying):
         resamples: int = 1000,
         seed: int = 0,
     ) -> Evaluation:
-        """Compare what models say of pictures with the truth: labels, captions or both.
+        """Compare what models say of images with the truth: labels, captions or both.
 
-        truth: see `clipsearch.evaluation.ground_truth.read_truth`, as for layout and images; its pictures need not be
+        truth: see `clipsearch.evaluation.ground_truth.read_truth`, as for layout and images; its images need not be
         in the library. models: some of the library's, by default the current one. labels: to choose
-        from, by default those that the pictures have. head: a saved one instead. truncate: cut long
+        from, by default those that the images have. head: a saved one instead. truncate: cut long
         texts, see `head`. open_set: also leave labels out. mistakes: how many of the worst to keep.
         resamples: for the 95 % intervals. Raises BadTruthFile, TooFewLabels, UnknownModel,
         ModelMismatch, BadTemplate.
@@ -94,17 +94,15 @@ class Measuring(Classifying):
             if not paths:
                 raise _nothing_there(known, missing)
             figures.append(view._figures(plan, paths, vectors, notes))
-        # A question a folder, not one a picture.
+        # A question a folder, not one an image.
         folders = {os.path.dirname(path) for path in paths}
         inside = {file for folder in folders for file in self._catalog.files_under(folder)}
         if outside := sum(path not in inside for path in paths):
-            notes.append(
-                f"{outside:,} pictures are not in the library; they were encoded for this."
-            )
+            notes.append(f"{outside:,} images are not in the library; they were encoded for this.")
         return Evaluation(
             source=known.source,
             layout=known.layout,
-            pictures=len(paths),
+            images=len(paths),
             models=tuple(figures),
             resamples=resamples,
             seed=seed,
@@ -176,8 +174,8 @@ class Measuring(Classifying):
             )
         if len(head.labels) < 2:
             raise TooFewLabels(
-                f"there is only one label, {head.labels[0]!r}, so that every picture gets it: give "
-                "the labels to choose from (--labels FILE), or pictures of others."
+                f"there is only one label, {head.labels[0]!r}, so that every image gets it: give "
+                "the labels to choose from (--labels FILE), or images of others."
             )
         return head
 
@@ -187,7 +185,7 @@ class Measuring(Classifying):
         gallery = Gallery.of(paths, vectors, plan.truth.captions)
         if len(gallery.paths) < 2 or len(gallery.texts) < 2:
             raise BadTruthFile(
-                f"{plan.truth.source} has {len(gallery.paths)} different pictures and "
+                f"{plan.truth.source} has {len(gallery.paths)} different images and "
                 f"{len(gallery.texts)} different captions: a search needs at least two of both."
             )
         with reading(self.encoder, truncate=plan.truncate, on_warning=notes.append) as reader:
@@ -211,32 +209,32 @@ def spoken(labels: Sequence[str], templates: Sequence[str] | None) -> dict[str, 
 def _unknown_labels(
     truth: Mapping[str, Sequence[str]], labels: Sequence[str], source: str
 ) -> list[str]:
-    """Say which labels of pictures cannot be found. Raises BadTruthFile if none can."""
+    """Say which labels of images cannot be found. Raises BadTruthFile if none can."""
     mine = {label for own in truth.values() for label in own}
     if not (strange := sorted(mine - {*labels})):
         return []
     if len(strange) == len(mine):
         raise BadTruthFile(
-            f"no picture of {source} has a label to choose from: theirs are {_few(strange)}, "
+            f"no image of {source} has a label to choose from: theirs are {_few(strange)}, "
             f"given are {_few(labels)}. They must be written alike."
         )
     lost = sum(not {*own} & {*labels} for own in truth.values())
-    names = f"labels that pictures have and that are not to choose from: {_few(strange)}"
-    return [f"{names}; {lost:,} pictures with no other label are left out."]
+    names = f"labels that images have and that are not to choose from: {_few(strange)}"
+    return [f"{names}; {lost:,} images with no other label are left out."]
 
 
 def left_out(missing: Sequence[Failure]) -> list[str]:
     if not missing:
         return []
     names = _few([failure.path for failure in missing])
-    count = f"{len(missing):,} pictures cannot be read and are left out"
+    count = f"{len(missing):,} images cannot be read and are left out"
     return [f"{count}: {names} ({missing[0].reason})."]
 
 
 def _nothing_there(truth: Truth, missing: Sequence[Failure]) -> BadTruthFile:
     first = f": {missing[0].path} ({missing[0].reason})" if missing else ""
     return BadTruthFile(
-        f"none of the pictures that {truth.source} names can be read{first}. Name the folder that "
+        f"none of the images that {truth.source} names can be read{first}. Name the folder that "
         "its paths start from with --images."
     )
 

@@ -1,4 +1,4 @@
-"""Pictures that stand for a class: their vectors, moved to where the texts of the model are."""
+"""Images that stand for a class: their vectors, moved to where the texts of the model are."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from clipsearch.text.encode import encode_texts
 from clipsearch.types import Prompt, Term
 
 ENOUGH = 4_096
-"""Vectors of the library that its mean picture is made of, the oldest; more would not move it."""
+"""Vectors of the library that its mean image is made of, the oldest; more would not move it."""
 FEW = 32
-"""With fewer, what the mean picture shows is more of these pictures than of pictures."""
+"""With fewer, what the mean image shows is more of these images than of images."""
 
 
 class Examples(Opened):
-    """Prompts that are pictures."""
+    """Prompts that are images."""
 
     def located(self, prompts: Mapping[str, Sequence[Prompt]]) -> dict[str, list[Prompt]]:
-        """Make the paths of pictures absolute, so that they mean the same from anywhere."""
+        """Make the paths of images absolute, so that they mean the same from anywhere."""
         return {label: [_located(prompt) for prompt in given] for label, given in prompts.items()}
 
     def example_rows(self, prompts: Mapping[str, Sequence[Prompt]]) -> dict[str, np.ndarray]:
-        """Return the row (dim,) of each picture among the prompts, moved among the texts.
+        """Return the row (dim,) of each image among the prompts, moved among the texts.
 
-        The mean picture, which this needs, is that of the library. Raises UnreadableImage for a
-        picture that cannot be used.
+        The mean image, which this needs, is that of the library. Raises UnreadableImage for an
+        image that cannot be used.
         """
         wanted = list(dict.fromkeys(t.value for given in prompts.values() for t in _images(given)))
         if not wanted:
@@ -40,7 +40,7 @@ class Examples(Opened):
         paths, vectors, failures = self.embed(wanted)
         if missing := [path for path in wanted if path not in paths]:
             reasons = {failure.path: failure.reason for failure in failures}
-            reason = reasons.get(missing[0], "a folder cannot stand for a class: name its pictures")
+            reason = reasons.get(missing[0], "a folder cannot stand for a class: name its images")
             raise UnreadableImage(missing[0], reason)
         return dict(zip(paths, self._modalities(vectors).as_texts(vectors), strict=True))
 
@@ -50,8 +50,8 @@ class Examples(Opened):
         _, known = next(self._catalog.iter_vectors(model_id, batch=ENOUGH), nothing)
         if len(known) < FEW:
             warnings.warn(
-                f"the library holds {len(known)} pictures: too few to tell what an example picture "
-                f"has in common with all pictures. Index at least {FEW} for labels with pictures.",
+                f"the library holds {len(known)} images: too few to tell what an example image "
+                f"has in common with all images. Index at least {FEW} for labels with images.",
                 stacklevel=3,
             )
             known = np.concatenate([known, examples])

@@ -52,12 +52,12 @@ class Exploring(Classifying):
         seed: int = 0,
         on_progress: Watch | None = None,
     ) -> list[Topic]:
-        """Group the pictures by what they show and name each group; the largest first.
+        """Group the images by what they show and name each group; the largest first.
 
-        count: how many topics, at most one for each different picture; "auto" chooses (see
+        count: how many topics, at most one for each different image; "auto" chooses (see
         `clipsearch.grouping.topics.clusters`). vocabulary: the phrases to name them with, as labels, a file
         of labels or a head; by default several hundred that come with clipsearch. save: write the
-        title of its topic into the catalog as a label of each picture, in place of the one before.
+        title of its topic into the catalog as a label of each image, in place of the one before.
         Raises BadGrouping, BadFilter, BadLabelFile, ModelMismatch.
         """
         found = self.embeddings(where=where, under=under)
@@ -79,10 +79,10 @@ class Exploring(Classifying):
         save: bool = False,
         seed: int = 0,
     ) -> list[Topic]:
-        """Group the pictures by when and where they were taken; the earliest first.
+        """Group the images by when and where they were taken; the earliest first.
 
         A new event begins after a gap in time or a jump in place (see `clipsearch.grouping.events.events`);
-        pictures that do not say when they were taken come last, by themselves. The rest as in
+        images that do not say when they were taken come last, by themselves. The rest as in
         `topics`.
         """
         found = self.embeddings(where=where, under=under)
@@ -104,7 +104,7 @@ class Exploring(Classifying):
     ) -> list[Duplicates]:
         """Find files that show the same, and say which copy of them is the best.
 
-        Three tiers: "same-bytes"; "same-picture", in another format, size or quality (pixels are
+        Three tiers: "same-bytes"; "same-image", in another format, size or quality (pixels are
         compared); "same-scene", near in meaning (cosine of `min_score` and up) and alike in
         layout and colour. By tier, and in it those first that would save most. Nothing is
         deleted. Raises BadGrouping for an unknown tier, BadFilter.
@@ -171,7 +171,7 @@ class Exploring(Classifying):
         rows = {
             hit.record.content_id: (topic.title, hit.score)
             for topic in topics
-            for hit in topic.pictures
+            for hit in topic.images
             if hit.record
         }
         self._catalog.save_labels(
@@ -201,7 +201,7 @@ def _topic(
     return Topic(
         title="",
         names=names,
-        pictures=tuple(
+        images=tuple(
             Hit(record.path, score, record)
             for record, score in zip(records, scores.tolist(), strict=True)
         ),

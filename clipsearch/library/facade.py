@@ -28,7 +28,7 @@ class Library(
     Loose,
     Care,
 ):
-    """A searchable collection of pictures.
+    """A searchable collection of images.
 
     >>> with Library.open_or_create("index", model="mini") as library:
     ...     library.index(["~/Pictures"])

@@ -1,4 +1,4 @@
-"""Lesson: a head learned from labelled pictures, and what the learning brought."""
+"""Lesson: a head learned from labelled images, and what the learning brought."""
 
 from __future__ import annotations
 
@@ -29,59 +29,59 @@ class LabelGain:
 
     label: str
     examples: int
-    """Pictures that it was learned from."""
+    """Images that it was learned from."""
     tested: int
-    """Pictures that it was tested with."""
+    """Images that it was tested with."""
     zero_shot: float
     """Share of these that zero-shot finds; NaN without any."""
     few_shot: float
     confused_with: str | None = None
-    """The label that took most of its pictures, if any did."""
+    """The label that took most of its images, if any did."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
-    """What `Library.learn` learned. All shares are of pictures that took no part in the learning."""
+    """What `Library.learn` learned. All shares are of images that took no part in the learning."""
 
     head: Head
     """To be used as any head of labels."""
     method: str
     """`probe`, `tip`, `prototype`, or `zero-shot` where nothing beat the text."""
     strength: float
-    """How far the pictures moved the head, in nats of a picture's logit."""
-    pictures: int
+    """How far the images moved the head, in nats of an image's logit."""
+    images: int
     """That were learned from."""
     tested: int
-    """Pictures that were tested: those that `shots` left over, else the same, by cross-validation."""
+    """Images that were tested: those that `shots` left over, else the same, by cross-validation."""
     zero_shot: Measure
-    """Accuracy with its 95 % interval over pictures."""
+    """Accuracy with its 95 % interval over images."""
     few_shot: Measure
-    """NaN if there is nothing to test with: one picture a label."""
+    """NaN if there is nothing to test with: one image a label."""
     gain: Measure
-    """Few-shot less zero-shot, on the same pictures."""
+    """Few-shot less zero-shot, on the same images."""
     labels: tuple[LabelGain, ...]
     confusion: np.ndarray | None
-    """Pictures by right label (row) and label found (column), few-shot."""
+    """Images by right label (row) and label found (column), few-shot."""
     curve: tuple[CurvePoint, ...]
     trial: Trial | None
-    """What was found for each picture that was tested."""
+    """What was found for each image that was tested."""
     calibration: Fitted | None = None
     """The head's probabilities, fitted to these; None with too few of them."""
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON contract of `clipsearch learn`: not the head, nor each picture; NaN is None."""
+        """Return the JSON contract of `clipsearch learn`: not the head, nor each image; NaN is None."""
         apart = ("head", "trial", "calibration")
         found = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
         fitted = self.calibration and self.calibration.to_dict()
         return {**found, "calibration": plain(fitted)}
 
     def curve_figure(self) -> Figure:
-        """Draw accuracy over the number of pictures a label. Raises TooFewExamples if it is not known."""
+        """Draw accuracy over the number of images a label. Raises TooFewExamples if it is not known."""
         from clipsearch.output.plots.curve import learning_curves
 
         if not self.curve:
-            raise TooFewExamples("a learning curve needs a label with two pictures, and `curve`.")
+            raise TooFewExamples("a learning curve needs a label with two images, and `curve`.")
         return learning_curves({f"{len(self.labels)} labels": self.curve})
 
     def confusion_figure(self) -> Figure:
@@ -89,7 +89,7 @@ class Lesson:
         from clipsearch.output.plots.confusion import confusion_matrix
 
         if self.confusion is None:
-            raise TooFewExamples("a confusion matrix needs a label with two pictures.")
+            raise TooFewExamples("a confusion matrix needs a label with two images.")
         return confusion_matrix(self.confusion, [one.label for one in self.labels])
 
 
@@ -102,7 +102,7 @@ def teach(
     curve: bool = True,
     seed: int = 0,
 ) -> Lesson:
-    """Learn from the pictures of a task, `shots` a label at most, and measure what that brings."""
+    """Learn from the images of a task, `shots` a label at most, and measure what that brings."""
     learned = task.drawn(task.counts if shots is None else shots, seed=seed)
     inside = task.part(learned)
     plan = choose(inside, wanted, seed=seed)
@@ -116,7 +116,7 @@ def teach(
         head=replace(head, vectors=rows.vectors, cache=rows.cache),
         method=plan.method,
         strength=plan.strength,
-        pictures=len(inside.labels),
+        images=len(inside.labels),
         tested=0 if trial is None else len(trial.truth),
         zero_shot=zero_shot,
         few_shot=few_shot,

@@ -1,4 +1,4 @@
-"""Put pictures into a library and take them out."""
+"""Put images into a library and take them out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Filling(Judging):
         workers: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> IndexReport:
-        """Add pictures, and bring the library up to date with files and folders.
+        """Add images, and bring the library up to date with files and folders.
 
         What is unchanged costs a stat; equal bytes are embedded once; what is gone from a folder
         that could be read is forgotten. model: embed with this one, beside the current one.

@@ -27,7 +27,7 @@ _FEW_VECTORS = 64
 Thresholds = float | Mapping[str, float]
 """One for all labels, or label -> its own, with "" for those that are not named (else THRESHOLD)."""
 Judged = tuple[tuple[LabelScore, ...], float | None]
-"""The labels of a picture, best first, and how likely it is that none holds."""
+"""The labels of an image, best first, and how likely it is that none holds."""
 
 
 class Judging(Opened):
@@ -83,7 +83,7 @@ class Judging(Opened):
         return Calibration.of_model(info.fingerprint)
 
     def standings(self, head: Head, scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """Return `calibration.standings`, float64 (n, labels), of what a head says of pictures.
+        """Return `calibration.standings`, float64 (n, labels), of what a head says of images.
 
         scores: what `head.scores` gives for their unit rows, vectors (n, dim).
         """
@@ -128,7 +128,7 @@ class Judging(Opened):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judge:
-    """Turns vectors of pictures into labels with probabilities, in one of the modes."""
+    """Turns vectors of images into labels with probabilities, in one of the modes."""
 
     head: Head
     mode: Mode

@@ -1,4 +1,4 @@
-"""Learn heads from labelled pictures, and say which pictures to label."""
+"""Learn heads from labelled images, and say which images to label."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Learning(Classifying):
         curve: bool = True,
         seed: int = 0,
     ) -> Lesson:
-        """Learn a head from prompts and labelled pictures, and measure what the pictures bring.
+        """Learn a head from prompts and labelled images, and measure what the images bring.
 
         examples: a folder with one folder a label, a CSV `path,label`, a mapping of paths to labels,
         or "saved", the labels saved in the library. labels, templates: as of `head`; by default
-        the labels are those of the examples, and pictures of other labels are left out. shots:
-        learn from so many pictures a label at most, and test with the others. method: `auto` is
-        the one that cross-validation prefers. curve: also learn from 1, 2, 4, 8 and 16 pictures a
-        label. The head's probabilities are fitted to the pictures tested, and this library keeps
+        the labels are those of the examples, and images of other labels are left out. shots:
+        learn from so many images a label at most, and test with the others. method: `auto` is
+        the one that cross-validation prefers. curve: also learn from 1, 2, 4, 8 and 16 images a
+        label. The head's probabilities are fitted to the images tested, and this library keeps
         that. Raises TooFewExamples, BadTruthFile, TooFewLabels, BadTemplate.
 
         >>> lesson = library.learn("birds/")
@@ -60,13 +60,11 @@ class Learning(Classifying):
         >>> library.classify(lesson.head)
         """
         if shots is not None and shots < 1:
-            raise TooFewExamples(f"nothing is learned from {shots} pictures a label.")
+            raise TooFewExamples(f"nothing is learned from {shots} images a label.")
         warned: list[str] = []
         given = self._examples(examples, warned)
         if not given:
-            raise TooFewExamples(
-                f"{examples}: no picture with one label, so nothing to learn from."
-            )
+            raise TooFewExamples(f"{examples}: no image with one label, so nothing to learn from.")
         named = labels or spoken(sorted(set(given.values())), templates)
         head = self.head(named, templates=templates, on_warning=warned.append)
         task = self._task(head, given, warned)
@@ -85,7 +83,7 @@ class Learning(Classifying):
         under: StrPath | None = None,
         seed: int = 0,
     ) -> Results:
-        """Return the `n` pictures whose label would teach a head most, the least certain first.
+        """Return the `n` images whose label would teach a head most, the least certain first.
 
         labels: what they are to be told apart by, words or a head. Left out are `examples`, and what
         has a saved label that is not a guess of `classify`. Raises TooFewLabels, BadFilter.
@@ -111,9 +109,9 @@ class Learning(Classifying):
         return Results(tuple(predictions), title="label these next")
 
     def _calibrated(self, lesson: Lesson, task: Task, warned: list[str]) -> Fitted | None:
-        """Fit the probabilities of a learned head, and keep that; None with too few pictures.
+        """Fit the probabilities of a learned head, and keep that; None with too few images.
 
-        A head that moved gives other cosines than its text did. How high they are for pictures that
+        A head that moved gives other cosines than its text did. How high they are for images that
         it did not learn from is what cross-validation has seen.
         """
         trial = lesson.trial
@@ -186,8 +184,8 @@ class Learning(Classifying):
         strange = Counter(label for label in given.values() if label not in numbers)
         if strange:
             names = ", ".join(map(repr, sorted(strange)[:5])) + ("..." if len(strange) > 5 else "")
-            warned.append(f"{strange.total():,} pictures of other labels are left out: {names}.")
-        # A picture that a label is described by is in its row already.
+            warned.append(f"{strange.total():,} images of other labels are left out: {names}.")
+        # An image that a label is described by is in its row already.
         own = {p.value for ps in head.prompts for p in ps if isinstance(p, Term)}
         wanted = [p for p, label in given.items() if label in numbers and p not in own]
         paths, vectors, failures = self.embed(wanted)
@@ -195,10 +193,10 @@ class Learning(Classifying):
         owners = np.array([numbers[given[path]] for path in paths], dtype=np.int64)
         kept, unclear = distinct(vectors, owners)
         if unclear:
-            warned.append(f"{unclear:,} pictures are there with two labels and are left out.")
+            warned.append(f"{unclear:,} images are there with two labels and are left out.")
         if len(np.unique(owners[kept])) < 2:
             raise TooFewExamples(
-                "examples are needed of two labels at least: add pictures of something else, "
+                "examples are needed of two labels at least: add images of something else, "
                 "if only under a label such as `other`."
             )
         return Task(vectors[kept], owners[kept], head.vectors, head.logit_scale)
@@ -210,7 +208,7 @@ def _is_sure(source: str) -> bool:
 
 
 def _ordered(head: Head, scores: np.ndarray) -> tuple[LabelScore, ...]:
-    """Return the labels of one picture, best first; they share all probability among them."""
+    """Return the labels of one image, best first; they share all probability among them."""
     odds = np.exp(head.logit_scale * (scores - scores.max()).astype(np.float64))
     shares = odds / odds.sum()
     order = np.argsort(-scores, kind="stable").tolist()

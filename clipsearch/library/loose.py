@@ -1,4 +1,4 @@
-"""Pictures that are in no library: what a library says of them, without one."""
+"""Images that are in no library: what a library says of them, without one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from clipsearch.library.session import DEFAULT_MODEL, Opened
 
 
 class Loose(Opened):
-    """A way in for those who have a model and some pictures, and have indexed nothing."""
+    """A way in for those who have a model and some images, and have indexed nothing."""
 
     @classmethod
     def loose(cls, model: str | None = None) -> Self:
-        """Open a library without pictures, for `classify(images=)`, `matrix` and `explain`.
+        """Open a library without images, for `classify(images=)`, `matrix` and `explain`.
 
         There is one for each model, in the user's cache, so that the background is encoded once.
         Raises UnknownModel or ModelUnavailable.

@@ -1,4 +1,4 @@
-"""Matrix: how well each of some texts fits each of some pictures, as numbers and as a figure."""
+"""Matrix: how well each of some texts fits each of some images, as numbers and as a figure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 THUMBNAIL_PIXELS = 192
-"""Longest side of a picture in the figure: enough for the largest cell, in print too."""
+"""Longest side of an image in the figure: enough for the largest cell, in print too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
-    """Pictures in rows, texts in columns, a cosine and a probability in each cell.
+    """Images in rows, texts in columns, a cosine and a probability in each cell.
 
     >>> matrix = library.matrix(["a.jpg", "b.jpg"], ["a cat", "a dog"])
     >>> matrix.scores                   # float32 (2, 2)
@@ -35,15 +35,15 @@ class Matrix:
     texts: tuple[str, ...]
     """The texts, or the labels where these have prompts of their own."""
     scores: np.ndarray
-    """float32 (pictures, texts): cosines."""
+    """float32 (images, texts): cosines."""
     probabilities: np.ndarray
-    """float32 (pictures, texts), normalised as `normalisation` says."""
+    """float32 (images, texts), normalised as `normalisation` says."""
     normalisation: Literal["softmax", "sigmoid"]
-    """softmax of logit_scale x cosine over the texts of each picture: its row sums to 1, however
+    """softmax of logit_scale x cosine over the texts of each image: its row sums to 1, however
     badly all of them fit. For a model with a bias, its sigmoid, for each cell by itself."""
     model: str
     failures: tuple[Failure, ...] = ()
-    """Pictures that were asked for and could not be read."""
+    """Images that were asked for and could not be read."""
 
     @classmethod
     def of(
@@ -54,7 +54,7 @@ class Matrix:
         *,
         failures: Sequence[Failure] = (),
     ) -> Self:
-        """Compare the unit vectors (n, dim) of pictures with the rows of a head."""
+        """Compare the unit vectors (n, dim) of images with the rows of a head."""
         scores = head.scores(vectors)
         return cls(
             paths=tuple(paths),
@@ -68,13 +68,13 @@ class Matrix:
 
     @property
     def best_text(self) -> dict[str, str]:
-        """The text that fits each picture best."""
+        """The text that fits each image best."""
         best = self.scores.argmax(axis=1).tolist()
         return {path: self.texts[j] for path, j in zip(self.paths, best, strict=True)}
 
     @property
     def best_image(self) -> dict[str, str]:
-        """The path of the picture that fits each text best."""
+        """The path of the image that fits each text best."""
         best = self.scores.argmax(axis=0).tolist()
         return {text: self.paths[i] for text, i in zip(self.texts, best, strict=True)}
 
@@ -114,7 +114,7 @@ class Matrix:
             self.probabilities.T if probabilities else self.scores.T,
             captions=self.texts,
             names=[os.path.basename(path) for path in self.paths],
-            pictures=_thumbnails(self.paths),
+            images=_thumbnails(self.paths),
             probabilities=self.normalisation if probabilities else None,
         )
 
@@ -138,7 +138,7 @@ def _thumbnails(paths: Sequence[str]) -> list[np.ndarray | None]:
 
 
 def _thumbnail(path: str) -> np.ndarray | None:
-    """Return the picture as uint8 (H, W, 3), small; None where it cannot be read any more."""
+    """Return the image as uint8 (H, W, 3), small; None where it cannot be read any more."""
     from clipsearch.images.decode import open_image
 
     try:

@@ -1,4 +1,4 @@
-"""Compare a head with the pictures of a library: all of them, or the best alone."""
+"""Compare a head with the images of a library: all of them, or the best alone."""
 
 from __future__ import annotations
 

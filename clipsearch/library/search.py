@@ -1,4 +1,4 @@
-"""Find pictures by words, pictures, heads and vectors."""
+"""Find images by words, images, heads and vectors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from clipsearch.types import Hit, Results, Term
 from clipsearch.vectors.ranking import MARGIN, is_in
 
 RELEVANT = 0.5
-"""The relevance from which on a picture counts as relevant."""
+"""The relevance from which on an image counts as relevant."""
 COUNTED = 200_000
-"""Of so many pictures all relevant ones are counted; beyond, each search would take seconds."""
+"""Of so many images all relevant ones are counted; beyond, each search would take seconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ranking:
-    """Pictures by the ids of their vectors (n,), best score first."""
+    """Images by the ids of their vectors (n,), best score first."""
 
     ids: np.ndarray
     scores: np.ndarray
@@ -38,7 +38,7 @@ class _Ranking:
 
 
 class Searching(Scoring):
-    """Search, and the neighbours of a picture."""
+    """Search, and the neighbours of an image."""
 
     def search(
         self,
@@ -54,15 +54,15 @@ class Searching(Scoring):
         relevant: bool = False,
         truncate: bool = False,
     ) -> Results:
-        """Find the `k` pictures nearest to words, pictures, a head or a vector; best first.
+        """Find the `k` images nearest to words, images, a head or a vector; best first.
 
         query: terms of the grammar in `clipsearch.heads.query` (`"2:horse"` counts double), a Head, or a
-        vector (dim,). images: picture files as further terms. exclude: texts to keep away from.
+        vector (dim,). images: image files as further terms. exclude: texts to keep away from.
         label: the label of the head to look for, by default the best of all. k: None for all.
-        where, under: only pictures that fulfil a filter, or lie below a folder: applied before the
+        where, under: only images that fulfil a filter, or lie below a folder: applied before the
         search, so that `k` hits come back whenever `k` match. min_score: smallest cosine. relevant:
         only hits with a relevance of RELEVANT or more. truncate: cut texts that are too long for
-        the model instead of reading them in pieces. The results also say how many of all pictures
+        the model instead of reading them in pieces. The results also say how many of all images
         searched are relevant. Raises EmptyQuery, BadTerm, BadFilter, ModelMismatch.
         """
         notes: list[str] = []
@@ -83,13 +83,13 @@ class Searching(Scoring):
         under: StrPath | None = None,
         relevant: bool = False,
     ) -> Results:
-        """Find the pictures nearest to a picture, in the library or not; itself left out."""
+        """Find the images nearest to an image, in the library or not; itself left out."""
         file = os.path.abspath(expanded(path))
         vector = self._vector_of(file)
         asked = Asked(
             head_of_vector(vector, self._model()[1]),
             terms=[Term.image(file)],
-            pictures={file: vector},
+            images={file: vector},
         )
         notes: list[str] = []
         chosen, more = chosen_by(where, under), None if k is None else k + 1
@@ -113,7 +113,7 @@ class Searching(Scoring):
         notes: list[str],
         relevant: bool,
     ) -> _Ranking:
-        """Rank pictures that pass the filters, and count what is relevant of them all.
+        """Rank images that pass the filters, and count what is relevant of them all.
 
         As far as `k`; all of them where only what is relevant is wanted, unless they are very many.
         """
@@ -145,8 +145,8 @@ class Searching(Scoring):
         """Return the rows that relevance is judged by, and that of what was found, float64 (n,)."""
         ids = found.ids
         try:
-            rows = self._in_words(asked) if asked.pictures else asked.head.vectors
-            if asked.pictures:
+            rows = self._in_words(asked) if asked.images else asked.head.vectors
+            if asked.images:
                 said = self._scored(rows, len(ids), ids, True)
                 order = np.argsort(said.ids)
                 scores = said.scores[order][np.searchsorted(said.ids[order], ids)]
@@ -158,7 +158,7 @@ class Searching(Scoring):
 
     def _relevant_ids(self, asked: Asked, rows: np.ndarray, rough: Scores) -> np.ndarray:
         """Return the relevant ones of what was compared; those on the edge are compared exactly."""
-        if asked.pictures:
+        if asked.images:
             rough = self._all_cosines(rows, rough.ids)
         # The higher the cosine the more relevant: what is not with a little more cannot be.
         maybe = self._relevant_with(asked, rows, rough, MARGIN)
@@ -186,7 +186,7 @@ class Searching(Scoring):
         return holds(used.logits(where) + shifts[found.rows], FEW)
 
     def _in_words(self, asked: Asked) -> np.ndarray:
-        """Return the row (1, dim) of a query whose pictures are put in words."""
+        """Return the row (1, dim) of a query whose images are put in words."""
         texts = [term.value for term in asked.terms if term.kind == "text"]
         total = np.zeros(asked.head.vectors.shape[1])
         if texts:
@@ -196,7 +196,7 @@ class Searching(Scoring):
         for term in asked.terms:
             image = term.kind == "image"
             total += term.weight * (
-                self.background().in_words(asked.pictures[term.value])
+                self.background().in_words(asked.images[term.value])
                 if image
                 else encoded[term.value]
             )

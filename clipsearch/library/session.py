@@ -1,4 +1,4 @@
-"""An open library: its folder, its catalog, its current model, and the vectors of pictures."""
+"""An open library: its folder, its catalog, its current model, and the vectors of images."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class Opened:
             )
         return view
 
-    # --- pictures and their vectors ----------------------------------------------------------
+    # --- images and their vectors ----------------------------------------------------------
 
     def record(self, path: StrPath) -> ImageRecord | None:
         """Return what the catalog knows of a file; None if it does not know it."""
@@ -186,7 +186,7 @@ class Opened:
         under: StrPath | None = None,
         paths: Iterable[StrPath] | None = None,
     ) -> Embeddings:
-        """Return the pictures of the library, by path, each with its stored unit vector.
+        """Return the images of the library, by path, each with its stored unit vector.
 
         where, under: only those that fulfil a filter or lie below a folder. paths: only these
         files, in the library. Nothing is read but the catalog.
@@ -216,7 +216,7 @@ class Opened:
         """Return files, their unit vectors float32 (n, dim), and what could not be read; by path.
 
         paths: files and folders, in the library or not; what the library knows is not encoded
-        anew. Raises what `encoder` raises if a picture has to be encoded.
+        anew. Raises what `encoder` raises if an image has to be encoded.
         """
         from clipsearch.images.walk import Walk
         from clipsearch.indexing.pipeline import encode_files  # and with it Pillow
@@ -236,7 +236,7 @@ class Opened:
         if unknown:
             for file, found in encode_files(Walk(unknown), self.encoder, workers=cores()):
                 if isinstance(found, Exception):
-                    # An error of a picture names its path, which is in the failure already.
+                    # An error of an image names its path, which is in the failure already.
                     reason = found.reason if isinstance(found, ImageError) else str(found)
                     failures.append(Failure(file.path, reason))
                 else:
@@ -313,7 +313,7 @@ def load_stored(info: ModelInfo, load: Callable[[str], Encoder] | None = None) -
 
 
 def chosen_by(where: Where | None, under: StrPath | None) -> dict[str, Any]:
-    """Parse what chooses pictures, as the catalog takes it. Raises BadFilter."""
+    """Parse what chooses images, as the catalog takes it. Raises BadFilter."""
     parsed = where
     if isinstance(where, str):
         from clipsearch.filters import parser as filters

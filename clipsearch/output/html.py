@@ -1,4 +1,4 @@
-"""Contact sheets: pictures with what was found about them, as HTML in one file."""
+"""Contact sheets: images with what was found about them, as HTML in one file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ THUMBNAIL_PIXELS = 448
 
 
 def contact_page(sheets: Mapping[str, Items]) -> str:
-    """Return a whole HTML page of contact sheets, title -> pictures: one file, nothing to fetch."""
+    """Return a whole HTML page of contact sheets, title -> images: one file, nothing to fetch."""
     body = "".join(
         _section(items, title, mark=i == 0) for i, (title, items) in enumerate(sheets.items())
     )
@@ -56,15 +56,15 @@ def _section(items: Items, title: str, *, mark: bool) -> str:
     nav, grid = _layout(items, cards, anchor=f"cs-{zlib.crc32(title.encode(errors='replace')):08x}")
     return (
         f'<section class="cs-sheet">\n<header class="cs-head">{wordmark}'
-        f"<h2>{escape(title) or 'Pictures'}</h2>"
+        f"<h2>{escape(title) or 'Images'}</h2>"
         f'<p class="cs-sum">{escape(_summary(items))}</p>{nav}</header>\n{grid}</section>\n'
     )
 
 
 def _summary(items: Items) -> str:
     if not items:
-        return "No pictures"
-    count = f"{len(items):,} picture{'s' if len(items) > 1 else ''}"
+        return "No images"
+    count = f"{len(items):,} image{'s' if len(items) > 1 else ''}"
     if isinstance(items[0], Prediction):
         labels = len({item.label for item in items if isinstance(item, Prediction)})
         return f"{count} · {labels} label{'s' if labels > 1 else ''}"
@@ -92,7 +92,7 @@ def _layout(items: Items, cards: Sequence[str], *, anchor: str) -> tuple[str, st
 
 
 def thumbnail_uris(paths: Sequence[str]) -> list[str | None]:
-    """Return small pictures as data URIs, None for those that cannot be read any more."""
+    """Return small images as data URIs, None for those that cannot be read any more."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max_workers=4) as pool:

@@ -62,7 +62,7 @@ def _paths(items: Items, stream: TextIO, *, end: str = "\n") -> None:
 
 
 def _csv(items: Items, stream: TextIO) -> None:
-    """Write one row a picture: what was found, then its facts; runners-up as label_2, score_2, ..."""
+    """Write one row an image: what was found, then its facts; runners-up as label_2, score_2, ..."""
     predictions = [entries(i) for i in items if isinstance(i, Prediction)]
     ranks = max(map(len, predictions), default=0)
     if ranks:
@@ -102,7 +102,7 @@ def _table(items: Items, stream: TextIO) -> None:
             for i in items
             if isinstance(i, Prediction)
         ]
-        table((">probability", "label", "picture", "then"), rows, stream)
+        table((">probability", "label", "image", "then"), rows, stream)
     elif items:
         found = [i for i in items if isinstance(i, Hit)]
         judged = any(i.relevance is not None for i in found)
@@ -110,7 +110,7 @@ def _table(items: Items, stream: TextIO) -> None:
             (f"{i.score:.3f}", *[percent(i.relevance)] * judged, shown_path(i.path), *facts_of(i))
             for i in found
         ]
-        table((">score", *[">relevance"] * judged, "picture", "size", "taken"), hits, stream)
+        table((">score", *[">relevance"] * judged, "image", "size", "taken"), hits, stream)
 
 
 def shown_path(path: str) -> str:
@@ -165,7 +165,7 @@ def printable(text: str) -> str:
 
 
 def label_counts(predictions: Iterable[Prediction]) -> dict[str, int]:
-    """Count pictures by their best label, most frequent first."""
+    """Count images by their best label, most frequent first."""
     return dict(Counter(p.label for p in predictions).most_common())
 
 

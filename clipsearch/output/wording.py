@@ -29,7 +29,7 @@ def runners_up(prediction: Prediction, count: int = 2) -> str:
 
 
 def relevant_of(items: Items) -> str:
-    """Say how many of the pictures searched are relevant; nothing if that is not known."""
+    """Say how many of the images searched are relevant; nothing if that is not known."""
     if not isinstance(items, Results) or items.relevant is None or items.searched is None:
         return ""
     return f"{items.relevant:,} relevant of {items.searched:,}"

@@ -32,15 +32,15 @@ Count = Annotated[
     Field(
         ge=1,
         le=MOST,
-        description=f"How many pictures: {COUNT} unless told, with relevant up to {MOST}.",
+        description=f"How many images: {COUNT} unless told, with relevant up to {MOST}.",
     ),
 ]
 Where = Annotated[
-    Text | None, Field(description="Only pictures whose facts fit, e.g. 'taken >= 2024-01'.")
+    Text | None, Field(description="Only images whose facts fit, e.g. 'taken >= 2024-01'.")
 ]
-Under = Annotated[Text | None, Field(description="Only pictures in this folder and below.")]
+Under = Annotated[Text | None, Field(description="Only images in this folder and below.")]
 Relevant = Annotated[
-    bool, Field(description="Only pictures that more likely than not are what you want.")
+    bool, Field(description="Only images that more likely than not are what you want.")
 ]
 Truncate = Annotated[
     bool, Field(description="Cut texts that are too long, instead of reading them in pieces.")
@@ -49,15 +49,15 @@ HeadName = Annotated[
     Text | None, Field(description="A head that the server was started with, by its name.")
 ]
 KnownPath = Annotated[
-    Text, Field(description="A picture of the library by its whole path, as results have it.")
+    Text, Field(description="An image of the library by its whole path, as results have it.")
 ]
 SearchTexts = Annotated[
     Texts, Field(description="What to find; several terms combine, `2:horse` counts double.")
 ]
-Excluded = Annotated[Texts, Field(description="What the pictures should not show.")]
+Excluded = Annotated[Texts, Field(description="What the images should not show.")]
 Images = Annotated[
     Texts,
-    Field(description="Pictures of the library as terms: whole paths, also weighted `0.5:PATH`."),
+    Field(description="Images of the library as terms: whole paths, also weighted `0.5:PATH`."),
 ]
 
 
@@ -75,7 +75,7 @@ class Asked(BaseModel):
 
 
 class SearchAsked(Asked):
-    """A search by words, pictures or a head."""
+    """A search by words, images or a head."""
 
     text: SearchTexts = Field(default_factory=list)
     exclude: Excluded = Field(default_factory=list)
@@ -89,7 +89,7 @@ class SearchAsked(Asked):
 
 
 class SimilarAsked(Asked):
-    """The neighbours of a picture."""
+    """The neighbours of an image."""
 
     path: KnownPath
     k: Count = None
@@ -97,7 +97,7 @@ class SimilarAsked(Asked):
 
 
 class ClassifyAsked(Asked):
-    """Labels for pictures: of the library, or those that come with the request."""
+    """Labels for images: of the library, or those that come with the request."""
 
     labels: Labels = Field(default_factory=list)
     template: Annotated[Texts, Field(description="Prompts with {}, or names of sets.")] = Field(
@@ -113,9 +113,9 @@ class ClassifyAsked(Asked):
         float | dict[str, float] | None,
         Field(description="With multi: the probability from which a label holds, else 0.5."),
     ] = None
-    top: Annotated[int | None, Field(ge=1, description="Keep so many labels a picture.")] = None
+    top: Annotated[int | None, Field(ge=1, description="Keep so many labels an image.")] = None
     min_probability: Annotated[float | None, Field(ge=0, le=1)] = None
-    k: Annotated[int, Field(ge=1, le=MOST, description="How many pictures, by path.")] = MOST
+    k: Annotated[int, Field(ge=1, le=MOST, description="How many images, by path.")] = MOST
     truncate: Truncate = False
 
 

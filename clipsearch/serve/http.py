@@ -57,25 +57,25 @@ Asking = Annotated[Service, Depends(_service)]
 
 @api.get("/search")
 def search(asked: Annotated[SearchAsked, Query()], service: Asking) -> Response:
-    """Find pictures by words, by pictures of the library, or both."""
+    """Find images by words, by images of the library, or both."""
     return _json(service.search(**asked.given()))
 
 
 @api.post("/search", openapi_extra=body_schema(SearchAsked))
 async def search_posted(request: Request, service: Asking) -> Response:
-    """Find pictures; as JSON, or as a form with pictures of one's own as files `upload`."""
+    """Find images; as JSON, or as a form with images of one's own as files `upload`."""
     return await _posted(request, SearchAsked, service.search)
 
 
 @api.get("/similar")
 def similar(asked: Annotated[SimilarAsked, Query()], service: Asking) -> Response:
-    """Find the pictures nearest to one of the library."""
+    """Find the images nearest to one of the library."""
     return _json(service.similar(**asked.given()))
 
 
 @api.post("/classify", openapi_extra=body_schema(ClassifyAsked))
 async def classify(request: Request, service: Asking) -> Response:
-    """Label pictures of the library, or those sent as files `upload`, with words of one's own."""
+    """Label images of the library, or those sent as files `upload`, with words of one's own."""
     return await _posted(request, ClassifyAsked, service.classify)
 
 
@@ -98,7 +98,7 @@ def image(
     size: THUMBNAILS = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Return a picture of the library: its file as it was indexed, or a thumbnail."""
+    """Return an image of the library: its file as it was indexed, or a thumbnail."""
     if size is not None:
         return _file(service.thumbnail(path, size), "image/jpeg", if_none_match)
     data, record = service.original(path)

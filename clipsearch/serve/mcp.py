@@ -22,12 +22,12 @@ from clipsearch.serve.service import Answer, Service
 from clipsearch.types import Mode
 
 INSTRUCTIONS = (
-    "Searches and classifies the user's own pictures by what they show. Results name files by their "
-    "path, best first. `relevance` is how likely it is that a picture is what was asked for; below "
-    "0.5 it probably is not. `score` is a cosine and only orders the pictures."
+    "Searches and classifies the user's own images by what they show. Results name files by their "
+    "path, best first. `relevance` is how likely it is that an image is what was asked for; below "
+    "0.5 it probably is not. `score` is a cosine and only orders the images."
 )
 FEW = 50
-"""Pictures that a classification lists: assistants pay for every word, the counts are of all."""
+"""Images that a classification lists: assistants pay for every word, the counts are of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Tools:
         under: asked.Under = None,
         relevant: asked.Relevant = False,
     ) -> Answer:
-        """Find pictures by a description of what they show, in plain words.
+        """Find images by a description of what they show, in plain words.
 
         `where` filters by facts, e.g. `taken >= 2024-01 and camera like "%Pixel%"`,
         `label = "cat"`, `near(48.85, 2.35, 10)`.
@@ -69,7 +69,7 @@ class Tools:
         where: asked.Where = None,
         under: asked.Under = None,
     ) -> Answer:
-        """Find the pictures that look most like a picture of the library."""
+        """Find the images that look most like an image of the library."""
         return _told(self.service.similar, path=path, k=k, where=where, under=under)
 
     def classify_images(
@@ -81,9 +81,9 @@ class Tools:
         mode: Mode = "open",
         k: Annotated[int, Field(ge=1, le=asked.MOST, description="How many to list.")] = FEW,
     ) -> Answer:
-        """Say for every picture, or the one at `path`, which of the labels fits, or none of them.
+        """Say for every image, or the one at `path`, which of the labels fits, or none of them.
 
-        `counts` counts all pictures by their label, `results` lists the first ones by path.
+        `counts` counts all images by their label, `results` lists the first ones by path.
         """
         return _told(
             self.service.classify,
@@ -96,7 +96,7 @@ class Tools:
         )
 
     def library_status(self) -> Answer:
-        """Say how many pictures there are, in which folders, with which model and labels."""
+        """Say how many images there are, in which folders, with which model and labels."""
         return _told(self.service.status)
 
 

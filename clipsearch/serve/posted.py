@@ -1,4 +1,4 @@
-"""Questions that are posted: as JSON, or as a form that brings pictures along."""
+"""Questions that are posted: as JSON, or as a form that brings images along."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """One question, and the picture files that came with it."""
+    """One question, and the image files that came with it."""
 
     asked: Asked
     uploads: list[Path]
@@ -46,7 +46,7 @@ class Posted:
                 yield cls(model.model_validate(from_fields(model, _fields(form))), uploads)
 
     def answered(self, ask: Callable[..., Answer]) -> Answer:
-        """Ask, and name the pictures that came along as their sender does."""
+        """Ask, and name the images that came along as their sender does."""
         names = {str(path): path.name for path in self.uploads}
         try:
             answer = ask(**self.asked.given(), uploads=self.uploads)
@@ -77,7 +77,7 @@ def _parsed(body: bytes) -> Any:
     except ValueError as error:
         raise QueryError(
             f"the body is neither a form nor JSON ({error}): send it as application/json, or "
-            "pictures as multipart/form-data."
+            "images as multipart/form-data."
         ) from error
 
 
@@ -94,10 +94,10 @@ async def _saved(form: FormData, folder: Path) -> list[Path]:
     paths = []
     for number, file in enumerate(form.getlist(UPLOAD)):
         if not isinstance(file, UploadFile):
-            raise QueryError(f"{UPLOAD!r} is to be a file: `curl -F {UPLOAD}=@picture.jpg`.")
+            raise QueryError(f"{UPLOAD!r} is to be a file: `curl -F {UPLOAD}=@image.jpg`.")
         # Only the last part of the name, whichever system it comes from.
         name = PurePath((file.filename or "").replace("\\", "/")).name.replace("\0", "")[-100:]
-        path = folder / str(number) / (name if name.strip(".") else "picture")
+        path = folder / str(number) / (name if name.strip(".") else "image")
         path.parent.mkdir()
         path.write_bytes(await file.read())
         paths.append(path)

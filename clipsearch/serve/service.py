@@ -1,6 +1,6 @@
 """What a server answers: a library that stays open, its model loaded, asked by any thread.
 
-It only reads: nothing that is asked changes the library. Pictures are named by paths that the
+It only reads: nothing that is asked changes the library. Images are named by paths that the
 library knows; no other file is ever opened for a request.
 """
 
@@ -27,9 +27,9 @@ from clipsearch.text.encode import encode_texts
 from clipsearch.types import ImageRecord, Mode, Results, Term
 
 COUNT, MOST = 10, 1000
-"""How many pictures an answer has if nothing is said, and at most."""
+"""How many images an answer has if nothing is said, and at most."""
 UPLOADS_AT_ONCE = 2
-"""Questions with pictures of their own answered at one time: a large one takes a gigabyte."""
+"""Questions with images of their own answered at one time: a large one takes a gigabyte."""
 WARM_TEXTS = 16
 """Compiled models arrange their weights for speed once they have been asked for a few texts."""
 
@@ -75,11 +75,11 @@ class Service:
     ) -> Answer:
         """Answer as `Library.search` does; its other arguments are the `options`.
 
-        image: terms of pictures that the library knows. head: the name of a served one. uploads:
-        picture files that came with the request. Raises UnknownImage, and what the library does.
+        image: terms of images that the library knows. head: the name of a served one. uploads:
+        image files that came with the request. Raises UnknownImage, and what the library does.
         """
         if head and (text or image or exclude or uploads):
-            raise QueryError("a head is a query by itself: leave out texts and pictures.")
+            raise QueryError("a head is a query by itself: leave out texts and images.")
         terms = [*map(self._known_term, image), *(Term.image(str(file)) for file in uploads)]
         with self._room_for(uploads):
             found = self.library.search(
@@ -96,7 +96,7 @@ class Service:
     def similar(
         self, path: str, *, k: int | None = None, relevant: bool = False, **options: Any
     ) -> Answer:
-        """Answer as `Library.similar` does, for a picture that the library knows."""
+        """Answer as `Library.similar` does, for an image that the library knows."""
         known = self.record(path).path
         count = _wanted(k, relevant)
         return _hits(self.library.similar(known, k=count, relevant=relevant, **options))
@@ -115,14 +115,14 @@ class Service:
         uploads: Sequence[Path] = (),
         **options: Any,
     ) -> Answer:
-        """Answer as `Library.classify` does, for the first `k` pictures by path, and count them all.
+        """Answer as `Library.classify` does, for the first `k` images by path, and count them all.
 
-        path: one picture that the library knows. uploads: instead of the library's pictures.
+        path: one image that the library knows. uploads: instead of the library's images.
         """
         if bool(labels) == bool(head):
             raise QueryError("name the labels, or a head, and not both.")
         if uploads and (path or options.get("where") or options.get("under")):
-            raise QueryError("the pictures sent are classified, or those of the library, not both.")
+            raise QueryError("the images sent are classified, or those of the library, not both.")
         warnings: list[str] = []
         made = self._head(head) if head else None
         if made is None:
@@ -154,10 +154,10 @@ class Service:
         """Answer what `clipsearch models -f json` does."""
         return listed()
 
-    # --- pictures --------------------------------------------------------------------------
+    # --- images --------------------------------------------------------------------------
 
     def record(self, path: str) -> ImageRecord:
-        """Return what the library knows of a picture. Raises UnknownImage.
+        """Return what the library knows of an image. Raises UnknownImage.
 
         path: whole, as results have it; what is relative means nothing to who asks from elsewhere.
         """
@@ -167,7 +167,7 @@ class Service:
         return found
 
     def original(self, path: str) -> tuple[bytes, ImageRecord]:
-        """Return the bytes of a picture's file, if they are still those that were indexed.
+        """Return the bytes of an image's file, if they are still those that were indexed.
 
         So that no other file is handed out, whatever has come to stand at the path since. Raises
         UnknownImage, UnreadableImage.
@@ -179,7 +179,7 @@ class Service:
         return data, record
 
     def thumbnail(self, path: str, size: int) -> bytes:
-        """Return a picture as a JPEG that fits into a square of `size` pixels.
+        """Return an image as a JPEG that fits into a square of `size` pixels.
 
         Raises UnknownImage, UnreadableImage, ImageTooLarge.
         """
@@ -202,7 +202,7 @@ class Service:
 
 
 def _wanted(k: int | None, relevant: bool) -> int:
-    """Return how many pictures are wanted: as the command line, but never without an end."""
+    """Return how many images are wanted: as the command line, but never without an end."""
     return min(k or (MOST if relevant else COUNT), MOST)
 
 

@@ -55,7 +55,7 @@ def _language(name: str, sure: str, likely: str) -> _Language:
     return _Language(name, _words(sure), _words(likely))
 
 
-# The commonest function words, then some of the commonest things in pictures.
+# The commonest function words, then some of the commonest things in images.
 LANGUAGES = (
     _language(
         "German",
@@ -126,7 +126,7 @@ LANGUAGES = (
 ENGLISH = _words(
     "the of and with are from his her their this that which who while there two three four next "
     "top left right behind between under near wearing standing sitting holding looking photo "
-    "picture image drawing painting dog cat horse boy girl man woman people"
+    "image image drawing painting dog cat horse boy girl man woman people"
 )
 SURE, LIKELY = 2, 1
 LEAST_EVIDENCE = 2  # one word that is sure, in a text so short that it weighs

@@ -17,7 +17,7 @@ class Goal:
     recall: float = 0.99
     """The share of the ten nearest, averaged over queries, that a search is to find."""
     queries: np.ndarray | None = None
-    """Text vectors float32 (m, dim) to tune with; None simulates some from the pictures'."""
+    """Text vectors float32 (m, dim) to tune with; None simulates some from the images'."""
 
 
 @dataclass(frozen=True, slots=True)

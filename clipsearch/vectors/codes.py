@@ -1,9 +1,9 @@
 """Compressed vectors in FAISS, which say quickly which ones may be near: 1 bit for each number.
 
-Product quantization (Jegou, Douze & Schmid 2011) of the directions that pictures differ in, 4 bits
+Product quantization (Jegou, Douze & Schmid 2011) of the directions that images differ in, 4 bits
 for each part; its fast scan compares 32 codes at a time, with tables that stay in registers (Andre,
 Kermarrec & Le Scouarnec 2015). A code stands for the mean of the vectors that have it, so that the
-part of a query along which pictures do not differ adds no error (the gap between texts and pictures).
+part of a query along which images do not differ adds no error (the gap between texts and images).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What codes keep of vectors: the directions in which pictures differ, finely where they differ much.
+"""What codes keep of vectors: the directions in which images differ, finely where they differ much.
 
-Pictures of a model differ much in few of all directions. So a code spends its bits by the classic
+Images of a model differ much in few of all directions. So a code spends its bits by the classic
 rule of transform coding (Huang & Schultheiss 1963): turn to the principal axes, give the first ones
 a part of the code each, let later ones share a part, and leave out the last.
 """
@@ -20,7 +20,7 @@ _LOST = (0.01154, 0.1175, 0.3634)
 def directions(sample: np.ndarray, parts: int) -> np.ndarray:
     """Return the directions that each part of a code is made of: float32 (parts * TOGETHER, dim).
 
-    sample: pictures, unit rows (n, dim). Each part has TOGETHER rows, its directions first, and
+    sample: images, unit rows (n, dim). Each part has TOGETHER rows, its directions first, and
     zeros. The product of vectors with it keeps their dot products, but for what is left out.
     """
     away = sample - sample.mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -27,7 +27,7 @@ class Searcher:
         self._lock = Lock()
 
     def __len__(self) -> int:
-        """Vectors at hand, those of vanished pictures included."""
+        """Vectors at hand, those of vanished images included."""
         return len(self._index) + len(self._tail)
 
     @property
@@ -55,12 +55,12 @@ class Searcher:
         among: np.ndarray | None = None,
         all_live: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Find the `k` nearest pictures of each query that have a file, as of now.
+        """Find the `k` nearest images of each query that have a file, as of now.
 
         queries: float32 (m, dim) unit rows. among: int64 ids that may be returned; None allows
         all. all_live: all of `among` have a file, so that this is not looked up again. Returns
         embedding ids int64 (m, k') and cosines float32 (m, k'), best first, ties by lower id, with
-        k' = min(k, allowed pictures).
+        k' = min(k, allowed images).
         """
         self.refresh()
         wanted = max(k, 0)
@@ -79,7 +79,7 @@ class Searcher:
         return np.take_along_axis(ids, first, axis=1), np.take_along_axis(scores, first, axis=1)
 
     def cosines(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compare queries (m, dim) with everything, those of vanished pictures included.
+        """Compare queries (m, dim) with everything, those of vanished images included.
 
         Returns ids int64 (n,) ascending, and cosines float32 (m, n), right to `exact.MARGIN`.
         """

@@ -163,7 +163,7 @@ class Snapshots:
     def publish(self) -> None:
         """Write all vectors of the model to a new snapshot and make it the one that is opened.
 
-        Vectors of vanished pictures stay in it, for they may return, until they are over 10 %:
+        Vectors of vanished images stay in it, for they may return, until they are over 10 %:
         then they are purged from the catalog. Raises VectorIndexError if the file cannot be
         written, for example on a full disk; what was published before stays.
         """

@@ -1,6 +1,6 @@
 """How deep to look: the least work that finds enough of the true neighbours of text queries.
 
-Texts lie beside the pictures (Liang et al. 2022, "Mind the Gap"): an index tuned with pictures finds
+Texts lie beside the images (Liang et al. 2022, "Mind the Gap"): an index tuned with images finds
 far less for texts. So it is tuned with the vectors of texts, or with rows set aside in their way.
 """
 
@@ -102,7 +102,7 @@ def nearest(rows: Rows, queries: np.ndarray, k: int) -> np.ndarray:
 
 
 def aside(sample: np.ndarray, count: int) -> np.ndarray:
-    """Return rows as texts lie: a little of a picture each, far along one direction, and noise."""
+    """Return rows as texts lie: a little of an image each, far along one direction, and noise."""
     rng = np.random.default_rng(0)
     dim = sample.shape[1]
     direction = rng.standard_normal((1, dim))

@@ -5,7 +5,7 @@
 `turned` is what clipsearch keeps (`vectors.directions`), `signs` FAISS's RaBitQ, `plain` its product
 quantization of the numbers as they are; all with fast scan, on one core. Prints the share of the ten
 nearest that is among so many proposals, and the milliseconds of a search for 500, the median of
-rounds in turn. Pictures and texts lie as `fabricate` says (steep), or with variances that fall as 1/n
+rounds in turn. Images and texts lie as `fabricate` says (steep), or with variances that fall as 1/n
 over all directions (even), about as those of large models do.
 """
 
@@ -51,13 +51,13 @@ def main() -> None:
     given = parser.parse_args()
     law = Law(given.dim) if given.spectrum == "steep" else Even(given.dim)
     starts = range(0, given.rows, BATCH)
-    pictures = np.concatenate(
-        [law.pictures(np.random.default_rng(start), BATCH) for start in starts]
-    )[: given.rows]
+    images = np.concatenate([law.images(np.random.default_rng(start), BATCH) for start in starts])[
+        : given.rows
+    ]
     texts = law.texts(np.random.default_rng(1), TEXTS)
-    truth = np.argsort(-(texts @ pictures.T), axis=1)[:, :NEAREST]
+    truth = np.argsort(-(texts @ images.T), axis=1)[:, :NEAREST]
     faiss.omp_set_num_threads(1)
-    ways = {"turned": turned(pictures), "signs": signs(pictures), "plain": plain(pictures)}
+    ways = {"turned": turned(images), "signs": signs(images), "plain": plain(images)}
     took: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, propose in ways.items():
@@ -68,33 +68,33 @@ def main() -> None:
     print("| codes | " + " | ".join(f"{depth:,}" for depth in DEPTHS) + " | ms |")
     print("| --- |" + " ---: |" * (len(DEPTHS) + 1))
     for name, propose in ways.items():
-        found = propose(texts, min(DEPTHS[-1], len(pictures)))
+        found = propose(texts, min(DEPTHS[-1], len(images)))
         shares = " | ".join(f"{recall(found[:, :depth], truth):.3f}" for depth in DEPTHS)
         print(f"| {name} | {shares} | {1000 * statistics.median(took[name]):.2f} |")
 
 
-def turned(pictures: np.ndarray) -> Propose:
+def turned(images: np.ndarray) -> Propose:
     """Return the codes of clipsearch; up to 262,144 are in one shard."""
-    blocks = [(np.arange(len(pictures)), pictures)]
-    codes = Codes.build(pictures[:SAMPLE], blocks, cells=0, rows=len(pictures))
+    blocks = [(np.arange(len(images)), images)]
+    codes = Codes.build(images[:SAMPLE], blocks, cells=0, rows=len(images))
     return lambda queries, depth: codes.propose(queries, depth, probes=0)
 
 
-def signs(pictures: np.ndarray) -> Propose:
+def signs(images: np.ndarray) -> Propose:
     """Return RaBitQ with fast scan."""
-    return _of(faiss.IndexRaBitQFastScan(pictures.shape[1], faiss.METRIC_INNER_PRODUCT), pictures)
+    return _of(faiss.IndexRaBitQFastScan(images.shape[1], faiss.METRIC_INNER_PRODUCT), images)
 
 
-def plain(pictures: np.ndarray) -> Propose:
+def plain(images: np.ndarray) -> Propose:
     """Return product quantization of every four numbers."""
-    dim = pictures.shape[1]
+    dim = images.shape[1]
     index = faiss.IndexPQFastScan(dim, dim // TOGETHER, 4, faiss.METRIC_INNER_PRODUCT)
-    return _of(index, pictures)
+    return _of(index, images)
 
 
-def _of(index: faiss.Index, pictures: np.ndarray) -> Propose:
-    index.train(pictures[:SAMPLE])
-    index.add(pictures)
+def _of(index: faiss.Index, images: np.ndarray) -> Propose:
+    index.train(images[:SAMPLE])
+    index.add(images)
     return lambda queries, depth: index.search(queries, depth)[1]
 
 

@@ -2,9 +2,9 @@
 
     python scripts/bench/cold_query.py [--sizes 1000 100000 1000000]
 
-Libraries of made up pictures hold the same vectors for all three. Measured is the wall time from
+Libraries of made up images hold the same vectors for all three. Measured is the wall time from
 the start of the process to its end, in turn, with files in the page cache, and the most memory.
-All three have to find the same best pictures.
+All three have to find the same best images.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     material.compiled(options.cache, name)
     sizes = options.given.sizes or ((200, 2_000) if options.quick else SIZES)
     rows: list[list[Cell]] = []
-    chart = Chart("A query in a fresh process", "pictures", "seconds", {})
+    chart = Chart("A query in a fresh process", "images", "seconds", {})
     for size in sizes:
         rows.append([size, *measure(report, options, name, size, chart)])
-    columns = ["pictures"]
+    columns = ["images"]
     columns += [f"{way}, {what}" for way in WAYS.values() for what in ("s", "MB")]
     columns += ["× naive", "× rclip's"]
     report.tables.append(Table("A query in a fresh process", columns, rows))
@@ -59,7 +59,7 @@ def _own(parser: argparse.ArgumentParser) -> None:
 
 def measure(report: Report, options: Options, name: str, size: int, chart: Chart) -> list[Cell]:
     """Measure all ways at one size; return seconds and memory of each, and the ratios."""
-    say(f"{size:,} pictures")
+    say(f"{size:,} images")
     library = stores.library(options.cache, name, size)
     others = stores.peers(options.cache, name, size)
     exported = str(material.exported(options.cache, name))
@@ -79,7 +79,7 @@ def measure(report: Report, options: Options, name: str, size: int, chart: Chart
     report.seconds |= {f"{size}: {way}": took for way, took in seconds.items()}
     ratios = [
         Claim.of_pairs(
-            f"{size:,} pictures: clipsearch query over {WAYS[base]}",
+            f"{size:,} images: clipsearch query over {WAYS[base]}",
             seconds[base],
             seconds["clipsearch"],
             required=REQUIRED.get((size, base)),
@@ -109,7 +109,7 @@ def _hits(way: str, out: str) -> list[tuple[str, float]]:
 
 
 def agree(hits: dict[str, list[tuple[str, float]]]) -> None:
-    """Raise AssertionError unless all found nearly the same pictures, with the same scores."""
+    """Raise AssertionError unless all found nearly the same images, with the same scores."""
     expected = dict(hits["rclip"])
     for way, found in hits.items():
         assert len(found) == len(expected) == BEST, f"{way} found {len(found)}"

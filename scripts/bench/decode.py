@@ -79,7 +79,7 @@ def measure(report: Report, options: Options, size: str, count: int) -> None:
 
 
 def open_clip_settings() -> dict[str, object]:
-    """Return how CLIP's own models see a picture."""
+    """Return how CLIP's own models see an image."""
     return {
         "mean": open_clip.OPENAI_DATASET_MEAN,
         "std": open_clip.OPENAI_DATASET_STD,
@@ -98,8 +98,8 @@ def theirs(file: Path, transform: Callable[[object], object]) -> np.ndarray:
 
 def ours(file: Path, *, at_least: int | None) -> np.ndarray:
     """Return the pixels that clipsearch gives a model."""
-    picture = Undecoded(file.read_bytes(), str(file), at_least=at_least).decode()
-    return Preprocess((SIZE, SIZE), "shortest", "bicubic").of_picture(picture)
+    image = Undecoded(file.read_bytes(), str(file), at_least=at_least).decode()
+    return Preprocess((SIZE, SIZE), "shortest", "bicubic").of_decoded(image)
 
 
 def difference(found: list[np.ndarray], expected: list[np.ndarray]) -> tuple[float, int]:

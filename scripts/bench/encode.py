@@ -1,4 +1,4 @@
-"""Encode pictures that are in memory already: engines, precisions, batches and threads in turn.
+"""Encode images that are in memory already: engines, precisions, batches and threads in turn.
 
     python scripts/bench/encode.py [--arch ViT-B-32] [--batch 1 --batch 8 --batch 32]
     python scripts/bench/encode.py --device cuda [--arch ViT-L-14] [--batch 32 --batch 256]
@@ -30,7 +30,7 @@ from limits import counts
 from processes import Worker, script
 
 BATCHES = {"cpu": (1, 8, 32), "cuda": (1, 32, 256)}
-PICTURES = {"cpu": 32, "cuda": 2048}
+IMAGES = {"cpu": 32, "cuda": 2048}
 PHOTOS = {"12 MP": 400, "1 MP": 800}
 REQUIRED = {"onnx int8": 1.9, "onnx fp32": 1.15}
 ENGINES = {
@@ -48,7 +48,7 @@ class Bench:
     name: str
     device: str
     gflop: float
-    """Of the whole image tower, a picture."""
+    """Of the whole image tower, an image."""
 
     @property
     def arch(self) -> str:
@@ -97,7 +97,7 @@ def worker(engine: str, bench: Bench, device: str) -> Worker:
 
 
 def gflop(name: str) -> float:
-    """Return the operations of an image tower in 10^9 a picture: its products, as torch counts them."""
+    """Return the operations of an image tower in 10^9 an image: its products, as torch counts them."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -111,22 +111,22 @@ def gflop(name: str) -> float:
     return counter.get_total_flops() / 1e9
 
 
-# --- pictures in memory --------------------------------------------------------------------
+# --- images in memory --------------------------------------------------------------------
 
 
 def measure(
     bench: Bench, workers: Mapping[str, Worker], batch: int, threads: int, *, last: bool
 ) -> None:
     """Measure all engines with one size of batches on so many threads."""
-    pictures = 8 if bench.options.quick else max(batch, PICTURES[bench.device])
-    question = {"pictures": pictures, "batch": batch, "threads": threads}
+    images = 8 if bench.options.quick else max(batch, IMAGES[bench.device])
+    question = {"images": images, "batch": batch, "threads": threads}
     say(f"batches of {batch}, {threads} threads")
     ways = {
         engine: partial(lambda one: float(one.ask(question)["seconds"]), one)
         for engine, one in workers.items()
     }
     seconds = in_turn(ways, bench.options.rounds)
-    rates = {engine: pictures / statistics.median(took) for engine, took in seconds.items()}
+    rates = {engine: images / statistics.median(took) for engine, took in seconds.items()}
     where = f"batch {batch}, threads {threads}" if bench.device == "cpu" else f"batch {batch}"
     bench.report.seconds |= {f"{where}: {engine}": took for engine, took in seconds.items()}
     if bench.device == "cpu":
@@ -159,7 +159,7 @@ def _tell_cpu(
         most = rates[f"limit {precision}"] * LIMIT_GFLOP / bench.gflop
         rows.append([engine, rate, claim.value, most, f"{100 * rate / most:.0f} %"])
     columns = [where, "a second", "× torch", "limit", "of the limit"]
-    bench.report.tables.append(Table(f"{bench.arch}, pictures in memory", columns, rows))
+    bench.report.tables.append(Table(f"{bench.arch}, images in memory", columns, rows))
 
 
 def _tell_cuda(bench: Bench, where: str, rates: Mapping[str, float]) -> None:
@@ -171,11 +171,11 @@ def _tell_cuda(bench: Bench, where: str, rates: Mapping[str, float]) -> None:
             teraflops = rate * bench.gflop / 1e3
             rows.append([precision, rate, most, _share_waited(rate, most), teraflops])
     columns = [where, "a second", "batches already there", "the card waits", "TFLOP/s"]
-    bench.report.tables.append(Table(f"{bench.arch}, pictures in memory", columns, rows))
+    bench.report.tables.append(Table(f"{bench.arch}, images in memory", columns, rows))
 
 
 def _share_waited(rate: float, most: float) -> str:
-    """Say for which share of the time a card waits that could encode `most` pictures a second."""
+    """Say for which share of the time a card waits that could encode `most` images a second."""
     return f"{100 * max(0.0, 1 - rate / most):.0f} %"
 
 
@@ -186,7 +186,7 @@ def _chart(bench: Bench) -> Chart:
             for name, rate, *_ in table.rows:
                 assert isinstance(rate, float)
                 series.setdefault(str(name), []).append((table.columns[0], rate))
-    return Chart(f"{bench.arch}, image tower", "", "pictures a second", series)
+    return Chart(f"{bench.arch}, image tower", "", "images a second", series)
 
 
 # --- photographs, on a graphics card -------------------------------------------------------
@@ -216,7 +216,7 @@ def index(bench: Bench) -> None:
         rate = count / statistics.median(took)
         rows.append([f"{count} photographs of {size}", rate, most, _share_waited(rate, most)])
         bench.report.seconds[f"index {size}"] = took
-    columns = ["from files", "a second", "pictures in memory", "the card waits"]
+    columns = ["from files", "a second", "images in memory", "the card waits"]
     bench.report.tables.append(Table(f"{bench.arch}, `Library.index`", columns, rows))
 
 

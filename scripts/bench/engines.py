@@ -1,14 +1,14 @@
-"""One engine, in a process of its own that encodes pictures when it is asked.
+"""One engine, in a process of its own that encodes images when it is asked.
 
     python scripts/bench/engines.py torch|resident|onnx|limit PRECISION DEVICE MODEL CACHE
 
-Each line of stdin is a question, {"pictures": N, "batch": B, "threads": T}; each line of stdout the
-answer, {"seconds": S}. Models are loaded before the first one, and pictures are in memory.
+Each line of stdin is a question, {"images": N, "batch": B, "threads": T}; each line of stdout the
+answer, {"seconds": S}. Models are loaded before the first one, and images are in memory.
 
 torch      open_clip's own model on the CPU as it comes; on a graphics card clipsearch's encoder
 resident   the same model on a graphics card, on batches that lie there already: its limit
 onnx       the compiled model
-limit      no model: products of matrices, LIMIT_GFLOP billion operations a picture
+limit      no model: products of matrices, LIMIT_GFLOP billion operations an image
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ Encode = Callable[[np.ndarray, int], object]
 
 
 class Engine:
-    """What encodes, and pictures to encode."""
+    """What encodes, and images to encode."""
 
     def __init__(self, encode: Encode, size: tuple[int, int]) -> None:
         self._encode = encode
         rng = np.random.default_rng(0)
-        self._pictures = rng.integers(0, 256, (128, *size, 3), np.uint8)
+        self._images = rng.integers(0, 256, (128, *size, 3), np.uint8)
 
-    def seconds(self, pictures: int, batch: int, threads: int) -> float:
-        """Encode so many pictures, batch by batch."""
-        rows = np.take(self._pictures, range(batch), axis=0, mode="wrap")
+    def seconds(self, images: int, batch: int, threads: int) -> float:
+        """Encode so many images, batch by batch."""
+        rows = np.take(self._images, range(batch), axis=0, mode="wrap")
         start = time.perf_counter()
-        for _ in range(pictures // batch):
+        for _ in range(images // batch):
             self._encode(rows, threads)
         return time.perf_counter() - start
 

@@ -1,8 +1,8 @@
-"""Fabricate a library of as many pictures as wanted, to measure what needs their number alone.
+"""Fabricate a library of as many images as wanted, to measure what needs their number alone.
 
     python scripts/bench/fabricate.py LIBRARY --rows 100000 --model mini
 
-Pictures are made up: rows in the catalog and vectors, written by the catalog's own API, and a
+Images are made up: rows in the catalog and vectors, written by the catalog's own API, and a
 snapshot. Vectors follow a law like that of real ones: clusters of very different sizes, a falling
 spectrum. A search in such a library is like any other; there are only no files behind its hits.
 """
@@ -31,7 +31,7 @@ CAMERAS = ("Canon EOS 5D", "NIKON D90", "iPhone 12", "Pixel 6")
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """How vectors of pictures and of texts lie in a space of `dim` numbers."""
+    """How vectors of images and of texts lie in a space of `dim` numbers."""
 
     dim: int
     seed: int = 0
@@ -40,7 +40,7 @@ class Law:
     plane: np.ndarray = field(init=False)
     """float32 (LATENT, dim), its rows of falling length."""
     aside: np.ndarray = field(init=False)
-    """float32 (dim,): where texts lie beside the pictures (Liang et al. 2022, the modality gap)."""
+    """float32 (dim,): where texts lie beside the images (Liang et al. 2022, the modality gap)."""
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng((self.seed, 0))
@@ -52,7 +52,7 @@ class Law:
         aside = rng.standard_normal(self.dim, dtype=np.float32)
         object.__setattr__(self, "aside", aside / np.linalg.norm(aside))
 
-    def pictures(self, rng: np.random.Generator, count: int) -> np.ndarray:
+    def images(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Return unit rows float32 (count, dim): a few clusters hold most of them (Zipf)."""
         shares = np.arange(1, CLUSTERS + 1) ** -0.7
         which = rng.choice(CLUSTERS, count, p=shares / shares.sum())
@@ -61,8 +61,8 @@ class Law:
         return _unit(rows + self._noise(rng, count, 0.35))
 
     def texts(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Return unit rows float32 (count, dim) as texts have them: off the pictures, all aside."""
-        rows = 0.35 * self.pictures(rng, count) + 0.9 * self.aside
+        """Return unit rows float32 (count, dim) as texts have them: off the images, all aside."""
+        rows = 0.35 * self.images(rng, count) + 0.9 * self.aside
         return _unit(rows + self._noise(rng, count, 0.25))
 
     def _noise(self, rng: np.random.Generator, count: int, length: float) -> np.ndarray:
@@ -73,7 +73,7 @@ class Law:
 def fabricate(
     library: str | Path, rows: int, info: ModelInfo, *, seed: int = 0, publish: bool = True
 ) -> Path:
-    """Make the library, or let the one there grow to `rows` pictures; return its folder.
+    """Make the library, or let the one there grow to `rows` images; return its folder.
 
     info: the model that the vectors are said to be of. The same seed gives the same vectors.
     """
@@ -82,7 +82,7 @@ def fabricate(
         model_id = catalog.add_model(info)
         law = Law(info.dim, seed)
         for start in _starts(catalog.status_counts().files, rows):
-            vectors = law.pictures(np.random.default_rng((seed, 1, start)), BATCH)
+            vectors = law.images(np.random.default_rng((seed, 1, start)), BATCH)
             count = min(BATCH, rows - start)
             catalog.commit(
                 [_entry(start + i, vector) for i, vector in enumerate(vectors[:count])], model_id
@@ -110,10 +110,10 @@ def _entry(number: int, vector: np.ndarray) -> Entry:
         lon=float(rng.uniform(-180, 180)),
     )
     return Entry(
-        path=f"/pictures/{number // 1000:06d}/IMG_{number:08d}.jpg",
+        path=f"/images/{number // 1000:06d}/IMG_{number:08d}.jpg",
         size=2_500_000 + number,
         mtime_ns=1_700_000_000_000_000_000 + number,
-        root="/pictures",
+        root="/images",
         sha256=hashlib.sha256(b"%d" % number).hexdigest(),
         facts=facts,
         vector=vector,

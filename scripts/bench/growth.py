@@ -1,4 +1,4 @@
-"""Draw how waiting and memory grow with the number of pictures, from what was measured.
+"""Draw how waiting and memory grow with the number of images, from what was measured.
 
     python scripts/bench/growth.py [--plot docs/growth.png]
 

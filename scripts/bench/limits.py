@@ -23,7 +23,7 @@ import numpy as np
 from common import Chart, Options, Report, Table, in_turn, timed
 
 SHAPE = (1600, 768, 3072)
-"""Rows, inputs and outputs: the MLP of ViT-B/32 for 32 pictures of 50 tokens."""
+"""Rows, inputs and outputs: the MLP of ViT-B/32 for 32 images of 50 tokens."""
 TINY_SHAPE = (64, 64, 64)
 MEMORY_MB, TINY_MB = 512, 8
 LEAST_SECONDS = 0.3

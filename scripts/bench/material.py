@@ -1,7 +1,7 @@
 """What the benches work on: models with random weights, and photographs that are made up.
 
 All of it is made once, the same each time, and kept in the cache folder. Random weights are as
-fast as trained ones. Pictures have the size of files and the detail of photographs: texture whose
+fast as trained ones. Images have the size of files and the detail of photographs: texture whose
 amplitude falls with frequency (1/f), as in natural images (Field 1987), and a sensor's noise.
 """
 
@@ -205,7 +205,7 @@ def _with_comment(jpeg: bytes, number: int) -> bytes:
 
 
 def small_files(cache: Path, count: int) -> Path:
-    """Return a tree of `count` small pictures, a thousand a folder, few of them different."""
+    """Return a tree of `count` small images, a thousand a folder, few of them different."""
     folder = cache / "photos" / f"small-{count}"
     if (folder / "complete").exists():
         return folder / "files"

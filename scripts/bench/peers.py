@@ -7,12 +7,12 @@ naive   What tutorials of CLIP search do. Pillow opens each file whole, open_cli
         searches it, and looks the paths up.
 
 rclip   By the public sources of rclip (github.com/yurijmikhalevich/rclip). A pool of threads
-        decodes with Pillow and resizes the whole picture; ONNX Runtime runs a standard export in
-        fp32 on all cores, in batches of 8; vectors are float32 blobs in SQLite, one row a
-        picture. A query runs the text tower on 77 tokens, which a tokenizer without torch makes;
+        decodes with Pillow and resizes the whole image; ONNX Runtime runs a standard export in
+        fp32 on all cores, in batches of 8; vectors are float32 blobs in SQLite, one row an
+        image. A query runs the text tower on 77 tokens, which a tokenizer without torch makes;
         reads every blob, multiplies, and sorts in Python.
 
-Neither is the programs themselves: the same model, the same pictures and the same machine for all,
+Neither is the programs themselves: the same model, the same images and the same machine for all,
 and nothing is measured but the work. What a program does besides (progress bars, looking for
 changed files, thumbnails) is left out, in favour of these two.
 """
@@ -108,7 +108,7 @@ class Rclip:
 
         image = PIL.Image.open(file).convert("RGB")
         size, (width, height) = self._size, image.size
-        # The short side fits; the whole picture is resized, then cut.
+        # The short side fits; the whole image is resized, then cut.
         target = (
             (size, int(height * size / width))
             if width < height
@@ -147,7 +147,7 @@ def store_naive(folder: Path, blocks: Iterable[Block]) -> None:
 
 
 def store_rclip(folder: Path, blocks: Iterable[Block]) -> None:
-    """Write a table with a blob of float32 for each picture."""
+    """Write a table with a blob of float32 for each image."""
     with sqlite3.connect(folder / BLOBS_FILE) as database:
         database.execute(RCLIP_TABLE)
         for paths, rows in blocks:

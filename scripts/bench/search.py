@@ -2,7 +2,7 @@
 
     python scripts/bench/search.py [--sizes 10000 100000] [--kinds exact ...]
 
-Queries lie as texts do, off the pictures (the modality gap, Liang et al. 2022); recall is the share
+Queries lie as texts do, off the images (the modality gap, Liang et al. 2022); recall is the share
 of the ten nearest that is found. Each way has a process of its own, and is asked in turn. `library`
 is what a program calls: Library.search, from a vector to hits with paths and facts.
 """
@@ -168,7 +168,7 @@ def tell(
             Claim(f"{what}: a search", ms, "ms", MOST_MS if large else None, "<="),
             Claim(f"{what}: recall@10", recall, "", LEAST_RECALL),
         ]
-    what = f"Library.search in {size:,} pictures"
+    what = f"Library.search in {size:,} images"
     ms = 1000 * statistics.median(seconds["library"])
     recall = statistics.mean(recalls["library"])
     peak = memory["library"]["peak_mb"]

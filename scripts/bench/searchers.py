@@ -73,7 +73,7 @@ def of_library(file: Path) -> Search:
 
     def search(query: np.ndarray, among: np.ndarray | None) -> np.ndarray:
         hits = library.search(query, k=BEST)
-        # Pictures are numbered in the order of their vectors.
+        # Images are numbered in the order of their vectors.
         return np.array([1 + int(hit.path[-12:-4]) for hit in hits])
 
     return search

@@ -1,4 +1,4 @@
-"""Made up pictures in numbers: the same vectors as a library, and as the peers store them.
+"""Made up images in numbers: the same vectors as a library, and as the peers store them.
 
 Made once, by `fabricate` and its law of how vectors lie, and kept in the cache folder.
 """
@@ -22,10 +22,10 @@ SEED = 0
 
 
 def library(cache: Path, model: str, size: int, *, kind: str | None = None) -> Path:
-    """Return a library of `size` pictures, with a snapshot of a kind (None: what it chooses)."""
+    """Return a library of `size` images, with a snapshot of a kind (None: what it chooses)."""
     folder = _place(cache, model, size) / f"library-{kind or 'auto'}"
     if not folder.exists():
-        say(f"making a library of {size:,} pictures")
+        say(f"making a library of {size:,} images")
         with material.whole(folder) as unfinished:
             shutil.rmtree(unfinished, ignore_errors=True)
             fabricate(unfinished, size, info_of(cache, model), seed=SEED, publish=kind is None)
@@ -41,7 +41,7 @@ def peers(cache: Path, model: str, size: int) -> Path:
 
     folder = _place(cache, model, size) / "peers"
     if not folder.exists():
-        say(f"making the peers' stores of {size:,} pictures")
+        say(f"making the peers' stores of {size:,} images")
         with material.whole(folder) as unfinished:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
@@ -55,17 +55,17 @@ def blocks(dim: int, size: int) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yield paths and unit rows float32 (n, dim), as `fabricate` makes them."""
     law = Law(dim, SEED)
     for start in range(0, size, BATCH):
-        rows = law.pictures(np.random.default_rng((SEED, 1, start)), BATCH)[: size - start]
+        rows = law.images(np.random.default_rng((SEED, 1, start)), BATCH)[: size - start]
         yield [path_of(start + number) for number in range(len(rows))], rows
 
 
 def path_of(number: int) -> str:
-    """Return the path of a made up picture."""
-    return f"/pictures/{number // 1000:06d}/IMG_{number:08d}.jpg"
+    """Return the path of a made up image."""
+    return f"/images/{number // 1000:06d}/IMG_{number:08d}.jpg"
 
 
 def texts(dim: int, count: int) -> np.ndarray:
-    """Return unit rows float32 (count, dim) that lie as texts do, beside the pictures."""
+    """Return unit rows float32 (count, dim) that lie as texts do, beside the images."""
     return Law(dim, SEED).texts(np.random.default_rng((SEED, 2)), count)
 
 

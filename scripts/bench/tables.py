@@ -76,7 +76,7 @@ def in_full(reports: Sequence[Report]) -> str:
 
 
 def summary(reports: Sequence[Report]) -> str:
-    """Write what most people ask for: how fast pictures go in, and come out again."""
+    """Write what most people ask for: how fast images go in, and come out again."""
     tables = [table for one in reports for table in one.tables if table.title.startswith(ASKED)]
     parts = [f"**{table.title}**\n\n{table}\n" for table in tables]
     return "\n".join([*parts, where(reports)])
@@ -113,7 +113,7 @@ def _plot(folder: Path, page: Path) -> str:
     if not plot.exists():
         return ""
     link = Path(os.path.relpath(plot, page.parent)).as_posix()
-    return f"\n![Waiting and memory over the number of pictures]({link})\n"
+    return f"\n![Waiting and memory over the number of images]({link})\n"
 
 
 def _sign(claim: Claim) -> str:

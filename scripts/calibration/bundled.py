@@ -1,4 +1,4 @@
-"""Ask for the animals of the demo on the bundled pictures: which are shown, and which are not."""
+"""Ask for the animals of the demo on the bundled images: which are shown, and which are not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipsearch.cli.demo import ANIMALS, samples
 
 @dataclass(frozen=True)
 class Bundled:
-    """Pairs of a bundled picture (its number) and an animal."""
+    """Pairs of a bundled image (its number) and an animal."""
 
     files: list[Path]
     right: list[tuple[int, str]]

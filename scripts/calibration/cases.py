@@ -1,4 +1,4 @@
-"""Questions with known answers: a picture and a label that holds for it, or does not."""
+"""Questions with known answers: an image and a label that holds for it, or does not."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SMALL = {"of", "with", "and", "the", "in", "on", "a"}
 
 @dataclass(frozen=True)
 class Cases:
-    """Pairs of a picture (its number) and a label."""
+    """Pairs of an image (its number) and a label."""
 
     right: list[tuple[int, str]]
-    """The label names one of the things in the picture, half of the coloured ones with its colour."""
+    """The label names one of the things in the image, half of the coloured ones with its colour."""
     wrong: list[tuple[int, str]]
-    """As many: a thing that is not in the picture, with a colour as often as in `right`."""
+    """As many: a thing that is not in the image, with a colour as often as in `right`."""
     kin: list[tuple[int, str]]
     """Harder wrong ones: of an animal another animal. Lists of labels are mostly of one kind."""
     colour: list[tuple[int, str]]
-    """Harder wrong ones: a thing that is in the picture, in a colour that nothing there has."""
+    """Harder wrong ones: a thing that is in the image, in a colour that nothing there has."""
     absurd: list[tuple[int, str]]
-    """Labels that no picture shows and no model knows, see absurd.txt."""
+    """Labels that no image shows and no model knows, see absurd.txt."""
 
     def mixed(self) -> list[tuple[int, str]]:
         """Return as many wrong cases, every second one of the same kind: what constants are fitted to."""
@@ -52,7 +52,7 @@ class Related:
 
 
 def cases(scenes: Scenes, among: np.ndarray, n: int, *, seed: int) -> Cases:
-    """Draw `n` right and `n` wrong cases of the pictures with the numbers `among`."""
+    """Draw `n` right and `n` wrong cases of the images with the numbers `among`."""
     rng, related, names = random.Random(seed), Related(scenes.names), list(scenes.names)
     animals = sorted(scenes.animals)
     found = Cases([], [], [], [], [])
@@ -63,24 +63,24 @@ def cases(scenes: Scenes, among: np.ndarray, n: int, *, seed: int) -> Cases:
         return other
 
     for _ in range(n):
-        picture = int(rng.choice(among))
-        items = scenes.items[picture]
+        image = int(rng.choice(among))
+        items = scenes.items[image]
         name, colour = rng.choice(items)
         coloured = colour is not None and rng.random() < 0.5
-        found.right.append((picture, f"{colour} {name}" if coloured else name))
-        found.absurd.append((picture, rng.choice(ABSURD)))
+        found.right.append((image, f"{colour} {name}" if coloured else name))
+        found.absurd.append((image, rng.choice(ABSURD)))
         same = animals if name in scenes.animals else names
         for side, pool in ((found.wrong, names), (found.kin, same)):
             other = another(pool, items)
-            side.append((picture, f"{rng.choice(COLOURS)} {other}" if coloured else other))
+            side.append((image, f"{rng.choice(COLOURS)} {other}" if coloured else other))
         if coloured:
             strange = rng.choice([c for c in COLOURS if c not in {c for _, c in items}])
-            found.colour.append((picture, f"{strange} {name}"))
+            found.colour.append((image, f"{strange} {name}"))
     return found
 
 
 def sets(scenes: Scenes, given: Cases, n: int, *, seed: int) -> list[tuple[int, list[str], bool]]:
-    """Make questions of `n` labels: (picture, labels, whether the first of them holds).
+    """Make questions of `n` labels: (image, labels, whether the first of them holds).
 
     The labels of each question are names that `given` has; all but the first are wrong, and in
     every second question the first is too.
@@ -88,14 +88,14 @@ def sets(scenes: Scenes, given: Cases, n: int, *, seed: int) -> list[tuple[int, 
     rng, related = random.Random(seed), Related(scenes.names)
     pool = sorted({label for _, label in given.wrong if label in scenes.names})
     found = []
-    for number, (picture, _) in enumerate(given.right):
-        mine = [name for name, _ in scenes.items[picture]]
+    for number, (image, _) in enumerate(given.right):
+        mine = [name for name, _ in scenes.items[image]]
         others = [name for name in pool if not any(related(name, own) for own in mine)]
         labels = rng.sample(others, n)
         if holds := number % 2 == 0:
-            known = [label for p, label in given.right if p == picture and label in mine]
+            known = [label for p, label in given.right if p == image and label in mine]
             if not known:
                 continue
             labels[0] = known[0]
-        found.append((picture, labels, holds))
+        found.append((image, labels, holds))
     return found

@@ -33,13 +33,13 @@ def main() -> None:
     asked = cases(scenes, others, args.cases, seed=1)
     with tempfile.TemporaryDirectory() as made:
         known, library = Path(made) / "labels.csv", ["-L", str(Path(made) / "library")]
-        files = _saved(scenes, fitted, Path(made) / "pictures")
+        files = _saved(scenes, fitted, Path(made) / "images")
         with known.open("w", newline="") as file:
             shown = ({name for name, _ in scenes.items[number]} for number in fitted)
             csv.writer(file).writerows(
                 [path, *sorted(names)] for path, names in zip(files, shown, strict=True)
             )
-        _run("index", str(Path(made) / "pictures"), *library, "--model", args.model)
+        _run("index", str(Path(made) / "images"), *library, "--model", args.model)
         print("| probabilities | right >= 0.5 | wrong < 0.5 | AUROC | ECE | Brier |")
         print("| --- | ---: | ---: | ---: | ---: | ---: |")
         assumed = Calibration.of_model("of no model")
@@ -53,7 +53,7 @@ def _saved(scenes: heldout.Scenes, numbers: np.ndarray, folder: Path) -> list[Pa
     folder.mkdir()
     files = [folder / f"{number}.png" for number in numbers]
     for number, file in zip(numbers, files, strict=True):
-        PIL.Image.fromarray(scenes.pictures[number]).save(file)
+        PIL.Image.fromarray(scenes.images[number]).save(file)
     return files
 
 
@@ -69,11 +69,11 @@ def _measure(
     asked: Cases,
     with_: Calibration | None = None,
 ) -> None:
-    """Print how a library judges single labels of pictures that are not in it."""
+    """Print how a library judges single labels of images that are not in it."""
     pairs = [*asked.right, *asked.wrong]
     labels = sorted({label for _, label in pairs})
     with tempfile.TemporaryDirectory() as made, Library.open(folder) as library:
-        numbers = np.unique([picture for picture, _ in pairs])
+        numbers = np.unique([image for image, _ in pairs])
         files = _saved(scenes, numbers, Path(made) / "others")
         place = {str(file): number for file, number in zip(files, numbers, strict=True)}
         paths, vectors, _ = library.embed(files)
@@ -81,7 +81,7 @@ def _measure(
         standings = library.standings(head, head.scores(vectors), vectors)
         rows = {place[path]: row for row, path in enumerate(paths)}
         columns = {label: column for column, label in enumerate(labels)}
-        chosen = np.array([(rows[picture], columns[label]) for picture, label in pairs])
+        chosen = np.array([(rows[image], columns[label]) for image, label in pairs])
         used = with_ or library.calibration()
         p = holds(used.logits(standings[tuple(chosen.T)]))
     so = np.repeat([True, False], [len(asked.right), len(asked.wrong)])

@@ -70,7 +70,7 @@ def _share(so: np.ndarray) -> str:
 
 
 def kinds(world: World, scenes: heldout.Scenes, line: Line, test: Cases) -> list[list[str]]:
-    """Return the figures of the winner for each kind of picture and of label."""
+    """Return the figures of the winner for each kind of image and of label."""
     sides = [(pairs, FORMULAS[WINNER](world.scored(pairs))) for pairs in (test.right, test.wrong)]
     rows = []
     for name, chosen in _kinds(scenes):
@@ -138,7 +138,7 @@ def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]
     about = (
         f"Model `{encoder.info.name}` (fingerprint {encoder.info.fingerprint[:12]}), "
         f"{len(scenes.items):,} scenes; fitted to {2 * FITTED * n:,} cases of one half, measured on "
-        f"{2 * n:,} of the other, and on {len(asked.right):,} animals that bundled pictures show "
+        f"{2 * n:,} of the other, and on {len(asked.right):,} animals that bundled images show "
         f"and {len(asked.wrong):,} that they do not. "
         f"Winner: slope {line.slope:.3f}, offset {line.offset:.3f}."
     )
@@ -146,7 +146,7 @@ def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]
         about,
         "### One label, alone",
         table(("formula", *FIGURES), rows),
-        "The winner by kind of picture and label:",
+        "The winner by kind of image and label:",
         table(("kind", "cases", *FIGURES[:3]), kinds(world, scenes, line, test)),
         "The winner with other captions in the background:",
         table(("captions", "AUROC", "AUROC, same kind", "ECE"), banks(world, fit, test)),
@@ -156,7 +156,7 @@ def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]
              "ECE of the best"),
             several(world, scenes, line, test),
         ),
-        f"### Searching {len(halves[1]):,} pictures: which base rate",
+        f"### Searching {len(halves[1]):,} images: which base rate",
         table(
             ("query", "base rate", "relevant", "found", "precision", "recall"),
             searches(world, scenes, encoder, line, halves[1]),
@@ -169,7 +169,7 @@ def _opened(file: Path) -> PIL.Image.Image:
     return PIL.Image.open(file).convert("RGB")
 
 
-def write(text: str, encoder: Encoder, line: Line, pictures: int) -> None:
+def write(text: str, encoder: Encoder, line: Line, images: int) -> None:
     """Keep the constants of the model, in place of those of its older weights, and the tables."""
     kept = json.loads(SHIPPED.read_text("utf-8"))
     name = encoder.info.name
@@ -179,7 +179,7 @@ def write(text: str, encoder: Encoder, line: Line, pictures: int) -> None:
         "slope": round(line.slope, 4),
         "offset": round(line.offset, 4),
         "background": version(),
-        "pictures": pictures,
+        "images": images,
     }
     SHIPPED.write_text(json.dumps({**kept, "models": models}, indent=1) + "\n", "utf-8")
     head = README.read_text("utf-8").partition(MARK)[0]

@@ -12,13 +12,13 @@ from clipsearch.calibration.formulas import DOUBT
 
 @dataclass(frozen=True)
 class Scored:
-    """Cosines of pairs of a picture and a label (n,), and what surrounds them."""
+    """Cosines of pairs of an image and a label (n,), and what surrounds them."""
 
     cosines: np.ndarray
     background: np.ndarray
-    """Cosines of the pair's picture with the background (n, captions)."""
+    """Cosines of the pair's image with the background (n, captions)."""
     library: np.ndarray
-    """Mean and spread of the pair's label over all pictures (n, 2)."""
+    """Mean and spread of the pair's label over all images (n, 2)."""
     vagueness: np.ndarray
     """Of the pair's label (n,), see `clipsearch.calibration.formulas`."""
     scale: float

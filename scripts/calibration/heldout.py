@@ -25,22 +25,22 @@ SEED = 71
 
 @dataclass(frozen=True)
 class Scenes:
-    """Pictures, uint8 (n, size, size, 3), and for each what it shows."""
+    """Images, uint8 (n, size, size, 3), and for each what it shows."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     items: list[list[tuple[str, str | None]]]
-    """The (name, colour or None) of each thing in a picture."""
+    """The (name, colour or None) of each thing in an image."""
     captions: list[str]
     plain: np.ndarray
-    """Whether a picture is drawn cleanly, bool (n,): no clutter, warps or changes of style."""
+    """Whether an image is drawn cleanly, bool (n,): no clutter, warps or changes of style."""
     names: dict[str, list[str]]
     """Every name there is -> other words for the same thing."""
     animals: frozenset[str]
     """Those of the names that are animals."""
 
     def halves(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers of pictures to fit to, and of others to measure with."""
-        # Whether a picture is drawn cleanly alternates: shuffle before halving.
+        """Return the numbers of images to fit to, and of others to measure with."""
+        # Whether an image is drawn cleanly alternates: shuffle before halving.
         mixed = np.random.default_rng(0).permutation(len(self.items))
         return mixed[::2], mixed[1::2]
 
@@ -52,7 +52,7 @@ def load(file: Path = FILE) -> Scenes:
     with np.load(file) as found:
         facts = json.loads(str(found["facts"]))
         return Scenes(
-            found["pictures"],
+            found["images"],
             [[(name, colour) for name, colour in items] for items in facts["items"]],
             facts["captions"],
             found["plain"],
@@ -82,7 +82,7 @@ def draw(file: Path = FILE) -> None:
                 said.add(caption)
                 chosen.append((scene, caption))
     plain = np.arange(len(chosen)) % 2 == 0
-    pictures = [
+    images = [
         np.asarray(world.draw(scene, rng, plain=bool(clean)))
         for (scene, _), clean in zip(chosen, plain, strict=True)
     ]
@@ -95,7 +95,7 @@ def draw(file: Path = FILE) -> None:
         "animals": [words.clean(t.label) for t in world.animals],
     }
     file.parent.mkdir(exist_ok=True)
-    np.savez(file, pictures=np.stack(pictures), plain=plain, facts=json.dumps(facts))
+    np.savez(file, images=np.stack(images), plain=plain, facts=json.dumps(facts))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def several(world: World, scenes: heldout.Scenes, line: Line, test: Cases) -> li
     rows = []
     for n in SIZES:
         asked = sets(scenes, test, n, seed=n)
-        pairs = [(picture, label) for picture, labels, _ in asked for label in labels]
+        pairs = [(image, label) for image, labels, _ in asked for label in labels]
         scored = world.scored(pairs)
         logits = line(FORMULAS[WINNER](scored)).reshape(-1, n)
         closed = np.exp(world.scale * scored.cosines.reshape(-1, n))
@@ -53,7 +53,7 @@ def several(world: World, scenes: heldout.Scenes, line: Line, test: Cases) -> li
 def searches(
     world: World, scenes: heldout.Scenes, encoder: Encoder, line: Line, among: np.ndarray
 ) -> list[list[str]]:
-    """Compare base rates for searches among the pictures `among`: names of things, and captions."""
+    """Compare base rates for searches among the images `among`: names of things, and captions."""
     shown = [{name for name, _ in scenes.items[i]} for i in among]
     names = sorted(set().union(*shown))
     rng = np.random.default_rng(0)
@@ -89,10 +89,10 @@ def searches(
 
 
 def _standings(world: World, texts: np.ndarray, among: np.ndarray) -> np.ndarray:
-    pictures = world.pictures[among]
+    images = world.images[among]
     background = Background(world.background, world.scale)
     vague = background.vagueness(texts)
-    return background.standings(pictures @ texts.T, background.levels(pictures), vague).T
+    return background.standings(images @ texts.T, background.levels(images), vague).T
 
 
 def _prevalence(logits: np.ndarray) -> float:

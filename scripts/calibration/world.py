@@ -22,9 +22,9 @@ AT_ONCE = 250
 
 @dataclass(frozen=True)
 class World:
-    """Unit rows of pictures, and where each text's row is."""
+    """Unit rows of images, and where each text's row is."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     background: np.ndarray
     labels: dict[str, np.ndarray]
     """Label -> its row of a head, of several prompts."""
@@ -32,40 +32,40 @@ class World:
 
     @classmethod
     def encoded(cls, encoder: Encoder, scenes: heldout.Scenes, labels: Iterable[str]) -> World:
-        """Encode pictures, background and labels."""
+        """Encode images, background and labels."""
         head = Head.from_prompts(encoder, prompts(list(labels)))
         return cls(
-            images(encoder, [PIL.Image.fromarray(p) for p in scenes.pictures]),
+            images(encoder, [PIL.Image.fromarray(p) for p in scenes.images]),
             encode_texts(encoder, captions()),
             dict(zip(head.labels, head.vectors, strict=True)),
             encoder.info.logit_scale,
         )
 
-    def of(self, pictures: np.ndarray) -> World:
-        """Return the same texts beside other pictures."""
-        return replace(self, pictures=pictures)
+    def of(self, images: np.ndarray) -> World:
+        """Return the same texts beside other images."""
+        return replace(self, images=images)
 
     def against(self, background: np.ndarray) -> World:
-        """Return the same pictures and labels with another background."""
+        """Return the same images and labels with another background."""
         return replace(self, background=background)
 
     def scored(self, pairs: Sequence[tuple[int, str]]) -> Scored:
-        """Return what formulas take, of pairs of a picture and a label."""
-        numbers = np.array([picture for picture, _ in pairs])
+        """Return what formulas take, of pairs of an image and a label."""
+        numbers = np.array([image for image, _ in pairs])
         rows = np.stack([self.labels[label] for _, label in pairs])
-        over_all = rows @ self.pictures.T
+        over_all = rows @ self.images.T
         return Scored(
-            np.einsum("nd,nd->n", self.pictures[numbers], rows),
-            self.pictures[numbers] @ self.background.T,
+            np.einsum("nd,nd->n", self.images[numbers], rows),
+            self.images[numbers] @ self.background.T,
             np.stack([over_all.mean(axis=1), over_all.std(axis=1)], axis=1),
             vagueness(rows, Middle.of(self.background)),
             self.scale,
         )
 
 
-def images(encoder: Encoder, pictures: Sequence[PIL.Image.Image]) -> np.ndarray:
-    """Return the unit rows of pictures."""
-    ready = np.stack([encoder.preprocess(picture) for picture in pictures])
+def images(encoder: Encoder, images: Sequence[PIL.Image.Image]) -> np.ndarray:
+    """Return the unit rows of images."""
+    ready = np.stack([encoder.preprocess(image) for image in images])
     parts = [ready[i : i + AT_ONCE] for i in range(0, len(ready), AT_ONCE)]
     return np.concatenate([encoder.encode_images(part) for part in parts])
 

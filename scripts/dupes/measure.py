@@ -1,8 +1,8 @@
-"""Measure what `clipsearch dupes` says of copies, edits, bursts and different pictures.
+"""Measure what `clipsearch dupes` says of copies, edits, bursts and different images.
 
     python scripts/dupes/measure.py
 
-Pictures: bundled drawings, the two photographs of scikit-learn with windows of them, and pages of
+Images: bundled drawings, the two photographs of scikit-learn with windows of them, and pages of
 text. Each is changed in every way below and written to files; what decides is the product's own
 `twins.find` on the two files. The table is that of docs/duplicates.md.
 """
@@ -27,15 +27,15 @@ from clipsearch.grouping.near_pairs import find
 from clipsearch.images.decode import open_image, read_file
 from clipsearch.types import ImageRecord
 
-Picture = Image.Image
+Drawing = Image.Image
 SAMPLES = Path(clipsearch.__file__).with_name("samples")
 LANCZOS, BILINEAR = Image.Resampling.LANCZOS, Image.Resampling.BILINEAR
 
 
-# --- pictures --------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------
 
 
-def pictures(drawings: int) -> Iterator[Picture]:
+def images(drawings: int) -> Iterator[Drawing]:
     """Yield drawings, photographs and pages."""
     rng = random.Random(0)
     for path in rng.sample(sorted(SAMPLES.glob("*.webp")), drawings):
@@ -50,7 +50,7 @@ def pictures(drawings: int) -> Iterator[Picture]:
         yield page(number, lines=14 if number % 2 else 30)
 
 
-def page(seed: int, *, lines: int) -> Picture:
+def page(seed: int, *, lines: int) -> Drawing:
     """Draw a page of words: those of one firm look alike from afar."""
     rng = random.Random(seed)
     sheet = Image.new("RGB", (1240, 1754), "white")
@@ -60,7 +60,7 @@ def page(seed: int, *, lines: int) -> Picture:
         "the",
         "of",
         "and",
-        "picture",
+        "image",
         "invoice",
         "date",
         "amount",
@@ -77,75 +77,75 @@ def page(seed: int, *, lines: int) -> Picture:
     return sheet
 
 
-# --- changes: a picture to the pair that is compared -------------------------------------------
+# --- changes: an image to the pair that is compared -------------------------------------------
 
 
-def smaller(share: float, filter: Image.Resampling) -> Callable[[Picture], Picture]:
-    return lambda picture: picture.resize(
-        (round(picture.width * share), round(picture.height * share)), filter
+def smaller(share: float, filter: Image.Resampling) -> Callable[[Drawing], Drawing]:
+    return lambda image: image.resize(
+        (round(image.width * share), round(image.height * share)), filter
     )
 
 
-def window(picture: Picture, left: float, top: float, right: float, bottom: float) -> Picture:
+def window(image: Drawing, left: float, top: float, right: float, bottom: float) -> Drawing:
     """Cut off shares of the width and the height."""
-    w, h = picture.size
-    return picture.crop(
+    w, h = image.size
+    return image.crop(
         (round(w * left), round(h * top), round(w * (1 - right)), round(h * (1 - bottom)))
     )
 
 
-def moved(share: float) -> Callable[[Picture], tuple[Picture, Picture]]:
+def moved(share: float) -> Callable[[Drawing], tuple[Drawing, Drawing]]:
     return lambda p: (
         window(p, 0.06, 0.06, 0.06, 0.06),
         window(p, 0.06 + share, 0.06, 0.06 - share, 0.06),
     )
 
 
-def turned(degrees: float) -> Callable[[Picture], tuple[Picture, Picture]]:
+def turned(degrees: float) -> Callable[[Drawing], tuple[Drawing, Drawing]]:
     cut = (0.06, 0.06, 0.06, 0.06)
     return lambda p: (window(p, *cut), window(p.rotate(degrees, Image.Resampling.BICUBIC), *cut))
 
 
-def burst(picture: Picture) -> tuple[Picture, Picture]:
+def burst(image: Drawing) -> tuple[Drawing, Drawing]:
     """Move the camera by 4 %, turn it by 1 degree, expose 8 % longer."""
-    first, second = moved(0.04)(picture)
+    first, second = moved(0.04)(image)
     second = ImageEnhance.Brightness(second.rotate(1, Image.Resampling.BICUBIC)).enhance(1.08)
     cut = (0.02, 0.02, 0.02, 0.02)
     return window(first, *cut), window(second, *cut)
 
 
-def patched(share: float) -> Callable[[Picture], tuple[Picture, Picture]]:
+def patched(share: float) -> Callable[[Drawing], tuple[Drawing, Drawing]]:
     """Put something else in the middle: of the size of a face, say, whose eyes are now closed."""
 
-    def change(picture: Picture) -> tuple[Picture, Picture]:
-        side = round(min(picture.size) * share)
-        x, y = picture.width // 2 - side // 2, picture.height // 2 - side // 2
+    def change(image: Drawing) -> tuple[Drawing, Drawing]:
+        side = round(min(image.size) * share)
+        x, y = image.width // 2 - side // 2, image.height // 2 - side // 2
         patch = Image.effect_noise((side, side), 80).convert("RGB")
-        changed = picture.copy()
+        changed = image.copy()
         changed.paste(patch, (x, y))
-        return picture, changed
+        return image, changed
 
     return change
 
 
-def stamped(picture: Picture) -> tuple[Picture, Picture]:
+def stamped(image: Drawing) -> tuple[Drawing, Drawing]:
     """Write a date into the corner."""
-    changed = picture.copy()
-    place = (picture.width * 0.6, picture.height * 0.9)
-    font = ImageFont.load_default(max(8, picture.height // 20))
+    changed = image.copy()
+    place = (image.width * 0.6, image.height * 0.9)
+    font = ImageFont.load_default(max(8, image.height // 20))
     ImageDraw.Draw(changed).text(place, "2024-05-01", "orange", font)
-    return picture, changed
+    return image, changed
 
 
-def pair(change: Callable[[Picture], Picture]) -> Callable[[Picture], tuple[Picture, Picture]]:
-    return lambda picture: (picture, change(picture))
+def pair(change: Callable[[Drawing], Drawing]) -> Callable[[Drawing], tuple[Drawing, Drawing]]:
+    return lambda image: (image, change(image))
 
 
-def same(picture: Picture) -> tuple[Picture, Picture]:
-    return picture, picture
+def same(image: Drawing) -> tuple[Drawing, Drawing]:
+    return image, image
 
 
-Change = tuple[str, str, dict[str, object], Callable[[Picture], tuple[Picture, Picture]]]
+Change = tuple[str, str, dict[str, object], Callable[[Drawing], tuple[Drawing, Drawing]]]
 COPY: list[Change] = [
     *(("copy", f"JPEG {q}.jpg", {"quality": q}, same) for q in (95, 75, 50, 30, 20, 10)),
     *(("copy", f"WebP {q}.webp", {"quality": q}, same) for q in (80, 50, 20)),
@@ -193,8 +193,8 @@ def record(path: Path, encoder: Encoder) -> tuple[ImageRecord, np.ndarray]:
     return ImageRecord(str(path), 0, digest, len(data), facts), row
 
 
-def verdict(*pictures: tuple[ImageRecord, np.ndarray]) -> str:
-    records, rows = zip(*pictures, strict=True)
+def verdict(*images: tuple[ImageRecord, np.ndarray]) -> str:
+    records, rows = zip(*images, strict=True)
     found = find(records, np.stack(rows))
     return found[0].tier if found else "neither"
 
@@ -205,8 +205,8 @@ def main() -> None:
     parser.add_argument("--drawings", type=int, default=30)
     options = parser.parse_args()
     encoder = load_encoder(options.model)
-    bases = list(pictures(options.drawings))
-    print("| kind | change | pairs | same picture | same scene | neither |")
+    bases = list(images(options.drawings))
+    print("| kind | change | pairs | same image | same scene | neither |")
     print("| --- | --- | --: | --: | --: | --: |")
     with tempfile.TemporaryDirectory() as folder:
         for kind, name, settings, change in [*COPY, *EDIT, *BURST]:
@@ -232,11 +232,11 @@ def main() -> None:
         for group in find(records, np.stack(rows)):
             counts[group.tier] += len(list(combinations(group.records, 2)))
         counts["neither"] = len(list(combinations(others, 2))) - counts.total()
-        show("different", "all pairs of different pictures", counts)
+        show("different", "all pairs of different images", counts)
 
 
 def show(kind: str, name: str, counts: Counter[str]) -> None:
-    cells = [counts[tier] for tier in ("same-picture", "same-scene", "neither")]
+    cells = [counts[tier] for tier in ("same-image", "same-scene", "neither")]
     print(f"| {kind} | {name} | {counts.total():,} |", *(f"{n:,} |" for n in cells), flush=True)
 
 

@@ -1,13 +1,13 @@
-"""Measure how texts and example pictures are best mixed into one class; print the table of the docs.
+"""Measure how texts and example images are best mixed into one class; print the table of the docs.
 
     python scripts/mixed_heads/compare.py [--model MODEL] [--gap 1.0] [--repeats 30]
 
-Classes are the places, colours and animals that the captions of the bundled pictures name.
+Classes are the places, colours and animals that the captions of the bundled images name.
 Examples are drawn at random, `repeats` times, and what is not an example is classified. `--gap`
-adds a constant to all pictures and another one to all texts, before they are made unit vectors
+adds a constant to all images and another one to all texts, before they are made unit vectors
 again: the small bundled model was trained on so much of one kind that its gap is narrow, and
-with 1.0 its mean cosines are those of a CLIP model trained on the web (two pictures 0.6, two
-texts 0.6, a picture and a text of something else below 0.1).
+with 1.0 its mean cosines are those of a CLIP model trained on the web (two images 0.6, two
+texts 0.6, an image and a text of something else below 0.1).
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ SHARES = (mixture.IMAGE_SHARE, 1 / 3, 1 / 2)
 
 
 class Task(NamedTuple):
-    """Class names, which pictures are used, and the class of each."""
+    """Class names, which images are used, and the class of each."""
 
     labels: list[str]
-    pictures: np.ndarray
+    images: np.ndarray
     truth: np.ndarray
 
 
 class World(NamedTuple):
-    """Unit rows of all pictures, of general texts, and of each task's labels."""
+    """Unit rows of all images, of general texts, and of each task's labels."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     texts: np.ndarray
     labels: dict[str, np.ndarray]
 
@@ -75,7 +75,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def tasks(captions: list[str]) -> dict[str, Task]:
-    """Read off the captions which pictures show one place, one colour, one animal."""
+    """Read off the captions which images show one place, one colour, one animal."""
     places = {label: [c.endswith(end) for c in captions] for label, end in PLACES.items()}
     colours = {f"{c} thing": [c in caption.split() for caption in captions] for c in COLOURS}
     animals = {
@@ -89,24 +89,24 @@ def tasks(captions: list[str]) -> dict[str, Task]:
 
 
 def task(named: dict[str, list[bool]], *, least: int) -> Task:
-    """Keep the pictures of exactly one class, and the classes with at least so many of them."""
+    """Keep the images of exactly one class, and the classes with at least so many of them."""
     table = np.array(list(named.values()))
     table[:, table.sum(axis=0) != 1] = False
     kept = table.sum(axis=1) >= least
-    pictures = np.flatnonzero(table[kept].any(axis=0))
+    images = np.flatnonzero(table[kept].any(axis=0))
     labels = [label for label, keep in zip(named, kept, strict=True) if keep]
-    return Task(labels, pictures, table[kept][:, pictures].argmax(axis=0))
+    return Task(labels, images, table[kept][:, images].argmax(axis=0))
 
 
 def world(model: str, gap: float) -> tuple[World, dict[str, Task]]:
-    """Encode the bundled pictures and all labels."""
+    """Encode the bundled images and all labels."""
     encoder = load_encoder(model)
     samples = Path(clipsearch.__file__).with_name("samples")
     with (samples / "captions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     pixels = [encoder.preprocess(open_image(samples / row["path"])[0]) for row in rows]
     parts = [np.stack(pixels[i : i + 32]) for i in range(0, len(pixels), 32)]
-    pictures = np.concatenate([encoder.encode_images(part) for part in parts])
+    images = np.concatenate([encoder.encode_images(part) for part in parts])
     found = tasks([row["caption"] for row in rows])
     labels = {
         name: np.stack(
@@ -120,7 +120,7 @@ def world(model: str, gap: float) -> tuple[World, dict[str, Task]]:
     here, there = gap * unit(np.random.default_rng(0).normal(size=(2, encoder.info.dim)))
     return (
         World(
-            unit(pictures + here),
+            unit(images + here),
             unit(encoder.encode_texts(mixture.GENERIC) + there),
             {name: unit(rows + there) for name, rows in labels.items()},
         ),
@@ -132,8 +132,8 @@ def accuracy(
     world: World, name: str, task: Task, move: Move, share: float, *, part: float, shots: int,
     repeats: int,
 ) -> tuple[float, float]:  # fmt: skip
-    """Return the accuracy, and how much too often classes with pictures were chosen."""
-    modalities = mixture.Modalities.of(world.texts, world.pictures)
+    """Return the accuracy, and how much too often classes with images were chosen."""
+    modalities = mixture.Modalities.of(world.texts, world.images)
     right, bias = [], []
     for seed in range(repeats):
         rng = np.random.default_rng(seed)
@@ -141,13 +141,13 @@ def accuracy(
         mixed = rng.permutation(n)[: round(part * n)]
         head, used = world.labels[name].copy(), []
         for k in mixed:
-            own = rng.permutation(task.pictures[task.truth == k])
+            own = rng.permutation(task.images[task.truth == k])
             shown = own[: min(shots, len(own) - 1)]
             used += list(shown)
-            pictures = unit(move(world, modalities, world.pictures[shown]).mean(axis=0))
-            head[k] = unit((1 - share) * head[k] + share * pictures)
-        rest = ~np.isin(task.pictures, used)
-        found = (world.pictures[task.pictures[rest]] @ head.T).argmax(axis=1)
+            images = unit(move(world, modalities, world.images[shown]).mean(axis=0))
+            head[k] = unit((1 - share) * head[k] + share * images)
+        rest = ~np.isin(task.images, used)
+        found = (world.images[task.images[rest]] @ head.T).argmax(axis=1)
         truth = task.truth[rest]
         right.append((found == truth).mean())
         bias.append(np.isin(found, mixed).mean() - np.isin(truth, mixed).mean())
@@ -165,7 +165,7 @@ def main() -> None:
     scenes = [(part, shots) for part in (1.0, 0.5) for shots in (1, 3)]
     heads = [f"{'all' if p == 1 else 'half'} mixed, {s} each" for p, s in scenes]
     print(f"model {given.model}, gap {given.gap:g}; accuracy, mean over place, colour and animal\n")
-    print(f"| pictures | share | {' | '.join(heads)} | too often (half, 3) |")
+    print(f"| images | share | {' | '.join(heads)} | too often (half, 3) |")
     print(f"| --- | --- | {' | '.join('---' for _ in heads)} | --- |")
     plain = [
         accuracy(here, name, task, MOVES["as they are"], 0, part=0, shots=1, repeats=1)[0]

@@ -2,7 +2,7 @@
 
     python scripts/topics/compare.py
 
-Groups: on mixtures whose parts are known (places of the bundled pictures, and synthetic ones),
+Groups: on mixtures whose parts are known (places of the bundled images, and synthetic ones),
 how near do k-means with the best silhouette, k-means with the best Calinski-Harabasz index and
 HDBSCAN come? Agreement is the adjusted Rand index: 1 is exact, 0 is chance.
 
@@ -46,7 +46,7 @@ KNOWN = {
 
 
 def samples(model: str) -> tuple[np.ndarray, list[str]]:
-    """Return the vectors and the captions of the bundled pictures."""
+    """Return the vectors and the captions of the bundled images."""
     encoder = load_encoder(model)
     with open(SAMPLES / "captions.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -52,7 +52,7 @@ class Artist:
     # --- sprites ---------------------------------------------------------------------------
 
     def look(self, rng: random.Random, *, plain: bool = False) -> str:
-        """Choose the style change for a whole picture."""
+        """Choose the style change for a whole image."""
         return "own" if plain else rng.choices(LOOKS, LOOK_WEIGHTS)[0]
 
     def sprite(
@@ -166,7 +166,7 @@ class Artist:
         return canvas.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else canvas
 
     def finish(self, canvas: Image.Image, rng: random.Random, *, plain: bool) -> Image.Image:
-        """Let a camera and a web site have their way with the picture."""
+        """Let a camera and a web site have their way with the image."""
         if plain:
             return canvas
         if rng.random() < 0.12:
@@ -337,7 +337,7 @@ def _make_clutter(size: int, rng: random.Random) -> list[Image.Image]:
     """Make photograph-like backgrounds: blurred noise of several scales, gradients and shapes."""
     canvases, side, seed = [], round(size * 1.5), np.random.default_rng(5)
     for _ in range(400):
-        picture = np.zeros((side, side, 3), np.float32) + seed.uniform(60, 220, 3)
+        image = np.zeros((side, side, 3), np.float32) + seed.uniform(60, 220, 3)
         for octave in (2, 4, 8, 16, 40):
             grain = (
                 seed.normal(0, 70 / octave**0.6, (octave + 1, octave + 1, 3)).clip(-127, 127) + 127
@@ -345,8 +345,8 @@ def _make_clutter(size: int, rng: random.Random) -> list[Image.Image]:
             layer = Image.fromarray(grain.astype(np.uint8)).resize(
                 (side, side), Image.Resampling.BICUBIC
             )
-            picture += np.asarray(layer, dtype=np.float32) - 127
-        canvas = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+            image += np.asarray(layer, dtype=np.float32) - 127
+        canvas = Image.fromarray(image.clip(0, 255).astype(np.uint8))
         brush = ImageDraw.Draw(canvas)
         for _ in range(rng.choice((0, 0, 3, 6))):
             x, y, w = rng.uniform(0, side), rng.uniform(0, side), rng.uniform(0.1, 0.5) * side

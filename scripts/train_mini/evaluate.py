@@ -44,21 +44,18 @@ def pairs(world: World, n: int, *, seed: int) -> list[Scene]:
     return scenes
 
 
-def _images(model: torch.nn.Module, pictures: Sequence[np.ndarray]) -> torch.Tensor:
+def _images(model: torch.nn.Module, images: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.cat(
-        [
-            encode_images(model, np.stack(pictures[i : i + 250]))
-            for i in range(0, len(pictures), 250)
-        ]
+        [encode_images(model, np.stack(images[i : i + 250])) for i in range(0, len(images), 250)]
     )
 
 
 def retrieval(model: torch.nn.Module, tokens: Tokens, world: World, n: int) -> dict:
     """Text to image among `n` two-object scenes of held-out combinations."""
     scenes, rng = pairs(world, n, seed=7), random.Random(7)
-    pictures = [np.asarray(world.draw(s, rng)) for s in scenes]
+    images = [np.asarray(world.draw(s, rng)) for s in scenes]
     captions = [world.caption(s, rng, plain=True) for s in scenes]
-    scores = encode_tokens(model, tokens(captions)) @ _images(model, pictures).T
+    scores = encode_tokens(model, tokens(captions)) @ _images(model, images).T
     rank = (scores > scores.diag()[:, None]).sum(1)
     return {f"R@{k}": round((rank < k).float().mean().item(), 4) for k in (1, 5, 10)}
 
@@ -67,15 +64,15 @@ def swaps(model: torch.nn.Module, tokens: Tokens, world: World, n: int) -> dict:
     """Right caption against its colour-swapped twin."""
     from dataclasses import replace
 
-    rng, pictures, right, wrong = random.Random(8), [], [], []
+    rng, drawn, right, wrong = random.Random(8), [], [], []
     for scene in pairs(world, 6 * n, seed=8):
         a, b = scene.items
         if a.colour and b.colour and a.colour != b.colour and len(right) < n:
             twin = replace(scene, items=(replace(a, colour=b.colour), replace(b, colour=a.colour)))
-            pictures.append(np.asarray(world.draw(scene, rng)))
+            drawn.append(np.asarray(world.draw(scene, rng)))
             right.append(world.caption(scene, rng, plain=True))
             wrong.append(world.caption(twin, rng, plain=True))
-    images = _images(model, pictures)
+    images = _images(model, drawn)
     good, bad = ((images * encode_tokens(model, tokens(texts))).sum(1) for texts in (right, wrong))
     return {"swapped": round((good > bad).float().mean().item(), 4), "swapped_n": len(right)}
 
@@ -85,13 +82,13 @@ def animals(model: torch.nn.Module, tokens: Tokens, world: World, style: str) ->
     names = [words.clean(t.label) for t in world.animals]
     rows = encode_tokens(model, tokens([f"a cartoon of {words.article(name)}" for name in names]))
     rows = rows + encode_tokens(model, tokens(names))
-    rng, pictures, truth = random.Random(9), [], []
+    rng, images, truth = random.Random(9), [], []
     for number, thing in enumerate(world.animals):
         if style in thing.sprites:
             scene = Scene((world.scene(rng, "single").items[0].__class__(thing),))
-            pictures.append(np.asarray(world.draw(scene, rng, styles=(style,), plain=True)))
+            images.append(np.asarray(world.draw(scene, rng, styles=(style,), plain=True)))
             truth.append(number)
-    best = (_images(model, pictures) @ rows.T).argmax(1)
+    best = (_images(model, images) @ rows.T).argmax(1)
     return round((best == torch.tensor(truth)).float().mean().item(), 3)
 
 

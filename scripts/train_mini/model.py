@@ -76,11 +76,11 @@ def encode_patches(model: CLIP, images: np.ndarray) -> tuple[torch.Tensor, torch
 
 
 class Regions(torch.nn.Module):
-    """What training asks of each thing in a picture: its name and its colour, where it lies.
+    """What training asks of each thing in an image: its name and its colour, where it lies.
 
-    A caption says little about a picture; the scene is known in full. The patches under a thing,
+    A caption says little about an image; the scene is known in full. The patches under a thing,
     averaged, must tell its name among all names and its colour. `holds` is the scale (its
-    logarithm) and the bias that make a probability of the cosine of a picture and the name of
+    logarithm) and the bias that make a probability of the cosine of an image and the name of
     one thing, as in SigLIP (Zhai et al. 2023). Used in training only.
     """
 
@@ -93,9 +93,9 @@ class Regions(torch.nn.Module):
         self.holds = torch.nn.Parameter(torch.tensor([3.0, -8.0]))
 
     @staticmethod
-    def pool(patches: torch.Tensor, pictures: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Average the patches (n, p, width) of `pictures` (r,) by `weights` (r, p): (r, width)."""
-        return torch.bmm(weights[:, None].to(patches.dtype), patches[pictures])[:, 0]
+    def pool(patches: torch.Tensor, images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Average the patches (n, p, width) of `images` (r,) by `weights` (r, p): (r, width)."""
+        return torch.bmm(weights[:, None].to(patches.dtype), patches[images])[:, 0]
 
 
 def encode_tokens(model: CLIP, tokens: Sequence[Sequence[int]], *, groups: int = 3) -> torch.Tensor:

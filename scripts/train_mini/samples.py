@@ -1,4 +1,4 @@
-"""Draw the bundled pictures and write down what they show: `python samples.py`."""
+"""Draw the bundled images and write down what they show: `python samples.py`."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ def main() -> None:
         old.unlink()
     rows = []
     for number, scene in enumerate(scenes(world, rng)):
-        picture = world.draw(scene, rng, plain=True)
+        image = world.draw(scene, rng, plain=True)
         name = f"scene-{number:03d}.webp"
-        picture.save(TARGET / name, quality=82, method=6)
+        image.save(TARGET / name, quality=82, method=6)
         rows.append((name, world.caption(scene, rng, plain=True)))
     with Path(TARGET / "captions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("path", "caption"))
         writer.writerows(rows)
     print(
-        f"{len(rows)} pictures, {sum(f.stat().st_size for f in TARGET.glob('*.webp')) / 1e6:.2f} MB in {TARGET}"
+        f"{len(rows)} images, {sum(f.stat().st_size for f in TARGET.glob('*.webp')) / 1e6:.2f} MB in {TARGET}"
     )
 
 

@@ -37,7 +37,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: one item, two in a relation, or three to five side by side."""
+    """What an image shows: one item, two in a relation, or three to five side by side."""
 
     items: tuple[Item, ...]
     relation: str | None = None
@@ -241,7 +241,7 @@ class World:
             if not plain and rng.random() < 0.2:
                 text = rng.choice(
                     (
-                        "a picture of {}",
+                        "an image of {}",
                         "a cartoon of {}",
                         "a drawing of {}",
                         "an illustration of {}",
@@ -300,7 +300,7 @@ class World:
         styles: Sequence[str] | None = None,
         plain: bool = False,
     ) -> Image.Image:
-        """Draw a scene as an RGB picture; `plain` leaves style changes and clutter out."""
+        """Draw a scene as an RGB image; `plain` leaves style changes and clutter out."""
         return self.compose(scene, rng, styles=styles, plain=plain)[0]
 
     def compose(
@@ -326,7 +326,7 @@ class World:
     def _layout(
         self, scene: Scene, rng: random.Random
     ) -> list[tuple[Item, tuple[float, float, float]]]:
-        """Place the items: centre x, centre y and size as shares of the picture, back to front."""
+        """Place the items: centre x, centre y and size as shares of the image, back to front."""
         u = rng.uniform
         if len(scene.items) == 1:
             item = scene.items[0]

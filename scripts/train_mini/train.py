@@ -1,7 +1,7 @@
 """Train clipsearch-mini: `python train.py`. Stop it and start it again at will; it goes on.
 
-A contrastive loss over pictures made on the fly. Equal captions in a batch count as positives;
-every picture brings one caption that is almost right (colours or ends swapped) as a hard negative.
+A contrastive loss over images made on the fly. Equal captions in a batch count as positives;
+every image brings one caption that is almost right (colours or ends swapped) as a hard negative.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 PATCH = CONFIG["vision_cfg"]["patch_size"]
 COLOURS = list(words.COLOURS)
 SAID = 3
-"""Captions (and twins) made for every picture."""
+"""Captions (and twins) made for every image."""
 POOL = 60_000
 """Scenes kept to be seen again."""
 BANK = 256
 """Names that a region is told from in words: all animals and some others."""
 COLOURED = 128
-"""Names with colours that, with the names, must hold for the pictures that show the thing.
+"""Names with colours that, with the names, must hold for the images that show the thing.
 
 Each comes once in its colour and once in another."""
 WEIGHTS = (1.0, 0.3, 0.15, 0.5, 1.2)
@@ -59,7 +59,7 @@ CALM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
 class Sample:
     """A scene drawn once, said several times; `regions` are (thing, colour, share per patch)."""
 
-    picture: np.ndarray
+    image: np.ndarray
     captions: tuple[str, ...]
     twins: tuple[str, ...]
     regions: tuple[tuple[int, int, np.ndarray], ...]
@@ -86,12 +86,12 @@ class Samples(IterableDataset):
         """Draw one scene and say it in a few ways."""
         while held_out(scene := self.world.scene(rng)):
             pass
-        picture, boxes = self.world.compose(scene, rng)
+        image, boxes = self.world.compose(scene, rng)
         captions = tuple(self.world.caption(scene, rng) for _ in range(SAID))
         twins = [self.world.twin(scene, rng) for _ in range(SAID)]
         # A held-out combination must not be learned as "always wrong" either.
         said = tuple(self.world.caption(t, rng) for t in twins if t and not held_out(t))
-        return Sample(np.asarray(picture, dtype=np.uint8), captions, said, self.regions(boxes))
+        return Sample(np.asarray(image, dtype=np.uint8), captions, said, self.regions(boxes))
 
     def regions(self, boxes: list[tuple[Item, Box]]) -> tuple[tuple[int, int, np.ndarray], ...]:
         """Return what lies where: the share of every patch that a thing covers, summing to 1."""
@@ -161,11 +161,11 @@ def loss_of(
     labels += coloured + [(thing, rng.randint(1, len(COLOURS))) for thing, _ in coloured]
     names = [name_of(world, *label, rng) for label in labels]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        image_rows, patches = encode_patches(model, np.stack([s.picture for s in batch]))
+        image_rows, patches = encode_patches(model, np.stack([s.image for s in batch]))
         text_rows = encode_tokens(model, tokens(captions + twins + names))
         found = [(i, *region) for i, sample in enumerate(batch) for region in sample.regions]
-        pictures, things, colours = (torch.tensor([f[k] for f in found]) for k in range(3))
-        pooled = regions.pool(patches, pictures, torch.from_numpy(np.stack([f[3] for f in found])))
+        images, things, colours = (torch.tensor([f[k] for f in found]) for k in range(3))
+        pooled = regions.pool(patches, images, torch.from_numpy(np.stack([f[3] for f in found])))
         thing_loss = F.cross_entropy(regions.thing(pooled).float(), things, label_smoothing=0.05)
         colour_loss = F.cross_entropy(regions.colour(pooled).float(), colours, label_smoothing=0.05)
         region_rows = F.normalize((pooled @ model.visual.proj).float(), dim=-1)
@@ -201,10 +201,10 @@ def name_of(world: World, thing: int, colour: int, rng: random.Random) -> str:
 def truth(
     batch: list[Sample], labels: list[tuple[int, int]], world: World
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which labels (thing, colour or 0) hold for which pictures, and which are asked.
+    """Return which labels (thing, colour or 0) hold for which images, and which are asked.
 
-    Two float tensors (pictures, labels). Not asked: the name of a thing that may be called the
-    same as one that the picture shows.
+    Two float tensors (images, labels). Not asked: the name of a thing that may be called the
+    same as one that the image shows.
     """
     holds = np.zeros((len(batch), len(labels)), np.float32)
     asked = np.ones_like(holds)
@@ -223,9 +223,9 @@ def truth(
 def truth_of_captions(
     batch: list[Sample], captions: list[str], twins: list[str]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which captions and twins hold for which pictures, and which are asked, as `truth`.
+    """Return which captions and twins hold for which images, and which are asked, as `truth`.
 
-    Captions of one thing are asked of their own pictures alone: they may hold for others.
+    Captions of one thing are asked of their own images alone: they may hold for others.
     """
     own = np.array([[a == b for b in captions] for a in captions], np.float32)
     asked = np.maximum(own, [len(sample.regions) > 1 for sample in batch])
@@ -243,7 +243,7 @@ def sigmoid_loss(logits: torch.Tensor, holds: torch.Tensor, asked: torch.Tensor)
 
 
 def contrast(logits: torch.Tensor, captions: list[str], twins: list[str]) -> torch.Tensor:
-    """Compute the two-way contrastive loss; columns of twins are wrong for every picture."""
+    """Compute the two-way contrastive loss; columns of twins are wrong for every image."""
     number: dict[str, int] = {}
     ids = torch.tensor([number.setdefault(text, len(number)) for text in captions + twins])
     n = len(captions)
@@ -277,7 +277,7 @@ def learning_rate(step: int, steps: int, peak: float, cool: float) -> float:
 
 
 def forget_other_sizes(optimizer: torch.optim.Optimizer) -> None:
-    """Drop the moments of what has another shape now: positions, where the pictures have grown."""
+    """Drop the moments of what has another shape now: positions, where the images have grown."""
     for weights, moments in list(optimizer.state.items()):
         if moments["exp_avg"].shape != weights.shape:
             del optimizer.state[weights]
@@ -378,7 +378,7 @@ def main() -> None:
         if step % 20 == 0:
             rate = (step - first) * args.batch / (time.time() - started)
             print(
-                f"step {step} loss {mean.round(3)} scale {model.logit_scale.exp().item():.1f} {rate:.0f} pictures/s",
+                f"step {step} loss {mean.round(3)} scale {model.logit_scale.exp().item():.1f} {rate:.0f} images/s",
                 flush=True,
             )
         if step % 100 == 0 or step == args.steps:

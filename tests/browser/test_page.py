@@ -40,10 +40,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def library(
-    tmp_path: Path, toy_encoder: ToyEncoder, make_pictures: Callable[..., list[Path]]
+    tmp_path: Path, toy_encoder: ToyEncoder, make_images: Callable[..., list[Path]]
 ) -> Iterator[Library]:
     with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
-        made.index([make_pictures(14)[0].parent])
+        made.index([make_images(14)[0].parent])
         yield made
 
 
@@ -91,7 +91,7 @@ def names(page: Page) -> list[str]:
 
 
 def drawn(page: Page) -> int:
-    """Return how many pictures of the grid can really be loaded and decoded."""
+    """Return how many images of the grid can really be loaded and decoded."""
     load = "i => { i.loading = 'eager'; return i.decode().then(() => i.naturalWidth > 0); }"
     all_ = (
         f"images => Promise.all(images.map({load})).then(loaded => loaded.filter(Boolean).length)"
@@ -100,8 +100,8 @@ def drawn(page: Page) -> int:
     return found
 
 
-def test_a_search_shows_the_pictures_that_the_library_finds(page: Page, library: Library) -> None:
-    expect(page.locator("#library")).to_have_text("14 pictures · toy")
+def test_a_search_shows_the_images_that_the_library_finds(page: Page, library: Library) -> None:
+    expect(page.locator("#library")).to_have_text("14 images · toy")
     search(page, "a red square")
     hits = library.search("a red square", k=14)
     assert names(page) == [Path(hit.path).name for hit in hits]
@@ -123,7 +123,7 @@ def test_a_filter_counts_and_a_wrong_one_is_explained(page: Page, library: Libra
     expect(page.locator("#grid li")).to_have_count(0)
 
 
-def test_similar_pictures_are_found_and_back_leads_back(page: Page, library: Library) -> None:
+def test_similar_images_are_found_and_back_leads_back(page: Page, library: Library) -> None:
     search(page, "x")
     first = library.search("x", k=1)[0].path
     page.locator("#grid figure").first.hover()
@@ -137,17 +137,17 @@ def test_similar_pictures_are_found_and_back_leads_back(page: Page, library: Lib
     expect(page.locator("#words")).to_have_value("x")
 
 
-def test_a_picture_of_ones_own_is_searched_by(
-    page: Page, library: Library, make_pictures: Callable[..., list[Path]]
+def test_an_image_of_ones_own_is_searched_by(
+    page: Page, library: Library, make_images: Callable[..., list[Path]]
 ) -> None:
-    (mine,) = make_pictures(1, folder="mine", seed=4)
+    (mine,) = make_images(1, folder="mine", seed=4)
     page.set_input_files("#file", mine)
     expect(page.locator("#grid li")).to_have_count(14)
     assert names(page) == [Path(hit.path).name for hit in library.similar(mine, k=14)]
-    assert page.locator("#picture img").evaluate("i => i.decode().then(() => i.naturalWidth)") == 48
+    assert page.locator("#image img").evaluate("i => i.decode().then(() => i.naturalWidth)") == 48
 
 
-def test_a_picture_can_be_dropped(page: Page, library: Library) -> None:
+def test_an_image_can_be_dropped(page: Page, library: Library) -> None:
     first = Path(library.search("x", k=1)[0].path)
     data = page.evaluate_handle(
         """async (address) => {

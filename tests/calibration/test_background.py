@@ -41,8 +41,8 @@ def test_it_names_many_things_as_labels_are_said() -> None:
     """With the full stop of the templates: a model hears it, and names without it fit worse."""
     named = [caption for caption in captions() if caption.endswith(".")]
     assert len(named) > 300
-    assert all(caption.startswith("a picture of ") for caption in named)
-    assert {f"a picture of a {x}." for x in ("cat", "penguin", "banjo")} <= set(named)
+    assert all(caption.startswith("an image of ") for caption in named)
+    assert {f"an image of a {x}." for x in ("cat", "penguin", "banjo")} <= set(named)
 
 
 def test_what_stands_above_the_background_is_counted_in_its_own_scale(tmp_path: Path) -> None:
@@ -116,19 +116,19 @@ def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path: Path, encode: 
     assert len(found.vectors) == len(captions())
 
 
-def test_a_picture_in_words_is_a_text_that_says_the_same() -> None:
-    """Two things, each with its pictures and captions; pictures share a direction of their own."""
+def test_an_image_in_words_is_a_text_that_says_the_same() -> None:
+    """Two things, each with its images and captions; images share a direction of their own."""
     rng = np.random.default_rng(0)
     things, gap = np.eye(16)[:8], np.eye(16)[8]
     texts = np.repeat(things, 5, axis=0) + 0.1 * rng.normal(size=(40, 16))
     unit = (texts / np.linalg.norm(texts, axis=1, keepdims=True)).astype(np.float32)
     found = Background(unit, 100.0)
-    pictures = things + 2 * gap
-    pictures /= np.linalg.norm(pictures, axis=1, keepdims=True)
-    rows = np.stack([found.in_words(picture) for picture in pictures])
+    images = things + 2 * gap
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    rows = np.stack([found.in_words(image) for image in images])
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
     assert ((rows @ things.T).argmax(axis=1) == np.arange(8)).all()
-    assert np.abs(rows @ gap).max() < 0.2 < (pictures @ gap).min()
+    assert np.abs(rows @ gap).max() < 0.2 < (images @ gap).min()
 
 
 # --- levels --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Fitting a calibration: known constants are found again, and figures are of pictures left out."""
+"""Fitting a calibration: known constants are found again, and figures are of images left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from clipsearch.calibration.fit import LEAST_PICTURES, Reliability, fit
+from clipsearch.calibration.fit import LEAST_IMAGES, Reliability, fit
 from clipsearch.calibration.formulas import Calibration, holds
 from clipsearch.errors import BadFigureFile, TooFewExamples
 
@@ -19,14 +19,14 @@ LABELS = ("ape", "cat", "cow", "dog")
 
 
 def world(
-    pictures: int, *, right: float = 2.0, spread: float = 1.0, seed: int = 0
+    images: int, *, right: float = 2.0, spread: float = 1.0, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return standings, normal about 0 for wrong labels and about `right` for the one that holds.
 
     The likelihood ratio of such a standing z is exp(right * z - right**2 / 2), all over spread**2.
     """
     rng = np.random.default_rng(seed)
-    relevant = np.eye(len(LABELS), dtype=bool)[rng.integers(0, len(LABELS), pictures)]
+    relevant = np.eye(len(LABELS), dtype=bool)[rng.integers(0, len(LABELS), images)]
     return rng.normal(right * relevant, spread), relevant
 
 
@@ -37,7 +37,7 @@ def test_the_constants_of_a_known_world_are_found() -> None:
     assert found.calibration.offset == pytest.approx(-2.0, abs=0.15)
     assert max(map(abs, found.calibration.shifts.values())) < 0.2
     assert (found.calibration.source, found.calibration.background) == ("fitted", "b")
-    assert (found.calibration.pictures, found.labels) == (6000, LABELS)
+    assert (found.calibration.images, found.labels) == (6000, LABELS)
     assert found.after.ece < 0.03 < found.before.ece
 
 
@@ -59,8 +59,8 @@ def test_a_label_that_stands_higher_is_shifted_down() -> None:
     assert found.after.auroc > found.before.auroc + 0.02
 
 
-def test_figures_after_are_of_pictures_left_out() -> None:
-    """Standings that mean nothing: a fit that judged its own pictures would look better than 0.5."""
+def test_figures_after_are_of_images_left_out() -> None:
+    """Standings that mean nothing: a fit that judged its own images would look better than 0.5."""
     rng = np.random.default_rng(3)
     relevant = np.eye(20, dtype=bool)[rng.integers(0, 20, 60)]
     found = fit(
@@ -88,7 +88,7 @@ def test_labels_told_apart_without_a_mistake_give_a_finite_slope() -> None:
     assert holds(found.logits(standings, LABELS))[relevant].min() > 0.9
 
 
-def test_a_label_without_pictures_has_no_shift_of_its_own() -> None:
+def test_a_label_without_images_has_no_shift_of_its_own() -> None:
     standings, relevant = world(60)
     standings, relevant = standings[~relevant[:, 3]], relevant[~relevant[:, 3]]
     found = fit(standings, relevant, LABELS, before=ASSUMED, background="").calibration
@@ -96,11 +96,11 @@ def test_a_label_without_pictures_has_no_shift_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "labels", "told"),
-    [(LEAST_PICTURES - 1, 4, "at least 20 pictures"), (50, 1, "at least 2 labels")],
+    ("images", "labels", "told"),
+    [(LEAST_IMAGES - 1, 4, "at least 20 images"), (50, 1, "at least 2 labels")],
 )
-def test_too_little_to_fit_says_how_much_is_needed(pictures: int, labels: int, told: str) -> None:
-    standings, relevant = world(pictures)
+def test_too_little_to_fit_says_how_much_is_needed(images: int, labels: int, told: str) -> None:
+    standings, relevant = world(images)
     relevant[:, labels:] = False
     if labels == 1:
         relevant[:, 0] = True

@@ -26,23 +26,23 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_a_level_is_what_the_likeliest_captions_of_a_picture_make_of_it() -> None:
+def test_a_level_is_what_the_likeliest_captions_of_an_image_make_of_it() -> None:
     rng = np.random.default_rng(0)
-    pictures, background = unit(rng.normal(size=(5, 8))), unit(rng.normal(size=(30, 8)))
-    for picture, level in zip(pictures, levels(pictures, background, 7.0), strict=True):
-        powers = [math.exp(7 * float(picture @ caption)) for caption in background]
+    images, background = unit(rng.normal(size=(5, 8))), unit(rng.normal(size=(30, 8)))
+    for image, level in zip(images, levels(images, background, 7.0), strict=True):
+        powers = [math.exp(7 * float(image @ caption)) for caption in background]
         assert level == pytest.approx(math.log(sum(powers) / 30), abs=1e-5)
-    assert levels(pictures, background, 1e4).max() <= 1e4  # and no overflow
+    assert levels(images, background, 1e4).max() <= 1e4  # and no overflow
 
 
 def test_a_standing_is_how_much_likelier_a_label_is_than_a_caption() -> None:
     """By the softmax of the model over the label and the background, as it defines it."""
     rng = np.random.default_rng(1)
-    picture, background = unit(rng.normal(size=(1, 8))), unit(rng.normal(size=(40, 8)))
+    image, background = unit(rng.normal(size=(1, 8))), unit(rng.normal(size=(40, 8)))
     label = unit(rng.normal(size=(1, 8)))
-    powers = np.exp(5 * (np.concatenate([label, background]) @ picture[0]).astype(np.float64))
+    powers = np.exp(5 * (np.concatenate([label, background]) @ image[0]).astype(np.float64))
     softmax = powers / powers.sum()
-    found = standings(picture @ label.T, levels(picture, background, 5.0), 5.0)
+    found = standings(image @ label.T, levels(image, background, 5.0), 5.0)
     assert found[0, 0] == pytest.approx(math.log(softmax[0] / softmax[1:].mean()), abs=1e-5)
 
 
@@ -50,7 +50,7 @@ def test_a_standing_rises_with_the_cosine_and_not_with_all_of_them() -> None:
     scores = np.array([[0.30, 0.10], [0.25, 0.20]])
     found = standings(scores, np.array([4.0, 5.0]), 20.0)
     np.testing.assert_allclose(found, [[2, -2], [0, -1]], atol=1e-12)
-    # A picture that gives every text more: its level moves by as much as its labels do.
+    # An image that gives every text more: its level moves by as much as its labels do.
     cosines = np.linspace(0.1, 0.4, 7)[None]
     here, there = (
         levels(c.astype(np.float32), np.eye(7, dtype=np.float32), 20.0)

@@ -39,7 +39,7 @@ def test_rounding_moves_a_cosine_by_less_than_a_ten_thousandth(catalog: Catalog)
     images = np.stack([unit(f"image {n}", 512) for n in range(100)])
     catalog.commit([entry(f"/{n}", vector=row) for n, row in enumerate(images)], wide)
     _, rows = catalog.vectors(wide)
-    # Texts near the pictures, where cosines are largest and rounding shows most.
+    # Texts near the images, where cosines are largest and rounding shows most.
     texts = images[:50] + 0.5 * np.stack([unit(f"text {n}", 512) for n in range(50)])
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
     assert np.abs(rows @ texts.T - images @ texts.T).max() < 1e-4
@@ -156,7 +156,7 @@ def test_purging_deletes_the_stale_vectors_of_this_model_only(catalog: Catalog) 
     assert catalog.purge_stale(1) == 0
 
 
-def test_a_purged_picture_that_returns_gets_a_new_id(catalog: Catalog) -> None:
+def test_a_purged_image_that_returns_gets_a_new_id(catalog: Catalog) -> None:
     paths = fill(catalog, 2)
     last = catalog.max_id(1)
     catalog.remove_paths([paths[1]])

@@ -1,4 +1,4 @@
-"""Saved labels: who said what of which picture, and what replaces it."""
+"""Saved labels: who said what of which image, and what replaces it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_labels_show_on_records_best_first_and_each_once(catalog: Catalog) -> No
     assert {r.path: r.labels for (r,) in hits.values()} == labels(catalog)
 
 
-def test_a_source_that_speaks_again_replaces_what_it_said_of_these_pictures(
+def test_a_source_that_speaks_again_replaces_what_it_said_of_these_images(
     catalog: Catalog,
 ) -> None:
     a, b = content(catalog, "/a"), content(catalog, "/b")
@@ -57,7 +57,7 @@ def test_a_source_that_speaks_again_replaces_what_it_said_of_these_pictures(
     assert labels(catalog) == {"/a": ("mine", "dog"), "/b": ("eel",), "/c": ()}
 
 
-def test_pictures_that_fall_short_lose_the_label_they_had(catalog: Catalog) -> None:
+def test_images_that_fall_short_lose_the_label_they_had(catalog: Catalog) -> None:
     a, b = content(catalog, "/a"), content(catalog, "/b")
     catalog.save_labels([(a, "cat", "toy", 0.9), (b, "eel", "toy", 0.5)])
     catalog.save_labels([(a, "cat", "toy", 0.9)], among=np.array([a, b]))
@@ -86,7 +86,7 @@ def test_scores_may_be_numbers_of_numpy(catalog: Catalog) -> None:
     assert labels(catalog)["/a"] == ("dog", "cat")
 
 
-def test_a_label_of_no_picture_takes_the_whole_batch_back(catalog: Catalog) -> None:
+def test_a_label_of_no_image_takes_the_whole_batch_back(catalog: Catalog) -> None:
     a = content(catalog, "/a")
     catalog.save_labels([(a, "cat", "toy", 0.9)])
     with pytest.raises(Exception, match="FOREIGN KEY"):
@@ -94,7 +94,7 @@ def test_a_label_of_no_picture_takes_the_whole_batch_back(catalog: Catalog) -> N
     assert labels(catalog)["/a"] == ("cat",)
 
 
-def test_counts_are_of_pictures_with_a_file_most_first(catalog: Catalog) -> None:
+def test_counts_are_of_images_with_a_file_most_first(catalog: Catalog) -> None:
     a, b, c = (content(catalog, path) for path in ("/a", "/b", "/c"))
     catalog.save_labels(
         [

@@ -34,7 +34,7 @@ def paths(found: dict[int, list]) -> list[str]:  # type: ignore[type-arg]
     return sorted(record.path for records in found.values() for record in records)
 
 
-def test_every_file_of_a_picture_is_a_hit(catalog: Catalog) -> None:
+def test_every_file_of_an_image_is_a_hit(catalog: Catalog) -> None:
     ids = ids_of(catalog, 1)
     hits = catalog.hits([ids["/pics/wide.jpg"], ids["/more/square.png"]])
     assert {number: [r.path for r in records] for number, records in hits.items()} == {
@@ -51,7 +51,7 @@ def test_ids_that_are_gone_are_no_hits(catalog: Catalog) -> None:
     assert catalog.hits(np.array([ids["/pics/tall.png"]])) == {}
 
 
-def test_of_a_picture_with_copies_only_those_that_pass_are_hits(catalog: Catalog) -> None:
+def test_of_an_image_with_copies_only_those_that_pass_are_hits(catalog: Catalog) -> None:
     ids = catalog.allowed_ids(1)
     assert paths(catalog.hits(ids, under="/pics/old")) == ["/pics/old/wide copy.jpg"]
     where = parse('name = "wide.jpg"')

@@ -134,7 +134,7 @@ def test_roots_are_those_that_still_hold_files(catalog: Catalog) -> None:
     assert catalog.roots() == ("/b",)
 
 
-def test_totals_count_files_pictures_failures_and_vectors(catalog: Catalog) -> None:
+def test_totals_count_files_images_failures_and_vectors(catalog: Catalog) -> None:
     counts = catalog.status_counts()
     assert dataclasses.asdict(counts) == {"files": 0, "contents": 0, "failed": 0, "vectors": {}}
     owner = catalog.add_model(model("one"))

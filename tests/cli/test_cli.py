@@ -136,7 +136,7 @@ def test_every_option_of_query_reaches_the_search(cli: Cli, notes: Notes) -> Non
             "truncate": True,
         },
     )
-    assert run.out == "" and "no picture fits" in run.err
+    assert run.out == "" and "no image fits" in run.err
 
 
 def test_a_negative_weight_is_no_option(cli: Cli, notes: Notes) -> None:
@@ -156,7 +156,7 @@ def test_every_option_of_similar_reaches_the_search(cli: Cli, notes: Notes) -> N
 
 
 @pytest.mark.parametrize("command", ["query", "similar"])
-def test_relevant_pictures_are_all_shown_unless_a_count_is_given(
+def test_relevant_images_are_all_shown_unless_a_count_is_given(
     cli: Cli, notes: Notes, command: str
 ) -> None:
     method = {"query": "search", "similar": "similar"}[command]
@@ -168,13 +168,13 @@ def test_relevant_pictures_are_all_shown_unless_a_count_is_given(
     assert notes.call(method)[1]["k"] == 3
 
 
-def test_the_number_of_relevant_pictures_is_told_with_a_table(cli: Cli, notes: Notes) -> None:
+def test_the_number_of_relevant_images_is_told_with_a_table(cli: Cli, notes: Notes) -> None:
     judged = (Hit("/p/a.jpg", 0.5, None, 0.93), Hit("/p/c.jpg", 0.25, None, 0.04))
     notes.answers["search"] = Results(judged, title="horse", relevant=1, searched=1240)
     run = cli("query", "horse")
     assert run.err == "1 relevant of 1,240.\n"
     assert [line.split() for line in run.out.splitlines()] == [
-        ["score", "relevance", "picture", "size", "taken"],
+        ["score", "relevance", "image", "size", "taken"],
         ["0.500", "93", "%", "/p/a.jpg"],
         ["0.250", "4", "%", "/p/c.jpg"],
     ]
@@ -364,7 +364,7 @@ def test_the_report_of_index_is_a_table_or_json(cli: Cli, notes: Notes) -> None:
         ["5", "removed"],
         ["6", "failed"],
     ]
-    assert "1,236 pictures embedded in 12.0 s, 103.0 a second." in run.err
+    assert "1,236 images embedded in 12.0 s, 103.0 a second." in run.err
     found = cli("index", "a", "-f", "json").json
     assert found == {**report.to_dict(), "failures": [], "warnings": []}
 
@@ -378,7 +378,7 @@ def test_results_go_to_stdout_and_warnings_to_stderr(cli: Cli, notes: Notes) -> 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], "score  picture     size  taken\n0.500  /p/a b.jpg\n0.250  /p/c.jpg\n"),
+        ([], "score  image     size  taken\n0.500  /p/a b.jpg\n0.250  /p/c.jpg\n"),
         (["-0"], "/p/a b.jpg\0/p/c.jpg\0"),
         (["-f", "paths", "-0"], "/p/a b.jpg\0/p/c.jpg\0"),
         (
@@ -402,7 +402,7 @@ def test_formats_on_stdout(cli: Cli, notes: Notes, options: list[str], expected:
         ("x.jsonl", [], '{"path"'),
         ("x.CSV", [], "path,score,"),
         ("x.html", [], "<!doctype html>"),
-        ("x.txt", [], "score  picture"),
+        ("x.txt", [], "score  image"),
         ("x.html", ["-f", "paths"], "/p/a b.jpg\n"),
         ("x.txt", ["-0"], "/p/a b.jpg\0"),
     ],
@@ -452,7 +452,7 @@ def test_a_classification_ends_with_a_chart_of_counts_on_stderr(cli: Cli, notes:
 
 def test_status_says_which_library_and_what_is_in_it(cli: Cli, notes: Notes) -> None:
     notes.answers["status"] = Status(
-        *("/lib", 1, "mini", {"mini": 12, "default": 3}, 20, 12, 2, 3_400_000, ("/pictures",)),
+        *("/lib", 1, "mini", {"mini": 12, "default": 3}, 20, 12, 2, 3_400_000, ("/images",)),
         labels={"cat": 5},
         index_kind="faiss",
         indexed=10,
@@ -462,7 +462,7 @@ def test_status_says_which_library_and_what_is_in_it(cli: Cli, notes: Notes) -> 
     run = cli("status")
     for part in (
         *("/lib", "20 files, 12 different", "2 (see `clipsearch errors`)", "mini (12 vectors)"),
-        *("10 in the faiss index, 2 beside it", "/pictures", "cat (5)", "never", "3.4 MB"),
+        *("10 in the faiss index, 2 beside it", "/images", "cat (5)", "never", "3.4 MB"),
     ):
         assert part in run.out
     assert cli("status", "-f", "json").json["models"] == {"mini": 12, "default": 3}
@@ -505,7 +505,7 @@ def test_progress_on_a_terminal_shows_speed_and_total(monkeypatch: pytest.Monkey
         for done in (0, 10, 20):
             on_progress(Progress("embed", done, 40))
     shown = terminal.getvalue()
-    assert "indexing" in shown and "20/40" in shown and "5.0 pictures/s" in shown
+    assert "indexing" in shown and "20/40" in shown and "5.0 images/s" in shown
 
 
 def test_only_clipsearchs_own_warnings_are_shown(
@@ -580,9 +580,9 @@ def lib(tmp_path: Path, toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def filled(cli: Cli, lib: Path, make_pictures: Callable[..., list[Path]]) -> list[Path]:
-    """Index twelve pictures and return their paths."""
-    paths = make_pictures(12)
+def filled(cli: Cli, lib: Path, make_images: Callable[..., list[Path]]) -> list[Path]:
+    """Index twelve images and return their paths."""
+    paths = make_images(12)
     run = cli("index", paths[0].parent, "--model", "toy", "-L", lib)
     assert run.code == 0, run.err
     return paths
@@ -600,20 +600,20 @@ def test_index_reports_what_it_did_and_does_nothing_twice(
 
 
 def test_a_dry_run_writes_nothing(
-    cli: Cli, lib: Path, make_pictures: Callable[..., list[Path]]
+    cli: Cli, lib: Path, make_images: Callable[..., list[Path]]
 ) -> None:
-    folder = make_pictures(3)[0].parent
+    folder = make_images(3)[0].parent
     run = cli("index", folder, "--dry-run", "--model", "toy", "-L", lib)
     assert run.code == 0 and "    3  added" in run.out and "dry run" in run.err
     assert not lib.exists()
     cli("index", folder, "--model", "toy", "-L", lib)
-    make_pictures(4)
+    make_images(4)
     run = cli("index", folder, "--dry-run", "-L", lib)
     assert run.code == 0 and "    1  added" in run.out and "    3  unchanged" in run.out
     assert len(cli("query", "x", "-L", lib, "-f", "jsonl").out.splitlines()) == 3
 
 
-def test_a_picture_is_the_nearest_to_its_copy_and_no_neighbour_of_itself(
+def test_an_image_is_the_nearest_to_its_copy_and_no_neighbour_of_itself(
     cli: Cli, lib: Path, filled: list[Path], tmp_path: Path
 ) -> None:
     copy = tmp_path / "elsewhere.png"
@@ -684,7 +684,7 @@ def test_saved_labels_can_be_filtered_by_and_show_in_status(
 ) -> None:
     line = "classify cat dog cow --closed --top 1 --save -f json -L"
     run = cli(*line.split(), lib)
-    assert run.code == 0 and "saved labels of 12 pictures" in run.err
+    assert run.code == 0 and "saved labels of 12 images" in run.err
     of: dict[str, set[str]] = {}
     for item in run.json:
         of.setdefault(item["label"], set()).add(item["path"])
@@ -708,14 +708,14 @@ def test_labels_come_from_a_file_with_several_prompts_each(
 
 
 def test_loose_files_can_be_classified(
-    cli: Cli, lib: Path, filled: list[Path], make_pictures: Callable[..., list[Path]]
+    cli: Cli, lib: Path, filled: list[Path], make_images: Callable[..., list[Path]]
 ) -> None:
-    loose = make_pictures(2, folder="loose", seed=7)
+    loose = make_images(2, folder="loose", seed=7)
     found = cli("classify", "cat", "dog", "-L", lib, "-f", "json", "--images", *loose).json
     assert [item["path"] for item in found] == list(map(str, loose))
 
 
-def test_a_classification_as_csv_has_one_row_a_picture(
+def test_a_classification_as_csv_has_one_row_an_image(
     cli: Cli, lib: Path, filled: list[Path], tmp_path: Path
 ) -> None:
     target = tmp_path / "labels.csv"
@@ -730,7 +730,7 @@ def test_broken_files_are_listed_with_reasons_and_fail_under_strict(
     cli: Cli, lib: Path, filled: list[Path]
 ) -> None:
     broken = filled[0].with_name("broken.jpg")
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     run = cli("index", broken.parent, "-L", lib, "--strict")
     assert run.code == 3 and "broken.jpg" in run.err and "    1  failed" in run.out
     (failure,) = cli("errors", "-L", lib, "-f", "json").json
@@ -738,10 +738,10 @@ def test_broken_files_are_listed_with_reasons_and_fail_under_strict(
     assert "broken.jpg" in cli("errors", "-L", lib).out
 
 
-def test_removed_pictures_are_found_no_more_but_stay_on_disk(
+def test_removed_images_are_found_no_more_but_stay_on_disk(
     cli: Cli, lib: Path, filled: list[Path]
 ) -> None:
-    assert "removed 2 pictures" in cli("remove", *filled[:2], "-L", lib).err
+    assert "removed 2 images" in cli("remove", *filled[:2], "-L", lib).err
     left = cli("query", "x", "-k", 50, "-L", lib, "-f", "paths").out.splitlines()
     assert sorted(left) == list(map(str, filled[2:]))
     assert filled[0].is_file()
@@ -780,19 +780,19 @@ def test_use_of_a_model_that_the_library_lacks_is_an_error(
 def test_the_demo_indexes_queries_classifies_and_adds_nothing_twice(
     cli: Cli,
     lib: Path,
-    make_pictures: Callable[..., list[Path]],
+    make_images: Callable[..., list[Path]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pictures = make_pictures(12)
-    folder = pictures[0].parent
-    rows = "".join(f"{path.name},caption of {path.stem}\n" for path in pictures)
+    images = make_images(12)
+    folder = images[0].parent
+    rows = "".join(f"{path.name},caption of {path.stem}\n" for path in images)
     (folder / "captions.csv").write_text(f"path,caption\n{rows}", "utf-8")
     # By the module: `clipsearch.cli.demo`, the attribute, is the command.
     monkeypatch.setattr(import_module("clipsearch.cli.demo"), "samples", lambda: folder)
     first, second = cli("demo", "-L", lib), cli("demo", "-L", lib)
     assert (first.code, second.code) == (0, 0), first.err + second.err
-    assert "12 pictures added, 0 already there" in first.err
-    assert "0 pictures added, 12 already there" in second.err
+    assert "12 images added, 0 already there" in first.err
+    assert "0 images added, 12 already there" in second.err
     assert first.out == second.out
     assert first.out.count("caption of 0") > 10
     page = Path(first.out.rstrip().rpartition("contact sheet: ")[2])
@@ -800,24 +800,24 @@ def test_the_demo_indexes_queries_classifies_and_adds_nothing_twice(
     assert "orange boy riding a blue horse" in page.read_text("utf-8")
 
 
-def test_a_demo_of_an_older_bundled_model_is_made_anew_but_never_with_pictures_of_yours(
+def test_a_demo_of_an_older_bundled_model_is_made_anew_but_never_with_images_of_yours(
     cli: Cli,
     lib: Path,
-    make_pictures: Callable[..., list[Path]],
+    make_images: Callable[..., list[Path]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pictures, mine = make_pictures(12), make_pictures(2, folder="mine", seed=5)
-    folder = pictures[0].parent
-    rows = "".join(f"{path.name},caption of {path.stem}\n" for path in pictures)
+    images, mine = make_images(12), make_images(2, folder="mine", seed=5)
+    folder = images[0].parent
+    rows = "".join(f"{path.name},caption of {path.stem}\n" for path in images)
     (folder / "captions.csv").write_text(f"path,caption\n{rows}", "utf-8")
     monkeypatch.setattr(import_module("clipsearch.cli.demo"), "samples", lambda: folder)
     assert cli("demo", "-L", lib).code == 0
     newer = ToyEncoder("toy", seed=99)
     monkeypatch.setattr("clipsearch.library.session.load_encoder", lambda *_, **__: newer)
     again = cli("demo", "-L", lib)
-    assert again.code == 0 and "anew" in again.err and "12 pictures added" in again.err
+    assert again.code == 0 and "anew" in again.err and "12 images added" in again.err
     assert cli("index", mine[0].parent, "-L", lib).code == 0
     newest = ToyEncoder("toy", seed=100)
     monkeypatch.setattr("clipsearch.library.session.load_encoder", lambda *_, **__: newest)
     refused = cli("demo", "-L", lib)
-    assert refused.code == 1 and "pictures of yours" in refused.err
+    assert refused.code == 1 and "images of yours" in refused.err

@@ -19,7 +19,7 @@ from catalog_rows import entry, model
 
 from clipsearch.calibration.formulas import FEW, holds
 from clipsearch.catalog import Catalog, embeddings
-from clipsearch.catalog import records as pictures
+from clipsearch.catalog import records as images
 from clipsearch.cli import app
 from clipsearch.cli.commands import converter
 from clipsearch.encoders import Encoder, load_encoder
@@ -68,9 +68,9 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library of some samples, with the compiled model."""
     compile_model("mini", precision="fp32")
     folder = tmp_path_factory.mktemp("cold") / "library"
-    pictures = sorted(SAMPLES.glob("*.webp"))[:40]
+    images = sorted(SAMPLES.glob("*.webp"))[:40]
     with Library.open_or_create(folder, model="mini") as library:
-        library.index(list(map(str, pictures)))
+        library.index(list(map(str, images)))
         library.search("a horse")  # encodes the background and keeps it
     return folder
 
@@ -111,15 +111,15 @@ def test_every_text_finds_what_open_clips_own_encoder_finds(samples: Path) -> No
 
 @pytest.fixture
 def library(
-    tmp_path: Path, toy_encoder: Encoder, make_pictures: Callable[..., list[Path]]
+    tmp_path: Path, toy_encoder: Encoder, make_images: Callable[..., list[Path]]
 ) -> Library:
     made = Library.create(tmp_path / "library", encoder=toy_encoder)
-    made.index([str(make_pictures(50)[0].parent)])
+    made.index([str(make_images(50)[0].parent)])
     return made
 
 
 @pytest.mark.parametrize("query", [("tree",), ("tree", "rain"), ("2:red", "-1:car")])
-def test_the_count_is_that_of_judging_every_picture(library: Library, query: tuple[str]) -> None:
+def test_the_count_is_that_of_judging_every_image(library: Library, query: tuple[str]) -> None:
     found = library.search(query, k=3)
     every = library.search(query, k=None)
     assert list(found) == list(every)[:3]
@@ -134,7 +134,7 @@ def test_the_count_is_that_of_judging_every_picture(library: Library, query: tup
         assert found.relevant == int((likely >= 0.5).sum())
 
 
-def test_a_picture_as_query_is_counted_as_when_all_are_ranked(library: Library) -> None:
+def test_an_image_as_query_is_counted_as_when_all_are_ranked(library: Library) -> None:
     file = next(iter(library.search("tree", k=1))).path
     found = library.similar(file, k=2)
     every = library.similar(file, k=None)
@@ -196,8 +196,8 @@ def test_what_a_search_asks_of_the_catalog_is_looked_up_and_not_scanned(tmp_path
     with closing(sqlite3.connect(tmp_path / "catalog.db")) as raw:
         asking = Explaining(raw)
         assert embeddings.vectors(asking, first, ids=[7, 3])[0].tolist() == [3, 7]
-        assert sorted(pictures.hits(asking, [3, 7])) == [3, 7]
-        assert pictures.live_ids(asking, [7, 99]).tolist() == [7]
+        assert sorted(images.hits(asking, [3, 7])) == [3, 7]
+        assert images.live_ids(asking, [7, 99]).tolist() == [7]
         assert embeddings.max_id(asking, first) == 20
     scanned = re.compile(r"SCAN (embedding|file|content)|id>\?")
     assert [plan for plan in asking.plans if scanned.search(plan)] == []

@@ -45,13 +45,13 @@ def test_a_model_is_compiled_once_and_its_figures_are_shown(capsys: Out) -> None
     assert main(["compile", "mini", "--precision", "int8"]) == 0
     first = capsys.readouterr()
     assert "int8" in first.out and "written by hand" in first.out
-    assert "with fp32 on 100 pictures" in first.out and "mean cosine" in first.out
+    assert "with fp32 on 100 images" in first.out and "mean cosine" in first.out
     assert "compiled in" in first.err
     assert main(["compile", "mini", "-f", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["model"], found["fresh"], found["precision"]) == ("mini", False, "int8")
     assert found["towers"] == {"text": "written", "image": "written"}
-    assert found["gate"]["passed"] and found["gate"]["pictures"] == 100
+    assert found["gate"]["passed"] and found["gate"]["images"] == 100
     files = [path for path in Path(found["folder"]).iterdir() if path.name != "model.json"]
     assert found["bytes"] == sum(path.stat().st_size for path in files)
 
@@ -71,27 +71,25 @@ def test_fp32_is_not_compared(capsys: Out) -> None:
     assert "compiled already; --force does it anew." in capsys.readouterr().err
 
 
-def test_without_a_model_it_is_that_of_the_library_with_its_pictures(
-    make_pictures: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_without_a_model_it_is_that_of_the_library_with_its_images(
+    make_images: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    folder = make_pictures(2)[0].parent
+    folder = make_images(2)[0].parent
     with Library.create(tmp_path / "library", model="mini") as library:
         library.index([folder])
     calls = asked(monkeypatch)
     main(["compile"])
-    main(
-        ["compile", "ViT-B-32/openai", "--pictures", "elsewhere", "--precision", "int8", "--force"]
-    )
+    main(["compile", "ViT-B-32/openai", "--images", "elsewhere", "--precision", "int8", "--force"])
     first, second = calls
-    assert (first["name"], first["pictures"], first["precision"]) == ("mini", [folder], "auto")
-    assert (second["name"], second["pictures"]) == ("ViT-B-32/openai", [Path("elsewhere")])
+    assert (first["name"], first["images"], first["precision"]) == ("mini", [folder], "auto")
+    assert (second["name"], second["images"]) == ("ViT-B-32/openai", [Path("elsewhere")])
     assert (second["precision"], second["force"]) == ("int8", True)
 
 
 def test_without_a_library_it_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = asked(monkeypatch)
     main(["compile"])
-    assert (calls[0]["name"], list(calls[0]["pictures"])) == ("default", [])
+    assert (calls[0]["name"], list(calls[0]["images"])) == ("default", [])
 
 
 def test_what_cannot_be_compiled_is_one_line(
@@ -119,12 +117,12 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_first_index_compiles_the_model(
     clip: str,
-    make_pictures: Callable[..., list[Path]],
+    make_images: Callable[..., list[Path]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(compiling, "SMALL", 0)  # or the gate would not be asked
-    folder, spec = make_pictures(3)[0].parent, resolve(clip)
+    folder, spec = make_images(3)[0].parent, resolve(clip)
     assert main(["index", str(folder), "--model", clip, "--no-compile"]) == 0
     assert compiled(spec) is None
     assert main(["index", str(tmp_path / "mistyped")]) == 0
@@ -132,7 +130,7 @@ def test_the_first_index_compiles_the_model(
     assert main(["index", str(folder)]) == 0
     found = Manifest.read(compiled(spec) or tmp_path)
     assert found is not None and found.gate is not None
-    assert found.gate.pictures == 12 + 3
+    assert found.gate.images == 12 + 3
     calls = asked(monkeypatch)
     assert main(["index", str(folder)]) == 0
     assert calls == []
@@ -140,12 +138,12 @@ def test_the_first_index_compiles_the_model(
 
 def test_what_cannot_be_compiled_is_indexed_on_torch_and_not_tried_again(
     clip: str,
-    make_pictures: Callable[..., list[Path]],
+    make_images: Callable[..., list[Path]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: Out,
 ) -> None:
     monkeypatch.setattr(assembly, "TOLERANCE", -1)
-    folder = str(make_pictures(2)[0].parent)
+    folder = str(make_images(2)[0].parent)
     reason = f"{clip} cannot be compiled: text tower"
     assert main(["index", folder, "--model", clip]) == 0
     shown = capsys.readouterr()
@@ -160,15 +158,15 @@ def test_what_cannot_be_compiled_is_indexed_on_torch_and_not_tried_again(
     assert store.refused(resolve(clip)) == ""
 
 
-def test_where_the_cache_cannot_be_written_pictures_are_indexed_all_the_same(
+def test_where_the_cache_cannot_be_written_images_are_indexed_all_the_same(
     clip: str,
-    make_pictures: Callable[..., list[Path]],
+    make_images: Callable[..., list[Path]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: Out,
 ) -> None:
-    pictures = make_pictures(2)
-    monkeypatch.setenv("CLIPSEARCH_CACHE", str(pictures[0]))
-    assert main(["index", str(pictures[0].parent), "--model", clip]) == 0
+    images = make_images(2)
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(images[0]))
+    assert main(["index", str(images[0].parent), "--model", clip]) == 0
     assert "could not be compiled (" in capsys.readouterr().err
 
 

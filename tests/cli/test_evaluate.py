@@ -20,16 +20,16 @@ Eval = Callable[..., tuple[int, str, str]]
 def truth(
     tmp_path: Path,
     toy_encoder: ToyEncoder,
-    make_pictures: Callable[..., list[Path]],
+    make_images: Callable[..., list[Path]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Path]:
-    """Index nine pictures into `library`, here, and label them by turns."""
+    """Index nine images into `library`, here, and label them by turns."""
     monkeypatch.setattr("clipsearch.library.session.load_encoder", lambda *_, **__: toy_encoder)
     monkeypatch.chdir(tmp_path)
-    paths = make_pictures(9)
+    paths = make_images(9)
     with Library.create("library", encoder=toy_encoder) as library:
         library.index([paths[0].parent])
-    rows = "".join(f"pictures/{p.name},{LABELS[i % 3]}\n" for i, p in enumerate(paths))
+    rows = "".join(f"images/{p.name},{LABELS[i % 3]}\n" for i, p in enumerate(paths))
     (tmp_path / "labels.csv").write_text(rows, "utf-8")
     yield tmp_path / "labels.csv"
 
@@ -48,7 +48,7 @@ def test_a_table_of_figures(run: Eval) -> None:
     assert (code, err) == (0, "")
     head, *rows = out.splitlines()
     assert head.split() == ["figure", "toy"]
-    assert rows[0].split() == ["pictures", "with", "labels", "9"]
+    assert rows[0].split() == ["images", "with", "labels", "9"]
     assert rows[2].startswith("top-1 accuracy") and " % (" in rows[2]
     assert len(rows) == 5
 
@@ -68,7 +68,7 @@ def test_mistakes_are_listed_when_asked_for(run: Eval) -> None:
     _, _, mistakes = out.partition("\n\n")
     head, *rows = mistakes.splitlines()
     assert head.split() == ["what", "right", "found", "how", "sure"]
-    assert len(rows) == 3 and all(row.startswith("pictures/") for row in rows)
+    assert len(rows) == 3 and all(row.startswith("images/") for row in rows)
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.md", "report.json"])
@@ -94,7 +94,7 @@ def test_labels_templates_and_heads_reach_the_figures(run: Eval) -> None:
         (["none.csv"], 1, "none.csv cannot be read"),
         (["labels.csv", "-o", "x.pdf"], 1, "reports are written as .html"),
         (["labels.csv", "--model", "mini"], 1, "This library has vectors of toy: add those"),
-        (["labels.csv", "--images", "elsewhere"], 1, "none of the pictures"),
+        (["labels.csv", "--images", "elsewhere"], 1, "none of the images"),
         (["labels.csv", "--layout", "coco"], 1, "is not JSON"),
         (["labels.csv", "--layout", "voc"], 2, "voc"),
         (["labels.csv", "--head", "h.json", "--template", "a {}"], 2, "not --labels or --template"),
@@ -110,13 +110,13 @@ def test_what_cannot_be_is_said_without_a_traceback(
 
 def test_what_is_left_out_is_a_warning(run: Eval, truth: Path) -> None:
     with truth.open("a", encoding="utf-8") as file:
-        file.write("pictures/gone.png,cat\n")
+        file.write("images/gone.png,cat\n")
     code, _, err = run("labels.csv", "--resamples", 0)
-    assert code == 0 and err.startswith("warning: 1 pictures cannot be read and are left out: ")
+    assert code == 0 and err.startswith("warning: 1 images cannot be read and are left out: ")
 
 
 def test_the_images_option_says_where_paths_start(run: Eval, truth: Path) -> None:
-    text = truth.read_text("utf-8").replace("pictures/", "")
+    text = truth.read_text("utf-8").replace("images/", "")
     Path("elsewhere").mkdir()
     Path("elsewhere/labels.csv").write_text(text, "utf-8")
-    assert run("elsewhere/labels.csv", "--images", "pictures", "--resamples", 0)[0] == 0
+    assert run("elsewhere/labels.csv", "--images", "images", "--resamples", 0)[0] == 0

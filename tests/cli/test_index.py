@@ -27,8 +27,8 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def folder(make_pictures: Callable[..., list[Path]]) -> str:
-    return str(make_pictures(3, suffix=".jpg")[0].parent)
+def folder(make_images: Callable[..., list[Path]]) -> str:
+    return str(make_images(3, suffix=".jpg")[0].parent)
 
 
 def noted() -> str | None:
@@ -45,11 +45,11 @@ def test_fp32_is_compiled_and_used_where_it_is_asked_for(clip: str, folder: str)
 
 
 def test_torch_needs_nothing_compiled_and_its_vectors_fit_beside_others(
-    clip: str, folder: str, make_pictures: Callable[..., list[Path]]
+    clip: str, folder: str, make_images: Callable[..., list[Path]]
 ) -> None:
     assert main(["index", folder, "--model", clip, "--engine", "torch"]) == 0
     assert compiled(resolve(clip)) is None
-    more = str(make_pictures(2, folder="more", seed=5)[0].parent)
+    more = str(make_images(2, folder="more", seed=5)[0].parent)
     assert main(["index", more, "--engine", "torch", "--precision", "bf16", "--fast"]) == 0
     assert noted() == "fp32 bf16"
     with Library.open() as library:

@@ -15,7 +15,7 @@ import torch
 from clipsearch.encoders import ENGINES, Encoder, Tokenizer, load_encoder, load_tokenizer
 from clipsearch.encoders.compiler.compile import compile_model
 
-PICTURES = tiny_models.pictures(12, seed=3)
+IMAGES = tiny_models.images(12, seed=3)
 TEXTS = tiny_models.texts(9, seed=3)
 MAKERS = {"clip": tiny_models.make_clip, "siglip": tiny_models.make_siglip}
 
@@ -41,17 +41,17 @@ def encoder(request: pytest.FixtureRequest, folder: Path, compiled: None) -> Enc
 
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The unit rows of PICTURES and TEXTS as open_clip computes them."""
+    """The unit rows of IMAGES and TEXTS as open_clip computes them."""
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
     with torch.no_grad():
-        images = torch.stack([transform(picture) for picture in PICTURES])
+        images = torch.stack([transform(image) for image in IMAGES])
         rows = model.eval().encode_image(images, normalize=True)
         return rows.numpy(), model.encode_text(tokens, normalize=True).numpy()
 
 
 def batch(encoder: Encoder) -> np.ndarray:
-    return np.stack([encoder.preprocess(picture) for picture in PICTURES])
+    return np.stack([encoder.preprocess(image) for image in IMAGES])
 
 
 def test_an_engine_gives_an_encoder(encoder: Encoder, folder: Path) -> None:
@@ -60,11 +60,11 @@ def test_an_engine_gives_an_encoder(encoder: Encoder, folder: Path) -> None:
     assert len(encoder.info.fingerprint) == 64
 
 
-def test_pictures_have_open_clips_vectors(
+def test_images_have_open_clips_vectors(
     encoder: Encoder, expected: tuple[np.ndarray, np.ndarray]
 ) -> None:
     rows = encoder.encode_images(batch(encoder))
-    assert (rows.dtype, rows.shape) == (np.float32, (len(PICTURES), encoder.info.dim))
+    assert (rows.dtype, rows.shape) == (np.float32, (len(IMAGES), encoder.info.dim))
     np.testing.assert_allclose(rows, expected[0], atol=1e-4)
 
 
@@ -81,10 +81,10 @@ def test_rows_are_unit_vectors(encoder: Encoder) -> None:
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
 
 
-def test_a_batch_says_what_its_pictures_say_alone(encoder: Encoder) -> None:
-    pictures = batch(encoder)
-    alone = np.concatenate([encoder.encode_images(pictures[i : i + 1]) for i in range(12)])
-    np.testing.assert_allclose(encoder.encode_images(pictures), alone, atol=1e-5)
+def test_a_batch_says_what_its_images_say_alone(encoder: Encoder) -> None:
+    images = batch(encoder)
+    alone = np.concatenate([encoder.encode_images(images[i : i + 1]) for i in range(12)])
+    np.testing.assert_allclose(encoder.encode_images(images), alone, atol=1e-5)
 
 
 def test_large_batches_are_taken(encoder: Encoder) -> None:
@@ -92,10 +92,10 @@ def test_large_batches_are_taken(encoder: Encoder) -> None:
     np.testing.assert_allclose(
         encoder.encode_texts(texts), np.tile(encoder.encode_texts(TEXTS), (60, 1)), atol=1e-5
     )
-    pictures = batch(encoder)
+    images = batch(encoder)
     np.testing.assert_allclose(
-        encoder.encode_images(np.tile(pictures, (12, 1, 1, 1))),
-        np.tile(encoder.encode_images(pictures), (12, 1)),
+        encoder.encode_images(np.tile(images, (12, 1, 1, 1))),
+        np.tile(encoder.encode_images(images), (12, 1)),
         atol=1e-5,
     )
 
@@ -105,18 +105,18 @@ def test_empty_batches_give_no_rows(encoder: Encoder) -> None:
     assert encoder.encode_images(batch(encoder)[:0]).shape == (0, encoder.info.dim)
 
 
-def test_pictures_are_prepared_in_many_threads_at_once(encoder: Encoder) -> None:
+def test_images_are_prepared_in_many_threads_at_once(encoder: Encoder) -> None:
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(encoder.preprocess, PICTURES * 8))
+        found = list(pool.map(encoder.preprocess, IMAGES * 8))
     np.testing.assert_array_equal(np.stack(found), np.tile(batch(encoder), (8, 1, 1, 1)))
 
 
 def test_a_batch_is_not_changed_and_may_be_read_only(encoder: Encoder) -> None:
-    pictures = batch(encoder)
-    pictures.flags.writeable = False
-    before = pictures.copy()
-    encoder.encode_images(pictures)
-    np.testing.assert_array_equal(pictures, before)
+    images = batch(encoder)
+    images.flags.writeable = False
+    before = images.copy()
+    encoder.encode_images(images)
+    np.testing.assert_array_equal(images, before)
 
 
 def test_the_empty_text_has_a_vector(encoder: Encoder) -> None:

@@ -21,7 +21,7 @@ from oracle import (
     as_stored,
     assert_same,
     brute_force,
-    pictures_and_texts,
+    images_and_texts,
     stored_rows,
     unit_rows,
 )
@@ -74,7 +74,7 @@ def written(kind: str, path: Path, ids: np.ndarray, vectors: np.ndarray) -> None
 
 
 def apart(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Return queries as texts are: off to one side of the pictures (the modality gap)."""
+    """Return queries as texts are: off to one side of the images (the modality gap)."""
     rows = unit_rows(rng, n, DIM) + 0.8 * unit_rows(rng, 1, DIM)
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
@@ -228,7 +228,7 @@ class Approximate:
 def approximate(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Approximate:
-    vectors, texts = pictures_and_texts(np.random.default_rng(5), N, 200, WIDE)
+    vectors, texts = images_and_texts(np.random.default_rng(5), N, 200, WIDE)
     ids = np.random.default_rng(6).permutation(2 * N)[:N]
     path = tmp_path_factory.mktemp("approximate") / "index"
     kind = vector_index(str(request.param))
@@ -282,7 +282,7 @@ def test_searches_at_once_give_what_they_give_one_by_one(approximate: Approximat
 
 
 def test_without_texts_it_is_tuned_with_rows_set_aside(tmp_path: Path) -> None:
-    vectors, texts = pictures_and_texts(np.random.default_rng(5), 6000, 50, WIDE)
+    vectors, texts = images_and_texts(np.random.default_rng(5), 6000, 50, WIDE)
     kind = vector_index("compressed")
     kind.write(tmp_path / "index", WIDE, [(np.arange(6000), vectors)], goal=Goal(0.95))
     index = kind.load(tmp_path / "index")

@@ -1,4 +1,4 @@
-"""kill -9 while pictures are indexed, by workers that encode or by one thread, loses only seconds."""
+"""kill -9 while images are indexed, by workers that encode or by one thread, loses only seconds."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ COUNT = 60
 
 @pytest.mark.parametrize("kind", ["shared", "alone"])
 def test_what_was_committed_before_a_kill_stays_and_the_next_run_does_the_rest(
-    tmp_path: Path, make_pictures: Callable[..., list[Path]], kind: str
+    tmp_path: Path, make_images: Callable[..., list[Path]], kind: str
 ) -> None:
-    folder = make_pictures(COUNT)[0].parent
+    folder = make_images(COUNT)[0].parent
     for killed_after in (1, 2):
         process = victim("index", tmp_path / "library", folder, kind)
         assert process.stdout is not None

@@ -81,8 +81,8 @@ def commit(folder: Path, kind: str) -> None:
             library.snapshots(kind).publish()
 
 
-def index(folder: Path, pictures: Path, kind: str) -> None:
-    """Index pictures, saying how many are committed; after 20 and some it hangs."""
+def index(folder: Path, images: Path, kind: str) -> None:
+    """Index images, saying how many are committed; after 20 and some it hangs."""
 
     class Alone(ToyEncoder):
         def encode_images(self, batch: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ def index(folder: Path, pictures: Path, kind: str) -> None:
 
     encoder = {"alone": Alone, "shared": Shared}[kind]()
     library = Library.open_or_create(folder, encoder=encoder)
-    library.index([pictures], batch_size=6, workers=2, on_progress=say)
+    library.index([images], batch_size=6, workers=2, on_progress=say)
 
 
 if __name__ == "__main__":

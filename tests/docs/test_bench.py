@@ -84,7 +84,7 @@ def test_all_ways_of_indexing_give_the_same_vectors(cache: Path) -> None:
 
 
 @pytest.mark.slow
-def test_all_ways_of_asking_find_the_same_pictures(cache: Path) -> None:
+def test_all_ways_of_asking_find_the_same_images(cache: Path) -> None:
     found = run("cold_query", cache)  # which compares the hits itself
     (table,) = found["tables"]
     assert [row[0] for row in table["rows"]] == [200, 2000]

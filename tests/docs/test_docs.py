@@ -127,8 +127,8 @@ def run_all(markdown: str) -> dict[str, Run]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in a folder with the bundled pictures in `pictures`, and no library anywhere."""
-    shutil.copytree(Path(clipsearch.__file__).with_name("samples"), tmp_path / "pictures")
+    """Stand in a folder with the bundled images in `images`, and no library anywhere."""
+    shutil.copytree(Path(clipsearch.__file__).with_name("samples"), tmp_path / "images")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CLIPSEARCH_LIBRARY", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
@@ -139,18 +139,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_every_example_of_the_readme_runs(folder: Path) -> None:
-    pictures = len(list((folder / "pictures").glob("*.webp")))
+    images = len(list((folder / "images").glob("*.webp")))
     done = run_all(README)
     assert len(done) > 25
-    index = done["clipsearch index pictures --model mini -L index"]
-    assert re.search(rf"\b{pictures}\s+added", index.out.decode())
-    assert f"{pictures:,} files" in done["clipsearch status"].out.decode()
+    index = done["clipsearch index images --model mini -L index"]
+    assert re.search(rf"\b{images}\s+added", index.out.decode())
+    assert f"{images:,} files" in done["clipsearch status"].out.decode()
     assert b'"score"' in done['clipsearch query "a dog" -f json'].out
     assert len(list((folder / "best").iterdir())) == 3
     assert (folder / "dogs.html").read_text("utf-8").startswith("<!doctype html>")
     assert len((folder / "dogs.csv").read_text("utf-8").splitlines()) == 101
     assert (folder / "animals.head.json").is_file()
-    assert done["clipsearch remove pictures/scene-002.webp"].err.startswith("removed 1 ")
+    assert done["clipsearch remove images/scene-002.webp"].err.startswith("removed 1 ")
     for command, result in done.items():
         if command.startswith(("clipsearch query", "clipsearch similar")) and "-o" not in command:
             nothing = "Pixel" in command or "near(" in command or "label = " in command

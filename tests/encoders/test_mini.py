@@ -1,4 +1,4 @@
-"""The bundled model and pictures: open_clip loads the one, and finds the others by their captions."""
+"""The bundled model and images: open_clip loads the one, and finds the others by their captions."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def test_open_clip_itself_loads_the_folder_and_gives_the_same_numbers(encoder: E
     tokenizer = open_clip.get_tokenizer(folder)
     model.eval()
     texts = [STAR, "a cat", "three green turtles in the snow"]
-    pictures = [
+    opened = [
         Image.open(p).convert("RGB") for p in sorted((PACKAGE / "samples").glob("*.webp"))[:20]
     ]
     with torch.inference_mode():
-        images = model.encode_image(torch.stack([preprocess(p) for p in pictures]), normalize=True)
+        images = model.encode_image(torch.stack([preprocess(p) for p in opened]), normalize=True)
         rows = model.encode_text(tokenizer(texts), normalize=True)
-    ours = encoder.encode_images(np.stack([encoder.preprocess(p) for p in pictures]))
+    ours = encoder.encode_images(np.stack([encoder.preprocess(p) for p in opened]))
     np.testing.assert_allclose(ours @ encoder.encode_texts(texts).T, images @ rows.T, atol=1e-4)
 
 
-def test_captions_find_their_pictures(library: Library, captions: dict[str, str]) -> None:
+def test_captions_find_their_images(library: Library, captions: dict[str, str]) -> None:
     ranks = []
     for name, caption in captions.items():
         found = [captions[Path(hit.path).name] for hit in library.search(caption, k=10)]

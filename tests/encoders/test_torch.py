@@ -35,7 +35,7 @@ def load(name: str | Path, **options: Any) -> OpenClipEncoder:
 
 
 class Reference:
-    """open_clip's own way from pictures and texts to features."""
+    """open_clip's own way from images and texts to features."""
 
     def __init__(self, *name: str) -> None:
         model, _, self.transform = open_clip.create_model_and_transforms(*name)
@@ -101,14 +101,14 @@ def tiny_arch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 # --- the same numbers as open_clip ---------------------------------------------------------
 
 
-def test_scores_of_100_pictures_and_50_texts_are_those_of_open_clip(
+def test_scores_of_100_images_and_50_texts_are_those_of_open_clip(
     encoder: OpenClipEncoder, reference: Reference
 ) -> None:
-    pictures, texts = tiny_models.pictures(100), tiny_models.texts(50)
-    scores = images_of(encoder, pictures) @ encoder.encode_texts(texts).T
-    expected = reference.images(pictures) @ reference.texts(texts).T
+    images, texts = tiny_models.images(100), tiny_models.texts(50)
+    scores = images_of(encoder, images) @ encoder.encode_texts(texts).T
+    expected = reference.images(images) @ reference.texts(texts).T
     np.testing.assert_allclose(scores, expected, atol=1e-4)
-    # They are worth comparing: pictures and texts are told apart.
+    # They are worth comparing: images and texts are told apart.
     assert expected.std(axis=0).min() > 0.02
     assert expected.std(axis=1).min() > 0.02
 
@@ -133,21 +133,21 @@ def test_the_80_templates_are_open_clips() -> None:
 def test_probabilities_are_those_of_the_model(
     encoder: OpenClipEncoder, reference: Reference
 ) -> None:
-    picture = tiny_models.pictures(1)
+    image = tiny_models.images(1)
     labels = {"cat": ["cat"], "dog": ["dog"]}
     head = Head.from_prompts(encoder, labels)
     with torch.no_grad():
         logits, _ = reference.model.get_logits(
-            reference.transform(picture[0])[None], reference.tokenizer(list(labels))
+            reference.transform(image[0])[None], reference.tokenizer(list(labels))
         )
     sigmoid = encoder.info.logit_bias is not None
     expected = logits.sigmoid() if sigmoid else logits.softmax(dim=-1)
-    found = head.probabilities(head.scores(images_of(encoder, picture)))
+    found = head.probabilities(head.scores(images_of(encoder, image)))
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
-def test_pictures_are_prepared_in_every_way_of_open_clip(tmp_path: Path, mode: str) -> None:
+def test_images_are_prepared_in_every_way_of_open_clip(tmp_path: Path, mode: str) -> None:
     preprocess = {
         "resize_mode": mode,
         "interpolation": "bilinear",
@@ -157,28 +157,28 @@ def test_pictures_are_prepared_in_every_way_of_open_clip(tmp_path: Path, mode: s
     }
     folder = tiny_models.make_clip(tmp_path, preprocess=preprocess)
     encoder, reference = load(folder), Reference(f"local-dir:{folder}")
-    for picture in tiny_models.pictures(20, seed=1):
-        shaped = encoder.preprocess(picture)
+    for image in tiny_models.images(20, seed=1):
+        shaped = encoder.preprocess(image)
         assert shaped.dtype == np.uint8
         assert shaped.shape == (32, 32, 3)
         floats = (shaped / 255 - preprocess["mean"]) / preprocess["std"]
-        expected = reference.transform(picture).permute(1, 2, 0).numpy()
+        expected = reference.transform(image).permute(1, 2, 0).numpy()
         np.testing.assert_allclose(floats, expected, atol=2e-6)
-    pictures = tiny_models.pictures(5, seed=2)
-    np.testing.assert_allclose(images_of(encoder, pictures), reference.images(pictures), atol=1e-5)
+    images = tiny_models.images(5, seed=2)
+    np.testing.assert_allclose(images_of(encoder, images), reference.images(images), atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["shortest", "longest"])
 @pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (3, 5000)])
-def test_a_very_long_picture_is_cut_to_its_middle(
+def test_a_very_long_image_is_cut_to_its_middle(
     tmp_path: Path, mode: str, size: tuple[int, int]
 ) -> None:
     encoder = load(tiny_models.make_clip(tmp_path, preprocess={"resize_mode": mode}))
     width, height = size
     rows, columns = np.mgrid[:height, :width]
     where = (rows + columns) * 255 // max(size)
-    picture = PIL.Image.fromarray(np.dstack([where] * 3).astype(np.uint8))
-    shaped = encoder.preprocess(picture)
+    image = PIL.Image.fromarray(np.dstack([where] * 3).astype(np.uint8))
+    shaped = encoder.preprocess(image)
     assert shaped.shape == (32, 32, 3)
     # What fits the longest side is a stripe in black.
     seen = shaped[shaped > 0] if mode == "longest" else shaped
@@ -291,14 +291,14 @@ def test_checkpoint_files_are_loaded_into_their_architecture(
     encoder = load("tiny", checkpoint=file)
     assert encoder.info.name == f"tiny@{file}"
     assert load(encoder.info.spec).info == encoder.info
-    texts, pictures = tiny_models.texts(5), tiny_models.pictures(5)
+    texts, images = tiny_models.texts(5), tiny_models.images(5)
     tolerance = 1e-2 if kind == "half.pt" else 1e-6
     original = load(clip)
     np.testing.assert_allclose(
         encoder.encode_texts(texts), original.encode_texts(texts), atol=tolerance
     )
     np.testing.assert_allclose(
-        images_of(encoder, pictures), images_of(original, pictures), atol=tolerance
+        images_of(encoder, images), images_of(original, images), atol=tolerance
     )
 
 
@@ -313,11 +313,11 @@ def test_a_tag_brings_its_weights_preprocessing_and_activation(
     model, _, transform = open_clip.create_model_and_transforms(
         "tiny", "some_tag", force_quick_gelu=True
     )
-    picture = tiny_models.pictures(3)[2]
+    image = tiny_models.images(3)[2]
     with torch.no_grad():
-        expected = model.eval().encode_image(transform(picture)[None], normalize=True)
-    np.testing.assert_allclose(images_of(encoder, [picture]), expected.numpy(), atol=1e-5)
-    plain = images_of(load(clip), [picture])
+        expected = model.eval().encode_image(transform(image)[None], normalize=True)
+    np.testing.assert_allclose(images_of(encoder, [image]), expected.numpy(), atol=1e-5)
+    plain = images_of(load(clip), [image])
     assert abs(plain - expected.numpy()).max() > 1e-2
 
 
@@ -425,9 +425,9 @@ def test_half_precision_computes_in_half_and_returns_float32(
     folder: Path, encoder: OpenClipEncoder, precision: str, tolerance: float
 ) -> None:
     half = load(folder, device="cpu", precision=precision)
-    pictures, texts = tiny_models.pictures(20), tiny_models.texts(20)
+    images, texts = tiny_models.images(20), tiny_models.texts(20)
     for found, whole in (
-        (images_of(half, pictures), images_of(encoder, pictures)),
+        (images_of(half, images), images_of(encoder, images)),
         (half.encode_texts(texts), encoder.encode_texts(texts)),
     ):
         assert found.dtype == np.float32
@@ -481,7 +481,7 @@ def test_an_unknown_precision_is_told(clip: Path) -> None:
 
 
 def test_the_wrong_kind_of_batch_is_refused(encoder: OpenClipEncoder) -> None:
-    right = np.stack([encoder.preprocess(tiny_models.pictures(1)[0])])
+    right = np.stack([encoder.preprocess(tiny_models.images(1)[0])])
     for wrong in (right[0], right.astype(np.float32), right[:, 1:], right[..., :2]):
         with pytest.raises(ValueError, match=r"takes uint8 \(n, \d+, \d+, 3\), not"):
             encoder.encode_images(wrong)
@@ -501,4 +501,4 @@ def test_numbers_that_are_not_finite_are_never_returned(clip: Path, tmp_path: Pa
     save_file(state, folder / WEIGHTS)
     encoder = load(folder)
     with pytest.raises(EncoderError, match="not finite"):
-        images_of(encoder, tiny_models.pictures(1))
+        images_of(encoder, tiny_models.images(1))

@@ -65,7 +65,7 @@ def test_single_labels_agree_with_scikit_learn() -> None:
     assert [c.recall for c in found.classes[:7]] == near(recall.tolist(), abs=1e-6)
     precision = sk.precision_score(TRUTH, guess, average=None, labels=range(8))
     assert [c.precision for c in found.classes] == near(precision.tolist(), abs=1e-6)
-    assert np.isnan(found.classes[7].recall) and found.classes[7].pictures == 0
+    assert np.isnan(found.classes[7].recall) and found.classes[7].images == 0
 
 
 def test_several_labels_agree_with_scikit_learn() -> None:
@@ -120,7 +120,7 @@ def test_the_worst_mistakes_are_those_with_the_widest_gap() -> None:
     assert np.isnan(found.top_1.low)  # no resamples were asked for
 
 
-def test_the_label_that_takes_most_pictures_of_another_is_named() -> None:
+def test_the_label_that_takes_most_images_of_another_is_named() -> None:
     relevant = np.eye(3, dtype=bool)[[0, 0, 0, 1, 2]]
     scores = np.eye(3, dtype=np.float32)[[0, 2, 2, 1, 2]]
     paths = tuple(map(str, range(5)))
@@ -181,23 +181,22 @@ def test_one_label_cannot_be_left_out() -> None:
 
 # --- captions ------------------------------------------------------------------------------
 
-# Five captions for some pictures, one for others; captions that several pictures share, written
-# differently; a copy of a picture with a caption of its own.
-PICTURES = [f"/p/{i:02d}.jpg" for i in range(40)]
+# Five captions for some images, one for others; captions that several images share, written
+# differently; a copy of an image with a caption of its own.
+IMAGES = [f"/p/{i:02d}.jpg" for i in range(40)]
 ROWS = unit(RNG.normal(size=(40, 16)))
 ROWS[7] = ROWS[3]
 CAPTIONS = {
-    path: tuple(f"text {i} {j}" for j in range(5 if i % 2 else 1))
-    for i, path in enumerate(PICTURES)
+    path: tuple(f"text {i} {j}" for j in range(5 if i % 2 else 1)) for i, path in enumerate(IMAGES)
 }
-CAPTIONS[PICTURES[10]] += ("A shared one.",)
-CAPTIONS[PICTURES[11]] += ("a  shared one",)
+CAPTIONS[IMAGES[10]] += ("A shared one.",)
+CAPTIONS[IMAGES[11]] += ("a  shared one",)
 WORDS = {f"text {i} {j}": ROWS[i] + 0.35 * RNG.normal(size=16) for i in range(40) for j in range(5)}
 WORDS["a shared one"] = ROWS[10] + ROWS[11]
 
 
 def found_by_retrieval(**options: int) -> tuple[Gallery, np.ndarray, Retrieval]:
-    gallery = Gallery.of(PICTURES, ROWS, CAPTIONS)
+    gallery = Gallery.of(IMAGES, ROWS, CAPTIONS)
     texts = unit(np.stack([WORDS[" ".join(t.lower().strip(".").split())] for t in gallery.texts]))
     return gallery, texts, retrieval(gallery, texts, **options)
 
@@ -216,26 +215,26 @@ def brute_force(
 
 def test_retrieval_agrees_with_brute_force_both_ways() -> None:
     gallery, texts, found = found_by_retrieval(resamples=100)
-    # Written anew from the pictures and their captions: the copy is gone, its caption is not.
-    pictures = [i for i in range(40) if i != 7]
-    captions = {i: {t.lower().rstrip(".").replace("  ", " ") for t in CAPTIONS[PICTURES[i]]}
+    # Written anew from the images and their captions: the copy is gone, its caption is not.
+    images = [i for i in range(40) if i != 7]
+    captions = {i: {t.lower().rstrip(".").replace("  ", " ") for t in CAPTIONS[IMAGES[i]]}
                 for i in range(40)}  # fmt: skip
     captions[3] |= captions.pop(7)
     names = sorted({t for own in captions.values() for t in own})
     vectors = {
         " ".join(t.lower().strip(".").split()): v for t, v in zip(gallery.texts, texts, strict=True)
     }
-    assert (found.pictures, found.captions) == (39, len(names)) == (39, 121)
+    assert (found.images, found.captions) == (39, len(names)) == (39, 121)
     ways = {
         "text_to_image": brute_force(
             [vectors[t] for t in names],
-            [ROWS[i] for i in pictures],
-            [{n for n, i in enumerate(pictures) if t in captions[i]} for t in names],
+            [ROWS[i] for i in images],
+            [{n for n, i in enumerate(images) if t in captions[i]} for t in names],
         ),
         "image_to_text": brute_force(
-            [ROWS[i] for i in pictures],
+            [ROWS[i] for i in images],
             [vectors[t] for t in names],
-            [{n for n, t in enumerate(names) if t in captions[i]} for i in pictures],
+            [{n for n, t in enumerate(names) if t in captions[i]} for i in images],
         ),
     }
     for way, (ranks, gains) in ways.items():
@@ -283,7 +282,7 @@ def test_ties_count_against_wrong_candidates_only_as_in_the_plain_figures() -> N
         assert way.ndcg_10.value == pytest.approx(metrics.ndcg(right, scores, 10).mean(), abs=1e-6)
 
 
-def test_pictures_and_captions_that_are_the_same_count_once() -> None:
+def test_images_and_captions_that_are_the_same_count_once() -> None:
     rows = unit(np.eye(3, 4))[[0, 0, 1, 2]]
     captions = {"a": ("One.",), "b": ("two",), "c": ("TWO ",), "d": ("three",)}
     gallery = Gallery.of(list("abcd"), rows, captions)
@@ -291,12 +290,12 @@ def test_pictures_and_captions_that_are_the_same_count_once() -> None:
     assert gallery.pairs.tolist() == [[0, 0], [0, 1], [1, 1], [2, 2]]
     found = retrieval(gallery, unit(np.eye(3, 4)), resamples=0)
     assert found.text_to_image.recall_1.value == 1
-    # "two" finds the picture c, and b's copy a, by turns.
+    # "two" finds the image c, and b's copy a, by turns.
     assert found.image_to_text.recall_1.value == 1
 
 
-def test_a_caption_weighs_as_much_as_its_pictures() -> None:
-    # Picture 0 is always found and has every second caption; picture 1 never is.
+def test_a_caption_weighs_as_much_as_its_images() -> None:
+    # Image 0 is always found and has every second caption; image 1 never is.
     rows = unit(np.array([[1.0, 0], [0, 1.0]]))
     gallery = Gallery.of(["a", "b"], rows, {"a": ("x", "y", "z"), "b": ("w",)})
     found = retrieval(gallery, unit(np.array([[1.0, 0.1]] * 4)), resamples=400)

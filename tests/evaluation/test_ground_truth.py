@@ -108,8 +108,8 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     }  # fmt: skip
     assert truth.layout == "folders"
     first, second = truth.warnings
-    assert first.endswith("empty holds no pictures: the class is left out.")
-    assert "1 pictures lie in no class's folder" in second
+    assert first.endswith("empty holds no images: the class is left out.")
+    assert "1 images lie in no class's folder" in second
 
 
 def test_flickr8k_token_lines(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
         ("path,size\na.jpg,12\n", "t.csv", "columns path, something else: needed"),
         ("a.jpg\n", "t.csv", "columns a.jpg: needed"),
         ("path,label\n", "t.csv", "holds no labels and no captions"),
-        ("path,label\n,cat\n", "t.csv", "line 2: no picture is named"),
+        ("path,label\n,cat\n", "t.csv", "line 2: no image is named"),
         ('path,label\n"a.jpg,cat\n', "t.csv", "holds no labels"),
         ("{", "t.json", "is not JSON"),
         ("[]", "t.json", "is not COCO's JSON"),

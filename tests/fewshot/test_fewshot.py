@@ -25,19 +25,19 @@ def world(
     dim: int = 48,
     seed: int = 0,
 ) -> Task:
-    """Make pictures and texts as CLIP has them: each kind in a cone of its own.
+    """Make images and texts as CLIP has them: each kind in a cone of its own.
 
-    wrong: how much of a label's text is about something else. noise: of the pictures.
+    wrong: how much of a label's text is about something else. noise: of the images.
     """
     rng = np.random.default_rng(7)
     names, others = unit(rng.normal(size=(2, labels, dim)))
-    text_cone, picture_cone = unit(rng.normal(size=(2, dim)))
+    text_cone, image_cone = unit(rng.normal(size=(2, dim)))
     rng = np.random.default_rng(seed)
     truth = np.repeat(np.arange(labels), shots)
     grain = unit(rng.normal(size=(len(truth), dim)))
-    pictures = unit(picture_cone + 0.5 * names[truth] + noise * grain)
+    images = unit(image_cone + 0.5 * names[truth] + noise * grain)
     text = unit(text_cone + 0.5 * unit((1 - wrong) * names + wrong * others))
-    return Task(pictures, truth, text, 30.0)
+    return Task(images, truth, text, 30.0)
 
 
 def accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -47,7 +47,7 @@ def accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
 # --- tasks ---------------------------------------------------------------------------------
 
 
-def test_the_spread_is_the_variance_of_pictures() -> None:
+def test_the_spread_is_the_variance_of_images() -> None:
     task = world()
     expected = task.vectors.astype(np.float64).var(axis=0, ddof=1).sum()
     assert task.spread == pytest.approx(expected, rel=1e-5)
@@ -64,7 +64,7 @@ def test_first_and_at_most_count_within_each_label() -> None:
     assert len(draws) > 5
 
 
-def test_equal_pictures_count_once_and_not_at_all_if_their_labels_differ() -> None:
+def test_equal_images_count_once_and_not_at_all_if_their_labels_differ() -> None:
     vectors = unit(np.random.default_rng(0).normal(size=(3, 8)))
     kept, unclear = distinct(vectors[[0, 1, 0, 2, 1]], np.array([4, 5, 4, 4, 6]))
     assert (kept.tolist(), unclear) == ([0, 3], 1)
@@ -108,7 +108,7 @@ def test_log_loss_is_that_of_softmax_and_never_overflows() -> None:
 
 def test_the_prototype_is_that_of_its_formula() -> None:
     task = world(4, 3)
-    task = task.part(np.arange(3, 12))  # one picture, four, four
+    task = task.part(np.arange(3, 12))  # one image, four, four
     means = [task.vectors[task.labels == j].mean(axis=0) for j in range(3)]
     step = 5.0 / (task.scale * task.spread)
     for j, n in enumerate((1, 4, 4)):
@@ -126,7 +126,7 @@ def test_tip_adds_its_strength_at_most() -> None:
 
 
 @pytest.mark.parametrize("method", ["probe", "prototype", "tip"])
-def test_a_label_without_pictures_keeps_its_text(method: str) -> None:
+def test_a_label_without_images_keeps_its_text(method: str) -> None:
     task = world(4, 5)
     task = task.part(task.labels != 2)
     rows = learn_rows(task, method, 2.0)  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def test_strength_nought_is_zero_shot(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize("plan", PLANS["auto"], ids=str)
-def test_scores_of_pictures_in_general_stay_at_the_level_of_the_text(plan: Plan) -> None:
+def test_scores_of_images_in_general_stay_at_the_level_of_the_text(plan: Plan) -> None:
     task, others = world(16, wrong=0.5), world(16, wrong=0.5, noise=3.0, seed=9)
     before = others.vectors @ task.text.T
     after = plan.learn(task).scores(others.vectors)
@@ -164,11 +164,11 @@ def test_folds_spread_each_label_evenly() -> None:
     sizes = np.bincount(fold[:-1])
     assert sizes.max() - sizes.min() <= 1
     assert not np.array_equal(fold, folds(labels, seed=1))
-    assert folds(np.repeat([0, 1], 2)).max() == 1  # not more folds than pictures of a label
+    assert folds(np.repeat([0, 1], 2)).max() == 1  # not more folds than images of a label
     assert (folds(np.arange(4)) == -1).all()
 
 
-def test_without_a_second_picture_of_any_label_the_careful_plan_is_taken() -> None:
+def test_without_a_second_image_of_any_label_the_careful_plan_is_taken() -> None:
     for wanted, plan in CAREFUL.items():
         assert choose(world(1), wanted) == plan
 
@@ -180,7 +180,7 @@ def test_a_text_that_is_wrong_is_left_far_behind() -> None:
         assert choose(world(8, wrong=0.8), wanted).method == wanted
 
 
-def test_few_pictures_do_not_choose_what_is_far_from_the_text() -> None:
+def test_few_images_do_not_choose_what_is_far_from_the_text() -> None:
     for wanted in ("auto", "probe", "prototype", "tip"):
         for shots in (2, 3, 8):
             plan = choose(world(shots, wrong=1.0, noise=0.3), wanted)
@@ -223,7 +223,7 @@ def test_the_choice_looks_at_a_part_of_very_many(monkeypatch: pytest.MonkeyPatch
 
 
 def gains(wrong: float, noise: float, *, draws: int = 4) -> dict[int, float]:
-    """Return points of accuracy gained over zero-shot, by number of pictures a label."""
+    """Return points of accuracy gained over zero-shot, by number of images a label."""
     test = world(60, wrong=wrong, noise=noise, seed=99)
     before = accuracy(test.vectors @ test.text.T, test.labels)
     found = {}
@@ -239,7 +239,7 @@ def test_where_the_text_is_right_nothing_is_lost() -> None:
     assert min(found.values()) > -1.0
 
 
-def test_where_the_text_is_half_wrong_more_pictures_help_more() -> None:
+def test_where_the_text_is_half_wrong_more_images_help_more() -> None:
     found = gains(wrong=0.55, noise=1.2)
     assert found[1] > -1.0
     assert found[4] > found[1]
@@ -262,7 +262,7 @@ def test_a_learned_row_finds_more_of_its_label_than_the_text_does(method: str) -
 # --- what it brings ------------------------------------------------------------------------
 
 
-def test_no_picture_is_tested_that_took_part_in_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_image_is_tested_that_took_part_in_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     task = world(5, 4)
     asked: list[set[bytes]] = []
 
@@ -311,7 +311,7 @@ def test_the_curve_rises_and_ends_where_nothing_is_left_to_test() -> None:
     assert points[0].zero_shot == pytest.approx(everything, abs=0.05)
 
 
-def test_a_label_of_few_pictures_leaves_one_for_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_of_few_images_leaves_one_for_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
     task = world(6, 3)
     task = task.part(np.arange(4, 18))  # two, six, six
     learned = []
@@ -349,7 +349,7 @@ def test_suggestions_are_uncertain_and_of_all_kinds() -> None:
     assert (np.diff(margin[chosen]) >= 0).all()
 
 
-def test_equal_pictures_are_suggested_once() -> None:
+def test_equal_images_are_suggested_once() -> None:
     vectors = unit(np.random.default_rng(0).normal(size=(5, 8)))
     chosen = suggest(np.repeat(vectors, 3, axis=0), np.repeat([0.4, 0.1, 0.3, 0.2, 0.5], 3), 20)
     assert (chosen // 3).tolist() == [1, 3, 2, 0, 4]

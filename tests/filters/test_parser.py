@@ -15,21 +15,21 @@ from clipsearch.filters.parser import parse
 from clipsearch.types import Facts
 
 PIXEL, CANON = "Google Pixel 8", "Canon EOS R5"
-PICTURES = {
+IMAGES = {
     # path: (width, height, format, taken, camera, lens, lat, lon, bytes, labels)
     "/p/paris.jpg": (4000, 3000, "JPEG", "2024-01-31T23:59:59", PIXEL, "f/1.7", 48.8584, 2.2945, 900, ["tower", "cat"]),
     "/p/London.JPG": (3000, 4000, "JPEG", "2024-02-01T00:00:00", CANON, None, 51.5, -0.12, 2000, ["cat"]),
     "/p/fiji/suva.heic": (2000, 2000, "HEIF", "2023-06-15T12:30:00", None, None, -17.0, 179.9, 500, ["dog"]),
     "/p/fiji/it's 100%.png": (100, 50, "PNG", None, None, None, None, None, 10, []),
 }  # fmt: skip
-P, L, S, Q = PICTURES
+P, L, S, Q = IMAGES
 
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
     with Catalog.create(tmp_path_factory.mktemp("library")) as made:
         owner = made.add_model(model())
-        for path, (*facts, size, labels) in PICTURES.items():
+        for path, (*facts, size, labels) in IMAGES.items():
             width, height, kind, taken, camera, lens, lat, lon = facts
             when = datetime.fromisoformat(taken) if taken else None
             fact = Facts(width, height, kind, when, camera, lens, lat, lon)
@@ -114,7 +114,7 @@ def found(catalog: Catalog, expression: str) -> set[str]:
         ("taken in (2023, 2024-02)", {L, S}),
         ("taken not in (2023, 2024-02)", {P, Q}),
         ("taken >= 2024-01 and camera like '%Pixel%'", {P}),
-        # labels: a picture has any number
+        # labels: an image has any number
         ('label = "cat"', {P, L}),
         ('label != "cat"', {S, Q}),
         ('label = "cat" and label = "tower"', {P}),
@@ -147,7 +147,7 @@ def found(catalog: Catalog, expression: str) -> set[str]:
 def test_a_filter_finds_what_it_says(catalog: Catalog, expression: str, expected: set[str]) -> None:
     assert found(catalog, expression) == expected
     negation = found(catalog, f"not ({expression})")
-    assert negation == set(PICTURES) - expected
+    assert negation == set(IMAGES) - expected
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_filter_that_sqlite_could_not_take_is_refused(expression: str, reason:
 )
 def test_the_largest_filters_that_are_taken_run(catalog: Catalog, expression: str) -> None:
     passing = found(catalog, expression)
-    assert len(passing) in (0, len(PICTURES))
+    assert len(passing) in (0, len(IMAGES))
     ids = catalog.allowed_ids(1, where=parse(expression), under="/p")
     assert len(ids) == len(passing)
     assert catalog.hits(ids, where=parse(expression), under="/p").keys() == set(ids.tolist())
@@ -262,7 +262,7 @@ def test_values_are_bound_and_never_part_of_the_sql(catalog: Catalog) -> None:
     assert "DROP" not in where.sql
     assert list(where.params.values()) == [hostile] * 3
     assert found(catalog, f'camera = "{hostile}"') == set()
-    assert len(catalog.records()) == len(PICTURES)
+    assert len(catalog.records()) == len(IMAGES)
 
 
 def test_a_filter_remembers_how_it_was_written() -> None:

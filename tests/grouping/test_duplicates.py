@@ -20,7 +20,7 @@ from clipsearch.grouping.duplicates import (
     coarser,
     layout_likeness,
     quality,
-    same_picture,
+    same_image,
 )
 from clipsearch.types import Facts, ImageRecord
 
@@ -67,9 +67,9 @@ def test_equal_bytes_are_grouped_whatever_their_names() -> None:
 
 def test_a_group_says_what_could_be_saved() -> None:
     records = (record("/best.png", bytes=50), record("/b.jpg", bytes=20), record("/c.jpg", bytes=7))
-    group = Duplicates("same-picture", records, (1.0, 0.9, 0.95))
+    group = Duplicates("same-image", records, (1.0, 0.9, 0.95))
     assert group.to_dict() == {
-        "tier": "same-picture",
+        "tier": "same-image",
         "best": "/best.png",
         "paths": ["/best.png", "/b.jpg", "/c.jpg"],
         "similarity": 0.9,
@@ -151,24 +151,24 @@ def test_compression_is_overlooked_and_changes_are_not() -> None:
     rng = np.random.default_rng(0)
     look = rng.integers(40, 200, (64, 64, 3)).astype(np.uint8)
     noise = rng.integers(-3, 4, look.shape)
-    assert same_picture(look, (look + noise).astype(np.uint8))
+    assert same_image(look, (look + noise).astype(np.uint8))
     spot = look.copy()
     spot[10, 20] += int(WORST_LUMA) + 2
-    assert not same_picture(look, spot)
+    assert not same_image(look, spot)
     spot[10, 20] = look[10, 20] + int(WORST_LUMA) - 2
-    assert same_picture(look, spot)
+    assert same_image(look, spot)
     spot[10:12, 20:22] = look[10:12, 20:22] + np.array([WORST_CHROMA + 6, 0, -WORST_CHROMA])
-    assert not same_picture(look, spot)
+    assert not same_image(look, spot)
     tinted = look + np.array([2.5 * MEAN_COLOUR, 0, -2.5 * MEAN_COLOUR])
     assert abs(tinted.mean() - look.mean()) < 0.1
-    assert not same_picture(look, tinted)
+    assert not same_image(look, tinted)
 
 
 def test_many_pairs_are_compared_at_once() -> None:
     looks = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     other = looks.copy()
     other[[1, 3], 5:9, 5:9] = 255 - other[[1, 3], 5:9, 5:9]
-    assert same_picture(looks, other).tolist() == [True, False, True, False, True]
+    assert same_image(looks, other).tolist() == [True, False, True, False, True]
 
 
 def test_layout_likeness_is_the_best_correlation_over_shifts() -> None:
@@ -184,7 +184,7 @@ def test_layout_likeness_is_the_best_correlation_over_shifts() -> None:
     assert layout_likeness(one, other) == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_moved_or_brighter_picture_is_laid_out_alike() -> None:
+def test_a_moved_or_brighter_image_is_laid_out_alike() -> None:
     rng = np.random.default_rng(1)
     scene = np.kron(rng.integers(0, 256, (20, 20, 3)), np.ones((2, 2, 1))).astype(np.uint8)
     here, moved = scene[4:36, 4:36], scene[4:36, 8:40]

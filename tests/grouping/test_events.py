@@ -1,4 +1,4 @@
-"""Events: gaps in time, jumps in place, and pictures that say neither."""
+"""Events: gaps in time, jumps in place, and images that say neither."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_order_is_that_of_time_not_of_files() -> None:
     assert events(facts).tolist() == [1, 0, 1, 0, 0]
 
 
-def test_a_picture_a_day_is_one_event() -> None:
+def test_an_image_a_day_is_one_event() -> None:
     assert set(events([taken(24 * day) for day in range(30)]).tolist()) == {0}
     sparse = [taken(24 * day) for day in (0, 1, 2, 3, 30, 31)]
     assert events(sparse).tolist() == [0, 0, 0, 0, 1, 1]
@@ -54,7 +54,7 @@ def test_small_steps_add_up_to_a_journey_not_to_events() -> None:
     assert set(events(along).tolist()) == {0}
 
 
-def test_pictures_without_a_time_are_a_group_of_their_own() -> None:
+def test_images_without_a_time_are_a_group_of_their_own() -> None:
     assert events([taken(None), taken(0), taken(None, PARIS)]).tolist() == [1, 0, 1]
     assert events([taken(None), taken(None)]).tolist() == [0, 0]
     assert events([]).tolist() == []

@@ -1,4 +1,4 @@
-"""Finding duplicates among real files: neighbours against brute force, tiers on known pictures."""
+"""Finding duplicates among real files: neighbours against brute force, tiers on known images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def scene(seed: int, size: tuple[int, int] = (384, 288)) -> PIL.Image.Image:
-    """Draw a picture with large and small things in it."""
+    """Draw an image with large and small things in it."""
     rng = np.random.default_rng(seed)
     rough = PIL.Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     image = rough.resize(size, PIL.Image.Resampling.BICUBIC)
@@ -33,7 +33,7 @@ def scene(seed: int, size: tuple[int, int] = (384, 288)) -> PIL.Image.Image:
 
 
 class Files:
-    """Pictures on disk, with the vectors that a model might have given them."""
+    """Images on disk, with the vectors that a model might have given them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ def test_nothing_is_near_in_an_empty_or_tiny_library() -> None:
 # --- tiers ---------------------------------------------------------------------------------
 
 
-def test_copies_in_other_formats_sizes_and_qualities_are_the_same_picture(files: Files) -> None:
+def test_copies_in_other_formats_sizes_and_qualities_are_the_same_image(files: Files) -> None:
     image = scene(1)
     best = files.add("best.png", image, 0)
     copies = {
@@ -103,7 +103,7 @@ def test_copies_in_other_formats_sizes_and_qualities_are_the_same_picture(files:
     }
     files.add("other.png", scene(2), 0)
     (group,) = files.find()
-    assert group.tier == "same-picture"
+    assert group.tier == "same-image"
     assert group.best == best and set(group.others) == copies
     assert group.others[0].endswith((".webp", ".jpg"))  # full size before smaller ones
     assert group.bytes_saved == sum(r.bytes for r in files.records if r.path in copies)
@@ -121,7 +121,7 @@ def test_edits_and_bursts_are_the_same_scene_only(files: Files) -> None:
     assert {group.best, *group.others} == {first, moved, bright}
 
 
-def test_a_small_change_in_a_picture_is_not_overlooked(files: Files) -> None:
+def test_a_small_change_in_an_image_is_not_overlooked(files: Files) -> None:
     image = scene(4, (1024, 1024))
     changed = image.copy()
     PIL.ImageDraw.Draw(changed).ellipse((500, 500, 520, 520), fill="white", outline="black")
@@ -150,7 +150,7 @@ def test_tiers_build_on_each_other_and_no_file_is_named_twice(files: Files) -> N
         ("same-bytes", best, (same_bytes,)),
         ("same-bytes", smaller, (smaller_too,)),
     ]
-    (copies,) = (g for g in found if g.tier == "same-picture")
+    (copies,) = (g for g in found if g.tier == "same-image")
     assert (copies.best, copies.others) == (best, (smaller,))
     (scenes,) = (g for g in found if g.tier == "same-scene")
     assert {scenes.best, *scenes.others} == {best, burst}
@@ -163,7 +163,7 @@ def test_one_tier_alone_is_what_it_is_among_all(files: Files) -> None:
     for name, settings in (("a.png", {}), ("b.png", {}), ("c.jpg", {"quality": 50})):
         files.add(name, image, 0, **settings)
     everything = files.find()
-    assert [g.tier for g in everything] == ["same-bytes", "same-picture"]
+    assert [g.tier for g in everything] == ["same-bytes", "same-image"]
     for group in everything:
         assert files.find(tiers=[group.tier]) == [group]
     assert files.find(tiers=["same-scene"]) == []
@@ -179,7 +179,7 @@ def test_equal_bytes_need_no_pixels(files: Files) -> None:
     assert group.similarity == pytest.approx(1, abs=0.01)
 
 
-def test_a_picture_that_is_gone_is_left_out_with_a_warning(files: Files) -> None:
+def test_an_image_that_is_gone_is_left_out_with_a_warning(files: Files) -> None:
     image = scene(9)
     for name, quality in (("a.jpg", 95), ("b.jpg", 60), ("c.jpg", 30)):
         files.add(name, image, 0, quality=quality)

@@ -57,7 +57,7 @@ def test_a_given_number_is_taken() -> None:
     assert clusters(vectors, 1).tolist() == [0] * 90
 
 
-def test_the_same_pictures_give_the_same_groups() -> None:
+def test_the_same_images_give_the_same_groups() -> None:
     vectors, _ = mixture([30, 30, 30], spread=2.0)
     assert clusters(vectors, 4).tolist() == clusters(vectors, 4).tolist()
     assert clusters(vectors).tolist() == clusters(vectors).tolist()
@@ -112,7 +112,7 @@ def test_the_most_typical_is_the_medoid() -> None:
     np.testing.assert_allclose(scores, np.sort(vectors @ middle)[::-1], atol=1e-6)
 
 
-def test_equal_pictures_keep_their_order() -> None:
+def test_equal_images_keep_their_order() -> None:
     order, scores = typical(unit(np.array([[0.0, 1.0], [1.0, 0.2], [1.0, 0.2], [1.0, 0.2]])))
     assert order.tolist() == [1, 2, 3, 0]
     assert scores[0] == scores[2] > scores[3]
@@ -156,7 +156,7 @@ def test_names_say_what_sets_a_group_apart_not_what_fits_all() -> None:
     vectors = unit(np.stack([2 * common + sea] * 4 + [2 * common + snow] * 3))
     groups = np.array([0] * 4 + [1] * 3)
     scores = name_scores(vectors, groups, unit(np.stack([common, sea, snow])))
-    names = distinct_names(scores, ["picture", "sea", "snow"])
+    names = distinct_names(scores, ["image", "sea", "snow"])
     assert [name[0] for name in names] == ["sea", "snow"]
 
 

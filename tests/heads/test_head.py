@@ -102,22 +102,22 @@ def test_one_text_is_a_head_of_its_own_vector(toy_encoder: ToyEncoder) -> None:
 
 def test_terms_add_up_by_weight(toy_encoder: ToyEncoder) -> None:
     horse, rain = toy_encoder.encode_texts(["horse", "rain"])
-    picture = unit(np.arange(32, dtype=np.float32))
+    image = unit(np.arange(32, dtype=np.float32))
     terms = [Term.text("horse", 2), Term.image("a.jpg", 0.5), Term.text("rain", -1)]
-    head = Head.from_terms(toy_encoder, terms, images={"a.jpg": picture})
-    expected = unit(2 * horse + 0.5 * picture - rain)
+    head = Head.from_terms(toy_encoder, terms, images={"a.jpg": image})
+    expected = unit(2 * horse + 0.5 * image - rain)
     np.testing.assert_allclose(head.vectors, expected[None], atol=1e-6)
     assert head.labels == ("2:horse 0.5:a.jpg -1:rain",)
     assert head.prompts == (("horse", "a.jpg", "rain"),)
 
 
-def test_a_picture_alone_needs_no_text_tower(
+def test_an_image_alone_needs_no_text_tower(
     toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(toy_encoder, "encode_texts", None)
-    picture = unit(np.ones(32))
-    head = Head.from_terms(toy_encoder, [Term.image("a.jpg")], images={"a.jpg": picture})
-    np.testing.assert_allclose(head.vectors, picture[None], atol=1e-6)
+    image = unit(np.ones(32))
+    head = Head.from_terms(toy_encoder, [Term.image("a.jpg")], images={"a.jpg": image})
+    np.testing.assert_allclose(head.vectors, image[None], atol=1e-6)
 
 
 def test_terms_that_cancel_out_are_refused(toy_encoder: ToyEncoder) -> None:
@@ -245,10 +245,10 @@ def learned(toy_encoder: ToyEncoder) -> Head:
 def test_a_cache_adds_to_the_scores(toy_encoder: ToyEncoder) -> None:
     head = learned(toy_encoder)
     assert head.cache is not None
-    pictures = toy_encoder.encode_texts(["one", "something else"])
-    expected = pictures @ head.vectors.T + head.cache.bonus(pictures)
-    assert head.scores(pictures) == pytest.approx(expected)
-    assert np.abs(head.cache.bonus(pictures)).max() > 0.05
+    images = toy_encoder.encode_texts(["one", "something else"])
+    expected = images @ head.vectors.T + head.cache.bonus(images)
+    assert head.scores(images) == pytest.approx(expected)
+    assert np.abs(head.cache.bonus(images)).max() > 0.05
     assert head != replace(head, cache=None)
 
 
@@ -265,10 +265,10 @@ def test_a_head_with_a_cache_is_saved_as_a_later_version(
 @pytest.mark.parametrize("cached", [True, False])
 def test_one_label_of_a_head_scores_as_it_did(toy_encoder: ToyEncoder, cached: bool) -> None:
     head = learned(toy_encoder) if cached else replace(learned(toy_encoder), cache=None)
-    pictures = toy_encoder.encode_texts(["one", "two", "something else"])
+    images = toy_encoder.encode_texts(["one", "two", "something else"])
     alone = head.only("dog")
     assert alone.labels == ("dog",)
     assert alone.prompts == head.prompts[1:2]
-    assert alone.scores(pictures)[:, 0] == pytest.approx(head.scores(pictures)[:, 1], abs=1e-6)
+    assert alone.scores(images)[:, 0] == pytest.approx(head.scores(images)[:, 1], abs=1e-6)
     with pytest.raises(UnknownLabel, match=r"no label 'cow': it has cat, dog, owl"):
         head.only("cow")

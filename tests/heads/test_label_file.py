@@ -1,4 +1,4 @@
-"""Files of labels: names, descriptions and example pictures, in every format."""
+"""Files of labels: names, descriptions and example images, in every format."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_plain_list_of_labels_is_enough(tmp_path: Path, name: str, content: st
         ("a.json", '{"cat": {"images": [3]}}', "must be texts"),
         ("a.yaml", "cat: {texts: {a: b}}", "must be texts"),
         ("a.yaml", "? [cat]\n: a cat", "cannot be read"),
-        ("a.txt", "cat: image:", "without the path of a picture"),
+        ("a.txt", "cat: image:", "without the path of an image"),
         ("a.yaml", "a: [", "cannot be read"),
         ("a.yaml", "cat\ndog\n", "a list of labels"),
         ("a.txt", "\udcff", "cannot be read"),
@@ -86,9 +86,9 @@ def test_an_empty_file_has_too_few_labels(tmp_path: Path, name: str, content: st
         labels_from_file(tmp_path / name)
 
 
-# --- example pictures ----------------------------------------------------------------------
+# --- example images ----------------------------------------------------------------------
 
-WITH_PICTURES = {
+WITH_IMAGES = {
     "labels.txt": "rex: my dog; image:rex.jpg; image: ../b c.png\nthing: image:/t.webp\nno\n",
     "labels.csv": "label,prompts\nrex,my dog,image:rex.jpg,image:../b c.png\nthing,image:/t.webp\nno\n",
     "labels.json": json.dumps(
@@ -103,13 +103,13 @@ WITH_PICTURES = {
 }
 
 
-@pytest.mark.parametrize("name", WITH_PICTURES)
-def test_pictures_are_named_beside_the_texts_relative_to_the_file(
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_images_are_named_beside_the_texts_relative_to_the_file(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "labels"
     folder.mkdir()
-    (folder / name).write_text(WITH_PICTURES[name])
+    (folder / name).write_text(WITH_IMAGES[name])
     monkeypatch.chdir(tmp_path)
     rex = [Term.image(str(folder / "rex.jpg")), Term.image(str(tmp_path / "b c.png"))]
     assert labels_from_file(Path("labels") / name) == {
@@ -119,6 +119,6 @@ def test_pictures_are_named_beside_the_texts_relative_to_the_file(
     }
 
 
-def test_a_text_may_begin_like_a_picture_where_the_format_tells_them_apart(tmp_path: Path) -> None:
+def test_a_text_may_begin_like_an_image_where_the_format_tells_them_apart(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("cat: ['image: a cat', '@cat']")
     assert labels_from_file(tmp_path / "a.yaml") == {"cat": ["image: a cat", "@cat"]}

@@ -1,4 +1,4 @@
-"""Texts and pictures in one class: the move across the modality gap, and what each prompt counts."""
+"""Texts and images in one class: the move across the modality gap, and what each prompt counts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def some(n: int, dim: int = 16, seed: int = 0) -> np.ndarray:
 # --- what counts how much ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("picture", [False, True])
-def test_prompts_of_one_kind_are_averaged(picture: bool) -> None:
+@pytest.mark.parametrize("image", [False, True])
+def test_prompts_of_one_kind_are_averaged(image: bool) -> None:
     rows = some(3)
-    counted = coefficients(rows, [picture] * 3, [1, 1, 1])
+    counted = coefficients(rows, [image] * 3, [1, 1, 1])
     assert counted is not None
     np.testing.assert_allclose(counted @ rows, unit(rows.mean(axis=0)))
     assert np.ptp(counted) == 0
@@ -35,10 +35,10 @@ def test_weights_count() -> None:
     np.testing.assert_allclose(counted @ rows, unit(2 * rows[0] + rows[1] - 0.5 * rows[2]))
 
 
-def test_the_pictures_count_by_their_share_however_many_there_are() -> None:
+def test_the_images_count_by_their_share_however_many_there_are() -> None:
     rows = some(6)
-    for pictures in ([1], [1, 2], [1, 2, 3, 5]):
-        side = [i in pictures for i in range(6)]
+    for chosen in ([1], [1, 2], [1, 2, 3, 5]):
+        side = [i in chosen for i in range(6)]
         counted = coefficients(rows, side, [1] * 6)
         texts, images = unit(rows[np.invert(side)].sum(axis=0)), unit(rows[side].sum(axis=0))
         assert counted is not None
@@ -67,35 +67,35 @@ def test_nothing_is_left_of_no_weights() -> None:
 # --- across the gap ------------------------------------------------------------------------
 
 
-def test_a_picture_becomes_the_text_that_differs_from_texts_as_it_does_from_pictures() -> None:
-    texts, pictures = unit(some(40, seed=1) + 0.7), unit(some(30, seed=2) - 0.7)
-    found = Modalities.of(texts.astype(np.float32), pictures.astype(np.float32))
+def test_an_image_becomes_the_text_that_differs_from_texts_as_it_does_from_images() -> None:
+    texts, images = unit(some(40, seed=1) + 0.7), unit(some(30, seed=2) - 0.7)
+    found = Modalities.of(texts.astype(np.float32), images.astype(np.float32))
     mean = texts.mean(axis=0)
     spread = np.mean([np.linalg.norm(text - mean) for text in texts])
     assert found.text_spread == pytest.approx(spread, rel=1e-5)
-    for picture, moved in zip(pictures, found.as_texts(pictures), strict=True):
-        expected = mean + spread * unit(picture - pictures.mean(axis=0))
+    for image, moved in zip(images, found.as_texts(images), strict=True):
+        expected = mean + spread * unit(image - images.mean(axis=0))
         np.testing.assert_allclose(moved, unit(expected), atol=1e-6)
 
 
-def test_the_mean_picture_says_nothing() -> None:
+def test_the_mean_image_says_nothing() -> None:
     found = Modalities(some(1)[0], some(1, seed=1)[0], 0.5)
     np.testing.assert_allclose(found.as_texts(found.image_mean[None]), some(1), atol=1e-9)
 
 
-def test_classes_with_a_picture_do_not_win_against_classes_of_words() -> None:
+def test_classes_with_an_image_do_not_win_against_classes_of_words() -> None:
     rng = np.random.default_rng(3)
     concepts, far = some(20, dim=64, seed=4), 2 * some(2, dim=64, seed=5)
     texts = unit(concepts + far[0])
     truth = np.repeat(np.arange(20), 20)
-    pictures = unit(concepts[truth] + far[1] + rng.normal(scale=0.05, size=(400, 64)))
-    modalities = Modalities.of(texts, pictures)
+    images = unit(concepts[truth] + far[1] + rng.normal(scale=0.05, size=(400, 64)))
+    modalities = Modalities.of(texts, images)
 
     def accuracy(examples: np.ndarray) -> float:
         head = texts.copy()
         head[:10] = unit((1 - IMAGE_SHARE) * texts[:10] + IMAGE_SHARE * examples)
-        return float(((pictures @ head.T).argmax(axis=1) == truth).mean())
+        return float(((images @ head.T).argmax(axis=1) == truth).mean())
 
-    examples = pictures[np.arange(10) * 20]
+    examples = images[np.arange(10) * 20]
     assert accuracy(examples) < 0.6  # as they are, they take everything
     assert accuracy(modalities.as_texts(examples)) >= accuracy(texts[:10]) > 0.9

@@ -43,7 +43,7 @@ def test_a_term_is_an_optional_weight_and_a_value(text: str, value: str, weight:
     assert parse_term(text) == Term("text", value, weight)
 
 
-def test_a_picture_follows_the_same_grammar() -> None:
+def test_an_image_follows_the_same_grammar() -> None:
     assert parse_term("0.5:a dog.jpg", "image") == Term("image", "a dog.jpg", 0.5)
     assert parse_term(r"C:\dog.jpg", "image") == Term("image", r"C:\dog.jpg")
     assert parse_term(r"\\server\dog.jpg", "image") == Term("image", r"\\server\dog.jpg")
@@ -90,7 +90,7 @@ def test_nothing_is_no_term(text: str) -> None:
         parse_term(text)
 
 
-def test_a_query_is_its_texts_then_pictures_then_what_it_should_not_be() -> None:
+def test_a_query_is_its_texts_then_images_then_what_it_should_not_be() -> None:
     ready = Term.image("b.jpg", 3)
     assert parse_terms(["2:horse", "boy"], images=["a.jpg", ready], exclude=["rain", "2:snow"]) == (
         Term("text", "horse", 2),
@@ -112,5 +112,5 @@ def test_one_text_is_one_term() -> None:
 
 
 def test_a_query_without_terms_is_empty() -> None:
-    with pytest.raises(EmptyQuery, match="in words or with a picture"):
+    with pytest.raises(EmptyQuery, match="in words or with an image"):
         parse_terms()

@@ -17,22 +17,22 @@ def rows(n: int, dim: int = 8, *, seed: int = 0) -> np.ndarray:
 
 
 def cache(**changed: object) -> Cache:
-    owners = np.array([0, 0, 0, 1, 3])  # label 2 has no picture
+    owners = np.array([0, 0, 0, 1, 3])  # label 2 has no image
     facts = {"keys": rows(5), "owners": owners, "labels": 4, "weight": 0.3, "sharpness": 2.5}
     return Cache(**{**facts, **changed})  # type: ignore[arg-type]
 
 
 def test_the_bonus_is_that_of_the_formula() -> None:
-    made, pictures = cache(), rows(6, seed=1)
-    for picture, bonus in zip(pictures, made.bonus(pictures), strict=True):
-        near = [math.exp(-2.5 * (1 - float(picture @ key))) for key in made.keys]
+    made, images = cache(), rows(6, seed=1)
+    for image, bonus in zip(images, made.bonus(images), strict=True):
+        near = [math.exp(-2.5 * (1 - float(image @ key))) for key in made.keys]
         means = {0: sum(near[:3]) / 3, 1: near[3], 3: near[4]}
         level = sum(means.values()) / 3
         expected = [0.3 * (means[label] - level) if label in means else 0.0 for label in range(4)]
         assert bonus == pytest.approx(expected, abs=1e-6)
 
 
-def test_it_favours_the_label_of_the_same_picture_and_moves_no_level() -> None:
+def test_it_favours_the_label_of_the_same_image_and_moves_no_level() -> None:
     made = cache(keys=rows(3), owners=np.array([0, 1, 3]))
     bonus = made.bonus(made.keys)
     assert bonus.argmax(axis=1).tolist() == made.owners.tolist()
@@ -40,11 +40,11 @@ def test_it_favours_the_label_of_the_same_picture_and_moves_no_level() -> None:
 
 
 def test_one_label_keeps_what_it_had_among_all() -> None:
-    made, pictures = cache(), rows(6, seed=1)
+    made, images = cache(), rows(6, seed=1)
     for label in range(4):
-        alone = made.only(label).bonus(pictures)
+        alone = made.only(label).bonus(images)
         assert alone.shape == (6, 1)
-        assert np.array_equal(alone[:, 0], made.bonus(pictures)[:, label])
+        assert np.array_equal(alone[:, 0], made.bonus(images)[:, label])
 
 
 def test_it_survives_json() -> None:

@@ -1,4 +1,4 @@
-"""Every format and oddity of picture files, made here, and the pixels that must come out."""
+"""Every format and oddity of image files, made here, and the pixels that must come out."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_every_published_suffix_is_decoded(tmp_path: Path, suffix: str) -> None:
     source = four_colours().convert(mode)
     if suffix in (".j2k", ".j2c", ".jpc"):
         options = {"no_jp2": True}
-    path = tmp_path / f"picture{suffix}"
+    path = tmp_path / f"image{suffix}"
     path.write_bytes(encoded(source, format_, **options))
     image, facts = open_image(path)
     if mode == "RGB":
@@ -200,7 +200,7 @@ def test_of_several_frames_the_first_is_taken(format_: str) -> None:
     assert facts.format == ("JPEG" if format_ == "MPO" else format_)
 
 
-def test_of_a_heic_with_several_pictures_the_primary_one_is_taken() -> None:
+def test_of_a_heic_with_several_images_the_primary_one_is_taken() -> None:
     heif = pillow_heif.from_pillow(Image.new("RGB", (96, 64), "black"))
     heif.add_from_pillow(four_colours())
     out = io.BytesIO()
@@ -223,7 +223,7 @@ def test_of_a_heic_with_several_pictures_the_primary_one_is_taken() -> None:
         ("HEIF", {"quality": 95}, 6),
     ],
 )
-def test_pictures_come_out_upright_with_their_facts(
+def test_images_come_out_upright_with_their_facts(
     format_: str, options: dict[str, Any], tolerance: int, orientation: int
 ) -> None:
     upright = np.asarray(four_colours())
@@ -257,7 +257,7 @@ def test_an_orientation_in_xmp_alone_is_applied() -> None:
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255])
-def test_an_orientation_that_is_none_leaves_the_picture_as_it_is(orientation: int) -> None:
+def test_an_orientation_that_is_none_leaves_the_image_as_it_is(orientation: int) -> None:
     data = encoded(four_colours(), "PNG", exif=exif(orientation))
     image, facts = open_image(data)
     assert is_four_colours(image)
@@ -277,7 +277,7 @@ def test_an_orientation_that_is_none_leaves_the_picture_as_it_is(orientation: in
         lambda tiff: bytes(len(tiff)),
     ],
 )
-def test_malformed_exif_does_not_cost_the_picture(
+def test_malformed_exif_does_not_cost_the_image(
     format_: str, damage: Callable[[bytes], bytes]
 ) -> None:
     options = {"WEBP": {"lossless": True}, "PNG": {}, "TIFF": {}}.get(format_, {"quality": 95})
@@ -311,7 +311,7 @@ def test_malformed_exif_does_not_cost_the_picture(
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "CMYK", "YCbCr", "LAB", "RGBA", "LA"])
-def test_opaque_pictures_of_every_mode_keep_their_colours(mode: str) -> None:
+def test_opaque_images_of_every_mode_keep_their_colours(mode: str) -> None:
     source = four_colours().convert(mode)
     got = pixels(encoded(source, "TIFF"))
     expected = four_colours() if mode in ("CMYK", "YCbCr", "LAB", "RGBA") else source
@@ -566,10 +566,10 @@ def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
         b"x",
     ],
 )
-def test_what_is_no_picture_is_said_to_be_none(tmp_path: Path, data: bytes) -> None:
+def test_what_is_no_image_is_said_to_be_none(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "notes.jpg"
     path.write_bytes(data)
-    with pytest.raises(UnreadableImage, match="not a picture") as caught:
+    with pytest.raises(UnreadableImage, match="not an image") as caught:
         open_image(path)
     assert caught.value.path == str(path)
 
@@ -601,7 +601,7 @@ def test_the_limit_is_on_pixels_and_can_be_set() -> None:
             open_image(data, at_least=8, max_pixels=96 * 64 - 1)
 
 
-def test_pictures_beyond_pillows_own_limit_are_decoded() -> None:
+def test_images_beyond_pillows_own_limit_are_decoded() -> None:
     """200 MP is what phones have today; Pillow's default refuses 179 MP."""
     data = encoded(Image.new("1", (16_320, 12_240)), "PNG")
     with warnings.catch_warnings():
@@ -633,7 +633,7 @@ def test_running_out_of_memory_is_an_error_of_the_file(monkeypatch: pytest.Monke
 
 @given(st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_damaged_bytes_give_a_picture_or_an_image_error(data: st.DataObject) -> None:
+def test_damaged_bytes_give_an_image_or_an_image_error(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(MADE)))
     format_, options, _ = MADE[name]
     options = (
@@ -657,9 +657,9 @@ def test_damaged_bytes_give_a_picture_or_an_image_error(data: st.DataObject) -> 
 
 
 def test_a_file_is_read_once_for_its_bytes_and_its_hash(
-    tmp_path: Path, make_pictures: Callable[..., list[Path]]
+    tmp_path: Path, make_images: Callable[..., list[Path]]
 ) -> None:
-    (path,) = make_pictures(1)
+    (path,) = make_images(1)
     data, sha256 = read_file(path)
     assert data == path.read_bytes()
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()

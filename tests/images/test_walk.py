@@ -36,7 +36,7 @@ def names(walk: Walk, base: Path) -> list[str]:
 # --- what is found -----------------------------------------------------------------------------
 
 
-def test_pictures_are_found_in_folders_of_folders_in_the_order_of_names(
+def test_images_are_found_in_folders_of_folders_in_the_order_of_names(
     tree: Callable[..., Path],
 ) -> None:
     root = tree(
@@ -77,11 +77,11 @@ def test_relative_paths_and_the_home_folder_become_absolute(
 
 
 def test_a_file_given_by_name_is_taken_whatever_it_is_called(tree: Callable[..., Path]) -> None:
-    root = tree("picture", ".hidden.jpg", "data.bin", ".clipsearchignore")
+    root = tree("image", ".hidden.jpg", "data.bin", ".clipsearchignore")
     (root / ".clipsearchignore").write_text("*\n")
-    given = [root / "picture", root / ".hidden.jpg", root / "data.bin"]
+    given = [root / "image", root / ".hidden.jpg", root / "data.bin"]
     walk = Walk(given)
-    assert names(walk, root) == ["picture", ".hidden.jpg", "data.bin"]
+    assert names(walk, root) == ["image", ".hidden.jpg", "data.bin"]
     assert [found.root for found in walk] == [str(path) for path in given]
     assert walk.problems == []
 
@@ -131,7 +131,7 @@ def test_a_librarys_own_folder_is_left_out(tree: Callable[..., Path]) -> None:
     assert walk.problems == [] and walk.complete(root)
 
 
-def test_a_library_made_among_the_pictures_does_not_hide_them(tree: Callable[..., Path]) -> None:
+def test_a_library_made_among_the_images_does_not_hide_them(tree: Callable[..., Path]) -> None:
     root = tree("a.jpg", "catalog.db", "sub/b.jpg")
     assert names(Walk([root]), root) == ["a.jpg", "sub/b.jpg"]
 
@@ -250,7 +250,7 @@ def test_folders_that_link_to_each_other_are_walked_once(tree: Callable[..., Pat
     assert names(Walk([root]), root) == [f"{folder}/a.jpg" for folder in folders]
 
 
-def test_a_picture_is_found_by_its_real_path_where_it_has_one(tree: Callable[..., Path]) -> None:
+def test_an_image_is_found_by_its_real_path_where_it_has_one(tree: Callable[..., Path]) -> None:
     root = tree("z/real.jpg")
     (root / "a-link").symlink_to(root / "z")
     assert names(Walk([root]), root) == ["z/real.jpg"]
@@ -285,7 +285,7 @@ def test_a_link_that_leads_nowhere_is_reported_and_nothing_may_be_pruned(
     assert walk.problems == [] and walk.complete(root)
 
 
-def test_a_dead_link_to_something_that_is_no_picture_is_none_of_our_business(
+def test_a_dead_link_to_something_that_is_no_image_is_none_of_our_business(
     tree: Callable[..., Path],
 ) -> None:
     root = tree("a.jpg")
@@ -323,7 +323,7 @@ def test_a_walk_is_complete_only_once_it_has_ended(tree: Callable[..., Path]) ->
     assert not walk.complete(root)
 
 
-def test_a_folder_without_pictures_is_never_complete(tree: Callable[..., Path]) -> None:
+def test_a_folder_without_images_is_never_complete(tree: Callable[..., Path]) -> None:
     root = tree("empty/", "full/a.jpg", "other/notes.txt")
     roots = [root / "empty", root / "full", root / "other"]
     walk = Walk(roots)

@@ -1,4 +1,4 @@
-"""Pictures decoded as small as the model allows give the vectors of the whole ones."""
+"""Images decoded as small as the model allows give the vectors of the whole ones."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_vectors_are_those_of_exact_preprocessing(mini: Encoder, photographs: li
 def test_workers_of_a_compiled_model_give_the_vectors_of_torch(
     tmp_path: Path, photographs: list[bytes]
 ) -> None:
-    """Two whole ways at once: torch in batches of exact pictures, ONNX in workers of small ones."""
-    folder = tmp_path / "pictures"
+    """Two whole ways at once: torch in batches of exact images, ONNX in workers of small ones."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for number, data in enumerate(photographs):
         (folder / f"{number}.jpg").write_bytes(data)

@@ -24,7 +24,7 @@ Make = Callable[..., list[Path]]
 
 
 class Watched(ToyEncoder):
-    """An encoder that notes which threads call it, with how many pictures."""
+    """An encoder that notes which threads call it, with how many images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,9 +57,9 @@ def run(encoder: ToyEncoder, files: list[FoundFile], *, batch_size: int = 8) -> 
 
 @pytest.mark.parametrize("kind", [Watched, Shared])
 def test_every_file_comes_out_once_in_order_with_its_vector(
-    kind: type[Watched], make_pictures: Make
+    kind: type[Watched], make_images: Make
 ) -> None:
-    paths = make_pictures(29)
+    paths = make_images(29)
     encoder = kind()
     found = [item for group in run(encoder, walked(paths)) for item in group]
     assert [item.file.path for item in found] == [str(path) for path in paths]
@@ -68,25 +68,25 @@ def test_every_file_comes_out_once_in_order_with_its_vector(
     assert all(item.pixels is None and item.facts is not None for item in found)
 
 
-def test_workers_encode_a_few_at_a_time_where_the_encoder_is_shared(make_pictures: Make) -> None:
+def test_workers_encode_a_few_at_a_time_where_the_encoder_is_shared(make_images: Make) -> None:
     encoder = Shared()
     assert isinstance(encoder, SharedEncoder)
-    run(encoder, walked(make_pictures(20)))
+    run(encoder, walked(make_images(20)))
     assert [size for _, size in encoder.calls].count(3) == 6 and encoder.images_encoded == 20
     assert all(name.startswith("clipsearch-load") for name, _ in encoder.calls)
 
 
-def test_one_thread_encodes_batches_where_it_is_not(make_pictures: Make) -> None:
+def test_one_thread_encodes_batches_where_it_is_not(make_images: Make) -> None:
     encoder = Watched()
     assert not isinstance(encoder, SharedEncoder)
-    sizes = [len(group) for group in run(encoder, walked(make_pictures(20)))]
+    sizes = [len(group) for group in run(encoder, walked(make_images(20)))]
     assert encoder.calls == [("clipsearch-encode", 8), ("clipsearch-encode", 8), *encoder.calls[2:]]
     assert sizes == [8, 8, 4]
 
 
-def test_a_chunk_is_no_larger_than_a_batch(make_pictures: Make) -> None:
+def test_a_chunk_is_no_larger_than_a_batch(make_images: Make) -> None:
     encoder = Shared()
-    assert [len(group) for group in run(encoder, walked(make_pictures(5)), batch_size=2)] == [
+    assert [len(group) for group in run(encoder, walked(make_images(5)), batch_size=2)] == [
         2,
         2,
         1,
@@ -94,11 +94,9 @@ def test_a_chunk_is_no_larger_than_a_batch(make_pictures: Make) -> None:
 
 
 @pytest.mark.parametrize("kind", [Watched, Shared])
-def test_bad_files_and_known_bytes_need_no_encoding(
-    kind: type[Watched], make_pictures: Make
-) -> None:
-    paths = make_pictures(7)
-    paths[2].write_bytes(b"no picture")
+def test_bad_files_and_known_bytes_need_no_encoding(kind: type[Watched], make_images: Make) -> None:
+    paths = make_images(7)
+    paths[2].write_bytes(b"no image")
     copy = paths[4].read_bytes()
     paths[5].write_bytes(copy)
     encoder = kind()
@@ -111,14 +109,14 @@ def test_bad_files_and_known_bytes_need_no_encoding(
     assert [i.vector is not None for i in items] == [False, True, False, True, True, True, True]
 
 
-def test_a_vector_that_is_not_finite_is_an_error_of_its_file(make_pictures: Make) -> None:
+def test_a_vector_that_is_not_finite_is_an_error_of_its_file(make_images: Make) -> None:
     class Broken(ToyEncoder):
         def encode_images(self, batch: np.ndarray) -> np.ndarray:
             rows = super().encode_images(batch)
             rows[1] = np.nan
             return rows
 
-    files = walked(make_pictures(3))
+    files = walked(make_images(3))
     found = [vector for _, vector in encode_files(files, Broken(), workers=2)]
     assert [isinstance(vector, UnreadableImage) for vector in found] == [False, True, False]
     assert "no finite vector" in str(found[1])
@@ -126,11 +124,11 @@ def test_a_vector_that_is_not_finite_is_an_error_of_its_file(make_pictures: Make
 
 @pytest.mark.parametrize("kind", [Watched, Shared])
 def test_what_is_done_does_not_wait_for_what_is_not(
-    kind: type[Watched], make_pictures: Make, monkeypatch: pytest.MonkeyPatch
+    kind: type[Watched], make_images: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sixth file hangs, as on a network, until the first ones have come out."""
     monkeypatch.setattr(pipeline, "COMMIT_SECONDS", 0.0)
-    files, came_out = walked(make_pictures(12)), threading.Event()
+    files, came_out = walked(make_images(12)), threading.Event()
 
     class Slow(kind):  # type: ignore[misc, valid-type]
         def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
@@ -150,12 +148,12 @@ def test_what_is_done_does_not_wait_for_what_is_not(
 
 
 @pytest.mark.parametrize("kind", [Watched, Shared])
-def test_workers_run_ahead_by_so_much_and_no_more(kind: type[Watched], make_pictures: Make) -> None:
+def test_workers_run_ahead_by_so_much_and_no_more(kind: type[Watched], make_images: Make) -> None:
     begun = 0
 
     def endless() -> Iterator[FoundFile]:
         nonlocal begun
-        files = walked(make_pictures(5))
+        files = walked(make_images(5))
         while True:
             begun += 1
             yield files[begun % 5]
@@ -169,14 +167,14 @@ def test_workers_run_ahead_by_so_much_and_no_more(kind: type[Watched], make_pict
     assert not [t for t in threading.enumerate() if t.name.startswith("clipsearch-")]
 
 
-def test_an_error_of_the_encoder_is_raised_where_it_was_asked(make_pictures: Make) -> None:
+def test_an_error_of_the_encoder_is_raised_where_it_was_asked(make_images: Make) -> None:
     class Refusing(Shared):
         def encode_images(self, batch: np.ndarray) -> np.ndarray:
             raise RuntimeError("out of order")
 
     for kind in (Refusing, type("Alone", (Refusing,), {"worker_chunk": property()})):
         with pytest.raises(RuntimeError, match="out of order"):
-            run(kind(), walked(make_pictures(9)))
+            run(kind(), walked(make_images(9)))
 
 
 # --- groups and threads --------------------------------------------------------------------
@@ -253,7 +251,7 @@ def test_a_budget_is_given_back_after_an_error() -> None:
         pass
 
 
-def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path) -> None:
+def test_large_images_are_decoded_one_after_the_other(tmp_path: Path) -> None:
     for number in range(6):
         PIL.Image.new("RGB", (400, 300), (number, 0, 0)).save(tmp_path / f"{number}.png")
     [file, *_] = files = list(Walk([tmp_path]))

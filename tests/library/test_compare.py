@@ -31,15 +31,15 @@ def library(tmp_path: Path, toy_encoder: ToyEncoder) -> Iterator[Library]:
 
 
 @pytest.fixture
-def pictures(library: Library, make_pictures: Make) -> list[Path]:
-    """Index forty pictures."""
-    paths = make_pictures(40)
+def images(library: Library, make_images: Make) -> list[Path]:
+    """Index forty images."""
+    paths = make_images(40)
     library.index([paths[0].parent])
     return paths
 
 
 def rows(library: Library, paths: list[Path]) -> np.ndarray:
-    """Encode pictures straight from their pixels."""
+    """Encode images straight from their pixels."""
     encoder = library.encoder
     return encoder.encode_images(
         np.stack([encoder.preprocess(PIL.Image.open(p).convert("RGB")) for p in paths])
@@ -53,8 +53,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 # --- the matrix ----------------------------------------------------------------------------
 
 
-def test_every_picture_meets_every_text(library: Library, pictures: list[Path]) -> None:
-    chosen = [pictures[7], pictures[2], pictures[30]]
+def test_every_image_meets_every_text(library: Library, images: list[Path]) -> None:
+    chosen = [images[7], images[2], images[30]]
     found = library.matrix(chosen, TEXTS)
     scores = rows(library, chosen) @ library.encoder.encode_texts(TEXTS).T
     assert found.paths == tuple(map(str, chosen))  # as given, not by name
@@ -73,31 +73,31 @@ def test_every_picture_meets_every_text(library: Library, pictures: list[Path]) 
     }
 
 
-def test_pictures_and_folders_outside_the_library_keep_their_order(
-    library: Library, pictures: list[Path], make_pictures: Make
+def test_images_and_folders_outside_the_library_keep_their_order(
+    library: Library, images: list[Path], make_images: Make
 ) -> None:
-    loose = make_pictures(3, folder="loose", seed=9)
-    given = [pictures[5], loose[0].parent, pictures[0], pictures[5]]
+    loose = make_images(3, folder="loose", seed=9)
+    given = [images[5], loose[0].parent, images[0], images[5]]
     found = library.matrix(given, TEXTS)
-    order = [pictures[5], *loose, pictures[0]]
+    order = [images[5], *loose, images[0]]
     assert found.paths == tuple(map(str, order))
     expected = rows(library, order) @ library.encoder.encode_texts(TEXTS).T
     np.testing.assert_allclose(found.scores, expected, atol=1e-3)
 
 
 def test_what_cannot_be_read_is_listed_and_the_rest_is_shown(
-    library: Library, pictures: list[Path], tmp_path: Path
+    library: Library, images: list[Path], tmp_path: Path
 ) -> None:
-    (tmp_path / "broken.jpg").write_text("no picture")
-    found = library.matrix([tmp_path / "broken.jpg", pictures[1], tmp_path / "gone.jpg"], TEXTS)
-    assert found.paths == (str(pictures[1]),)
+    (tmp_path / "broken.jpg").write_text("no image")
+    found = library.matrix([tmp_path / "broken.jpg", images[1], tmp_path / "gone.jpg"], TEXTS)
+    assert found.paths == (str(images[1]),)
     assert [Path(failure.path).name for failure in found.failures] == ["gone.jpg", "broken.jpg"]
-    assert found.failures[1].reason.startswith("not a picture")
-    with pytest.raises(EmptyQuery, match=r"no picture to compare.\n.*gone\.jpg: "):
+    assert found.failures[1].reason.startswith("not an image")
+    with pytest.raises(EmptyQuery, match=r"no image to compare.\n.*gone\.jpg: "):
         library.matrix([tmp_path / "gone.jpg"], TEXTS)
 
 
-def test_a_query_chooses_pictures_best_first(library: Library, pictures: list[Path]) -> None:
+def test_a_query_chooses_images_best_first(library: Library, images: list[Path]) -> None:
     hits = library.search("a green house", k=5)
     found = library.matrix(None, ["a green house", "a dog"], query="a green house", k=5)
     assert found.paths == tuple(hit.path for hit in hits)
@@ -105,25 +105,25 @@ def test_a_query_chooses_pictures_best_first(library: Library, pictures: list[Pa
     assert (np.diff(found.scores[:, 0]) <= 0).all()
 
 
-def test_a_filter_or_a_folder_chooses_pictures(
-    library: Library, pictures: list[Path], make_pictures: Make
+def test_a_filter_or_a_folder_chooses_images(
+    library: Library, images: list[Path], make_images: Make
 ) -> None:
-    others = make_pictures(2, folder="others", seed=5)
+    others = make_images(2, folder="others", seed=5)
     library.index([others[0].parent])
     assert library.matrix(None, "a cat", under=others[0].parent).paths == tuple(map(str, others))
     assert len(library.matrix(None, "a cat", where="width = 48").paths) == 42
-    with pytest.raises(EmptyQuery, match="no picture"):
+    with pytest.raises(EmptyQuery, match="no image"):
         library.matrix(None, "a cat", where="width > 48")
 
 
 def test_texts_are_taken_as_they_are_unless_there_are_templates(
-    library: Library, pictures: list[Path]
+    library: Library, images: list[Path]
 ) -> None:
-    image = rows(library, pictures[:1])[0]
+    image = rows(library, images[:1])[0]
     encode = library.encoder.encode_texts
-    plain = library.matrix(pictures[:1], "cat")
-    filled = library.matrix(pictures[:1], ["cat"], templates=["a photo of a {}", "one {}"])
-    own = library.matrix(pictures[:1], {"cat": ["a tabby", "a tom"], "dog": ["a hound"]})
+    plain = library.matrix(images[:1], "cat")
+    filled = library.matrix(images[:1], ["cat"], templates=["a photo of a {}", "one {}"])
+    own = library.matrix(images[:1], {"cat": ["a tabby", "a tom"], "dog": ["a hound"]})
     mean = unit(encode(["a photo of a cat", "one cat"]).mean(axis=0))
     assert plain.scores[0, 0] == pytest.approx(encode(["cat"])[0] @ image, abs=1e-3)
     assert filled.scores[0, 0] == pytest.approx(mean @ image, abs=1e-3)
@@ -131,34 +131,34 @@ def test_texts_are_taken_as_they_are_unless_there_are_templates(
     assert own.scores[0, 1] == pytest.approx(encode(["a hound"])[0] @ image, abs=1e-3)
 
 
-def test_a_head_is_taken_if_it_is_of_this_model(library: Library, pictures: list[Path]) -> None:
+def test_a_head_is_taken_if_it_is_of_this_model(library: Library, images: list[Path]) -> None:
     head = library.head(["cat", "dog"])
-    found = library.matrix(pictures, head)
-    np.testing.assert_allclose(found.scores, head.scores(rows(library, pictures)), atol=1e-3)
+    found = library.matrix(images, head)
+    np.testing.assert_allclose(found.scores, head.scores(rows(library, images)), atol=1e-3)
     with pytest.raises(ModelMismatch):
-        library.matrix(pictures, Head.from_prompts(ToyEncoder("other"), {"cat": ["cat"]}))
+        library.matrix(images, Head.from_prompts(ToyEncoder("other"), {"cat": ["cat"]}))
 
 
 def test_a_model_with_a_bias_gives_sigmoids(
-    tmp_path: Path, toy_encoder: ToyEncoder, make_pictures: Make
+    tmp_path: Path, toy_encoder: ToyEncoder, make_images: Make
 ) -> None:
     toy_encoder.info = dataclasses.replace(toy_encoder.info, logit_bias=-10.0)
     with Library.create(tmp_path / "sigmoid", encoder=toy_encoder) as library:
-        found = library.matrix(make_pictures(3), TEXTS)
+        found = library.matrix(make_images(3), TEXTS)
     assert found.normalisation == "sigmoid"
     expected = 1 / (1 + np.exp(10 - 100 * found.scores.astype(np.float64)))
     np.testing.assert_allclose(found.probabilities, expected, rtol=1e-4, atol=1e-7)
 
 
-# --- labels with pictures ------------------------------------------------------------------
+# --- labels with images ------------------------------------------------------------------
 
 
-def test_texts_and_pictures_are_mixed_across_the_gap(
-    library: Library, pictures: list[Path], make_pictures: Make
+def test_texts_and_images_are_mixed_across_the_gap(
+    library: Library, images: list[Path], make_images: Make
 ) -> None:
-    example = make_pictures(1, folder="examples", seed=4)[0]
+    example = make_images(1, folder="examples", seed=4)[0]
     head = library.head({"rex": ["my dog", Term.image(str(example))], "cat": ["a cat"]})
-    texts, known = library.encoder.encode_texts(GENERIC), rows(library, pictures)
+    texts, known = library.encoder.encode_texts(GENERIC), rows(library, images)
     moved = Modalities.of(texts, known).as_texts(rows(library, [example]))[0]
     words = library.encoder.encode_texts(["my dog"])[0]
     expected = unit((1 - IMAGE_SHARE) * words + IMAGE_SHARE * moved)
@@ -167,36 +167,34 @@ def test_texts_and_pictures_are_mixed_across_the_gap(
 
 
 def test_paths_of_examples_become_absolute(
-    library: Library, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+    library: Library, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(pictures[0].parent)
-    head = library.head({"x": [Term.image(pictures[3].name)]})
-    assert head.prompts == ((Term.image(str(pictures[3])),),)
+    monkeypatch.chdir(images[0].parent)
+    head = library.head({"x": [Term.image(images[3].name)]})
+    assert head.prompts == ((Term.image(str(images[3])),),)
 
 
 def test_an_example_that_cannot_be_used_is_named(
-    library: Library, pictures: list[Path], tmp_path: Path
+    library: Library, images: list[Path], tmp_path: Path
 ) -> None:
     with pytest.raises(UnreadableImage, match=r"gone\.jpg: there is no such file"):
         library.head({"x": [Term.image(str(tmp_path / "gone.jpg"))]})
     with pytest.raises(UnreadableImage, match="a folder cannot stand for a class"):
-        library.head({"x": [Term.image(str(pictures[0].parent))]})
+        library.head({"x": [Term.image(str(images[0].parent))]})
 
 
-def test_a_library_of_a_few_pictures_has_no_mean_picture(
-    library: Library, make_pictures: Make
-) -> None:
-    paths = make_pictures(4)
+def test_a_library_of_a_few_images_has_no_mean_image(library: Library, make_images: Make) -> None:
+    paths = make_images(4)
     library.index([paths[0].parent])
-    with pytest.warns(UserWarning, match="holds 4 pictures: too few"):
+    with pytest.warns(UserWarning, match="holds 4 images: too few"):
         head = library.head({"x": [Term.image(str(paths[0]))], "y": [Term.image(str(paths[1]))]})
     assert library.classify(head, images=paths[:2])[0].label == "x"
 
 
-def test_a_saved_head_remembers_which_prompts_are_pictures(
-    library: Library, pictures: list[Path], tmp_path: Path
+def test_a_saved_head_remembers_which_prompts_are_images(
+    library: Library, images: list[Path], tmp_path: Path
 ) -> None:
-    head = library.head({"rex": ["my dog", Term.image(str(pictures[0]), 2)], "cat": ["a cat"]})
+    head = library.head({"rex": ["my dog", Term.image(str(images[0]), 2)], "cat": ["a cat"]})
     head.save(tmp_path / "head.json")
     assert Head.load(tmp_path / "head.json") == head
 
@@ -205,12 +203,12 @@ def test_a_saved_head_remembers_which_prompts_are_pictures(
 
 
 def test_weights_times_scores_add_up_to_the_score_of_each_label(
-    library: Library, pictures: list[Path], make_pictures: Make
+    library: Library, images: list[Path], make_images: Make
 ) -> None:
-    loose = make_pictures(2, folder="loose", seed=9)
+    loose = make_images(2, folder="loose", seed=9)
     head = library.head(
         {
-            "alien": ["a green monster", "a box on legs", Term.image(str(pictures[0]))],
+            "alien": ["a green monster", "a box on legs", Term.image(str(images[0]))],
             "cat": [Term.text("a cat", 2), "a kitten"],
             "dog": [],
         }
@@ -227,20 +225,20 @@ def test_weights_times_scores_add_up_to_the_score_of_each_label(
                 assert scores == sorted(scores, reverse=True)
 
 
-def test_the_score_of_a_text_is_its_own_cosine(library: Library, pictures: list[Path]) -> None:
+def test_the_score_of_a_text_is_its_own_cosine(library: Library, images: list[Path]) -> None:
     labels = {"alien": ["a green monster", "a box on legs"]}
-    (one,) = library.explain(labels, library.classify(labels, images=pictures[:1]))
-    image = rows(library, pictures[:1])[0]
+    (one,) = library.explain(labels, library.classify(labels, images=images[:1]))
+    image = rows(library, images[:1])[0]
     for prompt in one.labels[0].prompts:
         expected = library.encoder.encode_texts([prompt.prompt])[0] @ image
         assert prompt.score == pytest.approx(float(expected), abs=1e-3)
 
 
 def test_only_labels_that_were_found_are_encoded_again(
-    library: Library, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+    library: Library, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = library.head({f"label {i}": [f"text {i}"] for i in range(9)})
-    found = library.classify(head, images=pictures[:1], top=2)
+    found = library.classify(head, images=images[:1], top=2)
     asked: list[str] = []
     encode = library.encoder.encode_texts
     monkeypatch.setattr(library.encoder, "encode_texts", lambda t: asked.extend(t) or encode(t))
@@ -249,31 +247,31 @@ def test_only_labels_that_were_found_are_encoded_again(
 
 
 def test_a_label_that_is_more_than_its_prompts_is_told(
-    library: Library, pictures: list[Path]
+    library: Library, images: list[Path]
 ) -> None:
     head = library.head({"cat": ["a cat"], "dog": ["a dog"]})
     learned = dataclasses.replace(head, vectors=head.vectors[::-1])
-    cache = Cache(rows(library, pictures[:2]), np.array([0, 1]), 2, weight=0.1, sharpness=5)
+    cache = Cache(rows(library, images[:2]), np.array([0, 1]), 2, weight=0.1, sharpness=5)
     for more in (learned, dataclasses.replace(head, cache=cache)):
         with pytest.warns(UserWarning, match="'cat' is more than its prompts"):
-            library.explain(more, library.classify(more, images=pictures[:1]))
+            library.explain(more, library.classify(more, images=images[:1]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        library.explain(head, library.classify(head, images=pictures[:1]))
+        library.explain(head, library.classify(head, images=images[:1]))
 
 
-def test_a_label_without_prompts_is_left_as_it_is(library: Library, pictures: list[Path]) -> None:
+def test_a_label_without_prompts_is_left_as_it_is(library: Library, images: list[Path]) -> None:
     head = library.head(["cat"])
-    prediction = Prediction(str(pictures[0]), (LabelScore("none of these", 0.9, 0.1),))
+    prediction = Prediction(str(images[0]), (LabelScore("none of these", 0.9, 0.1),))
     (one,) = library.explain(head, [prediction])
     assert one.labels[0].prompts == ()
 
 
-def test_a_picture_that_went_away_is_named(
-    library: Library, pictures: list[Path], tmp_path: Path
+def test_an_image_that_went_away_is_named(
+    library: Library, images: list[Path], tmp_path: Path
 ) -> None:
     loose = tmp_path / "loose.png"
-    shutil.copy(pictures[0], loose)
+    shutil.copy(images[0], loose)
     found = library.classify(["cat"], images=[loose])
     loose.unlink()
     with pytest.raises(UnreadableImage, match=r"loose\.png"):

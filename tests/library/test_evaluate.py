@@ -36,16 +36,16 @@ def library(tmp_path: Path, toy_encoder: ToyEncoder) -> Iterator[Library]:
 
 
 @pytest.fixture
-def pictures(library: Library, make_pictures: Make) -> list[Path]:
-    paths = make_pictures(24)
+def images(library: Library, make_images: Make) -> list[Path]:
+    paths = make_images(24)
     library.index([paths[0].parent])
     return paths
 
 
 @pytest.fixture
-def truth(pictures: list[Path]) -> Path:
-    """Label the pictures by turns."""
-    return write(pictures[0].parent, {p.name: NAMES[i % 3] for i, p in enumerate(pictures)})
+def truth(images: list[Path]) -> Path:
+    """Label the images by turns."""
+    return write(images[0].parent, {p.name: NAMES[i % 3] for i, p in enumerate(images)})
 
 
 def write(
@@ -73,14 +73,14 @@ def _embeddings(library: Library) -> tuple[Sequence[clipsearch.ImageRecord], np.
 
 
 def test_labels_agree_with_scikit_learn_on_the_stored_vectors(
-    library: Library, truth: Path, pictures: list[Path]
+    library: Library, truth: Path, images: list[Path]
 ) -> None:
     found = library.evaluate(truth, templates=["a {}"], resamples=100)
     (figures,) = found.models
     labels = figures.classification
     assert labels is not None and labels.labels == tuple(sorted(NAMES))
     # As said aloud: the underscore of a folder's name is a space in the prompt.
-    scores = cosines(library, pictures, [f"a {label.replace('_', ' ')}" for label in labels.labels])
+    scores = cosines(library, images, [f"a {label.replace('_', ' ')}" for label in labels.labels])
     right = [labels.labels.index(NAMES[i % 3]) for i in range(24)]
     guess = scores.argmax(1)
     assert labels.top_1.value == pytest.approx(sk.accuracy_score(right, guess), abs=1e-6)
@@ -89,27 +89,25 @@ def test_labels_agree_with_scikit_learn_on_the_stored_vectors(
     assert labels.mean_class_accuracy.value == pytest.approx(mean, abs=1e-6)
     assert labels.confusion is not None
     assert labels.confusion.tolist() == sk.confusion_matrix(right, guess).tolist()
-    assert (found.pictures, found.layout, found.missing) == (24, "labels", ())
+    assert (found.images, found.layout, found.missing) == (24, "labels", ())
     assert (figures.model, figures.retrieval, figures.open_set) == ("toy", None, None)
 
 
-def test_labels_to_choose_from_may_be_more_than_pictures_have(
-    library: Library, truth: Path
-) -> None:
+def test_labels_to_choose_from_may_be_more_than_images_have(library: Library, truth: Path) -> None:
     given = {"red cat": ["a cat"], "blue dog": [], "green_bird": [], "whale": []}
     labels = library.evaluate(truth, labels=given, resamples=0).models[0].classification
     assert labels is not None and labels.labels == tuple(given)
-    assert labels.classes[3].pictures == 0 and np.isnan(labels.classes[3].recall)
+    assert labels.classes[3].images == 0 and np.isnan(labels.classes[3].recall)
 
 
-def test_labels_that_cannot_be_chosen_are_said_and_their_pictures_left_out(
+def test_labels_that_cannot_be_chosen_are_said_and_their_images_left_out(
     library: Library, truth: Path
 ) -> None:
     found = library.evaluate(truth, labels=["red cat", "blue dog"], resamples=0)
     labels = found.models[0].classification
-    assert labels is not None and labels.pictures == 16
+    assert labels is not None and labels.images == 16
     (warning,) = found.warnings
-    assert "not to choose from: green_bird; 8 pictures with no other label are left out" in warning
+    assert "not to choose from: green_bird; 8 images with no other label are left out" in warning
     with pytest.raises(BadTruthFile, match="theirs are blue dog, green_bird, red cat, given are"):
         library.evaluate(truth, labels=["Red Cat", "x"])
 
@@ -127,8 +125,8 @@ def test_a_head_is_measured_as_it_is(library: Library, truth: Path) -> None:
         library.evaluate(truth, head=head, labels=["a", "b"])
 
 
-def test_one_label_alone_is_an_error(library: Library, pictures: list[Path]) -> None:
-    alone = write(pictures[0].parent, {path.name: "cat" for path in pictures})
+def test_one_label_alone_is_an_error(library: Library, images: list[Path]) -> None:
+    alone = write(images[0].parent, {path.name: "cat" for path in images})
     with pytest.raises(TooFewLabels, match="only one label, 'cat'"):
         library.evaluate(alone)
     assert library.evaluate(alone, labels=["cat", "dog"], resamples=0).models[0].classification
@@ -137,11 +135,11 @@ def test_one_label_alone_is_an_error(library: Library, pictures: list[Path]) -> 
 
 
 def test_labels_left_out_are_judged_as_classify_judges_them(
-    library: Library, truth: Path, pictures: list[Path]
+    library: Library, truth: Path, images: list[Path]
 ) -> None:
     found = library.evaluate(truth, open_set=True, resamples=20).models[0].open_set
     assert found is not None and len(found.folds) == 3
-    own = {str(path): NAMES[i % 3] for i, path in enumerate(pictures)}
+    own = {str(path): NAMES[i % 3] for i, path in enumerate(images)}
     for fold in found.folds:
         kept = [label for label in sorted(NAMES) if label not in fold.left_out]
         said = {p.path: p for p in library.classify(library.head(spoken(kept, None)))}
@@ -157,9 +155,9 @@ def test_labels_left_out_are_judged_as_classify_judges_them(
 
 
 def test_probabilities_are_those_of_classify_in_the_mode_that_is_stated(
-    library: Library, pictures: list[Path]
+    library: Library, images: list[Path]
 ) -> None:
-    one = {str(path): (NAMES[i % 3],) for i, path in enumerate(pictures)}
+    one = {str(path): (NAMES[i % 3],) for i, path in enumerate(images)}
     two = {path: (*labels, NAMES[0]) for path, labels in one.items()}
     head = library.head(list(NAMES))
     for labels, mode in ((one, "closed"), (two, "multi")):
@@ -177,14 +175,14 @@ def test_probabilities_are_those_of_classify_in_the_mode_that_is_stated(
 
 
 def test_captions_agree_with_brute_force_on_the_stored_vectors(
-    library: Library, pictures: list[Path]
+    library: Library, images: list[Path]
 ) -> None:
-    texts = [f"picture number {i} of {chr(97 + i)}" for i in range(24)]
-    rows = {path.name: text for path, text in zip(pictures, texts, strict=True)}
-    file = write(pictures[0].parent, rows, kind="caption")
+    texts = [f"image number {i} of {chr(97 + i)}" for i in range(24)]
+    rows = {path.name: text for path, text in zip(images, texts, strict=True)}
+    file = write(images[0].parent, rows, kind="caption")
     found = library.evaluate(file, resamples=0).models[0].retrieval
-    scores = cosines(library, pictures, texts)
-    assert found is not None and (found.pictures, found.captions) == (24, 24)
+    scores = cosines(library, images, texts)
+    assert found is not None and (found.images, found.captions) == (24, 24)
     for way, table in ((found.text_to_image, scores.T), (found.image_to_text, scores)):
         ranks = [
             sorted(row, reverse=True).index(row[i]) + 1 for i, row in enumerate(table.tolist())
@@ -199,70 +197,70 @@ def test_captions_agree_with_brute_force_on_the_stored_vectors(
 
 
 def test_what_only_labels_can_have_is_refused_for_captions(
-    library: Library, pictures: list[Path]
+    library: Library, images: list[Path]
 ) -> None:
-    file = write(pictures[0].parent, {pictures[0].name: "a", pictures[1].name: "b"}, kind="caption")
+    file = write(images[0].parent, {images[0].name: "a", images[1].name: "b"}, kind="caption")
     for options in ({"open_set": True}, {"labels": ["a", "b"]}):
         with pytest.raises(BadTruthFile, match="captions and no labels"):
             library.evaluate(file, **options)  # type: ignore[arg-type]
-    alone = write(pictures[0].parent, {pictures[0].name: "a"}, kind="caption")
-    with pytest.raises(BadTruthFile, match="1 different pictures and 1 different captions"):
+    alone = write(images[0].parent, {images[0].name: "a"}, kind="caption")
+    with pytest.raises(BadTruthFile, match="1 different images and 1 different captions"):
         library.evaluate(alone)
 
 
 def test_labels_and_captions_of_one_file_are_both_measured(
-    library: Library, pictures: list[Path]
+    library: Library, images: list[Path]
 ) -> None:
-    rows = "".join(f"{p.name},{NAMES[i % 3]},text {i}\n" for i, p in enumerate(pictures))
-    file = pictures[0].parent / "both.csv"
+    rows = "".join(f"{p.name},{NAMES[i % 3]},text {i}\n" for i, p in enumerate(images))
+    file = images[0].parent / "both.csv"
     file.write_text(f"path,label,caption\n{rows}", "utf-8")
     (figures,) = library.evaluate(file, resamples=0).models
-    assert figures.classification is not None and figures.classification.pictures == 24
+    assert figures.classification is not None and figures.classification.images == 24
     assert figures.retrieval is not None and figures.retrieval.captions == 24
 
 
 def test_long_captions_are_read_whole_and_said_unless_cut(
-    library: Library, pictures: list[Path]
+    library: Library, images: list[Path]
 ) -> None:
     words = " ".join(f"w{i}" for i in range(200))
-    rows = {p.name: f"{words} {i}" for i, p in enumerate(pictures)}
-    file = write(pictures[0].parent, rows, kind="caption")
+    rows = {p.name: f"{words} {i}" for i, p in enumerate(images)}
+    file = write(images[0].parent, rows, kind="caption")
     whole, cut = (library.evaluate(file, truncate=cut, resamples=0) for cut in (False, True))
     assert len(whole.warnings) == len(cut.warnings) == 1
     assert whole.models[0].retrieval != cut.models[0].retrieval
 
 
-# --- pictures and models -------------------------------------------------------------------
+# --- images and models -------------------------------------------------------------------
 
 
-def test_pictures_outside_the_library_are_encoded_and_missing_ones_said(
-    library: Library, pictures: list[Path], make_pictures: Make
+def test_images_outside_the_library_are_encoded_and_missing_ones_said(
+    library: Library, images: list[Path], make_images: Make
 ) -> None:
-    outside = make_pictures(2, folder="outside", seed=7)
+    outside = make_images(2, folder="outside", seed=7)
     broken = outside[0].parent / "broken.png"
-    broken.write_bytes(b"no picture")
-    rows = {str(path): NAMES[i % 2] for i, path in enumerate([*pictures, *outside])}
+    broken.write_bytes(b"no image")
+    rows = {str(path): NAMES[i % 2] for i, path in enumerate([*images, *outside])}
     rows |= {"gone.png": NAMES[0], str(broken): NAMES[1]}
-    file = write(pictures[0].parent, rows)
+    file = write(images[0].parent, rows)
     found = library.evaluate(file, resamples=0)
-    assert found.pictures == 26
+    assert found.images == 26
     assert {Path(failure.path).name for failure in found.missing} == {"gone.png", "broken.png"}
     first, second = found.warnings
-    assert first.startswith("2 pictures cannot be read and are left out: ")
-    assert second == "2 pictures are not in the library; they were encoded for this."
+    assert first.startswith("2 images cannot be read and are left out: ")
+    assert second == "2 images are not in the library; they were encoded for this."
 
 
 def test_nothing_there_is_an_error_that_names_the_remedy(library: Library, truth: Path) -> None:
-    with pytest.raises(BadTruthFile, match=r"none of the pictures .* --images"):
+    with pytest.raises(BadTruthFile, match=r"none of the images .* --images"):
         library.evaluate(truth, images=truth.parent / "elsewhere")
 
 
-def test_models_stand_side_by_side_on_the_same_pictures(
-    library: Library, truth: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+def test_models_stand_side_by_side_on_the_same_images(
+    library: Library, truth: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoders = {"toy": library.encoder, "mini": ToyEncoder("mini", seed=5)}
     monkeypatch.setattr("clipsearch.library.session.load_encoder", encoders.__getitem__)
-    library.index([pictures[0].parent], model="mini")
+    library.index([images[0].parent], model="mini")
     found = library.evaluate(truth, models=["mini", "toy", "mini"], resamples=0)
     assert [figures.model for figures in found.models] == ["mini", "toy"]
     own = library.evaluate(truth, resamples=0).models[0]
@@ -279,13 +277,13 @@ def test_a_model_without_vectors_here_is_an_error_that_says_how_to_add_it(
         library.evaluate(truth, models=["mini"])
 
 
-def test_a_truth_may_be_made_in_python(library: Library, pictures: list[Path]) -> None:
-    labels = {str(path): (NAMES[i % 3], NAMES[(i + 1) % 3]) for i, path in enumerate(pictures)}
+def test_a_truth_may_be_made_in_python(library: Library, images: list[Path]) -> None:
+    labels = {str(path): (NAMES[i % 3], NAMES[(i + 1) % 3]) for i, path in enumerate(images)}
     found = library.evaluate(Truth(labels=labels), resamples=0).models[0].classification
     assert found is not None and found.multi_label and found.mean_average_precision is not None
 
 
-# --- the bundled model and pictures --------------------------------------------------------
+# --- the bundled model and images --------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -319,7 +317,7 @@ def test_the_bundled_samples_agree_with_scikit_learn_and_brute_force(tmp_path: P
     assert figures.top_1.value == pytest.approx(expected, abs=1e-6)
 
     found = by_caption.retrieval
-    assert found is not None and (found.pictures, found.captions) == (300, len(texts))
+    assert found is not None and (found.images, found.captions) == (300, len(texts))
     right = np.array([[captions[path.name] == text for text in texts] for path in paths])
     for way, rows, own in (
         (found.image_to_text, matrix, right),

@@ -35,7 +35,7 @@ def library(tmp_path: Path, toy_encoder: ToyEncoder) -> Iterator[Library]:
 
 
 def photo(path: Path, colour: tuple[int, int, int], taken: str | None = None) -> Path:
-    """Write a plain picture, with the time it was taken."""
+    """Write a plain image, with the time it was taken."""
     image = PIL.Image.new("RGB", (48, 40), colour)
     exif = PIL.Image.Exif()
     if taken:
@@ -47,8 +47,8 @@ def photo(path: Path, colour: tuple[int, int, int], taken: str | None = None) ->
 
 @pytest.fixture
 def two_colours(tmp_path: Path, library: Library) -> Library:
-    """A library of 6 reddish and 4 bluish pictures, taken on two days, one without a date."""
-    folder = tmp_path / "pictures"
+    """A library of 6 reddish and 4 bluish images, taken on two days, one without a date."""
+    folder = tmp_path / "images"
     for i in range(6):
         photo(folder / f"red-{i}.jpg", (200 + 8 * i, 20, 20), f"2024:07:0{1 + i // 3} 10:0{i}:00")
     for i in range(4):
@@ -67,35 +67,33 @@ def names(paths: list[str]) -> list[str]:
 
 def test_topics_are_groups_of_what_looks_alike(two_colours: Library) -> None:
     red, blue = two_colours.topics(2, vocabulary=["this", "that"])
-    assert {Path(hit.path).stem[:3] for hit in red.pictures} == {"red"}
-    assert {Path(hit.path).stem[:4] for hit in blue.pictures} == {"blue"}
-    assert (len(red.pictures), len(blue.pictures)) == (6, 4)
+    assert {Path(hit.path).stem[:3] for hit in red.images} == {"red"}
+    assert {Path(hit.path).stem[:4] for hit in blue.images} == {"blue"}
+    assert (len(red.images), len(blue.images)) == (6, 4)
     assert {red.title, blue.title} == {"this", "that"}
     assert red.separation is not None and red.separation > 0.5
     assert str(red.start) == "2024-07-01 10:00:00" and str(red.end) == "2024-07-02 10:05:00"
-    scores = [hit.score for hit in red.pictures]
+    scores = [hit.score for hit in red.images]
     assert scores == sorted(scores, reverse=True)
-    assert all(hit.record is not None and hit.record.path == hit.path for hit in red.pictures)
+    assert all(hit.record is not None and hit.record.path == hit.path for hit in red.images)
 
 
 def test_auto_finds_the_two_colours(two_colours: Library) -> None:
-    assert [len(topic.pictures) for topic in two_colours.topics()] == [6, 4]
+    assert [len(topic.images) for topic in two_colours.topics()] == [6, 4]
 
 
 def test_topics_of_a_part(two_colours: Library) -> None:
     (topic,) = two_colours.topics(1, where="name like 'blue%'", vocabulary=["blue"])
-    assert sorted(names([hit.path for hit in topic.pictures])) == [f"blue-{i}" for i in range(4)]
+    assert sorted(names([hit.path for hit in topic.images])) == [f"blue-{i}" for i in range(4)]
     assert topic.separation is None
     assert two_colours.topics(where="width > 1000") == []
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_library_of_one_or_two_pictures(
-    library: Library, make_pictures: Make, count: int
-) -> None:
-    library.index(make_pictures(count))
+def test_a_library_of_one_or_two_images(library: Library, make_images: Make, count: int) -> None:
+    library.index(make_images(count))
     (topic,) = library.topics(vocabulary=["thing"])
-    assert len(topic.pictures) == count and topic.names == ("thing",)
+    assert len(topic.images) == count and topic.names == ("thing",)
     assert library.topics(9, vocabulary=["thing"]) == library.topics(count, vocabulary=["thing"])
     assert library.dupes() == []
 
@@ -109,7 +107,7 @@ def test_saved_topics_are_labels(two_colours: Library) -> None:
     first, second = two_colours.topics(2, vocabulary=["this", "that"], save=True)
     for topic in (first, second):
         found = two_colours.embeddings(where=f"label = '{topic.title}'").records
-        assert {r.path for r in found} == {hit.path for hit in topic.pictures}
+        assert {r.path for r in found} == {hit.path for hit in topic.images}
     assert two_colours.status().labels == {first.title: 6, second.title: 4}
 
 
@@ -142,12 +140,12 @@ def test_the_phrases_that_come_along_are_encoded_once(
 
 def test_events_are_days_and_what_has_no_date(two_colours: Library) -> None:
     first, second, undated = two_colours.events(vocabulary=["walk", "talk", "work"])
-    assert sorted(names([hit.path for hit in first.pictures])) == ["red-0", "red-1", "red-2"]
-    assert len(second.pictures) == 6
-    assert names([hit.path for hit in undated.pictures]) == ["blue-3"]
+    assert sorted(names([hit.path for hit in first.images])) == ["red-0", "red-1", "red-2"]
+    assert len(second.images) == 6
+    assert names([hit.path for hit in undated.images]) == ["blue-3"]
     assert first.title == f"2024-07-01, {first.names[0]}"
     assert undated.title.startswith("no date, ") and undated.start is None
-    assert [len(t.pictures) for t in two_colours.events(gap_hours=48, vocabulary=["x"])] == [9, 1]
+    assert [len(t.images) for t in two_colours.events(gap_hours=48, vocabulary=["x"])] == [9, 1]
 
 
 def test_saved_events_are_labels(two_colours: Library) -> None:
@@ -155,10 +153,10 @@ def test_saved_events_are_labels(two_colours: Library) -> None:
     assert two_colours.status().labels[first.title] == 3
 
 
-# --- the bundled pictures ------------------------------------------------------------------
+# --- the bundled images ------------------------------------------------------------------
 
 
-def test_two_topics_of_the_bundled_pictures_are_told_apart(tmp_path: Path) -> None:
+def test_two_topics_of_the_bundled_images_are_told_apart(tmp_path: Path) -> None:
     with open(SAMPLES / "captions.csv", encoding="utf-8") as file:
         captions = {row["path"]: row["caption"] for row in csv.DictReader(file)}
     kinds = {
@@ -172,7 +170,7 @@ def test_two_topics_of_the_bundled_pictures_are_told_apart(tmp_path: Path) -> No
         topics = library.topics(2, vocabulary=PLACES)
         again = library.topics(2, vocabulary=PLACES)
     majority = [
-        Counter(kinds[hit.path] for hit in topic.pictures).most_common(1)[0] for topic in topics
+        Counter(kinds[hit.path] for hit in topic.images).most_common(1)[0] for topic in topics
     ]
     assert sum(count for _, count in majority) / len(kinds) >= 0.9
     assert [topic.title for topic in topics] == [kind for kind, _ in majority]
@@ -188,16 +186,16 @@ def textured(seed: int) -> PIL.Image.Image:
     return PIL.Image.fromarray(blocks).resize((144, 96), PIL.Image.Resampling.BICUBIC)
 
 
-def test_dupes_of_a_library(library: Library, make_pictures: Make, tmp_path: Path) -> None:
-    folder = make_pictures(5)[0].parent
+def test_dupes_of_a_library(library: Library, make_images: Make, tmp_path: Path) -> None:
+    folder = make_images(5)[0].parent
     for name in ("a.png", "a.webp"):
         textured(1).save(folder / name, quality=80)
     (folder / "again.png").write_bytes((folder / "0000.png").read_bytes())
     library.index([folder])
-    bytes_, picture = library.dupes()
-    assert (bytes_.tier, picture.tier) == ("same-bytes", "same-picture")
+    bytes_, image = library.dupes()
+    assert (bytes_.tier, image.tier) == ("same-bytes", "same-image")
     assert names([bytes_.best, *bytes_.others]) == ["0000", "again"]
-    assert [Path(path).name for path in (picture.best, *picture.others)] == ["a.png", "a.webp"]
+    assert [Path(path).name for path in (image.best, *image.others)] == ["a.png", "a.webp"]
     assert library.dupes("same-bytes") == [bytes_]
     assert library.dupes(under=tmp_path / "elsewhere") == []
     assert library.dupes(where="format = 'png'") == [bytes_]
@@ -238,7 +236,7 @@ def test_topics_as_json(run: Run, phrases: str, two_colours: Library) -> None:
     assert json.loads(out) == [topic.to_dict() for topic in expected]
     (red, _) = json.loads(out)
     assert set(red) == {
-        *("topic", "names", "size", "separation", "start", "end", "lat", "lon", "pictures"),
+        *("topic", "names", "size", "separation", "start", "end", "lat", "lon", "images"),
     }
     assert red["size"] == 6 and red["start"] == "2024-07-01T10:00:00"
 
@@ -246,7 +244,7 @@ def test_topics_as_json(run: Run, phrases: str, two_colours: Library) -> None:
 def test_topics_as_a_table_and_csv(run: Run, phrases: str) -> None:
     code, out, _ = run("topics", "--vocabulary", phrases)
     head, *rows = out.splitlines()
-    assert code == 0 and head.split() == ["pictures", "topic", "apart", "also", "most", "typical"]
+    assert code == 0 and head.split() == ["images", "topic", "apart", "also", "most", "typical"]
     assert [row.split()[0] for row in rows] == ["6", "4"]
     _, out, _ = run("topics", "--vocabulary", phrases, "-f", "csv")
     table = list(csv.DictReader(io.StringIO(out)))
@@ -268,12 +266,12 @@ def test_a_contact_sheet_has_a_section_a_topic(run: Run, phrases: str, tmp_path:
     html = page.read_text("utf-8")
     assert html.count('<section class="cs-sheet">') == 2
     assert html.count("<img ") == 6  # three of each
-    assert ": 6 pictures</h2>" in html and ": 4 pictures</h2>" in html
+    assert ": 6 images</h2>" in html and ": 4 images</h2>" in html
 
 
 def test_events_and_saved_topics(run: Run, phrases: str, two_colours: Library) -> None:
     code, out, err = run("topics", "--events", "--gap", "48", "--vocabulary", phrases, "--save")
-    assert code == 0 and err == "saved 2 topics as labels of 10 pictures.\n"
+    assert code == 0 and err == "saved 2 topics as labels of 10 images.\n"
     assert "2024-07-01 to 2024-07-02" in out and "no date" in out
     assert sorted(two_colours.status().labels.values()) == [1, 9]
 
@@ -298,14 +296,14 @@ def test_command_lines_that_make_no_sense(run: Run, arguments: tuple[str, ...]) 
 
 
 def test_nothing_fits(run: Run) -> None:
-    assert run("topics", "--where", "width > 1000") == (0, "", "no picture fits.\n")
-    assert run("dupes", "--where", "width > 1000") == (0, "", "no picture is there twice.\n")
+    assert run("topics", "--where", "width > 1000") == (0, "", "no image fits.\n")
+    assert run("dupes", "--where", "width > 1000") == (0, "", "no image is there twice.\n")
     assert run("dupes", "--where", "width > 1000", "-f", "json")[1] == "[]\n"
 
 
 @pytest.fixture
 def twice(two_colours: Library, tmp_path: Path) -> list[Path]:
-    """Put one textured picture three times into the library: as it is, copied, and as a JPEG."""
+    """Put one textured image three times into the library: as it is, copied, and as a JPEG."""
     paths = [tmp_path / "twice" / name for name in ("a.png", "a again.png", "a.jpg")]
     paths[0].parent.mkdir()
     for path in paths:
@@ -319,7 +317,7 @@ def test_dupes_as_json_and_paths(run: Run, twice: list[Path], two_colours: Libra
     here = ("--under", str(best.parent))
     code, out, err = run("dupes", *here, "-f", "json")
     assert code == 0
-    bytes_, picture = json.loads(out)
+    bytes_, image = json.loads(out)
     assert bytes_ == {
         "tier": "same-bytes",
         "best": str(best),
@@ -327,8 +325,8 @@ def test_dupes_as_json_and_paths(run: Run, twice: list[Path], two_colours: Libra
         "similarity": pytest.approx(1, abs=1e-3),
         "bytes_saved": again.stat().st_size,
     }
-    assert picture["paths"] == [str(best), str(jpeg)]
-    assert "groups: 1 same-bytes, 1 same-picture." in err and "2 files (" in err
+    assert image["paths"] == [str(best), str(jpeg)]
+    assert "groups: 1 same-bytes, 1 same-image." in err and "2 files (" in err
     assert run("dupes", *here, "-f", "paths")[1].splitlines() == [str(again), str(jpeg)]
     assert run("dupes", *here, "-0")[1] == f"{again}\0{jpeg}\0"
     assert run("dupes", *here, "--tier", "same-bytes", "-f", "paths")[1] == f"{again}\n"
@@ -340,7 +338,7 @@ def test_dupes_as_table_csv_and_contact_sheet(run: Run, twice: list[Path], tmp_p
     _, out, _ = run("dupes", *here)
     assert [line.split()[:3] for line in out.splitlines() if " best " in line] == [
         ["1", "same-bytes", "best"],
-        ["2", "same-picture", "best"],
+        ["2", "same-image", "best"],
     ]
     _, out, _ = run("dupes", *here, "-f", "csv")
     table = list(csv.DictReader(io.StringIO(out)))

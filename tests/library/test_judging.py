@@ -31,8 +31,8 @@ def library(tmp_path: Path, toy_encoder: ToyEncoder) -> Iterator[Library]:
 
 
 @pytest.fixture
-def filled(library: Library, make_pictures: Make) -> list[Path]:
-    paths = make_pictures(60)
+def filled(library: Library, make_images: Make) -> list[Path]:
+    paths = make_images(60)
     library.index([paths[0].parent])
     return paths
 
@@ -43,13 +43,13 @@ def vectors(library: Library, paths: list[Path]) -> np.ndarray:
 
 
 def logits(library: Library, paths: list[Path], rows: np.ndarray) -> np.ndarray:
-    """Return slope * standing + offset, (pictures, rows), worked out from the pixels."""
-    pictures = vectors(library, paths)
+    """Return slope * standing + offset, (images, rows), worked out from the pixels."""
+    images = vectors(library, paths)
     texts = library.encoder.encode_texts(captions()).astype(np.float64)
     scale = library.encoder.info.logit_scale
-    level = np.log(np.exp(scale * pictures @ texts.T).mean(1, keepdims=True))
+    level = np.log(np.exp(scale * images @ texts.T).mean(1, keepdims=True))
     used = library.calibration()
-    likelier = scale * pictures @ rows.T - level
+    likelier = scale * images @ rows.T - level
     middle = texts.mean(0)
     usual = np.linalg.norm(texts - middle, axis=1).mean()
     shares = np.minimum(np.linalg.norm(rows - middle, axis=1) / usual, 1)
@@ -163,9 +163,7 @@ def relevance(library: Library, paths: list[Path], row: np.ndarray) -> np.ndarra
     return sigmoid(logits(library, paths, row)[:, 0] - np.log(9))
 
 
-def test_relevance_and_the_number_of_relevant_pictures(
-    library: Library, filled: list[Path]
-) -> None:
+def test_relevance_and_the_number_of_relevant_images(library: Library, filled: list[Path]) -> None:
     use(library, 0.1, 4.0)
     expected = relevance(library, filled, library.encoder.encode_texts(["a red horse"]))
     found = library.search("a red horse", k=5)
@@ -182,9 +180,9 @@ def test_relevance_and_the_number_of_relevant_pictures(
     ]
 
 
-def test_filters_and_copies_count(library: Library, make_pictures: Make) -> None:
+def test_filters_and_copies_count(library: Library, make_images: Make) -> None:
     use(library, 0.1, 4.0)
-    a, b = make_pictures(30, folder="a"), make_pictures(12, folder="b", seed=4)
+    a, b = make_images(30, folder="a"), make_images(12, folder="b", seed=4)
     twin = b[0].with_name("twin.png")
     shutil.copy(b[0], twin)
     library.index([a[0].parent, b[0].parent])
@@ -197,14 +195,12 @@ def test_filters_and_copies_count(library: Library, make_pictures: Make) -> None
     assert (len(nothing), nothing.relevant, nothing.searched) == (0, 0, 0)
 
 
-def test_new_and_removed_pictures_are_counted_at_once(
-    library: Library, make_pictures: Make
-) -> None:
+def test_new_and_removed_images_are_counted_at_once(library: Library, make_images: Make) -> None:
     use(library, 0.1, 4.0)
-    paths = make_pictures(20)
+    paths = make_images(20)
     library.index([paths[0].parent])
     assert library.search("tree").searched == 20
-    more = make_pictures(5, folder="more", seed=3)
+    more = make_images(5, folder="more", seed=3)
     library.index([more[0].parent])
     library.remove(paths[:4])
     left = [*paths[4:], *more]
@@ -215,18 +211,18 @@ def test_new_and_removed_pictures_are_counted_at_once(
         assert again.search("tree").relevant == found.relevant
 
 
-def test_a_picture_as_a_term_is_judged_in_words(library: Library, filled: list[Path]) -> None:
+def test_an_image_as_a_term_is_judged_in_words(library: Library, filled: list[Path]) -> None:
     use(library, 0.1, 4.0)
     background = library.background()
-    picture = vectors(library, filled[:1])[0]
-    row = library.encoder.encode_texts(["tree"])[0] * 2 + background.in_words(picture)
+    image = vectors(library, filled[:1])[0]
+    row = library.encoder.encode_texts(["tree"])[0] * 2 + background.in_words(image)
     row = (row / np.linalg.norm(row))[None]
     found = library.search([Term.text("tree", 2), Term.image(str(filled[0]))], k=60)
     of = dict(zip(map(str, filled), relevance(library, filled, row), strict=True))
     np.testing.assert_allclose([h.relevance for h in found], [of[h.path] for h in found], atol=0.02)
 
 
-def test_a_picture_is_no_neighbour_of_its_own_in_the_count(
+def test_an_image_is_no_neighbour_of_its_own_in_the_count(
     library: Library, filled: list[Path]
 ) -> None:
     use(library, 0.1, 4.0)
@@ -247,7 +243,7 @@ def test_a_head_of_several_labels_is_relevant_by_its_best(
     assert found.relevant == int((sigmoid(of - np.log(9)) >= 0.5).sum())
 
 
-def test_of_very_many_pictures_only_the_hits_are_judged(
+def test_of_very_many_images_only_the_hits_are_judged(
     library: Library, filled: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clipsearch.library.search.COUNTED", 59)
@@ -335,7 +331,7 @@ def test_what_cannot_be_used_to_calibrate_is_refused(
     with pytest.raises(TooFewExamples, match="at least 2 labels"):
         library.calibrate(truth)
     truth.write_text(f"path,label\n{filled[0]},cat\n{filled[1]},dog\n")
-    with pytest.raises(TooFewExamples, match="at least 20 pictures"):
+    with pytest.raises(TooFewExamples, match="at least 20 images"):
         library.calibrate(truth)
 
 

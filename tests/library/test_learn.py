@@ -28,7 +28,7 @@ LABELS = ("ape", "cat", "owl")
 
 
 def paint(folder: Path, label: str, n: int, *, first: int = 0) -> list[Path]:
-    """Paint n pictures of one kind: the same blocks, a little different each time."""
+    """Paint n images of one kind: the same blocks, a little different each time."""
     kind = np.random.default_rng(list(label.encode())).integers(0, 256, (8, 8, 3))
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -41,17 +41,17 @@ def paint(folder: Path, label: str, n: int, *, first: int = 0) -> list[Path]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Pictures of three kinds, a folder each; the toy encoder's texts say nothing of them."""
+def images(tmp_path: Path) -> Path:
+    """Images of three kinds, a folder each; the toy encoder's texts say nothing of them."""
     for label in LABELS:
-        paint(tmp_path / "pictures" / label, label, 6)
-    return tmp_path / "pictures"
+        paint(tmp_path / "images" / label, label, 6)
+    return tmp_path / "images"
 
 
 @pytest.fixture
-def library(tmp_path: Path, toy_encoder: ToyEncoder, pictures: Path) -> Iterator[Library]:
+def library(tmp_path: Path, toy_encoder: ToyEncoder, images: Path) -> Iterator[Library]:
     with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
-        made.index([pictures])
+        made.index([images])
         yield made
 
 
@@ -67,11 +67,11 @@ def right(library: Library, head: Head) -> int:
 
 
 def test_a_head_is_learned_from_folders_and_used_as_any_head(
-    library: Library, pictures: Path, tmp_path: Path
+    library: Library, images: Path, tmp_path: Path
 ) -> None:
-    lesson = library.learn(pictures)
+    lesson = library.learn(images)
     assert lesson.head.labels == LABELS
-    assert lesson.pictures == lesson.tested == 18
+    assert lesson.images == lesson.tested == 18
     assert right(library, library.head(LABELS)) < 12
     assert right(library, lesson.head) == 18
     assert lesson.few_shot.value > 0.85 > lesson.zero_shot.value
@@ -81,10 +81,10 @@ def test_a_head_is_learned_from_folders_and_used_as_any_head(
 
 
 def test_csv_and_mapping_say_the_same_as_folders(
-    library: Library, pictures: Path, tmp_path: Path
+    library: Library, images: Path, tmp_path: Path
 ) -> None:
-    expected = library.learn(pictures, curve=False).head
-    files = sorted(pictures.glob("*/*.png"))
+    expected = library.learn(images, curve=False).head
+    files = sorted(images.glob("*/*.png"))
     rows = "".join(f"{f.relative_to(tmp_path)},{f.parent.name}\n" for f in files)
     (tmp_path / "labels.csv").write_text("path,label\n" + rows)
     assert library.learn(tmp_path / "labels.csv", curve=False).head == expected
@@ -92,10 +92,10 @@ def test_csv_and_mapping_say_the_same_as_folders(
 
 
 def test_stored_vectors_are_used_and_others_are_made_on_the_fly(
-    library: Library, toy_encoder: ToyEncoder, pictures: Path, tmp_path: Path
+    library: Library, toy_encoder: ToyEncoder, images: Path, tmp_path: Path
 ) -> None:
     encoded = toy_encoder.images_encoded
-    library.learn(pictures, curve=False)
+    library.learn(images, curve=False)
     assert toy_encoder.images_encoded == encoded
     for label in LABELS:
         paint(tmp_path / "others" / label, label, 2, first=50)
@@ -105,51 +105,51 @@ def test_stored_vectors_are_used_and_others_are_made_on_the_fly(
     assert len(library.embeddings()) == 18
 
 
-def test_saved_labels_teach_and_guesses_are_warned_of(library: Library, pictures: Path) -> None:
+def test_saved_labels_teach_and_guesses_are_warned_of(library: Library, images: Path) -> None:
     with pytest.raises(TooFewExamples, match="no saved labels"):
         library.learn("saved")
-    files = sorted(pictures.glob("*/*.png"))
+    files = sorted(images.glob("*/*.png"))
     library.save_labels([guess(library, f.parent.name, f) for f in files], source="me")
     library.save_labels([guess(library, "cat", f) for f in files])  # by classify: guesses
     lesson = library.learn("saved", curve=False)
     assert lesson.warnings == ()
     assert right(library, lesson.head) == 18
-    paint(pictures / "cat", "cat", 1, first=90)
-    library.index([pictures])
-    library.save_labels([guess(library, "cat", pictures / "cat" / "cat-90.png")])
+    paint(images / "cat", "cat", 1, first=90)
+    library.index([images])
+    library.save_labels([guess(library, "cat", images / "cat" / "cat-90.png")])
     (warning,) = library.learn("saved", curve=False).warnings
     assert re.match(r"1 labels are guesses .* its own mistakes", warning)
 
 
-def test_labels_given_decide_what_is_learned(library: Library, pictures: Path) -> None:
+def test_labels_given_decide_what_is_learned(library: Library, images: Path) -> None:
     lesson = library.learn(
-        pictures, labels={"owl": ["a bird of the night"], "cat": [], "fox": []}, curve=False
+        images, labels={"owl": ["a bird of the night"], "cat": [], "fox": []}, curve=False
     )
     assert lesson.head.labels == ("owl", "cat", "fox")
     assert lesson.head.prompts[0] == ("a bird of the night",)
     assert [one.examples for one in lesson.labels] == [6, 6, 0]
-    assert lesson.warnings == ("6 pictures of other labels are left out: 'ape'.",)
+    assert lesson.warnings == ("6 images of other labels are left out: 'ape'.",)
     text = library.head({"fox": []}).vectors
     np.testing.assert_allclose(lesson.head.vectors[2:], text, atol=1e-6)
 
 
 def test_what_is_no_example_is_left_out_with_a_warning(
-    library: Library, pictures: Path, tmp_path: Path
+    library: Library, images: Path, tmp_path: Path
 ) -> None:
-    good = {f: f.parent.name for f in sorted(pictures.glob("*/*.png"))}
+    good = {f: f.parent.name for f in sorted(images.glob("*/*.png"))}
     bad = tmp_path / "bad.png"
-    bad.write_text("no picture")
+    bad.write_text("no image")
     twice = tmp_path / "twice.png"
-    twice.write_bytes((pictures / "ape" / "ape-0.png").read_bytes())
+    twice.write_bytes((images / "ape" / "ape-0.png").read_bytes())
     unclear = tmp_path / "unclear.png"
-    unclear.write_bytes((pictures / "owl" / "owl-0.png").read_bytes())
+    unclear.write_bytes((images / "owl" / "owl-0.png").read_bytes())
     library.index([twice, unclear])
     given = {**good, bad: "ape", twice: "ape", unclear: "cat", tmp_path / "x.png": NONE}
     lesson = library.learn(given, curve=False)
     assert lesson.head.labels == LABELS
-    assert lesson.pictures == 17  # a copy counts once, what has two labels not at all
+    assert lesson.images == 17  # a copy counts once, what has two labels not at all
     assert "bad.png" in lesson.warnings[0] and "cannot be read" in lesson.warnings[0]
-    assert "1 pictures are there with two labels" in lesson.warnings[1]
+    assert "1 images are there with two labels" in lesson.warnings[1]
     several = tmp_path / "several.csv"
     names = [f"{f},{label}" for f, label in good.items()]
     several.write_text("path,label\n" + "\n".join([*names[1:], f"{next(iter(good))},ape,cat"]))
@@ -159,34 +159,34 @@ def test_what_is_no_example_is_left_out_with_a_warning(
 
 @pytest.mark.parametrize("examples", ["one", "captions", "nothing", "none"])
 def test_too_little_to_learn_from_is_said(
-    library: Library, pictures: Path, tmp_path: Path, examples: str
+    library: Library, images: Path, tmp_path: Path, examples: str
 ) -> None:
-    given: Any = {f: "ape" for f in pictures.glob("ape/*.png")}
+    given: Any = {f: "ape" for f in images.glob("ape/*.png")}
     if examples == "captions":
         given = tmp_path / "captions.csv"
         given.write_text("path,caption\na.png,an ape on a tree in the night\n")
     if examples == "nothing":
         given = {tmp_path / "gone.png": "ape"}
     if examples == "none":
-        given = {f: NONE for f in pictures.glob("ape/*.png")}
+        given = {f: NONE for f in images.glob("ape/*.png")}
     with pytest.raises(TooFewExamples):
         library.learn(given)
 
 
-def test_what_makes_no_sense_is_said(library: Library, pictures: Path) -> None:
-    with pytest.raises(TooFewExamples, match="from 0 pictures"):
-        library.learn(pictures, shots=0)
+def test_what_makes_no_sense_is_said(library: Library, images: Path) -> None:
+    with pytest.raises(TooFewExamples, match="from 0 images"):
+        library.learn(images, shots=0)
     with pytest.raises(QueryError, match="unknown method 'svm': choose from probe, tip, prototype"):
-        library.learn(pictures, method="svm")  # type: ignore[arg-type]
+        library.learn(images, method="svm")  # type: ignore[arg-type]
     assert len(library.suggest(0, labels=LABELS)) == 0
 
 
 # --- what it brings ------------------------------------------------------------------------
 
 
-def test_shots_are_learned_from_and_the_others_tested(library: Library, pictures: Path) -> None:
-    lesson = library.learn(pictures, shots=2, curve=False)
-    assert (lesson.pictures, lesson.tested) == (6, 12)
+def test_shots_are_learned_from_and_the_others_tested(library: Library, images: Path) -> None:
+    lesson = library.learn(images, shots=2, curve=False)
+    assert (lesson.images, lesson.tested) == (6, 12)
     assert [(one.examples, one.tested) for one in lesson.labels] == [(2, 4)] * 3
     assert lesson.confusion is not None and lesson.confusion.sum(axis=1).tolist() == [4, 4, 4]
     found = lesson.confusion.diagonal().sum() / 12
@@ -194,25 +194,25 @@ def test_shots_are_learned_from_and_the_others_tested(library: Library, pictures
     assert [one.few_shot for one in lesson.labels] == [n / 4 for n in lesson.confusion.diagonal()]
 
 
-def test_one_picture_a_label_is_learned_from_but_measures_nothing(
-    library: Library, pictures: Path
+def test_one_image_a_label_is_learned_from_but_measures_nothing(
+    library: Library, images: Path
 ) -> None:
-    lesson = library.learn({pictures / n / f"{n}-0.png": n for n in LABELS})
-    assert (lesson.method, lesson.pictures, lesson.tested, lesson.curve) == ("probe", 3, 0, ())
+    lesson = library.learn({images / n / f"{n}-0.png": n for n in LABELS})
+    assert (lesson.method, lesson.images, lesson.tested, lesson.curve) == ("probe", 3, 0, ())
     assert 0 <= lesson.zero_shot.value <= 1
     assert np.isnan(lesson.few_shot.value) and lesson.confusion is None
     assert lesson.to_dict()["few_shot"] == {"value": None, "low": None, "high": None}
-    with pytest.raises(TooFewExamples, match="two pictures"):
+    with pytest.raises(TooFewExamples, match="two images"):
         lesson.curve_figure()
-    with pytest.raises(TooFewExamples, match="two pictures"):
+    with pytest.raises(TooFewExamples, match="two images"):
         lesson.confusion_figure()
 
 
-def test_a_lesson_is_json_and_figures(library: Library, pictures: Path) -> None:
-    lesson = library.learn(pictures, method="tip")
+def test_a_lesson_is_json_and_figures(library: Library, images: Path) -> None:
+    lesson = library.learn(images, method="tip")
     found = json.loads(json.dumps(lesson.to_dict(), allow_nan=False))
     assert set(found) == {
-        *("method", "strength", "pictures", "tested", "zero_shot", "few_shot", "gain"),
+        *("method", "strength", "images", "tested", "zero_shot", "few_shot", "gain"),
         *("labels", "confusion", "curve", "calibration", "warnings"),
     }
     assert found["method"] == "tip"
@@ -227,21 +227,21 @@ def test_a_lesson_is_json_and_figures(library: Library, pictures: Path) -> None:
 
 
 def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
-    library: Library, pictures: Path
+    library: Library, images: Path
 ) -> None:
-    assert library.learn(pictures, curve=False).calibration is None  # 18 pictures are too few
+    assert library.learn(images, curve=False).calibration is None  # 18 images are too few
     for label in LABELS:
-        paint(pictures / label, label, 4, first=70)
-    library.index([pictures])
-    lesson = library.learn(pictures, curve=False)
+        paint(images / label, label, 4, first=70)
+    library.index([images])
+    lesson = library.learn(images, curve=False)
     fitted = lesson.calibration
-    assert fitted is not None and fitted.calibration.pictures == 30
+    assert fitted is not None and fitted.calibration.images == 30
     assert lesson.trial is not None and len(lesson.trial.which) == 30
     assert fitted.after.ece < fitted.before.ece
     assert lesson.to_dict()["calibration"] == fitted.to_dict()
     assert library.calibration(lesson.head) == fitted.calibration
     assert library.calibration(library.head(LABELS)).source != "fitted"
-    # What a toy says of the background tells nothing of its pictures: some are "none of these".
+    # What a toy says of the background tells nothing of its images: some are "none of these".
     assert sum(p.label == Path(p.path).parent.name for p in library.classify(lesson.head)) > 12
     # Searching by one of its labels is judged by the same calibration.
     found = {hit.path: hit for hit in library.search(lesson.head, label="owl", k=None)}
@@ -259,10 +259,10 @@ def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
 
 
 @pytest.mark.parametrize("method", ["probe", "tip", "prototype"])
-def test_a_learned_head_ranks_pictures_as_its_scores_do(
-    library: Library, pictures: Path, method: Any
+def test_a_learned_head_ranks_images_as_its_scores_do(
+    library: Library, images: Path, method: Any
 ) -> None:
-    head = library.learn(pictures, method=method, curve=False).head
+    head = library.learn(images, method=method, curve=False).head
     known = library.embeddings()
     for label in (None, "cat"):
         asked = head.only(label) if label else head
@@ -271,7 +271,7 @@ def test_a_learned_head_ranks_pictures_as_its_scores_do(
         hits = library.search(head, label=label, k=5)
         assert [hit.path for hit in hits] == [known.records[i].path for i in order[:5]]
         assert [hit.score for hit in hits] == pytest.approx(best[order[:5]], abs=1e-5)
-    inside = library.search(head, label="cat", k=3, under=pictures / "owl")
+    inside = library.search(head, label="cat", k=3, under=images / "owl")
     assert [Path(hit.path).parent.name for hit in inside] == ["owl"] * 3
     with pytest.raises(EmptyQuery, match="give the head"):
         library.search("a cat", label="cat")
@@ -293,14 +293,14 @@ def test_suggestions_are_what_the_head_wavers_at(library: Library) -> None:
     assert len({one.path for one in library.suggest(4, labels=LABELS)}) == 4
 
 
-def test_what_has_a_label_is_not_suggested(library: Library, pictures: Path) -> None:
-    apes, cats = sorted(pictures.glob("ape/*")), sorted(pictures.glob("cat/*"))
+def test_what_has_a_label_is_not_suggested(library: Library, images: Path) -> None:
+    apes, cats = sorted(images.glob("ape/*")), sorted(images.glob("cat/*"))
     library.save_labels([guess(library, "ape", f) for f in apes], source="me")
     library.save_labels([guess(library, "cat", f) for f in cats])  # a guess is no label
     found = library.suggest(20, labels=LABELS, examples={cats[0]: "cat"})
-    assert {p.path for p in found} == {str(f) for f in [*cats[1:], *pictures.glob("owl/*")]}
+    assert {p.path for p in found} == {str(f) for f in [*cats[1:], *images.glob("owl/*")]}
     assert {
-        Path(p.path).parent.name for p in library.suggest(9, labels=LABELS, under=pictures / "cat")
+        Path(p.path).parent.name for p in library.suggest(9, labels=LABELS, under=images / "cat")
     } == {"cat"}
     with pytest.raises(TooFewLabels, match="two labels"):
         library.suggest(3, labels=["cat"])
@@ -326,11 +326,11 @@ def cli(
 
 
 def test_the_command_writes_a_head_a_report_and_figures(
-    cli: Any, library: Library, pictures: Path, tmp_path: Path
+    cli: Any, library: Library, images: Path, tmp_path: Path
 ) -> None:
     head, curve, matrix = (tmp_path / n for n in ("head.json", "curve.png", "confusion.svg"))
     code, out, err = cli(
-        *("learn", head, "--examples", pictures, "--curve", curve, "--confusion", matrix)
+        *("learn", head, "--examples", images, "--curve", curve, "--confusion", matrix)
     )
     assert code == 0
     assert right(library, Head.load(head)) == 18
@@ -338,7 +338,7 @@ def test_the_command_writes_a_head_a_report_and_figures(
     assert re.search(r"^all labels +18 .* \+\d", out, re.MULTILINE)
     assert all(re.search(rf"^{label} +6 ", out, re.MULTILINE) for label in LABELS)
     assert re.search(r"^ +4 +[\d.]+ % +[\d.]+ % +[\d.]+ to [\d.]+ %$", out, re.MULTILINE)
-    assert "learned 3 labels from 18 pictures" in err
+    assert "learned 3 labels from 18 images" in err
     code, out, _ = cli("classify", "--head", head, "--closed", "-f", "csv")
     rows = list(csv.DictReader(out.splitlines()))
     assert sum(row["label"] == Path(row["path"]).parent.name for row in rows) == 18
@@ -347,17 +347,17 @@ def test_the_command_writes_a_head_a_report_and_figures(
     assert out.splitlines() == [hit.path for hit in hits]
 
 
-def test_the_report_is_json(cli: Any, pictures: Path, tmp_path: Path) -> None:
+def test_the_report_is_json(cli: Any, images: Path, tmp_path: Path) -> None:
     head = tmp_path / "head.json"
-    arguments = ("--examples", pictures, "--shots", 3, "--method", "prototype", "-f", "json")
+    arguments = ("--examples", images, "--shots", 3, "--method", "prototype", "-f", "json")
     code, out, _ = cli("learn", head, *arguments)
     found = json.loads(out)
     assert code == 0
     assert (found["file"], found["method"]) == (str(head), "prototype")
-    assert (found["pictures"], found["tested"]) == (9, 9)
+    assert (found["images"], found["tested"]) == (9, 9)
 
 
-def test_suggestions_become_examples(cli: Any, pictures: Path, tmp_path: Path) -> None:
+def test_suggestions_become_examples(cli: Any, images: Path, tmp_path: Path) -> None:
     labels, todo = tmp_path / "labels.txt", tmp_path / "todo.csv"
     labels.write_text("\n".join(LABELS))
     assert cli("learn", "--suggest", 9, "--labels", labels, "-f", "csv", "-o", todo)[0] == 0
@@ -370,7 +370,7 @@ def test_suggestions_become_examples(cli: Any, pictures: Path, tmp_path: Path) -
             writer.writerow({**row, "label": Path(row["path"]).parent.name})
     code, out, err = cli("learn", tmp_path / "head.json", "--examples", todo, "-f", "json")
     assert code == 0, err
-    assert json.loads(out)["pictures"] == 9
+    assert json.loads(out)["images"] == 9
 
 
 @pytest.mark.parametrize(
@@ -400,18 +400,18 @@ def test_command_lines_that_make_no_sense(
     assert (tmp_path / "there.csv").read_text() == "mine"
 
 
-def test_errors_are_one_line(cli: Any, pictures: Path, tmp_path: Path) -> None:
+def test_errors_are_one_line(cli: Any, images: Path, tmp_path: Path) -> None:
     head = tmp_path / "head.json"
     for arguments, said in (
         (["learn", head, "--examples", tmp_path / "gone.csv"], "cannot be read"),
-        (["learn", head, "--examples", pictures, "--curve", "c.gif"], ".png, .svg, .pdf"),
+        (["learn", head, "--examples", images, "--curve", "c.gif"], ".png, .svg, .pdf"),
         (["query", "--head", tmp_path / "gone.json"], "is not a saved head"),
     ):
         code, _, err = cli(*arguments)
         assert code == 1
         assert said in err and "Traceback" not in err
     assert not head.exists()
-    assert cli("learn", head, "--examples", pictures)[0] == 0
+    assert cli("learn", head, "--examples", images)[0] == 0
     code, _, err = cli("query", "--head", head, "--label", "cow")
     assert (code, err) == (1, "error: the head has no label 'cow': it has ape, cat, owl.\n")
 
@@ -420,7 +420,7 @@ def test_errors_are_one_line(cli: Any, pictures: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sixteen_pictures_of_a_kind_never_seen_beat_words_and_one_does_no_harm(
+def test_sixteen_images_of_a_kind_never_seen_beat_words_and_one_does_no_harm(
     tmp_path: Path,
 ) -> None:
     samples = Path(clipsearch.__file__).with_name("samples")

@@ -60,16 +60,16 @@ def agree(hits: object, expected: list[tuple[str, float]]) -> None:
 # --- indexing ------------------------------------------------------------------------------
 
 
-def test_a_second_run_finds_everything_unchanged(library: Library, make_pictures: Make) -> None:
-    folder = make_pictures(20)[0].parent
+def test_a_second_run_finds_everything_unchanged(library: Library, make_images: Make) -> None:
+    folder = make_images(20)[0].parent
     assert counts(library.index([folder])) == {"added": 20, "embedded": 20}
     assert counts(library.index([folder])) == {"unchanged": 20}
 
 
 def test_renames_deletions_and_changes_are_told_apart(
-    library: Library, make_pictures: Make, toy_encoder: ToyEncoder
+    library: Library, make_images: Make, toy_encoder: ToyEncoder
 ) -> None:
-    paths = make_pictures(60)
+    paths = make_images(60)
     folder = paths[0].parent
     library.index([folder])
     before = toy_encoder.images_encoded
@@ -78,7 +78,7 @@ def test_renames_deletions_and_changes_are_told_apart(
         path.rename(folder / "moved" / f"new-{path.name}")
     for path in paths[15:25]:
         path.unlink()
-    for path, other in zip(paths[25:30], make_pictures(5, folder="other", seed=9), strict=True):
+    for path, other in zip(paths[25:30], make_images(5, folder="other", seed=9), strict=True):
         shutil.copy(other, path)
     report = library.index([folder])
     assert counts(report) == {
@@ -90,9 +90,9 @@ def test_renames_deletions_and_changes_are_told_apart(
 
 
 def test_equal_bytes_are_embedded_once_and_every_path_is_found(
-    library: Library, make_pictures: Make, toy_encoder: ToyEncoder
+    library: Library, make_images: Make, toy_encoder: ToyEncoder
 ) -> None:
-    paths = make_pictures(3)
+    paths = make_images(3)
     for number in range(4):
         shutil.copy(paths[0], paths[0].with_name(f"copy-{number}.png"))
     assert counts(library.index([paths[0].parent])) == {"added": 7, "embedded": 3}
@@ -101,25 +101,25 @@ def test_equal_bytes_are_embedded_once_and_every_path_is_found(
 
 
 def test_an_open_library_finds_what_is_indexed_meanwhile(
-    library: Library, make_pictures: Make
+    library: Library, make_images: Make
 ) -> None:
-    library.index([make_pictures(5)[0].parent])
+    library.index([make_images(5)[0].parent])
     assert len(library.search("x", k=None)) == 5
-    library.index([make_pictures(3, folder="new", seed=7)[0].parent])
+    library.index([make_images(3, folder="new", seed=7)[0].parent])
     assert len(library.search("x", k=None)) == 8
 
 
-def test_a_touched_file_is_unchanged(library: Library, make_pictures: Make) -> None:
-    (path,) = make_pictures(1)
+def test_a_touched_file_is_unchanged(library: Library, make_images: Make) -> None:
+    (path,) = make_images(1)
     library.index([path])
     os.utime(path, (1, 1))
     assert counts(library.index([path])) == {"unchanged": 1}
 
 
 def test_a_file_that_vanishes_and_returns_is_found_again(
-    library: Library, make_pictures: Make, tmp_path: Path
+    library: Library, make_images: Make, tmp_path: Path
 ) -> None:
-    paths = make_pictures(12)
+    paths = make_images(12)
     folder = paths[0].parent
     library.index([folder])
     away = tmp_path / "away.png"
@@ -134,9 +134,9 @@ def test_a_file_that_vanishes_and_returns_is_found_again(
 
 
 def test_an_empty_or_missing_root_deletes_nothing(
-    library: Library, make_pictures: Make, tmp_path: Path
+    library: Library, make_images: Make, tmp_path: Path
 ) -> None:
-    folder = make_pictures(5)[0].parent
+    folder = make_images(5)[0].parent
     library.index([folder])
     folder.rename(tmp_path / "unmounted")
     missing = library.index([folder])
@@ -147,10 +147,10 @@ def test_an_empty_or_missing_root_deletes_nothing(
 
 
 def test_bad_files_are_reported_and_do_not_stop_the_run(
-    library: Library, make_pictures: Make
+    library: Library, make_images: Make
 ) -> None:
-    folder = make_pictures(3)[0].parent
-    (folder / "text.jpg").write_text("not a picture")
+    folder = make_images(3)[0].parent
+    (folder / "text.jpg").write_text("not an image")
     (folder / "empty.png").touch()
     report = library.index([folder])
     assert counts(report) == {"added": 3, "embedded": 3, "failed": 2}
@@ -162,12 +162,12 @@ def test_bad_files_are_reported_and_do_not_stop_the_run(
 
 
 def test_a_file_without_permission_is_tried_again(
-    library: Library, make_pictures: Make, monkeypatch: pytest.MonkeyPatch
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from clipsearch.errors import UnreadableImage
     from clipsearch.indexing import loader as loading
 
-    (path,) = make_pictures(1)
+    (path,) = make_images(1)
     real = loading.read_file
 
     def denied(path: str) -> tuple[bytes, str]:
@@ -180,13 +180,13 @@ def test_a_file_without_permission_is_tried_again(
     assert library.errors() == []
 
 
-def test_a_dry_run_counts_and_writes_nothing(library: Library, make_pictures: Make) -> None:
-    paths = make_pictures(10)
+def test_a_dry_run_counts_and_writes_nothing(library: Library, make_images: Make) -> None:
+    paths = make_images(10)
     folder = paths[0].parent
     library.index([folder])
     paths[0].rename(folder / "renamed.png")
     paths[1].unlink()
-    shutil.copy(make_pictures(1, folder="other", seed=4)[0], paths[2])
+    shutil.copy(make_images(1, folder="other", seed=4)[0], paths[2])
     dry = library.index([folder], dry_run=True)
     assert library.status().files == 10
     wet = library.index([folder])
@@ -195,9 +195,9 @@ def test_a_dry_run_counts_and_writes_nothing(library: Library, make_pictures: Ma
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
-    library: Library, make_pictures: Make
+    library: Library, make_images: Make
 ) -> None:
-    folder = make_pictures(40)[0].parent
+    folder = make_images(40)[0].parent
 
     def stop(progress: Progress) -> None:
         if progress.phase == "embed" and progress.done >= 8:
@@ -212,28 +212,28 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
 
 
 def test_a_snapshot_that_cannot_be_written_is_a_warning_and_loses_nothing(
-    library: Library, make_pictures: Make, monkeypatch: pytest.MonkeyPatch
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: object) -> None:
         raise VectorIndexError("cannot write the snapshot: no space left.")
 
     monkeypatch.setattr("clipsearch.vectors.snapshots.Snapshots.publish", full)
-    paths = make_pictures(5)
+    paths = make_images(5)
     report = library.index([paths[0].parent])
     assert counts(report) == {"added": 5, "embedded": 5}
     assert len(report.warnings) == 1 and "no space left" in report.warnings[0]
     agree(library.search("x", k=9), exact(library, "x", paths))
 
 
-def test_progress_ends_at_the_total(library: Library, make_pictures: Make) -> None:
+def test_progress_ends_at_the_total(library: Library, make_images: Make) -> None:
     seen: list[Progress] = []
-    library.index([make_pictures(10)[0].parent], batch_size=3, on_progress=seen.append)
+    library.index([make_images(10)[0].parent], batch_size=3, on_progress=seen.append)
     embed = [(p.done, p.total) for p in seen if p.phase == "embed"]
     assert embed[0] == (0, 10) and embed[-1] == (10, 10)
 
 
-def test_two_indexers_at_once_are_refused(library: Library, make_pictures: Make) -> None:
-    folder = make_pictures(3)[0].parent
+def test_two_indexers_at_once_are_refused(library: Library, make_images: Make) -> None:
+    folder = make_images(3)[0].parent
     inside, go_on = threading.Event(), threading.Event()
 
     def wait(progress: Progress) -> None:
@@ -252,8 +252,8 @@ def test_two_indexers_at_once_are_refused(library: Library, make_pictures: Make)
     assert library.status().files == 3
 
 
-def test_remove_forgets_a_folder(library: Library, make_pictures: Make) -> None:
-    a, b = make_pictures(4, folder="a"), make_pictures(2, folder="b", seed=3)
+def test_remove_forgets_a_folder(library: Library, make_images: Make) -> None:
+    a, b = make_images(4, folder="a"), make_images(2, folder="b", seed=3)
     library.index([a[0].parent, b[0].parent])
     assert library.remove([a[0].parent]) == 4
     assert {hit.path for hit in library.search("x")} == set(map(str, b))
@@ -264,9 +264,9 @@ def test_remove_forgets_a_folder(library: Library, make_pictures: Make) -> None:
 
 
 def test_two_models_live_side_by_side(
-    library: Library, make_pictures: Make, monkeypatch: pytest.MonkeyPatch
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = make_pictures(8)
+    paths = make_images(8)
     library.index([paths[0].parent])
     encoders = {"toy": library.encoder, "mini": ToyEncoder("mini", seed=5)}
     monkeypatch.setattr("clipsearch.library.session.load_encoder", encoders.__getitem__)
@@ -281,9 +281,9 @@ def test_two_models_live_side_by_side(
 
 
 def test_other_weights_under_the_same_name_are_refused(
-    library: Library, make_pictures: Make, monkeypatch: pytest.MonkeyPatch
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library.index(make_pictures(2))
+    library.index(make_images(2))
     changed = ToyEncoder("toy", seed=1)
     monkeypatch.setattr("clipsearch.library.session.load_encoder", lambda name: changed)
     with Library.open(library.path) as other, pytest.raises(ModelMismatch, match="do not mix"):
@@ -291,9 +291,9 @@ def test_other_weights_under_the_same_name_are_refused(
 
 
 def test_an_unchanged_library_never_loads_the_model(
-    library: Library, make_pictures: Make, monkeypatch: pytest.MonkeyPatch
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = make_pictures(3)[0].parent
+    folder = make_images(3)[0].parent
     library.index([folder])
 
     def fail(name: str) -> None:
@@ -307,14 +307,14 @@ def test_an_unchanged_library_never_loads_the_model(
 # --- searching -----------------------------------------------------------------------------
 
 
-def test_search_equals_brute_force(library: Library, make_pictures: Make) -> None:
-    paths = make_pictures(50)
+def test_search_equals_brute_force(library: Library, make_images: Make) -> None:
+    paths = make_images(50)
     library.index([paths[0].parent])
     agree(library.search("a blue horse", k=12), exact(library, "a blue horse", paths)[:12])
 
 
-def test_filters_come_before_the_search(library: Library, make_pictures: Make) -> None:
-    a, b = make_pictures(30, folder="a"), make_pictures(5, folder="b", seed=8, suffix=".bmp")
+def test_filters_come_before_the_search(library: Library, make_images: Make) -> None:
+    a, b = make_images(30, folder="a"), make_images(5, folder="b", seed=8, suffix=".bmp")
     library.index([a[0].parent, b[0].parent])
     agree(library.search("x", k=5, where="format = 'BMP'"), exact(library, "x", b))
     agree(library.search("x", k=99, under=b[0].parent), exact(library, "x", b))
@@ -323,8 +323,8 @@ def test_filters_come_before_the_search(library: Library, make_pictures: Make) -
         library.search("x", where="widht > 3")
 
 
-def test_terms_weigh_and_exclude(library: Library, make_pictures: Make) -> None:
-    paths = make_pictures(9)
+def test_terms_weigh_and_exclude(library: Library, make_images: Make) -> None:
+    paths = make_images(9)
     library.index([paths[0].parent])
     cat, dog = library.encoder.encode_texts(["cat", "dog"])
     wanted = 2 * cat - dog
@@ -339,10 +339,10 @@ def test_terms_weigh_and_exclude(library: Library, make_pictures: Make) -> None:
         library.search("")
 
 
-def test_similar_leaves_the_picture_itself_out(
-    library: Library, make_pictures: Make, tmp_path: Path
+def test_similar_leaves_the_image_itself_out(
+    library: Library, make_images: Make, tmp_path: Path
 ) -> None:
-    paths = make_pictures(6)
+    paths = make_images(6)
     library.index([paths[0].parent])
     inside = library.similar(paths[2], k=5)
     assert len(inside) == 5 and str(paths[2]) not in {hit.path for hit in inside}
@@ -351,14 +351,14 @@ def test_similar_leaves_the_picture_itself_out(
     assert library.similar(outside, k=1)[0].path == str(paths[2])
 
 
-def test_min_score_cuts(library: Library, make_pictures: Make) -> None:
-    library.index(make_pictures(9))
+def test_min_score_cuts(library: Library, make_images: Make) -> None:
+    library.index(make_images(9))
     scores = [hit.score for hit in library.search("x", k=9)]
     assert len(library.search("x", k=9, min_score=scores[3])) == 4
 
 
-def test_a_hit_carries_its_facts(library: Library, make_pictures: Make) -> None:
-    library.index(make_pictures(1))
+def test_a_hit_carries_its_facts(library: Library, make_images: Make) -> None:
+    library.index(make_images(1))
     found = library.search("x")[0].to_dict()
     assert (found["width"], found["height"], found["format"]) == (48, 40, "PNG")
     assert set(found) >= {"path", "score", "bytes", "sha256", "taken_at", "camera", "labels"}
@@ -368,8 +368,8 @@ def test_a_hit_carries_its_facts(library: Library, make_pictures: Make) -> None:
 # --- classifying ---------------------------------------------------------------------------
 
 
-def test_closed_classify_is_softmax_over_cosines(library: Library, make_pictures: Make) -> None:
-    paths = make_pictures(7)
+def test_closed_classify_is_softmax_over_cosines(library: Library, make_images: Make) -> None:
+    paths = make_images(7)
     library.index([paths[0].parent])
     labels = ["cat", "dog", "bird"]
     found = library.classify(labels, mode="closed")
@@ -387,8 +387,8 @@ def test_closed_classify_is_softmax_over_cosines(library: Library, make_pictures
     assert [len(p.labels) for p in library.classify(labels, top=2)] == [2] * 7
 
 
-def test_saved_labels_are_filtered_by_and_replaced(library: Library, make_pictures: Make) -> None:
-    library.index(make_pictures(20))
+def test_saved_labels_are_filtered_by_and_replaced(library: Library, make_images: Make) -> None:
+    library.index(make_images(20))
     found = library.classify(["cat", "dog"], mode="closed", save=True)
     cats = {p.path for p in found if p.label == "cat"}
     assert {h.path for h in library.search("x", k=50, where='label = "cat"')} == cats
@@ -400,9 +400,9 @@ def test_saved_labels_are_filtered_by_and_replaced(library: Library, make_pictur
 
 
 def test_loose_images_are_classified_without_being_indexed(
-    library: Library, make_pictures: Make
+    library: Library, make_images: Make
 ) -> None:
-    inside, outside = make_pictures(2), make_pictures(3, folder="loose", seed=7)
+    inside, outside = make_images(2), make_images(3, folder="loose", seed=7)
     library.index([inside[0].parent])
     (outside[0].parent / "bad.png").write_text("no")
     found = library.classify(["cat", "dog"], images=[outside[0].parent])
@@ -411,8 +411,8 @@ def test_loose_images_are_classified_without_being_indexed(
     assert library.status().files == 2
 
 
-def test_a_head_of_another_model_is_refused(library: Library, make_pictures: Make) -> None:
-    library.index(make_pictures(2))
+def test_a_head_of_another_model_is_refused(library: Library, make_images: Make) -> None:
+    library.index(make_images(2))
     foreign = Head.from_prompts(ToyEncoder("other", seed=3), {"cat": ["a cat"]})
     with pytest.raises(ModelMismatch):
         library.classify(foreign)
@@ -423,8 +423,8 @@ def test_a_head_of_another_model_is_refused(library: Library, make_pictures: Mak
 # --- care ----------------------------------------------------------------------------------
 
 
-def test_status_counts_what_is_there(library: Library, make_pictures: Make) -> None:
-    paths = make_pictures(5)
+def test_status_counts_what_is_there(library: Library, make_images: Make) -> None:
+    paths = make_images(5)
     shutil.copy(paths[0], paths[0].with_name("copy.png"))
     library.index([paths[0].parent])
     status = library.status()
@@ -434,8 +434,8 @@ def test_status_counts_what_is_there(library: Library, make_pictures: Make) -> N
     assert status.roots == (str(paths[0].parent),)
 
 
-def test_check_finds_and_repairs(library: Library, make_pictures: Make) -> None:
-    paths = make_pictures(5)
+def test_check_finds_and_repairs(library: Library, make_images: Make) -> None:
+    paths = make_images(5)
     library.index([paths[0].parent])
     assert library.check() == []
     for snapshot in (library.path / "snapshots").iterdir():
@@ -448,8 +448,8 @@ def test_check_finds_and_repairs(library: Library, make_pictures: Make) -> None:
     agree(library.search("x", k=9, where="name != '0000.png'"), exact(library, "x", paths[1:]))
 
 
-def test_deleting_every_snapshot_is_safe(library: Library, make_pictures: Make) -> None:
-    paths = make_pictures(5)
+def test_deleting_every_snapshot_is_safe(library: Library, make_images: Make) -> None:
+    paths = make_images(5)
     library.index([paths[0].parent])
     shutil.rmtree(library.path / "snapshots")
     with Library.open(library.path, encoder=library.encoder) as again:
@@ -472,23 +472,23 @@ def test_where_a_library_is_looked_for(tmp_path: Path, monkeypatch: pytest.Monke
         Library.open()
 
 
-def test_results_show_themselves_in_a_notebook(library: Library, make_pictures: Make) -> None:
-    library.index(make_pictures(2))
+def test_results_show_themselves_in_a_notebook(library: Library, make_images: Make) -> None:
+    library.index(make_images(2))
     shown = library.search("x")._repr_html_()
     assert shown.count("<img") == 2 and "data:image/jpeg;base64," in shown
 
 
-# --- pictures and their vectors ------------------------------------------------------------
+# --- images and their vectors ------------------------------------------------------------
 
 
 def test_embeddings_are_the_stored_vectors_by_path(
-    library: Library, make_pictures: Make, toy_encoder: ToyEncoder
+    library: Library, make_images: Make, toy_encoder: ToyEncoder
 ) -> None:
-    pictures = make_pictures(5)
-    library.index(pictures)
+    images = make_images(5)
+    library.index(images)
     found = library.embeddings()
     paths = [record.path for record in found.records]
-    assert paths == sorted(map(str, pictures))
+    assert paths == sorted(map(str, images))
     assert found.vectors.shape == (len(paths), toy_encoder.info.dim)
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-3)
     some = library.embeddings(paths=paths[1:3])
@@ -496,16 +496,16 @@ def test_embeddings_are_the_stored_vectors_by_path(
     np.testing.assert_array_equal(some.vectors, found.vectors[1:3])
 
 
-def test_embed_takes_known_and_unknown_pictures(
-    library: Library, make_pictures: Make, tmp_path: Path
+def test_embed_takes_known_and_unknown_images(
+    library: Library, make_images: Make, tmp_path: Path
 ) -> None:
-    library.index(make_pictures(3))
+    library.index(make_images(3))
     known = library.embeddings()
     new = tmp_path / "elsewhere" / "new.png"
     new.parent.mkdir()
     new.write_bytes(Path(known.records[0].path).read_bytes())
     broken = new.with_name("broken.jpg")
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     paths, vectors, failures = library.embed([new, broken, known.records[1].path])
     assert set(paths) == {str(new), known.records[1].path}
     rows = dict(zip(paths, vectors, strict=True))

@@ -1,4 +1,4 @@
-"""Pictures are classified and compared without a library, where there is none."""
+"""Images are classified and compared without a library, where there is none."""
 
 from __future__ import annotations
 
@@ -54,48 +54,48 @@ def run(asked: list[str], capfd: pytest.CaptureFixture[str]) -> Command:
     return run
 
 
-def test_loose_pictures_are_classified_without_a_library(
-    run: Command, asked: list[str], make_pictures: Callable[..., list[Path]], tmp_path: Path
+def test_loose_images_are_classified_without_a_library(
+    run: Command, asked: list[str], make_images: Callable[..., list[Path]], tmp_path: Path
 ) -> None:
-    pictures = make_pictures(3)
+    images = make_images(3)
     code, out, _ = run(
-        "classify", "cat", "dog", "--images", *pictures, "--model", "mini", "-f", "json"
+        "classify", "cat", "dog", "--images", *images, "--model", "mini", "-f", "json"
     )
     found = json.loads(out)
     with Library.create(tmp_path / "lib", encoder=ToyEncoder("mini")) as library:
-        expected = [p.to_dict() for p in library.classify(["cat", "dog"], images=pictures)]
+        expected = [p.to_dict() for p in library.classify(["cat", "dog"], images=images)]
     assert (code, found) == (0, expected)
     assert asked == ["mini"]
     assert not (tmp_path / "index").exists() and not (tmp_path / "data").exists()
 
 
 def test_without_a_library_and_a_model_the_default_is_asked_and_named(
-    run: Command, asked: list[str], make_pictures: Callable[..., list[Path]]
+    run: Command, asked: list[str], make_images: Callable[..., list[Path]]
 ) -> None:
-    [picture] = make_pictures(1)
-    code, out, err = run("matrix", picture, "--texts", "a cat", "a dog")
+    [image] = make_images(1)
+    code, out, err = run("matrix", image, "--texts", "a cat", "a dog")
     assert code == 0 and "a cat" in out and asked == ["default"]
     assert "no library here" in err and "`default`" in err
 
 
 def test_a_head_is_asked_of_its_own_model(
-    run: Command, asked: list[str], make_pictures: Callable[..., list[Path]], tmp_path: Path
+    run: Command, asked: list[str], make_images: Callable[..., list[Path]], tmp_path: Path
 ) -> None:
     with Library.create(tmp_path / "lib", encoder=ToyEncoder("mini")) as library:
         library.head(["cat", "dog"]).save(tmp_path / "pets.head.json")
-    [picture] = make_pictures(1)
-    code, out, _ = run("classify", "--head", "pets.head.json", "--images", picture, "-f", "csv")
+    [image] = make_images(1)
+    code, out, _ = run("classify", "--head", "pets.head.json", "--images", image, "-f", "csv")
     assert code == 0 and "0000.png" in out and asked == ["mini"]
 
 
 def test_a_library_that_was_named_must_be_there(
-    run: Command, make_pictures: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+    run: Command, make_images: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [picture] = make_pictures(1)
-    code, _, err = run("classify", "cat", "--images", picture, "-L", "none")
+    [image] = make_images(1)
+    code, _, err = run("classify", "cat", "--images", image, "-L", "none")
     assert code == 1 and "no library in" in err
     monkeypatch.setenv("CLIPSEARCH_LIBRARY", "none either")
-    code, _, err = run("classify", "cat", "--images", picture)
+    code, _, err = run("classify", "cat", "--images", image)
     assert code == 1 and "no library in" in err
 
 
@@ -107,7 +107,7 @@ def test_a_library_that_was_named_must_be_there(
         (["matrix", "--query", "x", "--texts", "a", "--model", "mini"], "by IMAGE"),
     ],
 )
-def test_a_model_goes_with_pictures_and_without_a_library(
+def test_a_model_goes_with_images_and_without_a_library(
     run: Command, arguments: list[str], message: str
 ) -> None:
     code, _, err = run(*arguments)

@@ -15,9 +15,9 @@ from clipsearch.library import Library
 
 
 @pytest.fixture
-def folder(tmp_path: Path, toy_encoder: Encoder, make_pictures: Callable[..., list[Path]]) -> Path:
+def folder(tmp_path: Path, toy_encoder: Encoder, make_images: Callable[..., list[Path]]) -> Path:
     with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
-        made.index([str(make_pictures(30)[0].parent)])
+        made.index([str(make_images(30)[0].parent)])
     return tmp_path / "library"
 
 

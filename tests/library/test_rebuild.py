@@ -18,9 +18,9 @@ Make = Callable[..., list[Path]]
 
 
 def test_rebuild_tunes_with_the_models_own_texts_and_says_what_was_reached(
-    tmp_path: Path, toy_encoder: ToyEncoder, make_pictures: Make
+    tmp_path: Path, toy_encoder: ToyEncoder, make_images: Make
 ) -> None:
-    folder = make_pictures(12)[0].parent
+    folder = make_images(12)[0].parent
     with Library.create(tmp_path / "library", encoder=toy_encoder) as library:
         library.index([folder])
         before = library.status()
@@ -45,10 +45,10 @@ def test_rebuild_tunes_with_the_models_own_texts_and_says_what_was_reached(
 def test_the_command_reports_as_text_and_as_json(
     tmp_path: Path,
     toy_encoder: ToyEncoder,
-    make_pictures: Make,
+    make_images: Make,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    folder, place = make_pictures(12)[0].parent, str(tmp_path / "library")
+    folder, place = make_images(12)[0].parent, str(tmp_path / "library")
     with Library.create(place, encoder=toy_encoder) as library:
         library.index([folder])
     capfd.readouterr()

@@ -19,10 +19,10 @@ COUNT = 40
 
 @pytest.fixture
 def library(
-    tmp_path: Path, toy_encoder: ToyEncoder, make_pictures: Callable[..., list[Path]]
+    tmp_path: Path, toy_encoder: ToyEncoder, make_images: Callable[..., list[Path]]
 ) -> Path:
     with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
-        made.index([make_pictures(COUNT)[0].parent])
+        made.index([make_images(COUNT)[0].parent])
         made.rebuild(kind="exact")
         return made.path
 
@@ -56,7 +56,7 @@ def test_damage_that_shows_in_a_search_is_mended_and_told(library: Path, k: int)
 def test_a_lost_vector_does_not_hide_that_another_is_dead(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As with very many pictures: not all of them are compared.
+    # As with very many images: not all of them are compared.
     monkeypatch.setattr("clipsearch.library.search.COUNTED", 0)
     with opened(library) as whole:
         ranked = whole.search("a boy", k=None)
@@ -74,7 +74,7 @@ def test_a_lost_vector_does_not_hide_that_another_is_dead(
         with opened(library) as one:
             one.rebuild(kind="exact")
             one.remove([dead.path])
-        # As many vectors in the snapshot as there are pictures: one is too few, and one is dead.
+        # As many vectors in the snapshot as there are images: one is too few, and one is dead.
         with opened(library) as damaged:
             assert found(damaged.search("a boy", k=5)) == found(ranked[1:6])
             assert len(damaged.search("a boy", k=None)) == COUNT - 2

@@ -122,7 +122,7 @@ def test_no_results_are_still_valid_json_csv_and_html() -> None:
     assert written([], "paths") == ""
     assert written([], "table") == ""
     assert written([], "csv").startswith("path,score,")
-    assert "No pictures" in Page(written([], "html", title="a unicorn")).text
+    assert "No images" in Page(written([], "html", title="a unicorn")).text
 
 
 def test_json_never_holds_nan() -> None:
@@ -181,7 +181,7 @@ def test_a_piped_table_is_plain_aligned_and_uncut() -> None:
     lines = written([hit(long, 0.4125), Hit("/b.jpg", -0.02)], "table").splitlines()
     column = len(long)
     assert lines == [
-        f"{' score'}  {'picture'.ljust(column)}  {'size'.ljust(11)}  taken",
+        f"{' score'}  {'image'.ljust(column)}  {'size'.ljust(11)}  taken",
         f"{' 0.412'}  {long}  4000 × 3000  2024-05-01 12:03",
         f"{'-0.020'}  /b.jpg",
     ]
@@ -192,7 +192,7 @@ def test_a_table_of_predictions_shows_probability_label_and_runners_up() -> None
         [prediction("/a.jpg", cat=0.7, dog=0.2, cow=0.08, pig=0.02)], "table"
     ).splitlines()
     assert lines == [
-        "probability  label  picture  then",
+        "probability  label  image  then",
         "     70.0 %  cat    /a.jpg   dog 20 %, cow 8 %",
     ]
 
@@ -231,26 +231,26 @@ def test_label_counts_are_by_the_best_label_most_frequent_first() -> None:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+def images(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / "sea & sun.png", tmp_path / 'a"b.png']
     for path, colour in zip(paths, ("teal", "orange"), strict=True):
         PIL.Image.new("RGB", (60, 40), colour).save(path)
     return paths
 
 
-def test_a_contact_sheet_shows_each_picture_with_its_name_and_score(pictures: list[Path]) -> None:
-    hits = [hit(str(path), 0.5 - i / 10) for i, path in enumerate(pictures)]
+def test_a_contact_sheet_shows_each_image_with_its_name_and_score(images: list[Path]) -> None:
+    hits = [hit(str(path), 0.5 - i / 10) for i, path in enumerate(images)]
     page = Page(written(hits, "html", title="<sea>"))
-    images = page.all("img")
-    assert [image["alt"] for image in images] == ["sea & sun.png", 'a"b.png']
-    assert all((image["src"] or "").startswith("data:image/jpeg;base64,/9j/") for image in images)
-    assert len({image["src"] for image in images}) == 2
+    tags = page.all("img")
+    assert [image["alt"] for image in tags] == ["sea & sun.png", 'a"b.png']
+    assert all((image["src"] or "").startswith("data:image/jpeg;base64,/9j/") for image in tags)
+    assert len({image["src"] for image in tags}) == 2
     assert "<sea>" in page.text and "0.500" in page.text and "0.400" in page.text
-    assert [a["href"] for a in page.all("a")] == [path.as_uri() for path in pictures]
+    assert [a["href"] for a in page.all("a")] == [path.as_uri() for path in images]
 
 
-def test_a_contact_sheet_loads_and_runs_nothing(pictures: list[Path]) -> None:
-    page = Page(written([hit(str(pictures[0]), 0.5)], "html", title="sea"))
+def test_a_contact_sheet_loads_and_runs_nothing(images: list[Path]) -> None:
+    page = Page(written([hit(str(images[0]), 0.5)], "html", title="sea"))
     assert {"script", "link", "iframe"}.isdisjoint(tag for tag, _ in page.tags)
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert not re.search(r"url\(|@import|https?:", page.text)
@@ -266,17 +266,17 @@ def test_names_titles_and_labels_cannot_inject_html(tmp_path: Path) -> None:
     assert page.text.count(evil) >= 3  # title, heading, link: as text
 
 
-def test_a_picture_that_is_gone_keeps_its_place(pictures: list[Path]) -> None:
-    pictures[0].unlink()
-    page = Page(written([hit(str(path), 0.5) for path in pictures], "html"))
+def test_an_image_that_is_gone_keeps_its_place(images: list[Path]) -> None:
+    images[0].unlink()
+    page = Page(written([hit(str(path), 0.5) for path in images], "html"))
     assert len(page.all("figure")) == 2 and len(page.all("img")) == 1
     assert "sea & sun.png cannot be read any more." in page.text
 
 
 def test_bars_are_relative_to_the_best_hit_and_absolute_for_probabilities(
-    pictures: list[Path],
+    images: list[Path],
 ) -> None:
-    first, second = map(str, pictures)
+    first, second = map(str, images)
     hits = Page(sheet.contact_sheet([Hit(first, 0.4), Hit(second, 0.3)]))
     assert [i["style"] for i in hits.all("i")] == ["width:100.0%", "width:75.0%"]
     labels = Page(sheet.contact_sheet([prediction(first, cat=0.4), prediction(second, cat=0.3)]))
@@ -285,8 +285,8 @@ def test_bars_are_relative_to_the_best_hit_and_absolute_for_probabilities(
     assert [i["style"] for i in negative.all("i")] == ["width:0.0%", "width:0.0%"]
 
 
-def test_predictions_are_grouped_by_label_with_links_to_the_groups(pictures: list[Path]) -> None:
-    first, second = map(str, pictures)
+def test_predictions_are_grouped_by_label_with_links_to_the_groups(images: list[Path]) -> None:
+    first, second = map(str, images)
     found = [prediction(first, dog=0.9), prediction(first, cat=0.8), prediction(second, cat=0.7)]
     page = Page(sheet.contact_sheet(found, title="pets"))
     assert [h["id"] for h in page.all("h3")] == [
@@ -295,11 +295,11 @@ def test_predictions_are_grouped_by_label_with_links_to_the_groups(pictures: lis
         if (a["href"] or "").startswith("#")
     ]
     assert page.text.index("cat 2") < page.text.index("dog 1")
-    assert "3 pictures · 2 labels" in page.text
+    assert "3 images · 2 labels" in page.text
 
 
-def test_a_notebook_gets_a_fragment_whose_style_stays_inside_it(pictures: list[Path]) -> None:
-    html = Results((hit(str(pictures[0]), 0.5),), title="sea")._repr_html_()
+def test_a_notebook_gets_a_fragment_whose_style_stays_inside_it(images: list[Path]) -> None:
+    html = Results((hit(str(images[0]), 0.5),), title="sea")._repr_html_()
     tags = [tag for tag, _ in Page(html).tags]
     assert {"html", "head", "body", "h1"}.isdisjoint(tags)
     style = html[html.index("<style>") + 7 : html.index("</style>")]
@@ -318,8 +318,8 @@ def _depth_reaches_zero_only_at_the_end(style: str) -> bool:
     return zeros == [len(style) - 1]
 
 
-def test_a_page_of_several_sheets_carries_one_style_and_one_wordmark(pictures: list[Path]) -> None:
-    one = [Hit(str(pictures[0]), 0.5)]
+def test_a_page_of_several_sheets_carries_one_style_and_one_wordmark(images: list[Path]) -> None:
+    one = [Hit(str(images[0]), 0.5)]
     page = Page(sheet.contact_page({"first": one, "second": one}))
     assert len(page.all("style")) == 1 and len(page.all("section")) == 2
     assert page.text.count("clipsearch") == 1

@@ -16,7 +16,7 @@ from clipsearch.output.plots.matrix import LARGEST, heatmap
 from clipsearch.types import Failure
 
 VALUES = np.array([[0.31, 0.05, 0.2], [0.3, -0.004, 0.25]], dtype=np.float32)
-PICTURE = np.full((20, 40, 3), 200, np.uint8)
+IMAGE = np.full((20, 40, 3), 200, np.uint8)
 
 
 def drawn(values: np.ndarray = VALUES, **changes: object) -> object:
@@ -24,7 +24,7 @@ def drawn(values: np.ndarray = VALUES, **changes: object) -> object:
     given = {
         "captions": [f"text {i}" for i in range(rows)],
         "names": [f"{i}.jpg" for i in range(columns)],
-        "pictures": [PICTURE] * columns,
+        "images": [IMAGE] * columns,
     }
     return heatmap(values, **(given | changes))  # type: ignore[arg-type]
 
@@ -107,7 +107,7 @@ def test_the_best_of_each_row_and_column_are_marked() -> None:
     assert np.round(frames).tolist() == [[0, 1], [1, 0], [2, 1]]
 
 
-def test_one_text_or_one_picture_has_no_best_to_be_marked() -> None:
+def test_one_text_or_one_image_has_no_best_to_be_marked() -> None:
     (axes, _) = drawn(VALUES[:, :1]).axes  # type: ignore[attr-defined]
     assert [line for line in axes.lines if line.get_marker() == "o"] == []
     (axes, _) = drawn(VALUES[:1]).axes  # type: ignore[attr-defined]
@@ -123,8 +123,8 @@ def test_colours_run_over_the_values_and_over_all_probabilities() -> None:
     assert bar.get_ylabel() == "probability (sigmoid)"
 
 
-def test_pictures_lie_above_their_columns_in_their_own_proportions() -> None:
-    (axes, _) = drawn(pictures=[PICTURE, None, PICTURE.transpose(1, 0, 2)]).axes  # type: ignore[attr-defined]
+def test_images_lie_above_their_columns_in_their_own_proportions() -> None:
+    (axes, _) = drawn(images=[IMAGE, None, IMAGE.transpose(1, 0, 2)]).axes  # type: ignore[attr-defined]
     wide, tall = (image.get_extent() for image in axes.images[1:])
     assert (wide[0] + wide[1]) / 2 == 0 and (tall[0] + tall[1]) / 2 == 2
     for extent, ratio in ((wide, 2), (tall, 0.5)):
@@ -135,7 +135,7 @@ def test_pictures_lie_above_their_columns_in_their_own_proportions() -> None:
 
 def test_long_captions_are_wrapped_into_their_row_and_names_keep_their_ends() -> None:
     caption = "an orange boy who rides a blue horse " * 20
-    name = "a-very-long-name-of-a-holiday-picture-0001.jpg"
+    name = "a-very-long-name-of-a-holiday-image-0001.jpg"
     made = drawn(captions=[caption, "$5 and $10"], names=[name, "b", "c"])
     (axes, _) = made.axes  # type: ignore[attr-defined]
     lines = axes.get_yticklabels()[0].get_text().split("\n")
@@ -143,7 +143,7 @@ def test_long_captions_are_wrapped_into_their_row_and_names_keep_their_ends() ->
     assert axes.get_yticklabels()[1].get_text() == "$5 and $10"
     assert not axes.get_yticklabels()[1].get_parse_math()
     shown = axes.get_xticklabels()[0].get_text()
-    assert len(shown) <= 28 and shown.endswith("picture-0001.jpg"[-14:]) and "…" in shown
+    assert len(shown) <= 28 and shown.endswith("image-0001.jpg"[-14:]) and "…" in shown
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (10, 10), (30, 30), (3, 40), (40, 3)])
@@ -198,13 +198,13 @@ def test_json_holds_every_number_and_every_failure() -> None:
     }
 
 
-def test_a_matrix_shows_itself_with_its_pictures(make_pictures, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    paths = tuple(map(str, make_pictures(2)))
+def test_a_matrix_shows_itself_with_its_images(make_images, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    paths = tuple(map(str, make_images(2)))
     found = matrix((paths[0], "/gone.jpg"))
     assert found._repr_png_().startswith(b"\x89PNG")  # type: ignore[union-attr]
     (axes, _) = found.figure().axes
     assert len(axes.images) == 2 and "gone" in [text.get_text() for text in axes.texts]
-    # Pictures stand in columns here: texts, being longer, are read in lines.
+    # Images stand in columns here: texts, being longer, are read in lines.
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a cat", "a dog"]
     found.save(tmp_path / "m.png")
     assert (tmp_path / "m.png").read_bytes() == found._repr_png_()
@@ -212,7 +212,7 @@ def test_a_matrix_shows_itself_with_its_pictures(make_pictures, tmp_path: Path) 
     assert (tmp_path / "p.png").read_bytes() != found._repr_png_()
 
 
-def test_a_matrix_that_is_too_large_shows_no_picture() -> None:
+def test_a_matrix_that_is_too_large_shows_no_image() -> None:
     n = LARGEST + 1
     scores = np.zeros((n, 1), np.float32)
     paths = tuple(map(str, range(n)))

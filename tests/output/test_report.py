@@ -41,9 +41,9 @@ def said(scores: np.ndarray, kept: np.ndarray) -> Said:
 
 
 @pytest.fixture
-def evaluation(make_pictures: Make) -> Evaluation:
-    """Figures of twelve pictures, a third of them with a wrong label."""
-    paths = [*map(str, make_pictures(11)), "/gone/<i>.png"]
+def evaluation(make_images: Make) -> Evaluation:
+    """Figures of twelve images, a third of them with a wrong label."""
+    paths = [*map(str, make_images(11)), "/gone/<i>.png"]
     relevant = np.eye(3, dtype=bool)[np.arange(12) % 3]
     scores = relevant + 0.1 * RNG.random((12, 3))
     scores[:4] = np.roll(scores[:4], 1, axis=1)
@@ -58,7 +58,7 @@ def evaluation(make_pictures: Make) -> Evaluation:
     )
     return Evaluation(
         "/truth/labels.csv", "labels", 12, (figures,), 50, 0,
-        (Failure("/gone/x.png", "not there"),), ("1 pictures cannot be read & are left out.",),
+        (Failure("/gone/x.png", "not there"),), ("1 images cannot be read & are left out.",),
     )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def test_a_page_is_whole_shows_the_mistakes_and_takes_names_as_text(
     assert page.addresses and all(a.startswith("data:image/") for a in page.addresses)
     assert not {"script", "link", "b", "i"} & {*page.tags}
     assert page.tags.count("html") == page.tags.count("body") == 1
-    # 4 wrong labels, 12 captions with two pictures each, 12 pictures; one file is gone.
+    # 4 wrong labels, 12 captions with two images each, 12 images; one file is gone.
     assert page.tags.count("figure") == 4 + 12 + 12 + 3
     for text in ("mini on labels.csv", "66.7 %", "<b>bird</b>", "*text* 3", "Labels left out"):
         assert any(text in words for words in page.words), text
@@ -123,9 +123,7 @@ def test_markdown_reads_as_text_with_the_figures_at_its_end(
 ) -> None:
     evaluation.save(tmp_path / "report.md")
     text = (tmp_path / "report.md").read_text("utf-8")
-    assert text.startswith(
-        "# mini on labels.csv\n\n12 pictures of /truth/labels.csv, read as labels"
-    )
+    assert text.startswith("# mini on labels.csv\n\n12 images of /truth/labels.csv, read as labels")
     assert "\n| top-1 accuracy | 66.7 % (" in text
     assert r"cat \| dog" in text and r"\<b\>bird\</b\>" in text and r"\*text\* 3" in text
     body, _, data = text.partition("\n[Confusion matrix]: data:image/png;base64,")
@@ -155,11 +153,11 @@ def test_a_notebook_gets_a_fragment(evaluation: Evaluation) -> None:
 def test_of_many_labels_the_worst_are_shown_and_the_rest_is_said() -> None:
     relevant = np.eye(50, dtype=bool)[np.arange(100) % 50]
     scores = relevant + np.where(np.arange(50) < 3, 1.5, 0.0)
-    labels = (*(f"label {j}" for j in range(49)), "no picture")
+    labels = (*(f"label {j}" for j in range(49)), "no image")
     relevant[:, 49], relevant[49::50, 0] = False, True
     scored = Scored(tuple(map(str, range(100))), labels, scores, scores / 4, relevant)
     figures = ModelFigures("m", classification(scored, resamples=0, mistakes=0))
     text = markdown(blocks(Evaluation("/x.csv", "labels", 100, (figures,), 0, 0)))
     assert "The 29 labels that do better than these are left out here." in text
-    assert "1 labels to choose from are on no picture." in text
+    assert "1 labels to choose from are on no image." in text
     assert "bootstrap" not in text and "worst mistakes" not in text

@@ -36,8 +36,8 @@ SAMPLES = Path(clipsearch.__file__).with_name("samples")
 
 
 @pytest.fixture
-def paths(make_pictures: Make) -> list[Path]:
-    return make_pictures(12)
+def paths(make_images: Make) -> list[Path]:
+    return make_images(12)
 
 
 @pytest.fixture
@@ -104,16 +104,16 @@ def test_every_option_of_a_search_counts(
         assert found(http.post("/v1/search", json={**options, "k": 12})) == same
 
 
-def test_ten_pictures_come_unless_told(http: TestClient) -> None:
+def test_ten_images_come_unless_told(http: TestClient) -> None:
     assert len(found(http.get("/v1/search", params={"text": "x"}))) == 10
     assert len(found(http.post("/v1/search", json={"text": "x", "k": None}))) == 10
     assert len(found(http.post("/v1/search", json={"text": "x", "k": 11}))) == 11
 
 
-def test_a_picture_can_be_sent_with_words(
-    http: TestClient, library: Library, tmp_path: Path, make_pictures: Make
+def test_an_image_can_be_sent_with_words(
+    http: TestClient, library: Library, tmp_path: Path, make_images: Make
 ) -> None:
-    (other,) = make_pictures(1, folder="other", seed=5)
+    (other,) = make_images(1, folder="other", seed=5)
     answer = http.post(
         "/v1/search",
         data={"text": ["horse", "2:snow"], "k": "4"},
@@ -124,10 +124,10 @@ def test_a_picture_can_be_sent_with_words(
     assert [score for _, score in found(answer)] == pytest.approx([hit.score for hit in expected])
 
 
-def test_what_is_sent_and_is_no_picture_is_named_as_its_sender_does(http: TestClient) -> None:
-    answer = http.post("/v1/search", files={"upload": ("../../notes.txt", b"no picture")})
+def test_what_is_sent_and_is_no_image_is_named_as_its_sender_does(http: TestClient) -> None:
+    answer = http.post("/v1/search", files={"upload": ("../../notes.txt", b"no image")})
     assert (answer.status_code, answer.json()["error"]) == (422, "UnreadableImage")
-    assert answer.json()["message"].startswith("notes.txt: not a picture")
+    assert answer.json()["message"].startswith("notes.txt: not an image")
 
 
 def test_a_head_is_searched_by_its_name(http: TestClient, library: Library) -> None:
@@ -148,10 +148,10 @@ def test_neighbours_are_those_of_the_library(
 
 
 def test_what_is_indexed_meanwhile_is_found(
-    http: TestClient, library: Library, make_pictures: Make
+    http: TestClient, library: Library, make_images: Make
 ) -> None:
     assert len(found(http.get("/v1/search", params={"text": "x", "k": 50}))) == 12
-    (new,) = make_pictures(1, folder="new", seed=3)
+    (new,) = make_images(1, folder="new", seed=3)
     library.index([new.parent])
     again = found(http.get("/v1/search", params={"text": "x", "k": 50}))
     assert len(again) == 13 and str(new) in [path for path, _ in again]
@@ -159,7 +159,7 @@ def test_what_is_indexed_meanwhile_is_found(
 
 def test_many_ask_at_once_and_each_gets_the_right_answer(service: Service) -> None:
     service.warm()
-    texts = [f"picture number {n}" for n in range(24)]
+    texts = [f"image number {n}" for n in range(24)]
     with running(service) as address:
         import httpx2
 
@@ -208,7 +208,7 @@ def test_few_are_listed_and_all_are_counted(http: TestClient) -> None:
     assert (len(answer["results"]), answer["total"], sum(answer["counts"].values())) == (2, 12, 12)
 
 
-def test_one_picture_is_classified_by_its_path_or_when_sent(
+def test_one_image_is_classified_by_its_path_or_when_sent(
     http: TestClient, library: Library, paths: list[Path]
 ) -> None:
     (expected,) = library.classify(["cat", "dog"], under=paths[6])
@@ -266,7 +266,7 @@ def test_thumbnails_are_kept_up_to_a_size(paths: list[Path]) -> None:
     assert kept.of(str(paths[0]), 48) == first[0]
 
 
-def test_a_picture_is_sent_as_it_was_indexed(http: TestClient, paths: list[Path]) -> None:
+def test_an_image_is_sent_as_it_was_indexed(http: TestClient, paths: list[Path]) -> None:
     answer = http.get("/v1/image", params={"path": str(paths[0])})
     assert answer.content == paths[0].read_bytes()
     assert answer.headers["content-type"] == "image/png"
@@ -446,15 +446,15 @@ def test_sha256_of_results_is_that_of_the_file(http: TestClient, paths: list[Pat
 def test_every_request_of_the_documentation_is_answered(
     toy_encoder: ToyEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for number in range(12):
-        shutil.copy(SAMPLES / f"scene-{number:03}.webp", tmp_path / "pictures")
+        shutil.copy(SAMPLES / f"scene-{number:03}.webp", tmp_path / "images")
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[2] / "docs/serving.md").read_text("utf-8")
     requests = re.findall(r"^curl .*$", page, re.MULTILINE)
     assert len(requests) >= 10
     with Library.create(tmp_path / "library", encoder=toy_encoder) as library:
-        library.index(["pictures"])
+        library.index(["images"])
         with running(Service(library)) as address:
             for request in requests:
                 line = request.replace("http://127.0.0.1:8417", address)

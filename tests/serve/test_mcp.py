@@ -21,9 +21,9 @@ Call = tuple[str, dict[str, Any]]
 
 
 @pytest.fixture
-def library(tmp_path: Path, toy_encoder: ToyEncoder, make_pictures: Make) -> Iterator[Library]:
+def library(tmp_path: Path, toy_encoder: ToyEncoder, make_images: Make) -> Iterator[Library]:
     with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
-        made.index([make_pictures(8)[0].parent])
+        made.index([make_images(8)[0].parent])
         yield made
 
 
@@ -70,7 +70,7 @@ def test_what_cannot_be_answered_says_what_to_do(library: Library) -> None:
     told = [answer.content[0].text for answer in answers]
     for text, words in zip(
         told,
-        ("Did you mean `width`", "no picture /etc/passwd", "no picture /etc/passwd", "1000"),
+        ("Did you mean `width`", "no image /etc/passwd", "no image /etc/passwd", "1000"),
         strict=True,
     ):
         assert words in text

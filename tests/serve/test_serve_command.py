@@ -66,22 +66,22 @@ def refused(address: str, path: str, headers: dict[str, str] | None = None) -> i
 
 
 @pytest.mark.slow
-def test_a_process_answers_sees_new_pictures_and_ends_quietly(tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+def test_a_process_answers_sees_new_images_and_ends_quietly(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
     for number in range(6):
-        shutil.copy(SAMPLES / f"scene-{number:03}.webp", pictures)
+        shutil.copy(SAMPLES / f"scene-{number:03}.webp", images)
     with Library.create(tmp_path / "library", model="mini") as library:
-        library.index([pictures])
+        library.index([images])
         with serving(tmp_path / "library") as (address, process):
             answer = get(address, "/v1/search", text=["a blue horse"], k=3)["results"]
             expected = library.search("a blue horse", k=3)
             assert [one["path"] for one in answer] == [hit.path for hit in expected]
             scores = [hit.score for hit in expected]
             assert [one["score"] for one in answer] == pytest.approx(scores, abs=1e-4)
-            shutil.copy(SAMPLES / "scene-020.webp", pictures)
-            library.index([pictures])
-            new = str(pictures / "scene-020.webp")
+            shutil.copy(SAMPLES / "scene-020.webp", images)
+            library.index([images])
+            new = str(images / "scene-020.webp")
             assert new in [one["path"] for one in get(address, "/v1/search", text="x")["results"]]
             assert get(address, "/v1/similar", path=new, k=1)["results"][0]["path"] != new
             assert refused(address, "/v1/status", {"Host": "evil.example"}) == 403
@@ -103,7 +103,7 @@ def test_a_process_answers_sees_new_pictures_and_ends_quietly(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_process_speaks_mcp_and_nothing_else_on_stdout(tmp_path: Path) -> None:
-    shutil.copytree(SAMPLES, tmp_path / "pictures", ignore=lambda _, names: sorted(names)[6:])
+    shutil.copytree(SAMPLES, tmp_path / "images", ignore=lambda _, names: sorted(names)[6:])
     command = ["-m", "clipsearch", "serve", "-L", str(tmp_path / "library"), "--mcp"]
     here = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
 
@@ -112,7 +112,7 @@ def test_a_process_speaks_mcp_and_nothing_else_on_stdout(tmp_path: Path) -> None
             return await client.call_tool("search_images", {"text": ["a blue horse"], "k": 3})
 
     with Library.create(tmp_path / "library", model="mini") as library:
-        library.index([tmp_path / "pictures"])
+        library.index([tmp_path / "images"])
         answer = asyncio.run(asked())
         expected = [hit.path for hit in library.search("a blue horse", k=3)]
     assert [one["path"] for one in answer.structured_content["results"]] == expected

@@ -1,4 +1,4 @@
-"""Long captions find their pictures better whole than cut: what `scripts/long_texts.py` measures."""
+"""Long captions find their images better whole than cut: what `scripts/long_texts.py` measures."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def test_captions_of_200_tokens_are_found_better_whole_than_cut(
 ) -> None:
     made = script.described(encoder, 100)
     assert min(map(len, encoder.tokenizer.ids(made.captions))) >= 200
-    pictures = script.encode(encoder, made.pictures)
-    cut = script.figures(encode_texts(encoder, made.captions, truncate=True), pictures)
-    whole = script.figures(encode_texts(encoder, made.captions), pictures)
-    # R@1, R@10 and median rank, of pictures for captions and of captions for pictures.
+    images = script.encode(encoder, made.images)
+    cut = script.figures(encode_texts(encoder, made.captions, truncate=True), images)
+    whole = script.figures(encode_texts(encoder, made.captions), images)
+    # R@1, R@10 and median rank, of images for captions and of captions for images.
     assert whole[1] > cut[1] + 0.05 and whole[2] < cut[2]
     assert whole[4] > cut[4] + 0.15 and whole[5] < cut[5]
     assert whole[0] + whole[3] > cut[0] + cut[3]
@@ -60,10 +60,10 @@ def test_words_in_the_order_of_their_frequency_say_less(
     assert both[0] == both[1]
     scenes = script.samples()
     captions = [caption for _, caption in scenes]
-    pictures = script.encode(encoder, [picture for picture, _ in scenes])
+    images = script.encode(encoder, [image for image, _ in scenes])
     same = np.array([[a == b for b in captions] for a in captions])
     ordered, shuffled = (
-        script.figures(encode_texts(encoder, texts), pictures, same)
+        script.figures(encode_texts(encoder, texts), images, same)
         for texts in (captions, script.by_frequency(captions))
     )
     # R@1 both ways: a tenth on average.

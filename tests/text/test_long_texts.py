@@ -29,11 +29,11 @@ Cli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def library(tmp_path: Path, make_pictures: Callable[..., list[Path]]) -> Iterator[Library]:
-    """Five pictures and an encoder that reads 16 tokens."""
+def library(tmp_path: Path, make_images: Callable[..., list[Path]]) -> Iterator[Library]:
+    """Five images and an encoder that reads 16 tokens."""
     encoder = ToyEncoder(context_length=16)
     with Library.create(tmp_path / "library", encoder=encoder) as made:
-        made.index(make_pictures(5))
+        made.index(make_images(5))
         yield made
 
 

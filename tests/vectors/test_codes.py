@@ -57,7 +57,7 @@ def test_vectors_propose_themselves(rows: np.ndarray, monkeypatch: pytest.Monkey
         assert themselves(found, rows) > 0.95
 
 
-def test_pictures_in_order_of_what_they_show_are_found_too(
+def test_images_in_order_of_what_they_show_are_found_too(
     rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ordered = rows[np.argsort(rows @ rows[0])]
@@ -99,7 +99,7 @@ def test_equal_vectors_are_found(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(scores, np.ones((2, 4)))
 
 
-def test_the_more_pictures_differ_the_finer_the_code() -> None:
+def test_the_more_images_differ_the_finer_the_code() -> None:
     assert shares(np.array([1.0] * 8), 2) == [4, 4]
     assert shares(np.array([9, 1, 1, 1, 1, 0, 0, 0.0]), 2) == [1, 4]
     assert shares(np.array([9, 9, 0, 0, 0, 0, 0, 0.0]), 2) == [1, 1]

@@ -84,7 +84,7 @@ def test_refreshing_reads_no_vectors_when_nothing_is_new(
 
 
 @pytest.mark.parametrize("published", [0, 30, 60])
-def test_removed_pictures_are_not_found(library: VectorLibrary, published: int) -> None:
+def test_removed_images_are_not_found(library: VectorLibrary, published: int) -> None:
     library.add(range(published))
     library.snapshots().publish()
     library.add(range(published, 60))
@@ -111,7 +111,7 @@ def test_a_whole_neighbourhood_that_vanished_does_not_starve_a_query(
     library.assert_exact(library.snapshots().open())
 
 
-def test_a_picture_that_vanished_and_returned_is_found_again(library: VectorLibrary) -> None:
+def test_an_image_that_vanished_and_returned_is_found_again(library: VectorLibrary) -> None:
     library.add(range(40))
     library.snapshots().publish()
     searcher = library.snapshots().open()
@@ -124,7 +124,7 @@ def test_a_picture_that_vanished_and_returned_is_found_again(library: VectorLibr
 
 
 @pytest.mark.parametrize("gone", [range(10), range(30, 40), range(40)])
-def test_a_picture_that_was_purged_and_returned_is_found_once(
+def test_an_image_that_was_purged_and_returned_is_found_once(
     library: VectorLibrary, gone: range
 ) -> None:
     library.add(range(40))
@@ -593,7 +593,7 @@ def test_stale_vectors_are_purged_once_they_are_a_tenth(
     library.assert_exact(snapshots.open())
 
 
-def test_few_stale_vectors_stay_for_pictures_that_return(library: VectorLibrary) -> None:
+def test_few_stale_vectors_stay_for_images_that_return(library: VectorLibrary) -> None:
     library.add(range(100))
     library.snapshots().publish()
     library.remove(range(10))

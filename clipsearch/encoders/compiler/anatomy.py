@@ -13,6 +13,7 @@ from clipsearch.encoders.compiler.parts import (
     activation,
     array,
     array_if,
+    image_size,
     is_kind,
     kind,
     linear,
@@ -20,7 +21,6 @@ from clipsearch.encoders.compiler.parts import (
     norm_if,
     pair,
     patch_layer,
-    picture_size,
     projection,
     scaled,
     want,
@@ -40,7 +40,7 @@ def image_tower(model: Any) -> ImageTower:
     else:
         raise Unsupported(f"image tower {kind(trunk or visual)}")
     down, across = found.grid
-    want(len(found.positions) == down * across, "positions for pictures of another size")
+    want(len(found.positions) == down * across, "positions for images of another size")
     return found
 
 
@@ -86,7 +86,7 @@ def _own_vision_transformer(visual: Any) -> ImageTower:
     # The norm of one token is the same before it is taken and after.
     after |= visual.pool_type == "tok"
     return ImageTower(
-        picture_size(visual.preprocess_cfg),
+        image_size(visual.preprocess_cfg),
         pair(visual.conv1.kernel_size),
         patches,
         array(visual.class_embedding)[None] + positions[:1],

@@ -27,7 +27,7 @@ from clipsearch.encoders.onnx import (
     TEXT,
     Run,
     open_graph,
-    proof_picture,
+    proof_image,
     token_rows,
 )
 from clipsearch.encoders.preprocess import Preprocess
@@ -54,7 +54,7 @@ class Towers:
         """How each was made: `written` or `exported`."""
         self.cut: Cut = None
         self.proof: dict[str, list[float]] = {}
-        """What each gives for the picture and the text that prove it."""
+        """What each gives for the image and the text that prove it."""
 
     def write_text(self) -> None:
         """Write the text tower. Raises NotCompilable."""
@@ -88,7 +88,7 @@ class Towers:
         """Write the image tower. Raises NotCompilable."""
         path, size = self._folder / IMAGE, self.preprocess.size
         noise = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
-        batch = np.concatenate([proof_picture(size), noise])
+        batch = np.concatenate([proof_image(size), noise])
         ways: dict[str, Callable[[], None]] = {
             "written": lambda: write_image_graph(image_tower(self._model), path),
             "exported": lambda: export_images(self._model, path),
@@ -101,7 +101,7 @@ class Towers:
         limit = REDUCED if overflows() else WHOLE
         write_image_graph(image_tower(self._model), folder / IMAGE, int8=limit)
         run = open_graph(folder / IMAGE, optimise=False)
-        return _rounded(run(proof_picture(self.preprocess.size))[0])
+        return _rounded(run(proof_image(self.preprocess.size))[0])
 
     # --- inside ----------------------------------------------------------------------------
 

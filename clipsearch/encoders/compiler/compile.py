@@ -34,7 +34,7 @@ Report = Callable[[Progress], None]
 STEPS = 3  # text tower, image tower, the rest
 AT_ONCE = 32
 SMALL = 50_000_000
-"""Bytes of an image tower in fp32 below which `auto` keeps it: to decode a picture takes longer."""
+"""Bytes of an image tower in fp32 below which `auto` keeps it: to decode an image takes longer."""
 MODEL_FILES = {".bin", ".json", ".model", ".pt", ".pth", ".safetensors", ".txt"}
 
 
@@ -75,14 +75,14 @@ def compile_model(
     *,
     checkpoint: StrPath | None = None,
     precision: str = "auto",
-    pictures: Iterable[StrPath] = (),
+    images: Iterable[StrPath] = (),
     force: bool = False,
     progress: Report | None = None,
 ) -> Compilation:
     """Compile a model for the CPU into the cache, unless it is there already.
 
     precision: `fp32`; `int8`: that if it passes the gate, else fp32; `auto`: the same, but a small
-    tower stays fp32. pictures: files and folders, up to 256 of which are asked by the gate besides
+    tower stays fp32. images: files and folders, up to 256 of which are asked by the gate besides
     the bundled scenes. force: compile anew. Raises NotCompilable, and whatever loading the model
     raises.
     """
@@ -101,7 +101,7 @@ def compile_model(
     else:
         with store.new_folder() as folder:
             report = progress or (lambda step: None)
-            made = _compile(spec, encoder, folder, precision, pictures, report)
+            made = _compile(spec, encoder, folder, precision, images, report)
     store.remember(spec, made.manifest.fingerprint, made.manifest.precision, made_from)
     return made
 
@@ -111,7 +111,7 @@ def _compile(
     encoder: OpenClipEncoder,
     folder: Path,
     precision: str,
-    pictures: Iterable[StrPath],
+    images: Iterable[StrPath],
     report: Report,
 ) -> Compilation:
     """Write all files of a model into an empty folder, and publish it."""
@@ -138,9 +138,9 @@ def _compile(
     reason = ""
     plain = towers.ways["image"] == "written"
     if precision == "auto" and plain and _is_small(folder):
-        reason = "its image tower is so small that decoding pictures takes longer"
+        reason = "its image tower is so small that decoding images takes longer"
     elif precision != "fp32":
-        manifest, reason = _rounded(spec, towers, folder, manifest, pictures, report)
+        manifest, reason = _rounded(spec, towers, folder, manifest, images, report)
     place, manifest = store.publish(folder, manifest)
     report(Progress("compile", STEPS, STEPS))
     return Compilation(spec.name, place, manifest, True, reason)
@@ -156,13 +156,13 @@ def _rounded(
     towers: Towers,
     folder: Path,
     manifest: Manifest,
-    pictures: Iterable[StrPath],
+    images: Iterable[StrPath],
     report: Report,
 ) -> tuple[Manifest, str]:
     """Put an int8 image tower in place of the exact one if it passes the gate; else say why not."""
     if manifest.ways["image"] != "written":
         return manifest, "its image tower is no plain transformer, which int8 would hardly speed up"
-    pixels = list(gate.pixels(manifest.preprocess, pictures))
+    pixels = list(gate.pixels(manifest.preprocess, images))
     total = 2 * len(pixels)
     # Each encoder is gone when its vectors are there: open files cannot be replaced everywhere.
     exact = _vectors(OnnxEncoder(folder, manifest, spec), pixels, report, 0, total)
@@ -189,7 +189,7 @@ def _of_the_gate(manifest: Manifest) -> str:
         return ""
     return (
         f"int8 did not pass the gate: mean cosine {measured.cosine:.5f}, "
-        f"overlap {measured.overlap:.3f} on {measured.pictures} pictures"
+        f"overlap {measured.overlap:.3f} on {measured.images} images"
     )
 
 

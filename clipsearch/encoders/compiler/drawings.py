@@ -1,4 +1,4 @@
-"""The two graphs of a model: pictures to unit vectors, and tokens to unit vectors."""
+"""The two graphs of a model: images to unit vectors, and tokens to unit vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipsearch.encoders.compiler.graph import Graph, Order
 from clipsearch.encoders.compiler.towers import AttentionPool, ImageTower, TextTower
 from clipsearch.encoders.onnx import FEW
 
-PICTURES = "pictures"
+IMAGES = "images"
 """Input of an image graph: uint8 (batch, H, W, 3), as `Encoder.preprocess` makes them."""
 TOKENS = "tokens"
 """Input of a text graph: int32 (batch, tokens)."""
@@ -19,7 +19,7 @@ TOKENS = "tokens"
 def write_image_graph(tower: ImageTower, path: Path, *, int8: int = 0) -> None:
     """Write the graph of an image tower to `path`, its weights beside it; see `Graph` for int8.
 
-    Where the class token stands for the picture, the last block is computed for it alone.
+    Where the class token stands for the image, the last block is computed for it alone.
     """
     graph = Graph(int8=int8)
     x = _patches(graph, tower)
@@ -77,9 +77,9 @@ def _text(graph: Graph, tower: TextTower) -> tuple[str, int]:
 
 
 def _patches(graph: Graph, tower: ImageTower) -> str:
-    """Cut pictures into patches and project them: uint8 (batch, H, W, 3) to (batch, patches, D)."""
+    """Cut images into patches and project them: uint8 (batch, H, W, 3) to (batch, patches, D)."""
     (height, width), (down, across) = tower.patch, tower.grid
-    x = graph.input(PICTURES, np.uint8, ["batch", *tower.size, 3])
+    x = graph.input(IMAGES, np.uint8, ["batch", *tower.size, 3])
     if (down * height, across * width) != tower.size:
         starts, ends, axes = [0, 0], [down * height, across * width], [1, 2]
         x = graph.op("Slice", x, *(graph.constant(numbers) for numbers in (starts, ends, axes)))

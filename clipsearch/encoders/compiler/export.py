@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from clipsearch.encoders.compiler.drawings import PICTURES, TOKENS
+from clipsearch.encoders.compiler.drawings import IMAGES, TOKENS
 from clipsearch.encoders.compiler.graph import OUTPUT
 
 OPSET = 18
 
 
-class _Pictures(torch.nn.Module):
+class _Images(torch.nn.Module):
     """From uint8 (n, H, W, 3) to unit rows."""
 
     def __init__(self, model: Any, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -26,8 +26,8 @@ class _Pictures(torch.nn.Module):
         self.visual = model.visual
         self._mean, self._std = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        floats = pictures.permute(0, 3, 1, 2).float().div(255)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        floats = images.permute(0, 3, 1, 2).float().div(255)
         features = self.visual((floats - self._mean) / self._std)
         return torch.nn.functional.normalize(features, dim=-1)
 
@@ -52,10 +52,10 @@ def export_images(model: Any, path: Path) -> None:
     preprocess = model.visual.preprocess_cfg
     size = preprocess["size"]
     height, width = (size, size) if isinstance(size, int) else size
-    tower = _Pictures(model, preprocess["mean"], preprocess["std"])
+    tower = _Images(model, preprocess["mean"], preprocess["std"])
     tower.visual = _merged(tower.visual)
     pixels = torch.arange(2 * height * width * 3).remainder(251).to(torch.uint8)
-    _export(tower, pixels.view(2, height, width, 3), path, PICTURES)
+    _export(tower, pixels.view(2, height, width, 3), path, IMAGES)
 
 
 def export_texts(model: Any, rows: Sequence[Sequence[int]], path: Path) -> None:

@@ -21,15 +21,15 @@ LEAST_COSINE = 0.995
 LEAST_OVERLAP = 0.95
 NEAREST = 10
 SAMPLES = Path(__file__).parents[2] / "samples"
-SCENES, PICTURES, TEXTS = 100, 256, 100
-"""Bundled pictures, at most so many of the user's, and captions that are asked."""
+SCENES, IMAGES, TEXTS = 100, 256, 100
+"""Bundled images, at most so many of the user's, and captions that are asked."""
 
 
 def measure(exact: np.ndarray, rounded: np.ndarray, texts: np.ndarray) -> Gate:
-    """Compare two vectors of each picture, unit rows (n, dim), and what they find.
+    """Compare two vectors of each image, unit rows (n, dim), and what they find.
 
-    texts: unit rows of queries. The overlap is the lower one of two: of the pictures nearest to
-    each picture, and of those nearest to each text.
+    texts: unit rows of queries. The overlap is the lower one of two: of the images nearest to
+    each image, and of those nearest to each text.
     """
     cosines = np.einsum("nd,nd->n", exact, rounded)
     overlap = min(
@@ -52,14 +52,14 @@ def _overlap(exact: np.ndarray, rounded: np.ndarray, *, but_itself: bool = False
 
 
 def pixels(
-    preprocess: Preprocess, pictures: Iterable[str | os.PathLike[str]]
+    preprocess: Preprocess, images: Iterable[str | os.PathLike[str]]
 ) -> Iterator[np.ndarray]:
-    """Yield what the gate looks at, prepared: bundled scenes, then some of the user's pictures."""
-    for file in [*map(str, _scenes()), *_some_of(pictures)]:
+    """Yield what the gate looks at, prepared: bundled scenes, then some of the user's images."""
+    for file in [*map(str, _scenes()), *_some_of(images)]:
         try:
             data, _ = read_file(file)
-            picture = Undecoded(data, file, at_least=2 * max(preprocess.size)).decode()
-            yield preprocess.of_picture(picture)
+            image = Undecoded(data, file, at_least=2 * max(preprocess.size)).decode()
+            yield preprocess.of_decoded(image)
         except ImageError:
             continue  # indexing reports it
 
@@ -76,9 +76,9 @@ def _scenes() -> list[Path]:
     return files[:: max(1, len(files) // SCENES)][:SCENES]
 
 
-def _some_of(pictures: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Choose up to PICTURES files at random, the same at each call."""
-    paths = [os.path.expanduser(path) for path in pictures]
+def _some_of(images: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Choose up to IMAGES files at random, the same at each call."""
+    paths = [os.path.expanduser(path) for path in images]
     # Of a million, the first thousands do.
-    files = [file.path for file in islice(Walk(paths), 64 * PICTURES)] if paths else []
-    return random.Random(0).sample(files, min(len(files), PICTURES))
+    files = [file.path for file in islice(Walk(paths), 64 * IMAGES)] if paths else []
+    return random.Random(0).sample(files, min(len(files), IMAGES))

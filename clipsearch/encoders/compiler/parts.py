@@ -90,8 +90,8 @@ def pair(value: Any) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def picture_size(preprocess: Any) -> tuple[int, int]:
-    """Return height and width of the pictures that a model takes."""
+def image_size(preprocess: Any) -> tuple[int, int]:
+    """Return height and width of the images that a model takes."""
     return pair(preprocess["size"])
 
 

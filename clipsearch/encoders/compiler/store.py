@@ -36,15 +36,15 @@ Precision = Literal["fp32", "int8"]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """How near int8 came to fp32 on pictures; what `gate.measure` found."""
+    """How near int8 came to fp32 on images; what `gate.measure` found."""
 
-    pictures: int
+    images: int
     cosine: float
-    """Mean cosine of a picture's two vectors."""
+    """Mean cosine of an image's two vectors."""
     worst: float
     """The least of them."""
     overlap: float
-    """Share of the ten nearest pictures, to pictures and to texts, that both have."""
+    """Share of the ten nearest images, to images and to texts, that both have."""
     passed: bool
 
 
@@ -66,7 +66,7 @@ class Manifest:
     ways: dict[str, str]
     """How each tower was compiled: `written` by hand, or `exported` by torch."""
     proof: dict[str, list[float]]
-    """The vectors of a fixed picture and a fixed text, to know a damaged tower by."""
+    """The vectors of a fixed image and a fixed text, to know a damaged tower by."""
     gate: Gate | None = None
     files: dict[str, int] = field(default_factory=dict)
     """The size of each file in bytes."""

@@ -72,7 +72,7 @@ class ImageTower:
     """A vision transformer over square or oblong patches."""
 
     size: tuple[int, int]
-    """Height and width of the pictures."""
+    """Height and width of the images."""
     patch: tuple[int, int]
     patches: Linear
     """(patch height x patch width x 3, D), for pixels 0-255: mean and deviation are multiplied in."""

@@ -9,6 +9,7 @@ import numpy as np
 from clipsearch.encoders.compiler.parts import (
     activation,
     array,
+    image_size,
     is_kind,
     kind,
     linear,
@@ -16,7 +17,6 @@ from clipsearch.encoders.compiler.parts import (
     norm_if,
     pair,
     patch_layer,
-    picture_size,
     scaled,
     want,
 )
@@ -29,9 +29,9 @@ def trunk_tower(visual: Any) -> ImageTower:
     embed = trunk.patch_embed
     want(is_kind(embed.norm, "Identity"), "a norm of patches")
     want(getattr(trunk, "reg_token", None) is None, "register tokens")
-    want(not getattr(embed, "dynamic_img_pad", False), "padded pictures")
+    want(not getattr(embed, "dynamic_img_pad", False), "padded images")
     patches, shift = patch_layer(embed.proj, visual.preprocess_cfg)
-    positions = _positions(trunk, picture_size(visual.preprocess_cfg))
+    positions = _positions(trunk, image_size(visual.preprocess_cfg))
     token = None
     if trunk.cls_token is not None:
         want(not trunk.no_embed_class, "a class token without a position")
@@ -39,7 +39,7 @@ def trunk_tower(visual: Any) -> ImageTower:
         positions = positions[1:]
     pool, norm_pooled = _pool(trunk)
     return ImageTower(
-        picture_size(visual.preprocess_cfg),
+        image_size(visual.preprocess_cfg),
         pair(embed.proj.kernel_size),
         patches,
         token,
@@ -54,7 +54,7 @@ def trunk_tower(visual: Any) -> ImageTower:
 
 
 def _positions(trunk: Any, size: tuple[int, int]) -> np.ndarray:
-    """Return the positions, stretched where the tower was made for pictures of another size."""
+    """Return the positions, stretched where the tower was made for images of another size."""
     positions = trunk.pos_embed
     if getattr(trunk, "dynamic_img_size", False):
         from timm.layers.pos_embed import resample_abs_pos_embed

@@ -1,4 +1,4 @@
-"""The figure of learning curves: accuracy over the number of pictures a label."""
+"""The figure of learning curves: accuracy over the number of images a label."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def _panel(axes: Any, title: str, points: Sequence[CurvePoint]) -> None:
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.grid(axis="y", color=FAINT)
-    axes.set_xlabel("pictures a label", size=9)
+    axes.set_xlabel("images a label", size=9)
     axes.set_title(title, loc="left", size=10)

@@ -1,4 +1,4 @@
-"""The figure of a matrix: texts in rows, pictures in columns, the best of each marked."""
+"""The figure of a matrix: texts in rows, images in columns, the best of each marked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINE = 0.018
 _GAP, _BAR = 0.1, 0.16
 """Inches between things, and the width of the colour bar."""
 _BAR_TEXT = 0.75
-_NOTE = "frame: best text of the picture", "dot: best picture of the text"
+_NOTE = "frame: best text of the image", "dot: best image of the text"
 
 
 def heatmap(
@@ -30,14 +30,14 @@ def heatmap(
     *,
     captions: Sequence[str],
     names: Sequence[str],
-    pictures: Sequence[np.ndarray | None],
+    images: Sequence[np.ndarray | None],
     probabilities: Literal["softmax", "sigmoid"] | None = None,
 ) -> Figure:
-    """Draw values (captions, pictures) as coloured cells with their numbers.
+    """Draw values (captions, images) as coloured cells with their numbers.
 
     Colours run evenly from white, the least value of this matrix, to blue, its greatest
-    (probabilities: from 0 to 1). A frame marks the best caption of a picture (of a column), a dot
-    the best picture of a caption (of a row). names: file names. pictures: uint8 (H, W, 3), None
+    (probabilities: from 0 to 1). A frame marks the best caption of an image (of a column), a dot
+    the best image of a caption (of a row). names: file names. images: uint8 (H, W, 3), None
     where one cannot be read any more. probabilities: that the values are, and how normalised.
     Raises FigureTooLarge beyond LARGEST rows or columns.
     """
@@ -53,11 +53,11 @@ def heatmap(
     digits = 3 if cell > 0.7 and not probabilities else 2
     _numbers(axes, values, digits, size=size * 0.92, dark=low + 0.85 * (high - low))
     _marks(axes, values, cell)
-    for column, picture in enumerate(pictures):
-        _picture(axes, picture, column)
+    for column, image in enumerate(images):
+        _image(axes, image, column)
     lines = int(cell / (_LINE * size))
     _ticks(axes, [_wrapped(caption, lines) for caption in captions], names, size)
-    # The pictures lie in the same axes, one row above the first: columns cannot come apart.
+    # The images lie in the same axes, one row above the first: columns cannot come apart.
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -1.5))
     what = f"probability ({probabilities})" if probabilities else "cosine"
     _lay_out(made, axes, cells, cell=cell, shape=values.shape, what=what, size=size)
@@ -97,16 +97,14 @@ def _box(axes: Any, x: float, y: float, width: float, height: float, **line: Any
     axes.plot(x + width * across, y + height * down, solid_joinstyle="miter", **line)
 
 
-def _picture(axes: Any, picture: np.ndarray | None, column: int) -> None:
-    """Put a picture above its column, whole, as large as the cell allows."""
-    if picture is None:
+def _image(axes: Any, image: np.ndarray | None, column: int) -> None:
+    """Put an image above its column, whole, as large as the cell allows."""
+    if image is None:
         axes.text(column, -1, "gone", ha="center", va="center", size=7, color=MUTED)
         return
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x, y = 0.46 * width / max(height, width), 0.46 * height / max(height, width)
-    axes.imshow(
-        picture, extent=(column - x, column + x, y - 1, -y - 1), interpolation="antialiased"
-    )
+    axes.imshow(image, extent=(column - x, column + x, y - 1, -y - 1), interpolation="antialiased")
     _box(axes, column, -1, x, y, color=FAINT, linewidth=0.6)
 
 

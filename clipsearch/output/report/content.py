@@ -56,7 +56,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A picture, or two beside each other, with a few words."""
+    """An image, or two beside each other, with a few words."""
 
     path: str
     name: str
@@ -67,7 +67,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Cards:
-    """Pictures beside each other."""
+    """Images beside each other."""
 
     cards: tuple[Card, ...]
 
@@ -80,13 +80,13 @@ def blocks(evaluation: Evaluation) -> Iterator[Block]:
     names = " and ".join(figures.model for figures in evaluation.models)
     yield Heading(f"{names} on {Path(evaluation.source).name}", 1)
     intervals = (
-        f" Brackets hold 95 % intervals over pictures, from {evaluation.resamples:,} bootstrap "
+        f" Brackets hold 95 % intervals over images, from {evaluation.resamples:,} bootstrap "
         f"resamples (seed {evaluation.seed})."
         if evaluation.resamples
         else ""
     )
     yield Paragraph(
-        f"{evaluation.pictures:,} pictures of {evaluation.source}, read as {evaluation.layout}."
+        f"{evaluation.images:,} images of {evaluation.source}, read as {evaluation.layout}."
         + intervals
     )
     for warning in evaluation.warnings:
@@ -110,7 +110,7 @@ def summary(evaluation: Evaluation) -> Table:
 
 def _figures(figures: ModelFigures) -> Iterator[tuple[str, str]]:
     if labels := figures.classification:
-        yield "pictures with labels", f"{labels.pictures:,}"
+        yield "images with labels", f"{labels.images:,}"
         yield "labels to choose from", f"{len(labels.labels):,}"
         yield "top-1 accuracy", percent(labels.top_1)
         if labels.top_5:
@@ -126,7 +126,7 @@ def _figures(figures: ModelFigures) -> Iterator[tuple[str, str]]:
         yield "labels left out: unknown rejected", percent(unknown.rejected)
         yield "labels left out: calibration error", number(unknown.ece)
     if captions := figures.retrieval:
-        yield "different pictures", f"{captions.pictures:,}"
+        yield "different images", f"{captions.images:,}"
         yield "different captions", f"{captions.captions:,}"
         for way, direction in (
             ("text to image", captions.text_to_image),
@@ -156,16 +156,16 @@ def _labels(labels: Classification, tail: str) -> Iterator[Block]:
     yield Heading(f"Labels{tail}")
     yield from _drawn(labels)
     worst = sorted(
-        (c for c in labels.classes if c.pictures),
-        key=lambda c: (c.average_precision if labels.multi_label else c.recall, -c.pictures),
+        (c for c in labels.classes if c.images),
+        key=lambda c: (c.average_precision if labels.multi_label else c.recall, -c.images),
     )
     more = len(worst) - CLASSES_SHOWN
     yield Table(
-        ("label", ">pictures", ">accuracy", ">precision", ">AP", "most often taken for"),
+        ("label", ">images", ">accuracy", ">precision", ">AP", "most often taken for"),
         tuple(
             (
                 c.label,
-                f"{c.pictures:,}",
+                f"{c.images:,}",
                 _percent(c.recall),
                 _percent(c.precision),
                 _number(c.average_precision),
@@ -176,8 +176,8 @@ def _labels(labels: Classification, tail: str) -> Iterator[Block]:
     )
     if more > 0:
         yield Paragraph(f"The {more:,} labels that do better than these are left out here.")
-    if empty := sum(not c.pictures for c in labels.classes):
-        yield Paragraph(f"{empty:,} labels to choose from are on no picture.")
+    if empty := sum(not c.images for c in labels.classes):
+        yield Paragraph(f"{empty:,} labels to choose from are on no image.")
     if labels.mistakes:
         yield Heading(f"The worst mistakes{tail}", 3)
         yield Cards(
@@ -207,7 +207,7 @@ def _believed(title: str, mode: str, bins: ReliabilityBins) -> Figure:
 def _unknown(unknown: OpenSet, tail: str) -> Iterator[Block]:
     yield Heading(f"Labels left out{tail}")
     yield Paragraph(
-        "Each label was left out once: its pictures should then get none of these, as classify "
+        "Each label was left out once: its images should then get none of these, as classify "
         "says it."
     )
     yield Table(
@@ -229,7 +229,7 @@ def _unknown(unknown: OpenSet, tail: str) -> Iterator[Block]:
 
 def _captions(captions: Retrieval, tail: str) -> Iterator[Block]:
     if misses := captions.text_to_image.misses:
-        yield Heading(f"Captions that found their picture last{tail}", 2)
+        yield Heading(f"Captions that found their image last{tail}", 2)
         yield Cards(
             tuple(
                 Card(
@@ -243,7 +243,7 @@ def _captions(captions: Retrieval, tail: str) -> Iterator[Block]:
             )
         )
     if misses := captions.image_to_text.misses:
-        yield Heading(f"Pictures that found their caption last{tail}", 2)
+        yield Heading(f"Images that found their caption last{tail}", 2)
         yield Cards(
             tuple(Card(m.query, m.found, f"rank {m.rank:,}", f"it is: {m.right}") for m in misses)
         )
@@ -282,17 +282,17 @@ def _number(value: float) -> str:
 
 
 MEANINGS = {
-    "top-1 accuracy": "share of pictures whose best label is right; with several labels a picture, "
+    "top-1 accuracy": "share of images whose best label is right; with several labels an image, "
     "one of the right ones",
     "top-5 accuracy": "share with a right label among the five best",
-    "mean per-class accuracy": "mean over labels of the share of their pictures found right: rare "
+    "mean per-class accuracy": "mean over labels of the share of their images found right: rare "
     "labels count as much as frequent ones",
-    "mAP": "mean over labels of the average precision of ranking all pictures by the label",
+    "mAP": "mean over labels of the average precision of ranking all images by the label",
     "calibration error": "mean gap between the probability of what is said and how often that is "
     "right, over 15 bins of equal width: 0 if 80 % is right 80 times in 100. Of the best label, as "
-    "classify --closed gives it (--multi-label where pictures have several)",
-    "labels left out": "labels are left out in turns; a picture is known if one of its labels is "
-    "still there. AUROC: chance that a known picture is more acceptable than an unknown one; 0.5 is "
+    "classify --closed gives it (--multi-label where images have several)",
+    "labels left out": "labels are left out in turns; an image is known if one of its labels is "
+    "still there. AUROC: chance that a known image is more acceptable than an unknown one; 0.5 is "
     "guessing. Accepted and rejected: got a label, got none of these",
     "R@1": "share of queries with a right answer first (R@5, R@10: among the first five, ten)",
     "median rank": "where the first right answer stands for half of the queries, or better",

@@ -15,7 +15,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~])")
 
 def markdown(blocks: Iterable[Block]) -> str:
     """Write blocks as GitHub's Markdown."""
-    parts, pictures = [], []
+    parts, images = [], []
     for block in blocks:
         match block:
             case Heading(text, level):
@@ -26,11 +26,11 @@ def markdown(blocks: Iterable[Block]) -> str:
                 parts.append(_table(columns, rows))
             case Figure(title, png):
                 # The data goes last, so that nobody has to scroll past it.
-                pictures.append(f"[{title}]: data:image/png;base64,{b64encode(png).decode()}")
+                images.append(f"[{title}]: data:image/png;base64,{b64encode(png).decode()}")
                 parts.append(f"![{title}][{title}]")
             case Cards(cards):
                 parts.append("\n".join(map(_item, cards)))
-    return "\n\n".join([*parts, *pictures]) + "\n"
+    return "\n\n".join([*parts, *images]) + "\n"
 
 
 def _item(card: Card) -> str:

@@ -1,4 +1,4 @@
-"""Reports as one HTML page in the look of the contact sheet: pictures and figures inside."""
+"""Reports as one HTML page in the look of the contact sheet: images and figures inside."""
 
 from __future__ import annotations
 

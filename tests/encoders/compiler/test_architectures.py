@@ -47,18 +47,18 @@ def make(arch: str, *, quick_gelu: bool = False) -> Any:
 
 
 def settle(model: Any) -> None:
-    """Give batch norms the statistics of pictures, which training would have left in them."""
+    """Give batch norms the statistics of images, which training would have left in them."""
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for module in norms:
         module.momentum = None  # the mean of all batches: of the one that follows
         module.train()
     if norms:
-        model.visual(floats(model, pictures(model, 2)))
+        model.visual(floats(model, images(model, 2)))
         model.eval()
 
 
-def pictures(model: Any, count: int = 1) -> np.ndarray:
-    """Make smooth pictures and as many of noise."""
+def images(model: Any, count: int = 1) -> np.ndarray:
+    """Make smooth images and as many of noise."""
     height, width = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg).input_size[1:]
     rows, columns, colours = np.mgrid[:height, :width, :3]
     smooth = [
@@ -80,14 +80,14 @@ def check(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, atol=min(TOLERANCE, apart / 100))
 
 
-def check_pictures(model: Any, path: Path, *, way: str) -> None:
+def check_images(model: Any, path: Path, *, way: str) -> None:
     if way == "written":
         write_image_graph(image_tower(model), path)
     else:
         with pytest.raises(Unsupported):
             image_tower(model)
         export_images(model, path)
-    batch = pictures(model)
+    batch = images(model)
     expected = model.encode_image(floats(model, batch), normalize=True).numpy()
     check(open_graph(path, optimise=way != "written")(batch), expected)
 
@@ -123,5 +123,5 @@ def test_vectors_are_those_of_open_clip(
     folder: Path, arch: str, quick_gelu: bool, way: str
 ) -> None:
     model = make(arch, quick_gelu=quick_gelu)
-    check_pictures(model, folder / "image.onnx", way=way)
+    check_images(model, folder / "image.onnx", way=way)
     check_texts(model, folder / "text.onnx")

@@ -27,7 +27,7 @@ from clipsearch.encoders.base import SharedEncoder
 from clipsearch.encoders.compiler.compile import Compilation, assembly, compile_model, gate
 from clipsearch.encoders.compiler.store import MANIFEST, Manifest, compiled, folder_of, new_folder
 from clipsearch.encoders.fingerprint import PROBES
-from clipsearch.encoders.onnx import FEW_TEXTS, OnnxEncoder, proof_picture, token_rows
+from clipsearch.encoders.onnx import FEW_TEXTS, OnnxEncoder, proof_image, token_rows
 from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.registry import ModelSpec, resolve
 from clipsearch.encoders.tokenizers.bpe import BytePairs
@@ -87,7 +87,7 @@ def encoder(exact: Compilation, spec: ModelSpec) -> OnnxEncoder:
 
 
 def batch_of(encoder: Any, n: int) -> np.ndarray:
-    return np.stack([encoder.preprocess(image) for image in tiny_models.pictures(n)])
+    return np.stack([encoder.preprocess(image) for image in tiny_models.images(n)])
 
 
 # --- the same model ------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_rows_end_with_the_token_that_stands_for_the_text(encoder: OnnxEncoder) 
     assert token_rows(tokenizer, ["a horse"], cut=-1) == [whole[:1]]
 
 
-def test_pictures_and_texts_need_no_torch(exact: Compilation, spec: ModelSpec) -> None:
+def test_images_and_texts_need_no_torch(exact: Compilation, spec: ModelSpec) -> None:
     code = f"""
 import sys
 import PIL.Image
@@ -196,19 +196,19 @@ print(round(float(vector @ vector), 4), texts.shape[0], sorted(heavy))
 
 
 def test_mini_passes_the_gate_and_runs_in_int8(
-    cache: Path, make_pictures: Callable[..., list[Path]]
+    cache: Path, make_images: Callable[..., list[Path]]
 ) -> None:
     steps: list[Progress] = []
     made = compile_model(
         "mini",
         precision="int8",
-        pictures=make_pictures(3),
+        images=make_images(3),
         force=True,
         progress=steps.append,
     )
     measured = made.manifest.gate
     assert measured is not None and measured.passed
-    assert (made.manifest.precision, made.reason, measured.pictures) == ("int8", "", 103)
+    assert (made.manifest.precision, made.reason, measured.images) == ("int8", "", 103)
     assert 0.995 < measured.worst <= measured.cosine < 1
     assert 0.95 <= measured.overlap <= 1
     assert steps[0] == Progress("compile", 0, 3)
@@ -222,7 +222,7 @@ def test_mini_passes_the_gate_and_runs_in_int8(
     found, expected = encoder.encode_images(batch), reference.encode_images(batch)
     assert 1e-4 < abs(found - expected).max() < 0.05
     assert (found * expected).sum(axis=1).min() > 0.995
-    # A picture has one vector, whichever pictures are encoded with it.
+    # An image has one vector, whichever images are encoded with it.
     np.testing.assert_array_equal(encoder.encode_images(batch[5:6]), found[5:6])
     np.testing.assert_allclose(
         encoder.encode_texts(LABELS), reference.encode_texts(LABELS), atol=1e-5
@@ -275,18 +275,18 @@ def test_the_gate_measures_cosines_and_neighbours() -> None:
     rng = np.random.default_rng(0)
     exact, texts = (_unit(rng.normal(size=(40, 16))) for _ in range(2))
     same = gate.measure(exact, exact, texts)
-    assert (same.pictures, round(same.cosine, 6), same.overlap, same.passed) == (40, 1, 1, True)
+    assert (same.images, round(same.cosine, 6), same.overlap, same.passed) == (40, 1, 1, True)
     rounded = _unit(exact + 0.05 * rng.normal(size=exact.shape))
     measured = gate.measure(exact, rounded, texts)
     cosines = [float(a @ b) for a, b in zip(exact, rounded, strict=True)]
     assert measured.cosine == pytest.approx(np.mean(cosines))
     assert measured.worst == pytest.approx(min(cosines))
     by_text = [_shared(exact @ text, rounded @ text) for text in texts]
-    by_picture = []
+    by_image = []
     for n in range(40):
         others = np.arange(40) != n
-        by_picture.append(_shared((exact @ exact[n])[others], (rounded @ rounded[n])[others]))
-    assert measured.overlap == pytest.approx(min(np.mean(by_text), np.mean(by_picture)))
+        by_image.append(_shared((exact @ exact[n])[others], (rounded @ rounded[n])[others]))
+    assert measured.overlap == pytest.approx(min(np.mean(by_text), np.mean(by_image)))
     assert not measured.passed
 
 
@@ -298,12 +298,12 @@ def _shared(first: np.ndarray, second: np.ndarray) -> float:
     return len({*np.argsort(-first)[:10]} & {*np.argsort(-second)[:10]}) / 10
 
 
-def test_the_gate_asks_scenes_and_a_sample_of_ones_own_pictures(
-    make_pictures: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+def test_the_gate_asks_scenes_and_a_sample_of_ones_own_images(
+    make_images: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "PICTURES", 5)
-    folder = make_pictures(12)[0].parent
-    (folder / "broken.png").write_bytes(b"no picture")
+    monkeypatch.setattr(gate, "IMAGES", 5)
+    folder = make_images(12)[0].parent
+    (folder / "broken.png").write_bytes(b"no image")
     chosen = gate._some_of([folder])
     assert len(set(chosen)) == 5
     assert chosen == gate._some_of([folder])
@@ -568,7 +568,7 @@ def test_other_devices_and_precisions_are_refused(made: Compilation) -> None:
         compile_model(made.name, precision="int4")
 
 
-def test_the_picture_of_the_proof_is_a_picture() -> None:
-    picture = proof_picture((32, 48))
-    assert picture.shape == (1, 32, 48, 3)
-    assert len(np.unique(picture)) > 100
+def test_the_image_of_the_proof_is_an_image() -> None:
+    image = proof_image((32, 48))
+    assert image.shape == (1, 32, 48, 3)
+    assert len(np.unique(image)) > 100

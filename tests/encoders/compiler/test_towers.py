@@ -27,7 +27,7 @@ VISION: dict[str, dict[str, Any]] = {
     "token": {},
     "mean": {"pool_type": "avg"},
     "mean, norm after": {"pool_type": "avg", "final_ln_after_pool": True},
-    "oblong pictures": {"image_size": [32, 48]},
+    "oblong images": {"image_size": [32, 48]},
     "patches that leave a margin": {"image_size": 30, "patch_size": 7},
     "layer scale": {"ls_init_value": 0.3},
     "no norm before": {"no_ln_pre": True},
@@ -69,7 +69,7 @@ def make(
     return model
 
 
-def pictures(model: Any, n: int = 3) -> np.ndarray:
+def images(model: Any, n: int = 3) -> np.ndarray:
     size = model.visual.preprocess_cfg["size"]
     height, width = size if isinstance(size, tuple) else (size, size)
     return np.random.default_rng(0).integers(0, 256, (n, height, width, 3), np.uint8)
@@ -91,7 +91,7 @@ def found_images(model: Any, folder: Path, batch: np.ndarray, *, int8: int = 0) 
 @pytest.mark.parametrize("kind", VISION)
 def test_image_vectors_are_those_of_open_clip(tmp_path: Path, kind: str) -> None:
     model = make(VISION[kind])
-    batch = pictures(model)
+    batch = images(model)
     expected = expected_images(model, batch)
     assert abs(expected[0] - expected[1]).max() > 1e-2  # or every comparison would pass
     np.testing.assert_allclose(found_images(model, tmp_path, batch), expected, atol=1e-5)
@@ -107,7 +107,7 @@ def test_each_activation_is_its_own(tmp_path: Path, activation: dict[str, Any]) 
     # Near zero all three are alike; far from it they are, too: wide inputs tell them apart.
     for block in model.visual.transformer.resblocks:
         block.ln_2.weight.mul_(3)
-    batch = pictures(model)
+    batch = images(model)
     found = found_images(model, tmp_path, batch)
     np.testing.assert_allclose(found, expected_images(model, batch), atol=1e-5)
     for block in model.visual.transformer.resblocks:
@@ -148,7 +148,7 @@ def test_a_siglip_is_pooled_by_attention(tmp_path: Path, size: int) -> None:
     model = siglip({**tiny_models.SIGLIP["vision_cfg"], "image_size": size}, size=size)
     tower = image_tower(model)
     assert tower.pool not in ("token", "mean")
-    batch = pictures(model)
+    batch = images(model)
     found = found_images(model, tmp_path, batch)
     np.testing.assert_allclose(found, expected_images(model, batch), atol=1e-5)
 
@@ -165,7 +165,7 @@ def siglip(vision: dict[str, Any], *, size: int) -> Any:
 def test_other_timm_towers_with_a_linear_head_are_written_too(tmp_path: Path, pool: str) -> None:
     vision = {"timm_model_name": "test_vit", "timm_pool": pool, "timm_proj": "linear"}
     model = siglip({**vision, "timm_model_pretrained": False, "image_size": 160}, size=160)
-    batch = pictures(model)
+    batch = images(model)
     found = found_images(model, tmp_path, batch)
     np.testing.assert_allclose(found, expected_images(model, batch), atol=1e-5)
 
@@ -176,7 +176,7 @@ def test_other_timm_towers_with_a_linear_head_are_written_too(tmp_path: Path, po
 @pytest.mark.parametrize("limit", [127, 63])
 def test_int8_is_near_and_not_the_same(tmp_path: Path, limit: int) -> None:
     model = make({"layers": 4, "width": 64})
-    batch = pictures(model, 4)
+    batch = images(model, 4)
     expected = expected_images(model, batch)
     found = np.concatenate([found_images(model, tmp_path, row[None], int8=limit) for row in batch])
     cosines = (found * expected).sum(axis=1)
@@ -232,7 +232,7 @@ def another_activation(model: Any) -> None:
         (resnet, "image tower ModifiedResNet"),
         (qk_norm, "block CustomResidualAttentionBlock"),
         (attention_pool, "a pooling of its own"),
-        (stretched, "positions for pictures of another size"),
+        (stretched, "positions for images of another size"),
         (another_activation, "activation ReLU"),
     ],
 )
