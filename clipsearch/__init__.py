@@ -26,6 +26,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from clipsearch._util.presenting import present_with
+
 if TYPE_CHECKING:
     from clipsearch.calibration.fit import Fitted
     from clipsearch.calibration.formulas import Calibration
@@ -207,6 +209,10 @@ __all__ = [
     "load_tokenizer",
     "read_truth",
 ]
+
+
+# What shows a value imports all that has values: only when one is shown.
+present_with(lambda: import_module("clipsearch.output.formats"))
 
 
 def __getattr__(name: str) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from clipsearch._util.presenting import presenter
 from clipsearch.calibration.formulas import Calibration, holds
+from clipsearch.calibration.reliability import ReliabilityBins, auroc, brier, ece, reliability_bins
 from clipsearch.errors import TooFewExamples
-from clipsearch.evaluation.metrics import ReliabilityBins, auroc, brier, ece, reliability_bins
 
 FOLDS = 5
 LEAST_IMAGES = 20
@@ -62,10 +63,7 @@ class Fitted:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Draw how far probabilities can be believed, as PNG, SVG or PDF. Raises BadFigureFile."""
-        from clipsearch.output.plots.base import save
-        from clipsearch.output.plots.reliability import reliability
-
-        save(reliability({"before": self.before.bins, "after": self.after.bins}), path)
+        presenter().save(self, path)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of `clipsearch calibrate`."""

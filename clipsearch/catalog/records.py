@@ -13,7 +13,7 @@ from clipsearch.catalog.sql import Connection, as_json, column
 from clipsearch.types import Facts, Failure, ImageRecord
 
 if TYPE_CHECKING:
-    from clipsearch.filters.parser import Where
+    from clipsearch.types import Where
 
 
 def _condition(where: Where | None, under: str | None) -> tuple[str, dict[str, Any]]:

@@ -29,7 +29,7 @@ from clipsearch.output.render import table, write_json
 
 if TYPE_CHECKING:
     from clipsearch.library.few_shot_result import Lesson
-    from clipsearch.types import Results
+    from clipsearch.types import Prediction, Results
 
 
 def learn(
@@ -173,7 +173,7 @@ def _draw(lesson: Lesson, curve: Path | None, confusion: Path | None) -> None:
             say(f"warning: {path} is not written: {error}")
 
 
-def _show_suggestions(found: Results, target: Output) -> None:
+def _show_suggestions(found: Results[Prediction], target: Output) -> None:
     warn_all(found.warnings)
     target.write(found, title=found.title)
     if not found:

@@ -24,7 +24,7 @@ from clipsearch.cli.options import (
 )
 from clipsearch.cli.output import Output
 from clipsearch.output.wording import relevant_of
-from clipsearch.types import Results
+from clipsearch.types import Hit, Results
 
 DEFAULT_COUNT = 10
 SIGNED = re.compile(r"-[\d.]+:")
@@ -144,7 +144,7 @@ def _wanted(count: int | None, relevant: bool) -> int | None:
     return count if count or relevant else DEFAULT_COUNT
 
 
-def _show(hits: Results, target: Output) -> None:
+def _show(hits: Results[Hit], target: Output) -> None:
     warn_all(hits.warnings)
     target.write(hits, title=hits.title)
     if not hits:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipsearch.calibration import reliability
 from clipsearch.evaluation import metrics, resampling
 from clipsearch.evaluation.resampling import Wanted
 from clipsearch.evaluation.results import ClassFigures, Classification, Mistake
@@ -69,7 +70,7 @@ def classification(
     wanted = {
         "top_1": Wanted(float(right.mean()), resampling.mean_of(right), share=True),
         "ece": Wanted(
-            metrics.ece(confidence, right), resampling.ece_of(confidence, right), biased=True
+            reliability.ece(confidence, right), resampling.ece_of(confidence, right), biased=True
         ),
     }
     if len(scored.labels) > TOP:
@@ -95,7 +96,7 @@ def classification(
         mean_average_precision=measured.get("mean_average_precision"),
         mode=scored.mode,
         ece=measured["ece"],
-        reliability=metrics.reliability_bins(confidence, right),
+        reliability=reliability.reliability_bins(confidence, right),
         classes=_classes(scored, each_ap, table),
         confusion=table,
         mistakes=_mistakes(scored, mistakes),

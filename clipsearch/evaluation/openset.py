@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipsearch.calibration import reliability
 from clipsearch.errors import TooFewLabels
-from clipsearch.evaluation import metrics, resampling
+from clipsearch.evaluation import resampling
 from clipsearch.evaluation.resampling import Wanted
 from clipsearch.evaluation.results import Fold, OpenSet
 
@@ -81,7 +82,7 @@ def open_set(
     )
     return OpenSet(
         **measured,
-        reliability=metrics.reliability_bins(
+        reliability=reliability.reliability_bins(
             np.concatenate([o.confidence for o in outcomes]),
             np.concatenate([o.right for o in outcomes]),
         ),
@@ -114,7 +115,7 @@ def _outcome(said: Said, relevant: np.ndarray, kept: np.ndarray) -> _Outcome:
 
 def _auroc(outcome: _Outcome) -> Wanted:
     known, score = outcome.known, outcome.score
-    value = metrics.auroc(score[known], score[~known])
+    value = reliability.auroc(score[known], score[~known])
     return Wanted(value, resampling.auroc_of(score, known))
 
 
@@ -124,7 +125,7 @@ def _share(values: np.ndarray, among: np.ndarray) -> Wanted:
 
 
 def _ece(outcome: _Outcome) -> Wanted:
-    value = metrics.ece(outcome.confidence, outcome.right)
+    value = reliability.ece(outcome.confidence, outcome.right)
     return Wanted(value, resampling.ece_of(outcome.confidence, outcome.right))
 
 

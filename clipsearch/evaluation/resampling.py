@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clipsearch.evaluation.metrics import LEVEL, bin_of, percentiles
+from clipsearch.calibration.reliability import bin_of
+from clipsearch.evaluation.metrics import LEVEL, percentiles
 from clipsearch.evaluation.results import Measure
 
 Statistic = Callable[[np.ndarray], np.ndarray]

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from clipsearch.evaluation.metrics import ReliabilityBins
+from clipsearch._util.presenting import presenter
+from clipsearch.calibration.reliability import ReliabilityBins
 from clipsearch.types import Failure, Mode
 
 
@@ -186,14 +187,10 @@ class Evaluation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a report: .html with images, .md, or .json. Raises BadReportFile."""
-        from clipsearch.output.report import save
-
-        save(self, path)
+        presenter().save(self, path)
 
     def _repr_html_(self) -> str:
-        from clipsearch.output.report import fragment
-
-        return fragment(self)
+        return presenter().html(self)
 
 
 def plain(value: Any) -> Any:

@@ -31,21 +31,12 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from clipsearch.errors import BadFilter
 from clipsearch.filters.fields import FIELDS, OTHER_NAMES, Field, bounding_box, period
 from clipsearch.filters.lexer import Token, tokens, why_bad
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """A parsed filter: a condition on the tables `file` and `content`, joined, and its values."""
-
-    expression: str
-    sql: str
-    params: Mapping[str, str | int | float]
+from clipsearch.types import Where
 
 
 def parse(expression: str) -> Where:

@@ -60,7 +60,7 @@ class Classifying(Examples, Judging):
         min_probability: float | None = None,
         save: bool = False,
         truncate: bool = False,
-    ) -> Results:
+    ) -> Results[Prediction]:
         """Label every image of the library (or the filtered part, or loose `images`), by path.
 
         mode: what is asked, and so what the probabilities mean (formulas: `clipsearch.calibration.formulas`).

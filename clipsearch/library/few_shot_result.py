@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from clipsearch._util.presenting import presenter
 from clipsearch.calibration.fit import Fitted
 from clipsearch.errors import TooFewExamples
 from clipsearch.evaluation import metrics
@@ -78,19 +79,15 @@ class Lesson:
 
     def curve_figure(self) -> Figure:
         """Draw accuracy over the number of images a label. Raises TooFewExamples if it is not known."""
-        from clipsearch.output.plots.curve import learning_curves
-
         if not self.curve:
             raise TooFewExamples("a learning curve needs a label with two images, and `curve`.")
-        return learning_curves({f"{len(self.labels)} labels": self.curve})
+        return cast("Figure", presenter().figure(self, "curve"))
 
     def confusion_figure(self) -> Figure:
         """Draw which labels are taken for which. Raises TooFewExamples if it is not known."""
-        from clipsearch.output.plots.confusion import confusion_matrix
-
         if self.confusion is None:
             raise TooFewExamples("a confusion matrix needs a label with two images.")
-        return confusion_matrix(self.confusion, [one.label for one in self.labels])
+        return cast("Figure", presenter().figure(self, "confusion"))
 
 
 def teach(

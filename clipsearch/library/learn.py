@@ -82,7 +82,7 @@ class Learning(Classifying):
         where: Where | None = None,
         under: StrPath | None = None,
         seed: int = 0,
-    ) -> Results:
+    ) -> Results[Prediction]:
         """Return the `n` images whose label would teach a head most, the least certain first.
 
         labels: what they are to be told apart by, words or a head. Left out are `examples`, and what

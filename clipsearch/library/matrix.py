@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 
-from clipsearch.errors import ImageError
+from clipsearch._util.presenting import presenter
 from clipsearch.heads.head import Head
 from clipsearch.types import Failure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-THUMBNAIL_PIXELS = 192
-"""Longest side of an image in the figure: enough for the largest cell, in print too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,42 +104,11 @@ class Matrix:
         probabilities: show these instead of cosines. Raises FigureTooLarge for more rows or
         columns than a person can read.
         """
-        from clipsearch.output.plots.matrix import heatmap
-
-        return heatmap(
-            self.probabilities.T if probabilities else self.scores.T,
-            captions=self.texts,
-            names=[os.path.basename(path) for path in self.paths],
-            images=_thumbnails(self.paths),
-            probabilities=self.normalisation if probabilities else None,
-        )
+        return cast("Figure", presenter().figure(self, probabilities=probabilities))
 
     def save(self, path: str | os.PathLike[str], *, probabilities: bool = False) -> None:
         """Write the figure as PNG, SVG or PDF. Raises BadFigureFile for another suffix."""
-        from clipsearch.output.plots.base import check_name, save
-
-        check_name(path)
-        save(self.figure(probabilities=probabilities), path)
+        presenter().save(self, path, probabilities=probabilities)
 
     def _repr_png_(self) -> bytes | None:
-        from clipsearch.output.plots.base import png
-        from clipsearch.output.plots.matrix import LARGEST
-
-        return png(self.figure()) if max(self.scores.shape) <= LARGEST else None
-
-
-def _thumbnails(paths: Sequence[str]) -> list[np.ndarray | None]:
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return list(pool.map(_thumbnail, paths))
-
-
-def _thumbnail(path: str) -> np.ndarray | None:
-    """Return the image as uint8 (H, W, 3), small; None where it cannot be read any more."""
-    from clipsearch.images.decode import open_image
-
-    try:
-        image, _ = open_image(path, at_least=2 * THUMBNAIL_PIXELS)
-    except ImageError:
-        return None
-    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-    return np.asarray(image)
+        return presenter().png(self)

@@ -53,7 +53,7 @@ class Searching(Scoring):
         min_score: float | None = None,
         relevant: bool = False,
         truncate: bool = False,
-    ) -> Results:
+    ) -> Results[Hit]:
         """Find the `k` images nearest to words, images, a head or a vector; best first.
 
         query: terms of the grammar in `clipsearch.heads.query` (`"2:horse"` counts double), a Head, or a
@@ -82,7 +82,7 @@ class Searching(Scoring):
         where: Where | None = None,
         under: StrPath | None = None,
         relevant: bool = False,
-    ) -> Results:
+    ) -> Results[Hit]:
         """Find the images nearest to an image, in the library or not; itself left out."""
         file = os.path.abspath(expanded(path))
         vector = self._vector_of(file)

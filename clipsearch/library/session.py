@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -26,15 +26,13 @@ from clipsearch.errors import (
     UnknownModel,
 )
 from clipsearch.types import Embeddings, Failure, ImageRecord, ModelInfo
+from clipsearch.types import Where as ParsedWhere
 from clipsearch.vectors.live_vectors import Census
 from clipsearch.vectors.searcher import Searcher
 from clipsearch.vectors.snapshots import Snapshots
 
-if TYPE_CHECKING:
-    from clipsearch.filters import parser as filters
-
 StrPath = str | os.PathLike[str]
-Where: TypeAlias = "str | filters.Where"
+Where: TypeAlias = str | ParsedWhere
 
 ENVIRONMENT = "CLIPSEARCH_LIBRARY"
 DEFAULT_MODEL = "default"
@@ -316,8 +314,6 @@ def chosen_by(where: Where | None, under: StrPath | None) -> dict[str, Any]:
     """Parse what chooses images, as the catalog takes it. Raises BadFilter."""
     parsed = where
     if isinstance(where, str):
-        from clipsearch.filters import parser as filters
-
         parsed = filters.parse(where)
     return {"where": parsed, "under": None if under is None else os.path.abspath(expanded(under))}
 

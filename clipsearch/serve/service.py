@@ -24,7 +24,7 @@ from clipsearch.images.thumbnails import Thumbnails
 from clipsearch.library import Library
 from clipsearch.output.render import label_counts
 from clipsearch.text.encode import encode_texts
-from clipsearch.types import ImageRecord, Mode, Results, Term
+from clipsearch.types import Hit, ImageRecord, Mode, Results, Term
 
 COUNT, MOST = 10, 1000
 """How many images an answer has if nothing is said, and at most."""
@@ -206,7 +206,7 @@ def _wanted(k: int | None, relevant: bool) -> int:
     return min(k or (MOST if relevant else COUNT), MOST)
 
 
-def _hits(found: Results) -> Answer:
+def _hits(found: Results[Hit]) -> Answer:
     return {
         "results": [hit.to_dict() for hit in found],
         "relevant": found.relevant,

@@ -19,8 +19,8 @@ from cases import Cases, cases
 
 from clipsearch import Library
 from clipsearch.calibration.formulas import Calibration, holds
+from clipsearch.calibration.reliability import auroc, brier, ece
 from clipsearch.cli import main as clipsearch
-from clipsearch.evaluation.metrics import auroc, brier, ece
 
 
 def main() -> None:

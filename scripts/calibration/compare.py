@@ -23,8 +23,8 @@ from world import Line, World, images
 from clipsearch import load_encoder
 from clipsearch.calibration.background import captions, version
 from clipsearch.calibration.formulas import SHIPPED, holds
+from clipsearch.calibration.reliability import auroc, brier, ece
 from clipsearch.encoders.base import Encoder
-from clipsearch.evaluation.metrics import auroc, brier, ece
 
 README = Path(__file__).with_name("README.md")
 FITTED = 4

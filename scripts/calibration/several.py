@@ -11,8 +11,8 @@ from world import Line, World
 from clipsearch import encode_texts
 from clipsearch.calibration.background import Background
 from clipsearch.calibration.formulas import FEW, holds
+from clipsearch.calibration.reliability import auroc, ece
 from clipsearch.encoders.base import Encoder
-from clipsearch.evaluation.metrics import auroc, ece
 
 SIZES = (2, 5, 10)
 QUERIES = 200

@@ -241,7 +241,7 @@ class World:
             if not plain and rng.random() < 0.2:
                 text = rng.choice(
                     (
-                        "an image of {}",
+                        "a picture of {}",
                         "a cartoon of {}",
                         "a drawing of {}",
                         "an illustration of {}",

@@ -41,8 +41,8 @@ def test_it_names_many_things_as_labels_are_said() -> None:
     """With the full stop of the templates: a model hears it, and names without it fit worse."""
     named = [caption for caption in captions() if caption.endswith(".")]
     assert len(named) > 300
-    assert all(caption.startswith("an image of ") for caption in named)
-    assert {f"an image of a {x}." for x in ("cat", "penguin", "banjo")} <= set(named)
+    assert all(caption.startswith("a picture of ") for caption in named)
+    assert {f"a picture of a {x}." for x in ("cat", "penguin", "banjo")} <= set(named)
 
 
 def test_what_stands_above_the_background_is_counted_in_its_own_scale(tmp_path: Path) -> None:

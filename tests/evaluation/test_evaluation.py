@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from clipsearch.calibration import reliability
 from clipsearch.errors import TooFewLabels
 from clipsearch.evaluation import (
     Gallery,
@@ -159,7 +160,7 @@ def test_labels_left_out_agree_with_scikit_learn_fold_by_fold() -> None:
         sure = 1 / (1 + np.exp(-(p.astype(float) - 2)))
         said = np.where(p >= 2, 0.9 * sure, 1 - sure)
         right = np.where(p >= 2, kept[best] == TRUTH, ~known)
-        errors.append(metrics.ece(said, right))
+        errors.append(reliability.ece(said, right))
         assert (fold.auroc, fold.accepted, fold.rejected) == pytest.approx(
             (areas[-1], accepted[-1], rejected[-1]), abs=1e-6
         )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from clipsearch.calibration import reliability
 from clipsearch.evaluation import metrics, resampling
 from clipsearch.evaluation.resampling import Statistic, Wanted
 
@@ -34,7 +35,7 @@ def mean_ap(rows: np.ndarray) -> float:
 
 def area(rows: np.ndarray) -> float:
     scores, known = SCORES[rows, 0], TRUTH[rows] < 3
-    return metrics.auroc(scores[known], scores[~known])
+    return reliability.auroc(scores[known], scores[~known])
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def area(rows: np.ndarray) -> float:
         (resampling.median_of(RANKS), lambda rows: metrics.median_rank(RANKS[rows])),
         (
             resampling.ece_of(CONFIDENCE, RIGHT),
-            lambda rows: metrics.ece(CONFIDENCE[rows], RIGHT[rows]),
+            lambda rows: reliability.ece(CONFIDENCE[rows], RIGHT[rows]),
         ),
         (resampling.map_of(RELEVANT, SCORES), mean_ap),
         (resampling.auroc_of(SCORES[:, 0], TRUTH < 3), area),

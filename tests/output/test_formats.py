@@ -192,8 +192,8 @@ def test_a_table_of_predictions_shows_probability_label_and_runners_up() -> None
         [prediction("/a.jpg", cat=0.7, dog=0.2, cow=0.08, pig=0.02)], "table"
     ).splitlines()
     assert lines == [
-        "probability  label  image  then",
-        "     70.0 %  cat    /a.jpg   dog 20 %, cow 8 %",
+        "probability  label  image   then",
+        "     70.0 %  cat    /a.jpg  dog 20 %, cow 8 %",
     ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipsearch.evaluation.metrics import ReliabilityBins
+from clipsearch.calibration.reliability import ReliabilityBins
 from clipsearch.output.plots.base import BLUE, FAINT, MUTED, ORANGE, figure
 
 if TYPE_CHECKING:

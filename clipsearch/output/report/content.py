@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipsearch.evaluation.metrics import ReliabilityBins
+from clipsearch.calibration.reliability import ReliabilityBins
 from clipsearch.evaluation.results import (
     Classification,
     Evaluation,

@@ -1,0 +1,64 @@
+"""Arrays: type aliases, unit rows, softmax and sigmoid, each written once."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
+"""An array of floating-point numbers; docstrings give its shape."""
+IdArray: TypeAlias = npt.NDArray[np.int64]
+"""Ids of vectors or rows, int64."""
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+TINY = 1e-12
+"""The least length that a vector is divided by."""
+
+
+def unit(rows: FloatArray) -> FloatArray:
+    """Divide each row by its Euclidean length; a row of zeros stays one.
+
+    Parameters
+    ----------
+    rows
+        Float array (..., dim).
+
+    Returns
+    -------
+    Array of the same shape and type, rows of length 1.
+    """
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.asarray(rows / np.maximum(lengths, TINY), dtype=rows.dtype)
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Return exp(logits) normalised to sum to 1 over the last axis, without overflow.
+
+    Parameters
+    ----------
+    logits
+        Float array (..., n).
+
+    Returns
+    -------
+    Array of the same shape and type.
+    """
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def sigmoid(logits: FloatArray) -> FloatArray:
+    """Return 1 / (1 + exp(-logits)) by tanh, which does not overflow.
+
+    Parameters
+    ----------
+    logits
+        Float array of any shape.
+
+    Returns
+    -------
+    Array of the same shape and type.
+    """
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))

@@ -1,0 +1,30 @@
+"""The values that clipsearch takes and returns: frozen, plain, without I/O."""
+
+from __future__ import annotations
+
+from clipsearch.types.facts import Embeddings, Facts, ImageRecord
+from clipsearch.types.options import Prompt, Selection, Term, Where
+from clipsearch.types.reports import Failure, Finding, IndexReport, ModelInfo, Progress, Status
+from clipsearch.types.results import NONE, Hit, LabelScore, Mode, Prediction, Results
+
+__all__ = [
+    "NONE",
+    "Embeddings",
+    "Facts",
+    "Failure",
+    "Finding",
+    "Hit",
+    "ImageRecord",
+    "IndexReport",
+    "LabelScore",
+    "Mode",
+    "ModelInfo",
+    "Prediction",
+    "Progress",
+    "Prompt",
+    "Results",
+    "Selection",
+    "Status",
+    "Term",
+    "Where",
+]
