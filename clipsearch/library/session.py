@@ -314,6 +314,8 @@ def chosen_by(where: Where | None, under: StrPath | None) -> dict[str, Any]:
     """Parse what chooses images, as the catalog takes it. Raises BadFilter."""
     parsed = where
     if isinstance(where, str):
+        from clipsearch.filters import parser as filters
+
         parsed = filters.parse(where)
     return {"where": parsed, "under": None if under is None else os.path.abspath(expanded(under))}
 
