@@ -100,7 +100,7 @@ def load_tokenizer(name: str = "default") -> Tokenizer:
     if found := clip_tokenizer(spec):
         return found
     # The compiled one, on any device: it opens without torch.
-    engine = "onnx" if compiled(spec) else "openclip"
+    engine = "onnx" if compiled(spec) else "torch"
     home = import_module(f"clipsearch.encoders.{engine}")
     return cast("Tokenizer", home.load_tokenizer(spec))
 

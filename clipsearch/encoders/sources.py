@@ -1,6 +1,6 @@
 """Finds all that a model is made of: its configuration, weights and preprocessing, on this machine.
 
-open_clip's tables come as an argument, since only `openclip` imports it.
+open_clip's tables come as an argument, since only `torch` imports it.
 """
 
 from __future__ import annotations

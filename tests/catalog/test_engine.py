@@ -223,7 +223,7 @@ def test_a_kill_in_the_middle_of_a_commit_loses_that_commit_alone(tmp_path: Path
     script = (
         "import os, sys; sys.path.insert(0, 'tests')\n"
         "from catalog_rows import entry, model\n"
-        "from clipsearch import embeddings; from clipsearch.catalog import Catalog\n"
+        "from clipsearch.catalog import embeddings; from clipsearch.catalog import Catalog\n"
         "catalog = Catalog.create(sys.argv[1]); first = catalog.add_model(model())\n"
         "catalog.commit([entry('/pics/a.jpg')], first)\n"
         "put = embeddings.put\n"

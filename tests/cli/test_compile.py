@@ -12,8 +12,8 @@ import tiny_models
 
 from clipsearch.cli import main
 from clipsearch.encoders import compile_once
-from clipsearch.encoders import compiler as compiling
-from clipsearch.encoders.compiler.compile import assembly, gate, store
+from clipsearch.encoders.compiler import assembly, gate, store
+from clipsearch.encoders.compiler import compile as compiling
 from clipsearch.encoders.compiler.store import Manifest, compiled
 from clipsearch.encoders.registry import resolve
 from clipsearch.library import Library

@@ -9,7 +9,7 @@ import pytest
 import tiny_models
 
 from clipsearch.cli import main
-from clipsearch.encoders.compiler.compile import gate
+from clipsearch.encoders.compiler import gate
 from clipsearch.encoders.compiler.store import compiled
 from clipsearch.encoders.registry import resolve
 from clipsearch.library import Library

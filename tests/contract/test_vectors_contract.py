@@ -609,7 +609,7 @@ def test_a_package_can_bring_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[clipsearch.vectors.registry]\nbrought = clipsearch.vectors.flat:FlatIndex\n"
+        "[clipsearch.vectors]\nbrought = clipsearch.vectors.flat:FlatIndex\n"
         "faiss = brought:Usurper\nbroken = no_such_module:Index\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

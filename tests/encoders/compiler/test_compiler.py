@@ -21,10 +21,11 @@ import tiny_models
 from safetensors.numpy import load_file, save_file
 
 from clipsearch import encoders
-from clipsearch.encoders import compiler as compiling
 from clipsearch.encoders import load_encoder, load_tokenizer
 from clipsearch.encoders.base import SharedEncoder
-from clipsearch.encoders.compiler.compile import Compilation, assembly, compile_model, gate
+from clipsearch.encoders.compiler import assembly, gate
+from clipsearch.encoders.compiler import compile as compiling
+from clipsearch.encoders.compiler.compile import Compilation, compile_model
 from clipsearch.encoders.compiler.store import MANIFEST, Manifest, compiled, folder_of, new_folder
 from clipsearch.encoders.fingerprint import PROBES
 from clipsearch.encoders.onnx import FEW_TEXTS, OnnxEncoder, proof_image, token_rows
