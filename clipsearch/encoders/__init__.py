@@ -1,4 +1,4 @@
-"""The models: what they are called (`models`), and what runs them (one engine a file)."""
+"""Load encoders and tokenizers of models by name; each engine (torch, onnx) is one module."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ __all__ = [
     "Tokenizer",
     "compile_once",
     "compiled",
+    "default_device",
     "engine_names",
     "load_encoder",
     "load_tokenizer",
@@ -37,13 +38,12 @@ ENGINES = {
     "onnx": "clipsearch.encoders.onnx:OnnxEncoder.load",
     "torch": "clipsearch.encoders.torch:OpenClipEncoder.load",
 }
-"""What executes models, by name. Other packages add theirs as entry points of ENTRY_POINTS."""
+"""What executes models, by name. Other packages add theirs as entry points `clipsearch.encoders`."""
 
-ENTRY_POINTS = "clipsearch.encoders"
-DEVICE = "CLIPSEARCH_DEVICE"
-"""Environment variable that names the device where none is asked for."""
-# What drivers leave behind: NVIDIA's, NVIDIA's under WSL, AMD's.
-GPU_TRACES = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
+_ENTRY_POINTS = "clipsearch.encoders"
+_DEVICE = "CLIPSEARCH_DEVICE"
+# Files of drivers: NVIDIA's, NVIDIA's under WSL, AMD's.
+_GPU_TRACES = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
 
 
 class Engine(Protocol):
@@ -58,26 +58,49 @@ def load_encoder(
     name: str = "default",
     *,
     checkpoint: str | PathLike[str] | None = None,
-    device: str = "auto",
+    device: str | None = None,
     precision: str = "auto",
     engine: str = "auto",
 ) -> Encoder:
-    """Load a model by any of the names that `encoders.models` explains.
+    """Load a model. Never returns another model or untrained weights.
 
-    device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: $CLIPSEARCH_DEVICE, else the fastest there is.
-    engine: `torch`, `onnx` (compiled models), or `auto`: onnx on a CPU if the model is compiled.
-    precision: `fp32`; `fp16`, `bf16` (torch); `int8` (onnx); `auto`: for torch fp16 on CUDA and fp32
-    elsewhere, for onnx as the model was compiled. Raises UnknownModel, or ModelUnavailable with
-    what to do; it never returns another model or untrained weights.
+    Parameters
+    ----------
+    name
+        A preset, ARCH/TAG, `hf-hub:ORG/REPO`, `local-dir:FOLDER`, ARCH@FILE; see `registry`.
+    checkpoint
+        File of weights for an architecture.
+    device
+        `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: the fastest one. By default the environment
+        variable CLIPSEARCH_DEVICE, else `auto`.
+    precision
+        `fp32`; `fp16`, `bf16` (torch); `int8` (onnx); `auto`: fp16 for torch on CUDA, fp32 for
+        torch elsewhere, and for onnx the precision that the model was compiled in.
+    engine
+        `torch`, `onnx` (compiled models), or `auto`: onnx on a CPU if the model is compiled.
 
+    Returns
+    -------
+    An encoder of images and texts into unit vectors of one space.
+
+    Raises
+    ------
+    UnknownModel
+        No model has this name.
+    ModelUnavailable
+        A part of the model is not on this machine and cannot be downloaded, or is damaged.
+    EncoderError
+        The device, precision or engine does not exist here.
+
+    Examples
+    --------
     >>> encoder = load_encoder("mini")
     >>> encoder.encode_texts(["a blue horse"]).shape
     (1, 256)
     """
     spec = resolve(name, checkpoint=checkpoint)
     check_files(spec)
-    if device == "auto":
-        device = os.environ.get(DEVICE) or "auto"
+    device = default_device() if device is None else device
     if engine == "auto":
         fits = runs_on_cpu(device) and (precision == "int8" or compiled(spec, precision))
         engine = "onnx" if fits else "torch"
@@ -85,10 +108,24 @@ def load_encoder(
 
 
 def load_tokenizer(name: str = "default") -> Tokenizer:
-    """Load the tokenizer of a model, without its weights. Raises as `load_encoder` does.
+    """Load the tokenizer of a model, without its weights.
 
-    An architecture without a tag is enough here: a tokenizer belongs to the architecture.
+    Parameters
+    ----------
+    name
+        As for `load_encoder`; an architecture without a tag or checkpoint is enough.
 
+    Returns
+    -------
+    The tokenizer, which gives all tokens of a text however long.
+
+    Raises
+    ------
+    UnknownModel, ModelUnavailable
+        As `load_encoder` does.
+
+    Examples
+    --------
     >>> tokenizer = load_tokenizer("mini")
     >>> tokenizer.ids(["a blue horse"])
     [[320, 1746, 4558]]
@@ -100,26 +137,40 @@ def load_tokenizer(name: str = "default") -> Tokenizer:
     if found := clip_tokenizer(spec):
         return found
     # The compiled one, on any device: it opens without torch.
-    engine = "onnx" if compiled(spec) else "torch"
-    home = import_module(f"clipsearch.encoders.{engine}")
+    home = import_module(f"clipsearch.encoders.{'onnx' if compiled(spec) else 'torch'}")
     return cast("Tokenizer", home.load_tokenizer(spec))
 
 
 def compile_once(
     name: str = "default",
     *,
+    device: str | None = None,
     precision: str = "auto",
     images: Iterable[str | PathLike[str]] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> str:
-    """Compile a model that is to run on the CPU here, unless it is; return why it runs on torch.
+    """Compile a model that will run on the CPU, unless it is compiled already.
 
-    Returns "" where it is compiled now, or another device runs it. precision, images, progress:
-    see `compile_model`. Raises UnknownModel and ModelUnavailable.
+    Parameters
+    ----------
+    name, device
+        As for `load_encoder`; on another device than a CPU nothing is compiled.
+    precision, images, progress
+        As for `compile_model`.
+
+    Returns
+    -------
+    Why the model runs on torch instead; "" if it is compiled, or runs on another device.
+
+    Raises
+    ------
+    UnknownModel, ModelUnavailable
+        As `load_encoder` does.
     """
     spec = resolve(name)
     check_files(spec)
-    if settled(spec, precision) or not runs_on_cpu(os.environ.get(DEVICE) or "auto"):
+    device = default_device() if device is None else device
+    if settled(spec, precision) or not runs_on_cpu(device):
         return ""
     if reason := refused(spec):
         return reason
@@ -135,11 +186,16 @@ def compile_once(
     return ""
 
 
-def runs_on_cpu(device: str = "auto") -> bool:
-    """Say whether models run on the CPU here, without asking torch, which takes seconds.
+def default_device() -> str:
+    """Return the device of models where none is given: $CLIPSEARCH_DEVICE, else `auto`."""
+    return os.environ.get(_DEVICE) or "auto"
 
-    For `auto` ($CLIPSEARCH_DEVICE is the caller's to look up) no graphics card that torch knows may
-    show; if one does, torch decides.
+
+def runs_on_cpu(device: str = "auto") -> bool:
+    """Tell whether models run on the CPU, without importing torch, which takes seconds.
+
+    For `auto`, True if no driver of a graphics card that torch supports is installed; if one is,
+    torch decides.
     """
     if device != "auto":
         return device == "cpu"
@@ -147,7 +203,7 @@ def runs_on_cpu(device: str = "auto") -> bool:
         return platform.machine() != "arm64"
     if sys.platform == "win32":
         return not os.path.exists(os.path.expandvars(r"%SystemRoot%\System32\nvcuda.dll"))
-    return not any(map(os.path.exists, GPU_TRACES))
+    return not any(map(os.path.exists, _GPU_TRACES))
 
 
 def engine_names() -> tuple[str, ...]:
@@ -171,4 +227,4 @@ def _others() -> dict[str, EntryPoint]:
     """Return the engines of other packages by name."""
     from importlib.metadata import entry_points  # which takes longer than all else here
 
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    return {entry.name: entry for entry in entry_points(group=_ENTRY_POINTS)}

@@ -176,9 +176,8 @@ class OnnxEncoder:
         optimise = self._manifest.ways[tower] != "written"
         # On weights that are not arranged, a second thread only repeats what the first one does.
         threads = self._threads if tower == "text" and prepack else 1
-        path = self._folder / f"{tower}.onnx"
-        if tower == "text" and not prepack and FEW in self._manifest.files:
-            path = self._folder / FEW  # not there in what earlier versions compiled
+        few = tower == "text" and not prepack and FEW in self._manifest.files
+        path = self._folder / (FEW if few else f"{tower}.onnx")
         return open_graph(path, optimise=optimise, prepack=prepack, threads=threads)
 
     def _part(self, name: str, opening: Callable[[], Any]) -> Any:

@@ -470,6 +470,8 @@ def test_the_environment_names_the_device_where_none_is_asked_for(
     with pytest.raises(EncoderError, match="device 'toaster' is not available"):
         load(clip)
     assert load(clip, device="cpu").device.type == "cpu"
+    # An argument wins, `auto` too: it means the fastest device, not the variable.
+    assert load(clip, device="auto").device.type != "toaster"
 
 
 def test_an_unknown_precision_is_told(clip: Path) -> None:

@@ -23,8 +23,7 @@ from typing import Any, Literal
 from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.registry import ModelSpec, resolve
 
-FORMAT = 1
-"""Raised when compiled files of earlier versions must not be used any more."""
+_FORMAT = 1  # of model.json; a folder of another format is not used
 CACHE = "CLIPSEARCH_CACHE"
 """Environment variable that names the cache folder."""
 MANIFEST = "model.json"
@@ -73,14 +72,14 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the text of model.json."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+        return json.dumps({"format": _FORMAT, **asdict(self)}, indent=1)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:
         """Read the manifest of a folder; None if it is not there, damaged, or of another format."""
         try:
             found = json.loads((folder / MANIFEST).read_text("utf-8"))
-            if found.pop("format") != FORMAT:
+            if found.pop("format") != _FORMAT:
                 return None
             found["preprocess"]["size"] = tuple(found["preprocess"]["size"])
             preprocess = Preprocess(**found.pop("preprocess"))

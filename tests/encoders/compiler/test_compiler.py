@@ -451,7 +451,7 @@ def no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let no graphics card show but by a file of the test's."""
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("CLIPSEARCH_DEVICE", raising=False)
-    monkeypatch.setattr(encoders, "GPU_TRACES", (str(tmp_path / "gpu"),))
+    monkeypatch.setattr(encoders, "_GPU_TRACES", (str(tmp_path / "gpu"),))
     return tmp_path / "gpu"
 
 
