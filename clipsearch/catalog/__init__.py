@@ -1,38 +1,33 @@
-"""The catalog: all that a library cannot cheaply make again, in one SQLite file.
+"""The catalog: files, contents, vectors, labels and settings of a library, in one SQLite file.
 
-What is committed can be searched; what is derived from it (snapshots) can be deleted at any time.
+It holds everything that cannot be recomputed cheaply. Committed rows are searchable; what is
+derived from them (snapshots, caches) can be deleted at any time.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from itertools import islice
 from pathlib import Path
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-import numpy as np
-
-from clipsearch.catalog import embeddings, files, labels
-from clipsearch.catalog import integrity as health
-from clipsearch.catalog import records as images
-from clipsearch.catalog import settings as ledger
-from clipsearch.catalog.database import Database
-from clipsearch.catalog.files import Entry, F, Pending
+from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch.catalog import embeddings, files, integrity, labels, settings
+from clipsearch.catalog import records as _records
+from clipsearch.catalog.engine import FORMAT, Connection, Engine
+from clipsearch.catalog.files import Entry, File, Pending
 from clipsearch.catalog.settings import Counts, SnapshotRow
-from clipsearch.catalog.sql import FORMAT, Connection
 from clipsearch.errors import LibraryCorrupt
 from clipsearch.filters.fields import FUNCTIONS
 from clipsearch.types import Finding
 
 __all__ = ["Catalog", "Counts", "Entry", "Pending", "SnapshotRow"]
 
-BUSY_TIMEOUT = 30.0
-"""Seconds that a writer waits for another process before it gives up."""
-
-CHUNK = 5_000
-"""Files looked up by one query."""
+_BUSY_TIMEOUT = 30.0  # seconds that a writer waits for another process before it gives up
+_CHUNK = 5_000  # files looked up by one query
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,12 +38,12 @@ def _reads(
 ) -> Callable[Concatenate[Catalog, P], T]:
     """Make a method of a function over a connection: one transaction that reads."""
 
-    @wraps(function)
     def method(self: Catalog, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self._database.read() as connection:
+        with self._engine.read() as connection:
             return function(connection, *args, **kwargs)
 
-    return method
+    described: Callable[Concatenate[Catalog, P], T] = _describe(method, function)
+    return described
 
 
 def _writes(
@@ -56,11 +51,26 @@ def _writes(
 ) -> Callable[Concatenate[Catalog, P], T]:
     """Make a method of a function over a connection: one transaction that writes."""
 
-    @wraps(function)
     def method(self: Catalog, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self._database.write() as connection:
+        with self._engine.write() as connection:
             return function(connection, *args, **kwargs)
 
+    described: Callable[Concatenate[Catalog, P], T] = _describe(method, function)
+    return described
+
+
+def _describe(method: Any, function: Callable[..., Any]) -> Any:
+    """Give a method the name, docstring and signature of its function; `self` is the connection."""
+    wraps(function)(method)  # sets __wrapped__ too, where get_type_hints looks names up
+    signature = inspect.signature(function)
+    first, *others = signature.parameters.values()
+    parameters = [inspect.Parameter("self", first.kind), *others]
+    method.__signature__ = signature.replace(parameters=parameters)
+    method.__annotations__ = {
+        name: hint for name, hint in function.__annotations__.items() if name != first.name
+    }
+    method.__qualname__ = f"Catalog.{function.__name__}"
+    method.__module__ = __name__
     return method
 
 
@@ -77,33 +87,33 @@ class Catalog:
     # Most methods are functions over a connection, a module for each noun. They are listed here
     # rather than written out: a delegating method for each would say everything twice.
 
-    get_meta = _reads(ledger.get_meta)
-    set_meta = _writes(ledger.set_meta)
-    revision = _reads(ledger.revision)
-    models = _reads(ledger.models)
-    current_model = _reads(ledger.current_model)
-    add_model = _writes(ledger.add_model)
-    use_model = _writes(ledger.use_model)
-    snapshots = _reads(ledger.snapshots)
-    publish_snapshot = _writes(ledger.publish_snapshot)
-    drop_snapshot = _writes(ledger.drop_snapshot)
-    record_scan = _writes(ledger.record_scan)
-    last_scan = _reads(ledger.last_scan)
-    roots = _reads(ledger.roots)
-    status_counts = _reads(ledger.status_counts)
+    get_meta = _reads(settings.get_meta)
+    set_meta = _writes(settings.set_meta)
+    revision = _reads(settings.revision)
+    models = _reads(settings.models)
+    current_model = _reads(settings.current_model)
+    add_model = _writes(settings.add_model)
+    use_model = _writes(settings.use_model)
+    snapshots = _reads(settings.snapshots)
+    publish_snapshot = _writes(settings.publish_snapshot)
+    drop_snapshot = _writes(settings.drop_snapshot)
+    record_scan = _writes(settings.record_scan)
+    last_scan = _reads(settings.last_scan)
+    roots = _reads(settings.roots)
+    status_counts = _reads(settings.status_counts)
 
     known = _reads(files.known)
     paths_of = _reads(files.paths_of)
     remove_paths = _writes(files.remove_paths)
 
-    record = _reads(images.record)
-    records = _reads(images.records)
-    files_under = _reads(images.files_under)
-    hits = _reads(images.hits)
-    live_ids = _reads(images.live_ids)
-    allowed_ids = _reads(images.allowed_ids)
-    searched = _reads(images.searched)
-    errors = _reads(images.errors)
+    record = _reads(_records.record)
+    records = _reads(_records.records)
+    files_under = _reads(_records.files_under)
+    hits = _reads(_records.hits)
+    live_ids = _reads(_records.live_ids)
+    allowed_ids = _reads(_records.allowed_ids)
+    searched = _reads(_records.searched)
+    errors = _reads(_records.errors)
 
     vectors = _reads(embeddings.vectors)
     vector_of = _reads(embeddings.vector_of)
@@ -116,40 +126,40 @@ class Catalog:
     label_counts = _reads(labels.label_counts)
     saved_labels = _reads(labels.saved_labels)
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.folder = database.folder
-        self.path = database.path
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.folder = engine.folder
+        self.path = engine.path
         self.format = FORMAT
 
     @classmethod
-    def create(cls, folder: str | os.PathLike[str], *, busy_timeout: float = BUSY_TIMEOUT) -> Self:
+    def create(cls, folder: str | os.PathLike[str], *, busy_timeout: float = _BUSY_TIMEOUT) -> Self:
         """Make the catalog of the library in `folder`, or open the one that is there."""
-        database = _database(folder, busy_timeout)
+        engine = _engine_of(folder, busy_timeout)
         try:
-            database.create()
+            engine.create()
         except BaseException:
-            database.close()
+            engine.close()
             raise
-        return cls(database)
+        return cls(engine)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str], *, busy_timeout: float = BUSY_TIMEOUT) -> Self:
+    def open(cls, folder: str | os.PathLike[str], *, busy_timeout: float = _BUSY_TIMEOUT) -> Self:
         """Open the catalog of the library in `folder`.
 
         Raises LibraryNotFound, LibraryTooNew, LibraryCorrupt.
         """
-        database = _database(folder, busy_timeout)
+        engine = _engine_of(folder, busy_timeout)
         try:
-            database.open()
+            engine.open()
         except BaseException:
-            database.close()
+            engine.close()
             raise
-        return cls(database)
+        return cls(engine)
 
     def close(self) -> None:
         """Close all connections; a later call would open new ones."""
-        self._database.close()
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -158,15 +168,15 @@ class Catalog:
         self.close()
 
     def pending(
-        self, found: Iterable[F], model_id: int, *, retry: bool = False
-    ) -> Iterator[Pending[F]]:
+        self, found: Iterable[File], model_id: int, *, retry: bool = False
+    ) -> Iterator[Pending[File]]:
         """Say of each file found, in order, whether it has to be read; streams.
 
         retry: read files again that failed, though they have not changed.
         """
         stream = iter(found)
-        while chunk := list(islice(stream, CHUNK)):
-            with self._database.read() as connection:
+        while chunk := list(islice(stream, _CHUNK)):
+            with self._engine.read() as connection:
                 states = files.pending(connection, chunk, model_id, retry=retry)
             yield from states
 
@@ -178,7 +188,7 @@ class Catalog:
         """
         if not entries:
             return 0
-        with self._database.write() as connection:
+        with self._engine.write() as connection:
             content_ids = files.put_contents(connection, entries)
             files.put_files(connection, entries, content_ids)
             vectors = [
@@ -186,11 +196,11 @@ class Catalog:
                 for entry in entries
                 if entry.sha256 is not None and entry.vector is not None
             ]
-            return embeddings.put(connection, vectors, model_id)
+            return embeddings.append(connection, vectors, model_id)
 
     def iter_vectors(
         self, model_id: int, *, after: int = 0, batch: int = embeddings.BATCH
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    ) -> Iterator[tuple[IdArray, FloatArray]]:
         """Yield what `vectors` returns, `batch` rows at a time.
 
         Vectors without a live file are among them, as their file may come back. Before building
@@ -198,25 +208,27 @@ class Catalog:
         """
         while True:
             # A transaction for each batch: one for all would keep the write-ahead log growing.
-            with self._database.read() as connection:
-                after, ids, rows = embeddings.page(connection, model_id, after=after, limit=batch)
+            with self._engine.read() as connection:
+                after, ids, rows = embeddings.read_page(
+                    connection, model_id, after=after, limit=batch
+                )
             if not after:
                 return
             yield ids, rows
 
     def check(self, *, repair: bool = False) -> list[Finding]:
         """Check pages, references and vectors; repair what can be repaired from the rest."""
-        transaction = self._database.write if repair else self._database.read
+        transaction = self._engine.write if repair else self._engine.read
         try:
             with transaction() as connection:
                 return [
-                    *health.check_pages(connection, repair=repair),
-                    *health.check_references(connection, repair=repair),
+                    *integrity.check_pages(connection, repair=repair),
+                    *integrity.check_references(connection, repair=repair),
                     *embeddings.check_vectors(connection, repair=repair),
                 ]
         except LibraryCorrupt as error:  # too damaged to be read to the end
-            return [Finding("catalog-damaged", str(error), health.BEYOND_REPAIR)]
+            return [Finding("catalog-damaged", str(error), integrity.BEYOND_REPAIR)]
 
 
-def _database(folder: str | os.PathLike[str], busy_timeout: float) -> Database:
-    return Database(Path(folder).absolute(), functions=FUNCTIONS, busy_timeout=busy_timeout)
+def _engine_of(folder: str | os.PathLike[str], busy_timeout: float) -> Engine:
+    return Engine(Path(folder).absolute(), functions=FUNCTIONS, busy_timeout=busy_timeout)

@@ -7,20 +7,22 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from clipsearch.catalog.sql import Connection, as_json, cell
+from clipsearch.catalog.engine import Connection, as_json, cell
 from clipsearch.types import Finding
 
-STORED = np.dtype("<f2")
+_STORED = np.dtype("<f2")
 """Numbers on disk: little-endian float16. It moves a cosine by about 1e-5."""
 
 BATCH = 8_192
 """Vectors read by one query: 8 MB at 512 numbers each."""
 
-TOLERANCE = 0.01
+_TOLERANCE = 0.01
 """How far from 1 the length of a stored vector may be; float16 rounds by less than 0.001."""
 
 
-def put(connection: Connection, rows: Sequence[tuple[int, np.ndarray, str]], model_id: int) -> int:
+def append(
+    connection: Connection, rows: Sequence[tuple[int, np.ndarray, str]], model_id: int
+) -> int:
     """Append (content id, vector, path) rows; return how many were new: a vector is never replaced.
 
     Raises ValueError, which names the path, for what is not a unit vector of the model's dim.
@@ -34,7 +36,10 @@ def put(connection: Connection, rows: Sequence[tuple[int, np.ndarray, str]], mod
     return connection.executemany(
         "INSERT INTO embedding (content_id, model_id, vector) VALUES (?, ?, ?) "
         "ON CONFLICT (content_id, model_id) DO NOTHING",
-        [(content_id, model_id, vector.astype(STORED).tobytes()) for content_id, vector, _ in rows],
+        [
+            (content_id, model_id, vector.astype(_STORED).tobytes())
+            for content_id, vector, _ in rows
+        ],
     ).rowcount
 
 
@@ -67,7 +72,7 @@ def vector_of(connection: Connection, path: str, model_id: int) -> np.ndarray | 
     return rows[0] if len(rows) else None
 
 
-def page(
+def read_page(
     connection: Connection, model_id: int, *, after: int, limit: int
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """Return what `vectors` does, of the next `limit` rows, and the last id; 0 at the end."""
@@ -203,10 +208,10 @@ def _decode(ids: Sequence[int], blobs: Sequence[bytes], dim: int) -> tuple[np.nd
 
 def _unpack(blobs: Sequence[bytes], dim: int) -> np.ndarray:
     """Return float32 rows, as stored; zeros for a blob of the wrong size."""
-    size = dim * STORED.itemsize
+    size = dim * _STORED.itemsize
     joined = b"".join(blob if len(blob) == size else bytes(size) for blob in blobs)
-    return np.frombuffer(joined, dtype=STORED).reshape(len(blobs), dim).astype(np.float32)
+    return np.frombuffer(joined, dtype=_STORED).reshape(len(blobs), dim).astype(np.float32)
 
 
 def _is_unit(lengths: np.ndarray | np.floating) -> np.ndarray:
-    return np.abs(lengths - 1) <= TOLERANCE  # not so for NaN either
+    return np.abs(lengths - 1) <= _TOLERANCE  # not so for NaN either

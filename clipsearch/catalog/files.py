@@ -9,11 +9,11 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from clipsearch.catalog.sql import Connection, as_json
+from clipsearch.catalog.engine import Connection, as_json
 from clipsearch.types import Facts
 
 
-class Found(Protocol):
+class WalkedFile(Protocol):
     """A file as a walk finds it."""
 
     @property
@@ -26,15 +26,15 @@ class Found(Protocol):
     def root(self) -> str: ...
 
 
-F = TypeVar("F", bound=Found)
+File = TypeVar("File", bound=WalkedFile)
 State = Literal["new", "changed", "unembedded", "unchanged", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pending(Generic[F]):
+class Pending(Generic[File]):
     """A file that was found, and what the catalog makes of it."""
 
-    file: F
+    file: File
     state: State
     """`unembedded`: unchanged, but no vector of this model; `failed`: unchanged since it failed."""
     content_id: int | None = None
@@ -70,8 +70,8 @@ class Entry:
 
 
 def pending(
-    connection: Connection, found: Sequence[F], model_id: int, *, retry: bool
-) -> list[Pending[F]]:
+    connection: Connection, found: Sequence[File], model_id: int, *, retry: bool
+) -> list[Pending[File]]:
     """Compare files with the catalog, in their order, by one query."""
     rows = connection.execute(
         "SELECT file.path, file.size, file.mtime_ns, file.error, file.content_id, embedding.id "
@@ -84,7 +84,7 @@ def pending(
     return [_compare(file, known.get(file.path), retry) for file in found]
 
 
-def _compare(file: F, row: Sequence[Any] | None, retry: bool) -> Pending[F]:
+def _compare(file: File, row: Sequence[Any] | None, retry: bool) -> Pending[File]:
     if row is None:
         return Pending(file, "new")
     _, size, mtime_ns, error, content_id, embedding_id = row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipsearch.catalog.sql import Connection, column
+from clipsearch.catalog.engine import Connection, column
 from clipsearch.types import Finding
 
 BEYOND_REPAIR = (

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from clipsearch.catalog.sql import Connection, as_json
+from clipsearch.catalog.engine import Connection, as_json
 
 LabelRow = tuple[int, str, str, float]
 """Content id, name, source, score."""

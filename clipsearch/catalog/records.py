@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from clipsearch.catalog.sql import Connection, as_json, column
-from clipsearch.types import Facts, Failure, ImageRecord
-
-if TYPE_CHECKING:
-    from clipsearch.types import Where
+from clipsearch.catalog.engine import Connection, as_json, column
+from clipsearch.types import Facts, Failure, ImageRecord, Where
 
 
 def _condition(where: Where | None, under: str | None) -> tuple[str, dict[str, Any]]:

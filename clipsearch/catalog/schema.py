@@ -128,9 +128,30 @@ Table(
     Column("files", INTEGER, nullable=False),
 )
 
-MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
-    # A catalog's format is the number of migrations it has had: `sql.FORMAT` once it had all.
-    # When a second one is added, the first becomes the SQL of today, so that every catalog goes
-    # through the same steps.
+Migration = tuple[str, Callable[[Connection], None]]
+"""What a step does, in words, and the function that does it."""
+
+MIGRATIONS: tuple[Migration, ...] = (
+    # A catalog's format is the number of steps it has had; `engine.FORMAT` is that of today.
     ("first tables", METADATA.create_all),
 )
+
+
+def migrate(connection: Connection, stored: int) -> None:
+    """Bring the tables from the format `stored` (0: there are none) to that of today.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        In a transaction: a step that fails leaves the catalog as it was.
+    stored : int
+        The number of steps that this catalog has had.
+    """
+    for _, step in MIGRATIONS[stored:]:
+        step(connection)
+    if stored < len(MIGRATIONS):
+        connection.exec_driver_sql(
+            "INSERT INTO meta (key, value) VALUES ('format', :format) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            {"format": str(len(MIGRATIONS))},
+        )

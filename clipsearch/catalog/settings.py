@@ -7,7 +7,7 @@ import difflib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from clipsearch.catalog.sql import Connection, cell, column
+from clipsearch.catalog.engine import Connection, cell, column
 from clipsearch.errors import ModelMismatch, UnknownModel
 from clipsearch.types import ModelInfo
 

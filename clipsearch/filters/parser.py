@@ -1,50 +1,65 @@
-"""Where-expressions over the facts of images, parsed into SQL with bound values.
-
-    taken >= 2024-01 and camera like "%Pixel%"
-    (width > 2000 or orientation = "portrait") and not label in ("cat", "dog")
-    near(48.85, 2.35, 10)
-
-    expression  = term { "or" term }
-    term        = factor { "and" factor }
-    factor      = "not" factor | "(" expression ")" | condition
-    condition   = FIELD ("=" | "!=" | "<" | "<=" | ">" | ">=") value
-                | FIELD ["not"] "like" TEXT             % any text, _ any one character
-                | FIELD ["not"] "in" "(" value {"," value} ")"
-                | FIELD "is" ["not"] "null"             the image has no such fact
-                | "near" "(" LAT "," LON "," KM ")"     degrees and kilometres, great circle
-    value       = NUMBER | DATE | TEXT                  as the field wants it
-    DATE        = 2024 | 2024-01 | 2024-01-31 | 2024-01-31T18:30 | 2024-01-31T18:30:59
-    TEXT        = "..." | '...'                         a quote inside is doubled: 'it''s'
-
-Fields: path name folder format camera lens orientation label (text), width height megapixels
-bytes lat lon (numbers), taken (date). Keywords and fields may be written in any case.
-
-A date is the whole of its year, month, day, minute or second: `taken = 2024-01` is any time in
-that month, `taken > 2024` starts with 2025. A comparison with a missing fact is false; `!=`,
-`not like` and `not in` are exactly the negations of `=`, `like` and `in`, so they hold for a
-missing fact. An image has any number of labels: `label = "cat"` asks whether one is "cat",
-`label != "cat"` whether none is. Camera, lens, format and orientation ignore the case of ASCII
-letters, and `like` always does.
-"""
+"""Tokenizer and recursive-descent parser of where-expressions; the grammar is in the package."""
 
 from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from clipsearch.errors import BadFilter
-from clipsearch.filters.fields import FIELDS, OTHER_NAMES, Field, bounding_box, period
-from clipsearch.filters.lexer import Token, tokens, why_bad
+from clipsearch.filters.fields import FIELDS, OTHER_NAMES, Field, period
+from clipsearch.filters.geo import bounding_box
 from clipsearch.types import Where
 
 
-def parse(expression: str) -> Where:
-    """Parse a where-expression; raises BadFilter, which points at the offending place.
+class _Token(NamedTuple):
+    """A piece of an expression and where it starts."""
 
-    >>> parse("width > 2000").sql
-    'coalesce(content.width > :w0, 0)'
+    kind: str
+    """text, date, number, word, sign, bad or end."""
+    text: str
+    position: int
+
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+    | (?P<text> "[^"]*(?:""[^"]*)*" | '[^']*(?:''[^']*)*' )
+    | (?P<date> \d{4}-\d{2} (?:-\d{2} (?:[Tt]\d{2}:\d{2}(?::\d{2})?)?)? (?![\w:-]) )
+    | (?P<number> [+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)? (?![\w.:-]) )
+    | (?P<word> [^\W\d]\w* )
+    | (?P<sign> != | <> | <= | >= | == | [=<>(),] )
+    | (?P<bad> . )""",
+    re.VERBOSE | re.ASCII | re.DOTALL,
+)
+
+
+def tokenize(expression: str) -> list[_Token]:
+    """Return the tokens of an expression, without spaces and with an `end` at its end.
+
+    >>> [token.text for token in tokenize("width>2000")]
+    ['width', '>', '2000', '']
     """
+    matched = [
+        _Token(str(match.lastgroup), match.group(), match.start())
+        for match in _TOKEN.finditer(expression)
+    ]
+    words = [token for token in matched if token.kind != "space"]
+    return [*words, _Token("end", "", len(expression))]
+
+
+def _why_bad(character: str) -> str:
+    """Say what is wrong where a token of kind `bad` starts."""
+    if character in "\"'":
+        return f"the text that starts here has no closing {character}"
+    if character.isdigit():
+        return "neither a number nor a date (write 2024-01-31 or 2024-01-31T18:30)"
+    return f"{character!r} means nothing here"
+
+
+def parse_expression(expression: str) -> Where:
+    """Parse a where-expression, as `clipsearch.filters.parse` says."""
     parser = _Parser(expression)
     return Where(expression, parser.parse(), parser.params)
 
@@ -74,10 +89,10 @@ class _Parser:
         self._expression = expression
         if len(expression) > _MAX_CHARACTERS:
             raise _bad(expression[:60], 0, f"longer than {_MAX_CHARACTERS:,} characters")
-        self._tokens = tokens(expression)
+        self._tokens = tokenize(expression)
         for token in self._tokens:
             if token.kind == "bad":
-                raise self._error(why_bad(token.text), token)
+                raise self._error(_why_bad(token.text), token)
         self._next = 0
         self._conditions = 0
 
@@ -272,10 +287,10 @@ class _Parser:
 
     # --- tokens ---
 
-    def _peek(self) -> Token:
+    def _peek(self) -> _Token:
         return self._tokens[self._next]
 
-    def _take(self) -> Token:
+    def _take(self) -> _Token:
         token = self._peek()
         self._next = min(self._next + 1, len(self._tokens) - 1)
         return token
@@ -294,7 +309,7 @@ class _Parser:
         if self._conditions > _MAX_CONDITIONS:
             raise self._error(f"more than {_MAX_CONDITIONS} conditions", self._peek())
 
-    def _error(self, reason: str, token: Token) -> BadFilter:
+    def _error(self, reason: str, token: _Token) -> BadFilter:
         return _bad(self._expression, token.position, reason)
 
 

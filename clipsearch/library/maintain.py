@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from clipsearch.catalog.sql import FORMAT
+from clipsearch.catalog.engine import FORMAT
 from clipsearch.errors import VectorIndexError
 from clipsearch.library.judging import Judging
 from clipsearch.types import Failure, Finding, Status

@@ -15,7 +15,7 @@ import numpy as np
 from clipsearch._util.parallel import cores
 from clipsearch.calibration.background import Background, Levels
 from clipsearch.catalog import Catalog
-from clipsearch.catalog.sql import FILE_NAME
+from clipsearch.catalog.engine import FILE_NAME
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.encoders.registry import resolve
 from clipsearch.errors import (
@@ -314,9 +314,9 @@ def chosen_by(where: Where | None, under: StrPath | None) -> dict[str, Any]:
     """Parse what chooses images, as the catalog takes it. Raises BadFilter."""
     parsed = where
     if isinstance(where, str):
-        from clipsearch.filters import parser as filters
+        from clipsearch.filters import parse
 
-        parsed = filters.parse(where)
+        parsed = parse(where)
     return {"where": parsed, "under": None if under is None else os.path.abspath(expanded(under))}
 
 

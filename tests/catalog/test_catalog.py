@@ -77,7 +77,7 @@ def test_a_second_model_finds_every_file_unembedded(catalog: Catalog, first: int
 def test_pending_is_in_order_across_many_queries(
     catalog: Catalog, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipsearch.catalog.CHUNK", 7)
+    monkeypatch.setattr("clipsearch.catalog._CHUNK", 7)
     files = [entry(f"/pics/{number:03}.jpg") for number in range(50)]
     catalog.commit(files[::2], first)
     pending = list(catalog.pending(iter(files), first))

@@ -86,7 +86,7 @@ def test_batches_begin_after_the_watermark_and_see_what_was_added_meanwhile(
 def test_a_damaged_batch_does_not_end_the_stream(catalog: Catalog) -> None:
     fill(catalog, 6)
     ids, _ = catalog.vectors(1)
-    with catalog._database.write() as connection:
+    with catalog._engine.write() as connection:
         connection.execute(
             "UPDATE embedding SET vector = x'00' WHERE id IN (?, ?)", (int(ids[2]), int(ids[3]))
         )

@@ -16,14 +16,14 @@ import pytest
 from catalog_rows import entry, model
 
 from clipsearch.catalog import Catalog
-from clipsearch.catalog.database import Database
+from clipsearch.catalog.engine import Engine
 from clipsearch.catalog.schema import METADATA
 from clipsearch.errors import LibraryCorrupt, LibraryError, LibraryLocked, LibraryNotFound
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(tmp_path, functions={}, busy_timeout=0.1)
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = Engine(tmp_path, functions={}, busy_timeout=0.1)
     made.create()
     yield made
     made.close()
@@ -102,7 +102,7 @@ def test_processes_that_make_the_same_library_at_once_all_get_it(tmp_path: Path)
         assert [catalog.get_meta(str(number)) for number in range(4)] == ["here"] * 4
 
 
-def test_a_file_that_is_no_database_is_reported_with_what_to_do(tmp_path: Path) -> None:
+def test_a_file_that_is_no_engine_is_reported_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "catalog.db").write_bytes(b"certainly not SQLite" * 1000)
     for opening in (Catalog.open, Catalog.create):
         with pytest.raises(LibraryCorrupt, match=r"damaged.*backup") as caught:
@@ -121,10 +121,10 @@ def test_a_truncated_catalog_is_reported(tmp_path: Path) -> None:
         catalog.records()
 
 
-def test_a_writer_waits_for_another_and_then_gives_up(database: Database) -> None:
-    other = Database(database.folder, functions={}, busy_timeout=0.1)
+def test_a_writer_waits_for_another_and_then_gives_up(engine: Engine) -> None:
+    other = Engine(engine.folder, functions={}, busy_timeout=0.1)
     with (
-        database.write(),
+        engine.write(),
         pytest.raises(LibraryLocked, match="Wait until it has finished"),
         other.write(),
     ):
@@ -134,41 +134,41 @@ def test_a_writer_waits_for_another_and_then_gives_up(database: Database) -> Non
     other.close()
 
 
-def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
-    with database.write() as writing:
+def test_readers_do_not_wait_for_a_writer(engine: Engine) -> None:
+    with engine.write() as writing:
         writing.execute("INSERT INTO meta VALUES ('key', 'value')")
-        with database.read() as reading:
+        with engine.read() as reading:
             query = "SELECT count(*) FROM meta WHERE key = 'key'"
             assert reading.execute(query).fetchone()[0] == 0
 
 
-def test_a_reader_sees_one_state_to_its_end(database: Database) -> None:
+def test_a_reader_sees_one_state_to_its_end(engine: Engine) -> None:
     query = "SELECT count(*) FROM meta"
-    with database.read() as reading:
+    with engine.read() as reading:
         before = reading.execute(query).fetchone()[0]
-        with database.write() as writing:
+        with engine.write() as writing:
             writing.execute("INSERT INTO meta VALUES ('key', 'value')")
         assert reading.execute(query).fetchone()[0] == before
-    with database.read() as reading:
+    with engine.read() as reading:
         assert reading.execute(query).fetchone()[0] == before + 1
 
 
-def test_an_error_takes_the_whole_transaction_back(database: Database) -> None:
-    with pytest.raises(RuntimeError, match="stop"), database.write() as connection:
+def test_an_error_takes_the_whole_transaction_back(engine: Engine) -> None:
+    with pytest.raises(RuntimeError, match="stop"), engine.write() as connection:
         connection.execute("INSERT INTO meta VALUES ('key', 'value')")
         raise RuntimeError("stop")
-    with database.read() as connection:
+    with engine.read() as connection:
         query = "SELECT count(*) FROM meta WHERE key = 'key'"
         assert connection.execute(query).fetchone()[0] == 0
 
 
-def test_a_full_disk_is_explained_and_nothing_is_half_written(database: Database) -> None:
-    with pytest.raises(LibraryError, match="free space"), database.write() as connection:
+def test_a_full_disk_is_explained_and_nothing_is_half_written(engine: Engine) -> None:
+    with pytest.raises(LibraryError, match="free space"), engine.write() as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count={pages + 2}")
         for number in range(100):
             connection.execute("INSERT INTO meta VALUES (?, ?)", (str(number), "x" * 16384))
-    with database.read() as connection:
+    with engine.read() as connection:
         assert connection.execute("SELECT count(*) FROM meta").fetchone()[0] == 1
 
 
@@ -178,8 +178,8 @@ def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
         Catalog.create(tmp_path / "file" / "library")
 
 
-def test_a_mistake_in_sql_is_not_taken_for_a_damaged_library(database: Database) -> None:
-    with pytest.raises(Exception, match="no such column") as caught, database.read() as connection:
+def test_a_mistake_in_sql_is_not_taken_for_a_damaged_library(engine: Engine) -> None:
+    with pytest.raises(Exception, match="no such column") as caught, engine.read() as connection:
         connection.execute("SELECT missing FROM meta")
     assert not isinstance(caught.value, LibraryError)
 
@@ -204,15 +204,15 @@ def test_threads_read_and_write_at_once(tmp_path: Path) -> None:
         assert catalog.status_counts().vectors == {"toy": 80}
 
 
-def test_committed_work_is_synced_to_the_disk(database: Database) -> None:
-    with database.read() as connection:
+def test_committed_work_is_synced_to_the_disk(engine: Engine) -> None:
+    with engine.read() as connection:
         full = 2
         assert connection.execute("PRAGMA synchronous").fetchone()[0] == full
         assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
 
 
 def test_functions_can_be_called_in_sql(tmp_path: Path) -> None:
-    made = Database(tmp_path, functions={"twice": (1, lambda x: 2 * x)}, busy_timeout=1)
+    made = Engine(tmp_path, functions={"twice": (1, lambda x: 2 * x)}, busy_timeout=1)
     made.create()
     with made.read() as connection:
         assert connection.execute("SELECT twice(21)").fetchone()[0] == 42
@@ -226,10 +226,10 @@ def test_a_kill_in_the_middle_of_a_commit_loses_that_commit_alone(tmp_path: Path
         "from clipsearch.catalog import embeddings; from clipsearch.catalog import Catalog\n"
         "catalog = Catalog.create(sys.argv[1]); first = catalog.add_model(model())\n"
         "catalog.commit([entry('/pics/a.jpg')], first)\n"
-        "put = embeddings.put\n"
+        "put = embeddings.append\n"
         "def killed(*args):\n"
         "    put(*args); os.kill(os.getpid(), 9)\n"
-        "embeddings.put = killed\n"
+        "embeddings.append = killed\n"
         "catalog.commit([entry('/pics/b.jpg')], first)"
     )
     root = Path(__file__).parents[2]
@@ -241,8 +241,8 @@ def test_a_kill_in_the_middle_of_a_commit_loses_that_commit_alone(tmp_path: Path
         assert catalog.check() == []
 
 
-def test_the_tables_are_those_that_the_code_declares(database: Database) -> None:
-    with closing(sqlite3.connect(database.path)) as connection:
+def test_the_tables_are_those_that_the_code_declares(engine: Engine) -> None:
+    with closing(sqlite3.connect(engine.path)) as connection:
         for name, table in METADATA.tables.items():
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
             assert columns == [column.name for column in table.columns]

@@ -10,7 +10,7 @@ import pytest
 from catalog_rows import entry, model
 
 from clipsearch.catalog import Catalog
-from clipsearch.filters.parser import parse
+from clipsearch.filters import parse
 
 
 @pytest.fixture

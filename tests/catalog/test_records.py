@@ -10,7 +10,7 @@ import pytest
 from catalog_rows import entry, failure, ids_of, model
 
 from clipsearch.catalog import Catalog
-from clipsearch.filters.parser import parse
+from clipsearch.filters import parse
 from clipsearch.types import Facts
 
 

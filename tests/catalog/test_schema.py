@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from clipsearch.catalog import Catalog
+from clipsearch.catalog.engine import FORMAT, as_json
 from clipsearch.catalog.schema import METADATA, MIGRATIONS
-from clipsearch.catalog.sql import FORMAT, as_json
 from clipsearch.errors import LibraryCorrupt, LibraryNotFound, LibraryTooNew
 
 
@@ -102,8 +102,8 @@ def test_an_older_library_is_migrated_on_opening(
 ) -> None:
     steps: list[str] = []
     later = (*MIGRATIONS, ("a later one", lambda connection: steps.append("later")))
-    monkeypatch.setattr("clipsearch.catalog.writer.MIGRATIONS", later)
-    monkeypatch.setattr("clipsearch.catalog.database.FORMAT", len(later))
+    monkeypatch.setattr("clipsearch.catalog.schema.MIGRATIONS", later)
+    monkeypatch.setattr("clipsearch.catalog.engine.FORMAT", len(later))
     for _ in range(2):
         Catalog.open(tmp_path).close()
     assert steps == ["later"]
@@ -118,8 +118,8 @@ def test_a_migration_that_fails_leaves_the_library_as_it_was(
         connection.exec_driver_sql("CREATE TABLE half (x)")  # type: ignore[attr-defined]
         raise RuntimeError("killed")
 
-    monkeypatch.setattr("clipsearch.catalog.writer.MIGRATIONS", (*MIGRATIONS, ("fails", fail)))
-    monkeypatch.setattr("clipsearch.catalog.database.FORMAT", len(MIGRATIONS) + 1)
+    monkeypatch.setattr("clipsearch.catalog.schema.MIGRATIONS", (*MIGRATIONS, ("fails", fail)))
+    monkeypatch.setattr("clipsearch.catalog.engine.FORMAT", len(MIGRATIONS) + 1)
     with pytest.raises(RuntimeError, match="killed"):
         Catalog.open(tmp_path)
     assert raw.execute("SELECT name FROM sqlite_master WHERE name = 'half'").fetchall() == []

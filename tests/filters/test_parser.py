@@ -11,7 +11,8 @@ from catalog_rows import entry, model
 
 from clipsearch.catalog import Catalog
 from clipsearch.errors import BadFilter, QueryError
-from clipsearch.filters.parser import parse
+from clipsearch.filters import parse
+from clipsearch.filters.parser import tokenize
 from clipsearch.types import Facts
 
 PIXEL, CANON = "Google Pixel 8", "Canon EOS R5"
@@ -270,3 +271,63 @@ def test_a_filter_remembers_how_it_was_written() -> None:
     assert where.expression == "Width > 2000"
     assert (where.sql, where.params) == ("coalesce(content.width > :w0, 0)", {"w0": 2000})
     assert type(where.params["w0"]) is int
+
+
+# --- tokens ---
+
+
+def cut(expression: str) -> list[tuple[str, str]]:
+    return [(token.kind, token.text) for token in tokenize(expression)[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("width>=2000", [("word", "width"), ("sign", ">="), ("number", "2000")]),
+        ("a=-.5e3", [("word", "a"), ("sign", "="), ("number", "-.5e3")]),
+        ("a<>1.", [("word", "a"), ("sign", "<>"), ("number", "1.")]),
+        ("2024-01", [("date", "2024-01")]),
+        ("2024-01-31T18:30:59)", [("date", "2024-01-31T18:30:59"), ("sign", ")")]),
+        ("2024", [("number", "2024")]),
+        ('"a ""b"""', [("text", '"a ""b"""')]),
+        ("'it''s' \"it's\"", [("text", "'it''s'"), ("text", '"it\'s"')]),
+        ('"new\nline"', [("text", '"new\nline"')]),
+        ("near(1,2)", [("word", "near"), ("sign", "("), ("number", "1"), ("sign", ","), ("number", "2"), ("sign", ")")]),
+        (" \t\n ", []),
+    ],
+)  # fmt: skip
+def test_an_expression_is_cut_into_tokenize(
+    expression: str, expected: list[tuple[str, str]]
+) -> None:
+    assert cut(expression) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "place"),
+    [
+        ('a = "open', 4), ("a = 'open\"", 4), ('a = """', 6), ("a = 2024-1-1", 4), ("12abc", 0),
+        ("1.2.3", 0), ("a; b", 1), ("a -- b", 2), ("wïdth", 1), ("2024-01-01T10", 0),
+    ],
+)  # fmt: skip
+def test_the_first_thing_that_cannot_be_read_is_marked(expression: str, place: int) -> None:
+    bad = [token.position for token in tokenize(expression) if token.kind == "bad"]
+    assert bad[0] == place
+
+
+def test_places_and_the_end_are_counted_in_characters() -> None:
+    assert [token.position for token in tokenize(' "☕𝄞" = a ')] == [1, 6, 8, 10]
+    assert tokenize("")[0] == ("end", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("name = 'x", "no closing '"),
+        ("width = 7x", "neither a number nor a date"),
+        ("width = 7; path", "';' means nothing here"),
+        ("width = \udc80", "\\udc80"),
+    ],
+)
+def test_the_reason_fits_the_character(expression: str, reason: str) -> None:
+    with pytest.raises(BadFilter, match=re.escape(reason)):
+        parse(expression)

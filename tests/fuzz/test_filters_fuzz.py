@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipsearch.catalog import Catalog
 from clipsearch.errors import BadFilter
-from clipsearch.filters.parser import parse
+from clipsearch.filters import parse
 from clipsearch.types import Facts, ImageRecord
 
 CAMERAS = [None, "Pixel", "canon", "A%B"]

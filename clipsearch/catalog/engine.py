@@ -1,0 +1,342 @@
+"""Connections to `catalog.db`: opening, transactions, migration, and what SQLite errors mean.
+
+Reading uses sqlite3 directly: importing SQLAlchemy takes longer than a whole search. SQLAlchemy
+is imported by the first transaction that writes; it defines and migrates the tables (`schema`).
+The functions of the other modules take a `Connection` and run on both. Values are always bound
+parameters; only names of tables and columns, which are constants of this package, are formatted
+into SQL.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
+
+from clipsearch.errors import (
+    LibraryCorrupt,
+    LibraryError,
+    LibraryLocked,
+    LibraryNotFound,
+    LibraryTooNew,
+)
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+FILE_NAME = "catalog.db"
+FORMAT = 1
+"""Format of a library: the number of migrations (`schema.MIGRATIONS`) that it has had."""
+
+_NO_TABLES = 0
+_IDLE_READERS = 4  # connections kept open for reading
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_REFUSED = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_PERM,
+}
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+"""The values bound to the `?`, or the `:name`, of a statement."""
+
+
+class Cursor(Protocol):
+    """The result of a statement; rows are tuples."""
+
+    @property
+    def rowcount(self) -> int: ...
+    @property
+    def lastrowid(self) -> int | None: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> Sequence[Any]: ...
+
+
+class Connection(Protocol):
+    """Runs statements in the open transaction."""
+
+    def execute(self, sql: str, values: Parameters = (), /) -> Cursor:
+        """Run one statement."""
+        ...
+
+    def executemany(self, sql: str, rows: Sequence[Parameters], /) -> Cursor:
+        """Run one statement for each row of values."""
+        ...
+
+
+def cell(cursor: Cursor) -> Any:
+    """Return the first column of the first row, None if there is none."""
+    row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
+def column(cursor: Cursor) -> list[Any]:
+    """Return the first column of all rows."""
+    return [row[0] for row in cursor]
+
+
+def as_json(ids: Iterable[int]) -> str:
+    """Return ids, numpy's too, as one value for `json_each`: any number of them is one variable."""
+    return json.dumps([int(number) for number in ids])
+
+
+class Engine:
+    """Connections to one `catalog.db`, for any number of threads: one connection per transaction.
+
+    Parameters
+    ----------
+    folder : Path
+        The library, absolute. Nothing is opened yet.
+    functions : Mapping
+        SQL functions: name -> (number of arguments, function).
+    busy_timeout : float
+        Seconds that a writer waits for another process.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        functions: Mapping[str, tuple[int, Callable[..., Any]]],
+        busy_timeout: float,
+    ) -> None:
+        self.folder = folder
+        self.path = folder / FILE_NAME
+        self._functions = functions
+        self._busy_timeout = busy_timeout
+        self._idle: list[sqlite3.Connection] = []
+        self._lock = Lock()
+        self._writer: sqlalchemy.Engine | None = None
+
+    def create(self) -> None:
+        """Make the file and its tables; migrate a catalog that is there already.
+
+        Raises
+        ------
+        LibraryError
+            The folder cannot be made or written.
+        LibraryTooNew, LibraryCorrupt
+            As for `open`.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # "Append" makes an empty file or leaves a full one alone; SQLite takes both.
+            self.path.open("ab").close()
+        except OSError as error:
+            raise LibraryError(
+                self.folder,
+                f"cannot make a library in {self.folder}: {error.strerror}. "
+                "Choose another folder with -L/--library.",
+            ) from error
+        self._migrate()
+
+    def open(self) -> None:
+        """Check the file and migrate its tables.
+
+        Raises
+        ------
+        LibraryNotFound
+            There is no catalog, or one whose creation was interrupted.
+        LibraryTooNew
+            A later version of clipsearch wrote it.
+        LibraryCorrupt
+            The file is damaged, or a database of another program.
+        """
+        if not self.path.is_file():
+            raise LibraryNotFound(self.folder)
+        with self.read() as connection:
+            stored = self._format(connection)
+        if stored == _NO_TABLES:  # the process that made it was killed
+            raise LibraryNotFound(self.folder)
+        if stored < FORMAT:
+            self._migrate()
+
+    def close(self) -> None:
+        """Close every connection; the last one to close folds the write-ahead log into the file."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+        if self._writer is not None:
+            self._writer.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that sees one state of the catalog from its first query to its last."""
+        try:
+            connection = self._take()
+            try:
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.close()  # whatever state it is in
+                raise
+            self._give_back(connection)
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that writes: all of it is committed at the end, or nothing."""
+        with self._transaction() as connection:
+            yield _Writing(connection)
+
+    # --- connections -----------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlalchemy.Connection]:
+        from sqlalchemy.exc import DBAPIError  # SQLAlchemy takes 0.3 s to import
+
+        try:
+            with self._open_writer().begin() as connection:
+                yield connection
+                # Another number after every change: who caches what it derived sees by this
+                # that the catalog has changed.
+                connection.exec_driver_sql(f"PRAGMA user_version={secrets.randbits(31)}")
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+        except DBAPIError as error:
+            if isinstance(error.orig, sqlite3.Error):
+                raise self._explain(error.orig) from error
+            raise
+
+    def _open_writer(self) -> sqlalchemy.Engine:
+        from sqlalchemy import create_engine, event
+        from sqlalchemy.pool import QueuePool
+
+        with self._lock:
+            if self._writer is None:
+                self._writer = create_engine(
+                    "sqlite://",
+                    creator=self._connect,
+                    poolclass=QueuePool,
+                    pool_size=4,
+                    max_overflow=-1,
+                )
+                event.listen(self._writer, "begin", _begin_immediate)
+            return self._writer
+
+    def _take(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if len(self._idle) < _IDLE_READERS:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        # mode=rw: opening must never leave an empty file where there is no library.
+        connection = sqlite3.connect(
+            self.path.as_uri() + "?mode=rw",
+            uri=True,
+            timeout=self._busy_timeout,
+            isolation_level=None,  # transactions are opened here, not by sqlite3
+            check_same_thread=False,  # one thread at a time uses a connection
+        )
+        try:
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+                self._lay_out(connection)  # a file with tables is laid out already, or not ours
+            # FULL, not NORMAL: in WAL mode NORMAL syncs at checkpoints only, and a power cut
+            # would take up to 16 MB of vectors, an hour's work, instead of seconds.
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            for name, (arguments, function) in self._functions.items():
+                connection.create_function(name, arguments, function, deterministic=True)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _lay_out(self, connection: sqlite3.Connection) -> None:
+        """Set the page size and the journal mode, which stay with the file."""
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                # 1 kB vectors waste a third of SQLite's default 4 kB pages.
+                connection.execute("PRAGMA page_size=16384")
+                connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # A change of the journal mode does not wait for other processes by itself.
+                if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    # --- format ----------------------------------------------------------------------------
+
+    def _migrate(self) -> None:
+        from clipsearch.catalog.schema import migrate  # and with it SQLAlchemy
+
+        with self._transaction() as connection:
+            migrate(connection, self._format(_Writing(connection)))
+
+    def _format(self, connection: Connection) -> int:
+        """Return the catalog's format, `_NO_TABLES` for an empty file."""
+        tables = column(connection.execute("SELECT name FROM sqlite_master"))
+        if not tables:
+            return _NO_TABLES
+        query = "SELECT value FROM meta WHERE key = 'format'"
+        stored = cell(connection.execute(query)) if "meta" in tables else None
+        if not (isinstance(stored, str) and stored.isdecimal() and int(stored) > _NO_TABLES):
+            raise LibraryCorrupt(
+                self.folder,
+                f"{self.path} is a database, but not a clipsearch catalog. "
+                "Move it away, or choose another folder with -L/--library.",
+            )
+        if int(stored) > FORMAT:
+            raise LibraryTooNew(self.folder, int(stored), FORMAT)
+        return int(stored)
+
+    def _explain(self, error: sqlite3.Error) -> Exception:
+        """Return the error that says what SQLite's error means for a library, else the error."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+        if code in _BUSY:
+            return LibraryLocked(self.folder)
+        if code in _DAMAGED:
+            return LibraryCorrupt(
+                self.folder,
+                f"{self.path} is damaged ({error}). Put a backup in its place, or move it "
+                "away and index again: the images themselves are not touched.",
+            )
+        if code in _REFUSED:
+            return LibraryError(
+                self.folder,
+                f"cannot use {self.path}: {error}. "
+                "Check the folder's permissions and the free space of its disk.",
+            )
+        return error
+
+
+class _Writing:
+    """A SQLAlchemy connection as a `Connection`: statements go to the driver as they are."""
+
+    def __init__(self, connection: sqlalchemy.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, values: Parameters = (), /) -> Cursor:
+        return self._connection.exec_driver_sql(sql, values)
+
+    def executemany(self, sql: str, rows: Sequence[Parameters], /) -> Cursor:
+        return self._connection.exec_driver_sql(sql, list(rows))
+
+
+def _begin_immediate(connection: sqlalchemy.Connection) -> None:
+    # IMMEDIATE takes the write lock at once. A deferred transaction that reads first and
+    # then writes fails without waiting when another process wrote in between.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
