@@ -1,1 +1,1 @@
-"""What every package uses: arrays, files that are whole or absent, threads."""
+"""Helpers below every package: arrays, files that are replaced in one step, threads."""

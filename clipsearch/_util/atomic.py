@@ -1,21 +1,48 @@
-"""Files that are whole or not there: written aside, forced to the disk, then renamed."""
+"""Replace files in one step, compute checksums, and cache arrays in checksummed files.
+
+A file is written under a random temporary name beside its place, forced to the disk (fsync) and
+renamed, and the folder is forced to the disk too. So a reader sees the old file or the new one, and
+a crash leaves at most a temporary file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+_SEAL = b"clipseal"
+_SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
+_PAGE_BYTES = 4096
+_READ_BYTES = 16 << 20
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> tuple[str, int]:
-    """Let `write` make a file beside `path` (`.NAME.tmp`), then rename it to `path`.
+def replace_file(path: Path, write: Callable[[Path], object]) -> tuple[str, int]:
+    """Let `write` make a file under a temporary name, then rename it to `path`.
 
-    Returns its SHA-256 and its size in bytes. On an error nothing is left; a kill may leave the
-    file beside. Raises OSError, and what `write` raises.
+    Parameters
+    ----------
+    path
+        The file to make or to replace; its folder exists.
+    write
+        Takes the temporary path, in the same folder, and writes the file.
+
+    Returns
+    -------
+    The SHA-256 of the file in hexadecimal, and its size in bytes.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; also whatever `write` raises. Nothing is left then.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         write(temporary)
         _fsync(temporary)
@@ -24,21 +51,150 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> tuple[str, int]:
         temporary.replace(path)
         _fsync(path.parent)
     finally:
-        remove(temporary)
+        delete_quietly(temporary)
     return digest, size
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, as `replace_file` does.
+
+    Parameters
+    ----------
+    path
+        The file to make or to replace; its folder exists.
+    text
+        Its whole content.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    replace_file(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove(path: Path) -> None:
-    """Delete a file if that can be done now."""
-    # Gone already, or (Windows) open in another process: a later sweep finds it.
+def delete_quietly(path: Path) -> None:
+    """Delete a file if it is there and can be deleted now."""
+    # Deleted already, or (Windows) open in another process: a later sweep finds it.
     with suppress(OSError):
         path.unlink()
+
+
+def page_digest(content: npt.NDArray[np.uint8]) -> str:
+    """Compute a digest that detects accidental damage at the speed of memory.
+
+    The SHA-256 of the sums of all pages of 4,096 bytes: any flipped bit, zeroed or swapped page
+    changes it. It does not guard against attacks.
+
+    Parameters
+    ----------
+    content
+        Bytes, uint8 (n,).
+
+    Returns
+    -------
+    The digest in hexadecimal.
+    """
+    starts = range(0, content.size, _READ_BYTES)
+    chunks = (content[start : start + _READ_BYTES].tobytes() for start in starts)
+    return _digest_pages(chunks, content.size).hex()
+
+
+def read_arrays(path: Path, key: str) -> list[npt.NDArray[Any]] | None:
+    """Read arrays that `write_arrays` cached.
+
+    Parameters
+    ----------
+    path
+        The file.
+    key
+        Names what the arrays were made from; another key means that they are outdated.
+
+    Returns
+    -------
+    The arrays; None if the file is missing, damaged, or of another key.
+    """
+    try:
+        with path.open("rb") as file:
+            if not _is_sealed(file):
+                return None
+            file.seek(0)
+            if _load_array(file).item() != key:
+                return None
+            return [_load_array(file) for _ in range(int(_load_array(file)))]
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def write_arrays(path: Path, key: str, *arrays: npt.NDArray[Any]) -> None:
+    """Cache arrays in a file with a checksum, for `read_arrays`.
+
+    Where the file cannot be written, as on a read-only disk, nothing happens.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made if only that is missing.
+    key
+        Names what the arrays were made from.
+    *arrays
+        Any arrays of numbers.
+    """
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w+b") as file:
+            for array in (np.array(key), np.array(len(arrays)), *arrays):
+                np.save(file, array)
+            size = file.tell()
+            digest = _digest_pages(_read_chunks(file, size), size)
+            file.seek(size)
+            file.write(_SEAL + digest)
+
+    with suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        replace_file(path, write)
+
+
+def _load_array(file: BinaryIO) -> npt.NDArray[Any]:
+    return np.asarray(np.load(file, allow_pickle=False))
+
+
+def _is_sealed(file: BinaryIO) -> bool:
+    """Say whether a file ends with the digest of everything before it."""
+    size = file.seek(0, 2) - _SEAL_BYTES
+    if size < 0:
+        return False
+    file.seek(size)
+    return file.read() == _SEAL + _digest_pages(_read_chunks(file, size), size)
+
+
+def _digest_pages(chunks: Iterable[bytes], size: int) -> bytes:
+    # Summing pages runs at the speed of memory, ten times faster than hashing all bytes.
+    digest = hashlib.sha256(size.to_bytes(8, "little"))
+    for chunk in chunks:
+        padded = chunk.ljust(-(-len(chunk) // _PAGE_BYTES) * _PAGE_BYTES, b"\0")
+        words = np.frombuffer(padded, dtype="<u8").reshape(-1, _PAGE_BYTES // 8)
+        digest.update(words.sum(axis=1, dtype="<u8").tobytes())
+    return digest.digest()
+
+
+def _read_chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    file.seek(0)
+    while size > 0 and (chunk := file.read(min(_READ_BYTES, size))):
+        size -= len(chunk)
+        yield chunk
 
 
 def _fsync(path: Path) -> None:

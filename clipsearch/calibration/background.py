@@ -15,7 +15,7 @@ from typing import Self
 
 import numpy as np
 
-from clipsearch._util import array_cache as arrays
+from clipsearch._util.atomic import read_arrays, write_arrays
 from clipsearch.calibration import formulas as calibration
 from clipsearch.types import ModelInfo
 
@@ -55,10 +55,10 @@ class Background:
         encode: called only if it has to be. A folder that cannot be written to is no error.
         """
         path = _path(library, info, "captions")
-        if (kept := arrays.read(path, _key())) and kept[0].shape == (len(captions()), info.dim):
+        if (kept := read_arrays(path, _key())) and kept[0].shape == (len(captions()), info.dim):
             return cls(kept[0], info.logit_scale)
         vectors = encode(captions())
-        arrays.write(path, _key(), vectors)
+        write_arrays(path, _key(), vectors)
         return cls(vectors, info.logit_scale)
 
     def levels(self, vectors: np.ndarray) -> np.ndarray:
@@ -106,7 +106,7 @@ class Levels:
     @classmethod
     def open(cls, library: Path, info: ModelInfo, key: str) -> Self:
         """Read what is kept; nothing if there is none for this catalog, which `key` names."""
-        kept = arrays.read(_path(library, info, "levels"), _key(key))
+        kept = read_arrays(_path(library, info, "levels"), _key(key))
         if kept and len(kept) == 2 and kept[1].shape == kept[0].shape:
             return cls(kept[0], kept[1])
         return cls(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -132,7 +132,7 @@ class Levels:
 
     def keep(self, library: Path, info: ModelInfo, key: str) -> None:
         """Write them into a library's folder; where that cannot be done they are made again."""
-        arrays.write(_path(library, info, "levels"), _key(key), self.ids, self.values)
+        write_arrays(_path(library, info, "levels"), _key(key), self.ids, self.values)
 
 
 # --- files ---------------------------------------------------------------------------------

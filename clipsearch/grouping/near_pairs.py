@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from clipsearch._util.parallel import cores
 from clipsearch.errors import ImageError
 from clipsearch.grouping.duplicates import (
     CANDIDATE_SCORE,
@@ -187,7 +187,7 @@ def _coarse_looks(
     rows = np.unique(pairs).tolist()
     looks: dict[int, np.ndarray] = {}
     failed: list[ImageError] = []
-    pool = ThreadPoolExecutor(os.cpu_count() or 2)
+    pool = ThreadPoolExecutor(cores())
     try:
         found = pool.map(_look, [paths[row] for row in rows])
         for done, (row, look) in enumerate(zip(rows, found, strict=True)):

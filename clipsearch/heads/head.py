@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from clipsearch._util.atomic import replace_text
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import (
     BadLabelFile,
@@ -207,10 +208,7 @@ class Head:
         whole = {"format": FORMAT, "version": version, **self._facts()}
         whole |= {"dim": self.vectors.shape[1], "vectors": array}
         whole |= {} if self.cache is None else {"cache": self.cache.to_json()}
-        # Written beside and renamed, so that a file of this name is always a whole head.
-        beside = Path(f"{os.fspath(path)}.{os.urandom(4).hex()}.tmp")
-        beside.write_text(json.dumps(whole, ensure_ascii=False, indent=1), "utf-8")
-        beside.replace(path)
+        replace_text(Path(path), json.dumps(whole, ensure_ascii=False, indent=1))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -18,12 +18,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from clipsearch._util.parallel import map_ahead
 from clipsearch.catalog import Catalog, Pending
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import VectorIndexError
 from clipsearch.images.walk import FoundFile, Walk
 from clipsearch.indexing.loader import Loaded, Loader, digest
-from clipsearch.indexing.pipeline import BATCH_SIZE, ahead, encoded
+from clipsearch.indexing.pipeline import BATCH_SIZE, encoded
 from clipsearch.types import Failure, IndexReport, Progress
 from clipsearch.vectors.snapshots import Snapshots
 
@@ -172,7 +173,7 @@ class Indexer:
         states = {found.file.path: found for found in scanned.todo}
         with ThreadPoolExecutor(self.workers, thread_name_prefix="clipsearch-load") as pool:
             files = (found.file for found in scanned.todo)
-            for number, item in enumerate(ahead(pool, digest, files, 4 * self.workers), 1):
+            for number, item in enumerate(map_ahead(pool, digest, files, 4 * self.workers), 1):
                 before = self._contents([item], states)
                 tally.count(states[item.file.path], item, same=item.file.path in before)
                 if item.sha256 and not self._is_known(item.sha256):

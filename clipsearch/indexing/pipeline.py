@@ -8,25 +8,22 @@ large batches (torch, graphics cards) has a thread of its own, before which the 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
-from queue import Empty, Full, Queue
-from threading import Event, Thread
 from typing import TypeVar
 
 import numpy as np
 
+from clipsearch._util.parallel import in_background, map_ahead
 from clipsearch.encoders.base import Encoder, SharedEncoder
 from clipsearch.errors import ClipsearchError, UnreadableImage
 from clipsearch.images.walk import FoundFile
 from clipsearch.indexing.loader import Loaded, Loader
 
 T = TypeVar("T")
-R = TypeVar("R")
 Parts = Generator[list[Loaded], None, None]
 
 BATCH_SIZE = 32
@@ -34,7 +31,6 @@ COMMIT_SECONDS = 2.0
 """Longest time that finished work waits for its commit."""
 AHEAD = 4
 """Items a worker may be ahead of what was taken from it: pixels of the size the model sees."""
-_LOOK_UP_SECONDS = 0.1
 
 UNENCODABLE = "the model gives no finite vector for it; try `clipsearch --device cpu index`"
 
@@ -49,7 +45,7 @@ def encoded(
     with ThreadPoolExecutor(workers, thread_name_prefix="clipsearch-load") as pool:
         found = _in_workers if isinstance(load.encoder, SharedEncoder) else _in_batches
         stage = found(pool, files, load, workers, batch_size)
-        with closing(in_background(stage)) as arriving:
+        with closing(in_background(stage, name="clipsearch-encode")) as arriving:
             yield from groups(arriving, batch_size)
 
 
@@ -77,7 +73,7 @@ def _in_workers(
     def work(chunk: list[FoundFile]) -> list[Loaded]:
         return encode([load(file) for file in chunk], load.encoder)
 
-    return ahead(pool, work, chunks, AHEAD * workers)
+    return map_ahead(pool, work, chunks, AHEAD * workers)
 
 
 def _in_batches(
@@ -90,7 +86,7 @@ def _in_batches(
     """Load in the workers and encode batches in the thread that iterates."""
     # A batch more than the encoder works on, or as much as keeps all workers busy.
     depth = max(AHEAD * workers, batch_size)
-    with closing(ahead(pool, load, files, depth)) as loaded:
+    with closing(map_ahead(pool, load, files, depth)) as loaded:
         for batch in batches(loaded, batch_size):
             yield encode(batch, load.encoder)
 
@@ -111,72 +107,6 @@ def encode(group: Sequence[Loaded], encoder: Encoder) -> list[Loaded]:
             error = UnreadableImage(item.file.path, UNENCODABLE)
             done.append(replace(item, pixels=None, error=error))
     return done
-
-
-# --- threads -------------------------------------------------------------------------------
-
-
-def ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], depth: int
-) -> Generator[R, None, None]:
-    """Map in threads, in order, at most `depth` items ahead of what was taken."""
-    waiting: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:  # the consumer stopped: what has not begun need not begin
-        for future in waiting:
-            future.cancel()
-
-
-def in_background(items: Generator[T, None, None]) -> Generator[T | None, None, None]:
-    """Iterate in a thread, one item ahead of what was taken; None while there is nothing to take.
-
-    Raises here what iterating raises there. Closing it ends the thread.
-    """
-    queue: Queue[tuple[T | None, BaseException | None]] = Queue(1)
-    stopped = Event()
-
-    def put(item: T | None, error: BaseException | None = None) -> None:
-        while not stopped.is_set():
-            try:
-                return queue.put((item, error), timeout=_LOOK_UP_SECONDS)
-            except Full:
-                continue
-
-    def run() -> None:
-        try:
-            for item in items:
-                put(item)
-                if stopped.is_set():
-                    break
-            put(None, StopIteration())
-        except BaseException as error:  # noqa: BLE001 (raised where somebody can answer for it)
-            put(None, error)
-        finally:
-            items.close()
-
-    thread = Thread(target=run, name="clipsearch-encode", daemon=True)
-    thread.start()
-    try:
-        while True:
-            try:
-                item, error = queue.get(timeout=_LOOK_UP_SECONDS)
-            except Empty:
-                yield None
-                continue
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item
-    finally:
-        stopped.set()
-        thread.join()
 
 
 # --- groups --------------------------------------------------------------------------------

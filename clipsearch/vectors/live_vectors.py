@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from clipsearch._util import array_cache as kept
+from clipsearch._util.atomic import read_arrays, write_arrays
 from clipsearch.catalog import Catalog
 
 FOLDER = "census"
@@ -33,11 +33,11 @@ class Census:
         """Read what is kept if the catalog has not changed since; else count, and keep that."""
         revision = catalog.revision()
         path, key = library / FOLDER / f"{model_id}.files", f"files {revision}"
-        found = kept.read(path, key) if revision else None
+        found = read_arrays(path, key) if revision else None
         if found and len(found) == 2 and found[0].shape == found[1].shape:
             return cls(revision, found[0], found[1])
         # Counted after the number was read: a change in between makes it count again next time.
         counted = cls(revision, *catalog.searched(model_id))
         if revision:
-            kept.write(path, key, counted.ids, counted.files)
+            write_arrays(path, key, counted.ids, counted.files)
         return counted

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from clipsearch._util.atomic import remove, sha256_of, write_whole
+from clipsearch._util.atomic import delete_quietly, replace_file, sha256_of
 from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryError, SnapshotUnreadable, VectorIndexError
 from clipsearch.types import Finding
@@ -187,7 +187,7 @@ class Snapshots:
         published = {self.path(row) for row in self._catalog.snapshots()} if strays else set()
         for path in strays:
             if path not in published:
-                remove(path)
+                delete_quietly(path)
 
     def facts(self) -> Facts | None:
         """Say what is known of the newest snapshot; None if there is none that can be opened."""
@@ -216,7 +216,7 @@ class Snapshots:
         path = self.folder / f"{self._model_id}-{os.urandom(8).hex()}.{kind}"
         try:
             self.folder.mkdir(exist_ok=True)
-            digest, size = write_whole(
+            digest, size = replace_file(
                 path, lambda beside: index_class.write(beside, self._dim, journal, goal=goal)
             )
         except OSError as error:
@@ -256,7 +256,7 @@ class Snapshots:
         except LibraryError as error:  # read-only, or locked for long: somebody else's turn
             _warn(f"could not drop the snapshot {row.file}: {error}")
             return False
-        remove(self.path(row))
+        delete_quietly(self.path(row))
         return True
 
     # --- checking ------------------------------------------------------------------------

@@ -1,22 +1,25 @@
-"""Work is spread over processors: all of it is done, once, and what fails is told."""
+"""Loops, maps and generators in threads: all items once, in order, and errors are raised."""
 
 from __future__ import annotations
 
 import gc
 import os
-from threading import Lock
+import threading
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Lock
 
 import pytest
 
 from clipsearch import __main__
-from clipsearch._util import parallel as machine
-from clipsearch._util.parallel import spread
+from clipsearch._util import parallel
+from clipsearch._util.parallel import cores, in_background, map_ahead, parallel_for
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 100, 101])
 @pytest.mark.parametrize("processors", [1, 2, 3, 64])
 def test_all_is_done_once(count: int, processors: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cores", lambda: processors)
+    monkeypatch.setattr(parallel, "cores", lambda: processors)
     done: list[int] = []
     shares: list[tuple[int, int]] = []
     lock = Lock()
@@ -26,7 +29,7 @@ def test_all_is_done_once(count: int, processors: int, monkeypatch: pytest.Monke
             done.extend(range(first, last))
             shares.append((first, last))
 
-    spread(work, count, least=10)
+    parallel_for(work, count, least=10)
     assert sorted(done) == list(range(count))
     assert len(shares) == max(1, min(processors, count // 10))
 
@@ -35,7 +38,7 @@ def test_all_is_done_once(count: int, processors: int, monkeypatch: pytest.Monke
 def test_what_a_share_raises_is_raised_when_all_have_ended(
     failing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
     ended: list[int] = []
 
     def work(first: int, last: int) -> None:
@@ -44,8 +47,99 @@ def test_what_a_share_raises_is_raised_when_all_have_ended(
             raise ValueError(f"share {failing}")
 
     with pytest.raises(ValueError, match=f"share {failing}"):
-        spread(work, 20, least=10)
+        parallel_for(work, 20, least=10)
     assert sorted(ended) == [0, 10]
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 5, 7}, raising=False)
+    assert cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert cores() == 4
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1
+
+
+def test_a_map_in_threads_keeps_the_order_and_looks_ahead_by_its_depth() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(10):
+            taken.append(number)
+            yield number
+
+    with ThreadPoolExecutor(3) as pool:
+        results = map_ahead(pool, lambda number: number * number, items(), 4)
+        assert next(results) == 0 and taken == [0, 1, 2, 3]
+        assert list(results) == [1, 4, 9, 16, 25, 36, 49, 64, 81]
+
+
+def test_closing_a_map_cancels_what_has_not_begun() -> None:
+    begun: list[int] = []
+    first, release = Event(), Event()
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if number:
+            first.set()
+            release.wait(10)
+        return number
+
+    with ThreadPoolExecutor(1) as pool:
+        results = map_ahead(pool, work, range(10), 4)
+        assert next(results) == 0
+        assert first.wait(10)
+        results.close()
+        release.set()
+    assert begun == [0, 1]
+
+
+def test_iterating_in_the_background_ends_with_its_consumer() -> None:
+    closed = Event()
+
+    def items() -> Generator[int, None, None]:
+        try:
+            yield from range(10**9)
+        finally:
+            closed.set()
+
+    arriving = (item for item in in_background(items(), name="items") if item is not None)
+    assert [next(arriving) for _ in range(3)] == [0, 1, 2]
+    arriving.close()
+    stream = in_background(items(), name="items")
+    assert next(stream) in (None, 0)
+    stream.close()
+    assert closed.is_set()
+
+
+def test_iterating_in_the_background_gives_all_items_and_raises_the_error_here() -> None:
+    names: set[str] = set()
+
+    def items() -> Generator[int, None, None]:
+        names.add(threading.current_thread().name)
+        yield from range(5)
+        raise ValueError("no more")
+
+    seen: list[int] = []
+    with pytest.raises(ValueError, match="no more"):
+        for item in in_background(items(), name="items"):
+            if item is not None:
+                seen.append(item)
+    assert seen == [0, 1, 2, 3, 4] and names == {"items"}
+
+
+def test_iterating_in_the_background_says_when_there_is_nothing_yet() -> None:
+    go = Event()
+
+    def items() -> Generator[int, None, None]:
+        go.wait(10)
+        yield 7
+
+    stream = in_background(items(), name="items")
+    assert next(stream) is None
+    go.set()
+    assert [item for item in stream if item is not None] == [7]
 
 
 @pytest.mark.parametrize("command", ["query", "index"])

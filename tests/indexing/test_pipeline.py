@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from clipsearch.images.decode import Undecoded
 from clipsearch.images.walk import FoundFile, Walk
 from clipsearch.indexing import pipeline
 from clipsearch.indexing.loader import Budget, Loaded, Loader
-from clipsearch.indexing.pipeline import encode_files, encoded, groups, in_background
+from clipsearch.indexing.pipeline import encode_files, encoded, groups
 
 Make = Callable[..., list[Path]]
 
@@ -199,24 +199,6 @@ def test_groups_are_full_or_due(monkeypatch: pytest.MonkeyPatch) -> None:
         yield [8]
 
     assert list(groups(arriving(), 4)) == [[1, 2, 3, 4, 5], [6], [7, 8]]
-
-
-def test_iterating_in_the_background_ends_with_its_consumer() -> None:
-    closed = threading.Event()
-
-    def items() -> Generator[int, None, None]:
-        try:
-            yield from range(10**9)
-        finally:
-            closed.set()
-
-    arriving = (item for item in in_background(items()) if item is not None)
-    assert [next(arriving) for _ in range(3)] == [0, 1, 2]
-    arriving.close()
-    stream = in_background(items())
-    assert next(stream) in (None, 0)
-    stream.close()
-    assert closed.is_set()
 
 
 # --- memory --------------------------------------------------------------------------------

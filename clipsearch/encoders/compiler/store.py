@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from clipsearch._util.atomic import replace_text
 from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.registry import ModelSpec, resolve
 
@@ -187,13 +188,9 @@ def refused(spec: ModelSpec) -> str:
 
 
 def _write_note(spec: ModelSpec, note: dict[str, Any]) -> None:
-    import tempfile
-
     path = _note(spec)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        json.dump(note, file, indent=1)
-    os.replace(file.name, path)
+    replace_text(path, json.dumps(note, indent=1))
 
 
 def _versions() -> dict[str, str]:

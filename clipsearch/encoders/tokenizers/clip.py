@@ -5,15 +5,14 @@ from __future__ import annotations
 import ast
 import gzip
 import json
-import os
 import sqlite3
-import tempfile
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
+from clipsearch._util.atomic import replace_file
 from clipsearch.encoders import hub
 from clipsearch.encoders.compiler.store import cache_folder
 from clipsearch.encoders.registry import ModelSpec, multilingual
@@ -69,12 +68,10 @@ def vocabulary() -> Path:
     path = cache_folder() / "vocabulary" / f"clip-{source.stat().st_size}.db"
     if not _is_whole(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            fresh = Path(folder) / path.name
-            ids, ranks = read_merges(source)
-            write_vocabulary(fresh, ids, ranks, SPECIAL)
-            with suppress(PermissionError):  # Windows: another process has just done the same
-                os.replace(fresh, path)
+        ids, ranks = read_merges(source)
+        # Windows: another process may just have done the same.
+        with suppress(PermissionError):
+            replace_file(path, lambda fresh: write_vocabulary(fresh, ids, ranks, SPECIAL))
     return path
 
 

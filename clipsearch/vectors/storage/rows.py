@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clipsearch._util.parallel import spread
+from clipsearch._util.parallel import parallel_for
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
 from clipsearch.vectors.ranking import checked_rows, is_in
 from clipsearch.vectors.storage.container import Sections, SectionWriter
@@ -75,7 +75,7 @@ class Rows:
                 part = dots(queries, self._halves_at(some), room)
                 np.divide(part, self._lengths[some], out=found[:, start:end])
 
-        spread(compare, count, least=_WORTH_A_THREAD)
+        parallel_for(compare, count, least=_WORTH_A_THREAD)
         if not np.isfinite(found).all():
             raise self._damaged()
         return found
