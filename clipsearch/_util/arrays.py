@@ -12,6 +12,8 @@ FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 IdArray: TypeAlias = npt.NDArray[np.int64]
 """Ids of vectors or rows, int64."""
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
+PixelArray: TypeAlias = npt.NDArray[np.uint8]
+"""Pixels of an image, uint8 (height, width, 3), or of a batch of them."""
 
 TINY = 1e-12
 """The least length that a vector is divided by."""

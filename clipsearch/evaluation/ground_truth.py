@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from clipsearch.errors import BadTruthFile
-from clipsearch.images.formats import FORMATS
+from clipsearch.images import IMAGE_SUFFIXES
 from clipsearch.images.walk import Walk
 
 Layout = Literal["labels", "captions", "folders", "flickr8k", "coco"]
@@ -220,7 +220,7 @@ def _is_path_column(cell: str) -> bool:
 
 
 def _names_image(cell: str) -> bool:
-    return os.path.splitext(cell.strip())[1].lower() in FORMATS
+    return os.path.splitext(cell.strip())[1].lower() in IMAGE_SUFFIXES
 
 
 def _wrong_columns(source: Path, head: Sequence[str]) -> BadTruthFile:

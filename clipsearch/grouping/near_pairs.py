@@ -27,7 +27,7 @@ from clipsearch.grouping.duplicates import (
     quality,
     same_image,
 )
-from clipsearch.images.decode import squashed
+from clipsearch.images.decode import decode_square
 from clipsearch.types import ImageRecord, Progress
 
 NEIGHBOURS = 32
@@ -138,7 +138,7 @@ class _Images:
         return one, other
 
     def _closer(self, i: int, size: int) -> np.ndarray:
-        return squashed(self._records[i].path, size)
+        return decode_square(self._records[i].path, size)
 
     def _cells(self, one: int, other: int) -> int:
         return cells(self._records[one].facts, self._records[other].facts)
@@ -213,6 +213,6 @@ def _coarse_looks(
 
 def _look(path: str) -> np.ndarray | ImageError:
     try:
-        return squashed(path, COARSE)
+        return decode_square(path, COARSE)
     except ImageError as error:
         return error

@@ -1,13 +1,12 @@
-"""Read image files: bytes to upright RGB pixels and facts. The only door to Pillow.
+"""Decode image files: bytes to upright RGB pixels and facts.
 
-Colour profiles are not applied: the models were trained on, and open_clip's own preprocessing
-hands over, the numbers as they are in the file.
+Colour profiles are not applied: the models were trained on the numbers as they are in the file, and
+open_clip's own preprocessing passes these on.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 from dataclasses import dataclass
@@ -15,21 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin
 
+from clipsearch._util.arrays import PixelArray
 from clipsearch.errors import ImageTooLarge, UnreadableImage
-from clipsearch.images.colours import to_rgb
 from clipsearch.images.exif import ExifFacts, exif_facts
-from clipsearch.images.readers import damaged, open_header
+from clipsearch.images.readers import (
+    MAX_PIXELS,
+    damage_error,
+    describe_excess,
+    describe_pixels,
+    open_header,
+    to_rgb,
+)
 from clipsearch.types import Facts
 
-MAX_PIXELS = 250_000_000
-"""Largest image decoded: beyond every camera (200 MP), 1 GB as RGB."""
 MAX_BYTES = 2 << 30
-"""Largest file read: an image of MAX_PIXELS fits with 16 bits a channel and alpha."""
-
-# Pillow checks sizes in the middle of decoding too, against this one global. Ours is looser and is
-# checked before anything is decoded; one that the program around us has set higher stays.
-if Image.MAX_IMAGE_PIXELS is not None:
-    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
+"""Largest file read: an image of MAX_PIXELS fits with 16 bits per channel and alpha."""
 
 _ORIENTATION, _EXIF_DIRECTORY, _GPS_DIRECTORY = 0x0112, 0x8769, 0x8825
 _UPRIGHT = {
@@ -47,25 +46,50 @@ _TO_LEFT, _TO_TOP = {2, 3, 6, 7}, {3, 4, 7, 8}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """A decoded image: upright RGB, 8 bits a channel, over white, perhaps smaller than it is."""
+    """A decoded image.
+
+    Attributes
+    ----------
+    image
+        Upright, mode RGB, over white; it may have fewer pixels than the file.
+    facts
+        Facts of the file, with the size of the whole image as shown.
+    box
+        Left, top, right and bottom of the whole image, in pixels of `image`: 1601 columns decoded
+        at 1/4 are 400.25 wide, in an image of 401.
+    """
 
     image: Image.Image
     facts: Facts
-    """With the size of the whole image as shown, however small `image` is."""
     box: tuple[float, float, float, float]
-    """Left, top, right and bottom of the whole image, in pixels of `image`.
 
-    1601 columns decoded at 1/4 are 400.25 wide, in an image of 401.
+
+class EncodedImage:
+    """An image of which only the header has been read, so that decoding can be planned.
+
+    Parameters
+    ----------
+    data
+        The bytes of the whole file.
+    name
+        Its path, for messages.
+    at_least
+        Both sides may come out smaller than they are, but no smaller than this many pixels, where
+        the format gives that cheaply (JPEG by 1/2, 1/4, 1/8). None decodes every pixel.
+    max_pixels
+        Limit on width x height; None means MAX_PIXELS.
+
+    Raises
+    ------
+    UnreadableImage
+        The bytes are no image of a known format, or the header is damaged.
+    ImageTooLarge
+        The image has more pixels than the limit.
     """
-
-
-class Undecoded:
-    """An image of which the header alone is read: what decoding it will take, then its pixels."""
 
     def __init__(
         self, data: bytes, name: str, *, at_least: int | None = None, max_pixels: int | None = None
     ) -> None:
-        """Read the header. As for `open_image`; `name` is for the messages."""
         if not data:
             raise UnreadableImage(name, "the file is empty")
         self._data, self._name = data, name
@@ -78,14 +102,22 @@ class Undecoded:
 
     @property
     def memory(self) -> int:
-        """About how many bytes decoding takes at its height."""
+        """Peak memory of decoding, in bytes, as an estimate."""
         width, height = self._image.size
         # Pillow keeps four bytes a pixel; other modes become RGB through copies.
         return width * height * (4 if self._image.mode == "RGB" else 12)
 
     def decode(self) -> DecodedImage:
-        """Decode the first frame. Raises UnreadableImage or ImageTooLarge."""
-        # Parsers of hostile data fail in every way there is; whatever it is, it is about this file.
+        """Decode the first frame.
+
+        Raises
+        ------
+        UnreadableImage
+            The file is damaged or ends too early.
+        ImageTooLarge
+            It does not fit into memory, or a part of it exceeds MAX_PIXELS.
+        """
+        # Parsers of hostile data raise errors of every type, and each is an error of this file.
         image, size = self._image, self._size
         try:
             image.load()
@@ -98,33 +130,49 @@ class Undecoded:
         except Image.DecompressionBombError as error:
             raise ImageTooLarge(self._name, str(error)) from error
         except MemoryError as error:
-            raise ImageTooLarge(self._name, f"{_pixels(size)} do not fit into memory") from error
+            raise ImageTooLarge(
+                self._name, f"{describe_pixels(size)} do not fit into memory"
+            ) from error
         except Exception as error:
-            raise damaged(self._name, image.format, self._data, error) from error
+            raise damage_error(self._name, image.format, self._data, error) from error
         width, height = reversed(size) if orientation >= 5 else size
         facts = Facts(width, height, image.format or "", **known)
         return DecodedImage(rgb, facts, self._box(rgb.size, (width, height), orientation))
 
     def _draft(self, at_least: int) -> None:
         """Let the decoder leave out detail: it does by 1/2, 1/4 or 1/8, rounding sizes up."""
-        found = self._image.draft(None, (at_least, at_least))
-        if found is not None:
-            self._scale = found[1][2] / self._size[0]
+        draft = self._image.draft(None, (at_least, at_least))
+        if draft is not None:
+            self._scale = draft[1][2] / self._size[0]
 
     def _box(
         self, have: tuple[int, int], whole: tuple[int, int], orientation: int
     ) -> tuple[float, float, float, float]:
         width, height = (side * self._scale for side in whole)
-        # What rounding up has added is at the right and at the bottom, until the image is turned.
+        # Rounding up adds pixels at the right and at the bottom, before the image is turned.
         left = have[0] - width if orientation in _TO_LEFT else 0.0
         top = have[1] - height if orientation in _TO_TOP else 0.0
         return left, top, left + width, top + height
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[bytes, str]:
-    """Read a file once and return its bytes with their sha256 in hex.
+    """Read a file once, for its bytes and its hash.
 
-    Raises UnreadableImage (`transient` unless the file is empty) or ImageTooLarge.
+    Parameters
+    ----------
+    path
+        A regular file of at most MAX_BYTES.
+
+    Returns
+    -------
+    The bytes, and their sha256 in hex.
+
+    Raises
+    ------
+    UnreadableImage
+        The file cannot be read (`transient`), or it is empty.
+    ImageTooLarge
+        It has more than MAX_BYTES, or does not fit into memory.
     """
     data = _read(path)
     return data, hashlib.sha256(data).hexdigest()
@@ -137,44 +185,62 @@ def open_image(
     at_least: int | None = None,
     max_pixels: int | None = None,
 ) -> tuple[Image.Image, Facts]:
-    """Decode the first frame of an image to upright RGB, 8 bits a channel, over white.
+    """Decode the first frame of an image to upright RGB over white. Safe in threads.
 
-    source: a path, or the file's bytes with `path` for the messages. at_least: both sides may
-    come out smaller than they are, but no smaller than this many pixels, where the format gives
-    that cheaply (JPEG by 1/2, 1/4, 1/8); None decodes exactly. max_pixels: instead of MAX_PIXELS.
-    Facts hold the size of the whole image as shown. Thread-safe.
-    Raises UnreadableImage or ImageTooLarge.
+    Parameters
+    ----------
+    source
+        A path, or the bytes of the file.
+    path
+        The path for messages, where `source` is bytes.
+    at_least
+        Smallest side, in pixels, that the caller needs; see `EncodedImage`.
+    max_pixels
+        Limit on width x height; None means MAX_PIXELS.
+
+    Returns
+    -------
+    The image in mode RGB, 8 bits per channel, and its facts, with the size of the whole image as
+    shown.
+
+    Raises
+    ------
+    UnreadableImage
+        The file cannot be read, or is not an undamaged image of a known format.
+    ImageTooLarge
+        It has too many bytes or pixels.
     """
     if not isinstance(source, bytes):
         path = source if path is None else path
         source = _read(source)
     name = os.fspath(path) if path is not None else "<bytes>"
-    image = Undecoded(source, name, at_least=at_least, max_pixels=max_pixels).decode()
+    image = EncodedImage(source, name, at_least=at_least, max_pixels=max_pixels).decode()
     return image.image, image.facts
 
 
-def thumbnail(source: str | os.PathLike[str] | bytes, size: int) -> bytes:
-    """Return an image as a JPEG file that fits into a square of `size` pixels.
+def decode_square(source: str | os.PathLike[str] | bytes, size: int) -> PixelArray:
+    """Decode an image and resize it to a square, without keeping its proportions.
 
-    Smaller images keep their size. Raises UnreadableImage or ImageTooLarge.
+    Two files of one image come out nearly equal, whatever their sizes and formats: duplicates are
+    compared in this form.
+
+    Parameters
+    ----------
+    source
+        A path, or the bytes of the file.
+    size
+        Side of the square, in pixels.
+
+    Returns
+    -------
+    uint8 (size, size, 3).
+
+    Raises
+    ------
+    UnreadableImage, ImageTooLarge
+        As `open_image` does.
     """
-    # Twice the size leaves the resampling enough to work with.
-    image, _ = open_image(source, at_least=2 * size)
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    # Without the source's own EXIF, comment and colour profile.
-    image.info = {}
-    image.save(out, "JPEG", quality=80, optimize=True)
-    return out.getvalue()
-
-
-def squashed(source: str | os.PathLike[str] | bytes, size: int) -> np.ndarray:
-    """Return an image squeezed into a square, its proportions given up: uint8 (size, size, 3).
-
-    So two files of one image, of any sizes and formats, come out nearly alike.
-    Raises UnreadableImage or ImageTooLarge.
-    """
-    # At five pixels a cell it no longer shows how many more the file had.
+    # With five pixels per cell the result no longer depends on how many more the file has.
     image, _ = open_image(source, at_least=5 * size)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
@@ -211,11 +277,7 @@ def _reason(error: OSError | ValueError) -> str:
 
 def _check_size(size: tuple[int, int], name: str, limit: int) -> None:
     if size[0] * size[1] > limit:
-        raise ImageTooLarge(name, f"{_pixels(size)}, more than {limit:,}: make it smaller")
-
-
-def _pixels(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]} = {size[0] * size[1]:,} pixels"
+        raise ImageTooLarge(name, describe_excess(size, limit))
 
 
 def _exif(image: Image.Image) -> tuple[int, ExifFacts]:

@@ -1,10 +1,17 @@
-"""Opens an image's header with the reader of its format, whatever the file is called."""
+"""Pillow as the decoder uses it: open a header with a fixed list of plugins, convert modes to RGB.
+
+Pillow's global settings are neither read nor changed: the limit on pixels is clipsearch's own.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 from functools import cache
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
 
 # Named one by one: importing a plugin registers it in Image.OPEN, and Pillow's own search would
 # import all forty of them, a PostScript interpreter's among them, before it gave up on a file.
@@ -13,6 +20,7 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageChops,
     ImageFile,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
@@ -22,7 +30,74 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from clipsearch._util.arrays import FloatArray, PixelArray
 from clipsearch.errors import ImageTooLarge, UnreadableImage
+
+MAX_PIXELS = 250_000_000
+"""Largest image decoded: beyond every camera (200 MP), 1 GB as RGB."""
+
+_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
+_WHITE_IS_ZERO = 0
+
+_ENDS_EARLY = re.compile(r"(?i)truncat|end of file|\beof\b|but only got|requires a buffer")
+
+
+# --- the limit on pixels -----------------------------------------------------------------------
+#
+# Pillow limits images by one global, Image.MAX_IMAGE_PIXELS: a warning above 89 megapixels, an error
+# above 179, which is less than the cameras of phones have. Raising the global would change what
+# Image.open refuses in the program around us, and changing it for a moment would not be safe in
+# threads. Readers that are made directly, without Image.open, do not look at it, except for a few
+# methods that check a size by themselves (the canvas of a WebP, an uncompressed TIFF, a GIF's frame).
+# Those are copied into a subclass, where the name `Image` leads to the check below instead.
+
+
+class _ImageWithOwnLimit(ModuleType):
+    """The module PIL.Image, but for the check of sizes."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(Image, name)
+
+    @staticmethod
+    def _decompression_bomb_check(size: tuple[int, int], **_: Any) -> None:
+        if size[0] * size[1] > MAX_PIXELS:
+            raise Image.DecompressionBombError(describe_excess(size, MAX_PIXELS))
+
+
+def _limit(reader: type[ImageFile.ImageFile]) -> type[ImageFile.ImageFile]:
+    """Return the reader, or a subclass of it that checks sizes against MAX_PIXELS."""
+    own = {
+        name: _copy_with_own_limit(method)
+        for name, method in vars(reader).items()
+        if isinstance(method, FunctionType)
+        and "_decompression_bomb_check" in method.__code__.co_names
+    }
+    return type(reader.__name__, (reader,), own) if own else reader
+
+
+def _copy_with_own_limit(method: FunctionType) -> FunctionType:
+    own = FunctionType(
+        method.__code__,
+        {**method.__globals__, "Image": _ImageWithOwnLimit("Image")},
+        method.__name__,
+        method.__defaults__,
+        method.__closure__,
+    )
+    own.__kwdefaults__ = method.__kwdefaults__
+    return own
+
+
+def describe_excess(size: tuple[int, int], limit: int) -> str:
+    """Say that an image of `size` (width, height) has more pixels than `limit`."""
+    return f"{describe_pixels(size)}, more than {limit:,}: make it smaller"
+
+
+def describe_pixels(size: tuple[int, int]) -> str:
+    """Write a size as `60000 x 60000 = 3,600,000,000 pixels`."""
+    return f"{size[0]} x {size[1]} = {size[0] * size[1]:,} pixels"
+
+
+# --- headers -----------------------------------------------------------------------------------
 
 # Each with the test of a file's first 16 bytes that Pillow registers for it. JpegImageFile, not
 # what Pillow registers for JPEG: that looks for more images (MPO), and the first is all we want.
@@ -37,24 +112,47 @@ _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
 }
-
-_ENDS_EARLY = re.compile(r"(?i)truncat|end of file|\beof\b|but only got|requires a buffer")
+_READERS = {name: _limit(reader) for name, reader in _READERS.items()}
 
 
 @cache
-def heif_reader() -> type[ImageFile.ImageFile]:
-    # Imported when the first such file turns up: it loads 20 MB of codecs. Not registered with
-    # Pillow, which would change what Image.open does for the program around us.
+def load_heif_reader() -> type[ImageFile.ImageFile]:
+    """Import the reader of HEIF files when the first one turns up: it loads 20 MB of codecs.
+
+    Returns
+    -------
+    The class. It is not registered with Pillow, which would change what `Image.open` accepts in the
+    program around us.
+    """
     from pillow_heif.as_plugin import HeifImageFile
 
-    return HeifImageFile
+    return _limit(HeifImageFile)
 
 
 def open_header(data: bytes, name: str) -> ImageFile.ImageFile:
-    """Read the header; nothing is decoded yet."""
+    """Open an image with the reader of its format, whatever the file is called.
+
+    Parameters
+    ----------
+    data
+        The bytes of the whole file.
+    name
+        Its path, for messages.
+
+    Returns
+    -------
+    Pillow's object, nothing decoded yet.
+
+    Raises
+    ------
+    UnreadableImage
+        The bytes are no image of a known format, or its header is damaged.
+    ImageTooLarge
+        The reader would allocate more than MAX_PIXELS at once.
+    """
     failure: UnreadableImage | None = None
-    for format_ in _formats(data[:16]):
-        reader = _READERS.get(format_) or heif_reader()
+    for format_ in _candidate_formats(data[:16]):
+        reader = _READERS.get(format_) or load_heif_reader()
         try:
             try:
                 return reader(io.BytesIO(data))
@@ -65,15 +163,15 @@ def open_header(data: bytes, name: str) -> ImageFile.ImageFile:
                 return reader(io.BytesIO(data.replace(b"Exif", b"\0\0\0\0", 1)))
         except Image.DecompressionBombError as error:
             raise ImageTooLarge(name, str(error)) from error
-        except Exception as error:  # noqa: BLE001 (as hostile as the pixels, see open_image)
-            failure = damaged(name, format_, data, error)
+        except Exception as error:  # noqa: BLE001 (as hostile as the pixels, see EncodedImage)
+            failure = damage_error(name, format_, data, error)
     raise failure or UnreadableImage(
         name, "not an image, or in a format that clipsearch does not read"
     )
 
 
-def _formats(start: bytes) -> list[str]:
-    """Name the formats that a file's first 16 bytes may belong to, the likeliest first."""
+def _candidate_formats(start: bytes) -> list[str]:
+    """List the formats that a file's first 16 bytes may belong to, the likeliest first."""
     formats = []
     for format_ in _READERS:
         accepts = Image.OPEN[format_][1]
@@ -85,7 +183,24 @@ def _formats(start: bytes) -> list[str]:
     return formats
 
 
-def damaged(name: str, format_: str | None, data: bytes, error: Exception) -> UnreadableImage:
+def damage_error(name: str, format_: str | None, data: bytes, error: Exception) -> UnreadableImage:
+    """Turn what a decoder raised into an error that says whether the file ends too early.
+
+    Parameters
+    ----------
+    name
+        The file's path, for the message.
+    format_
+        Pillow's name of the format.
+    data
+        The bytes of the file.
+    error
+        What was raised.
+
+    Returns
+    -------
+    The error, for the caller to raise.
+    """
     detail = str(error) or type(error).__name__
     # A RIFF file (WebP) begins with its length; of the others, the decoders say it in their words.
     short = data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little")
@@ -93,3 +208,67 @@ def damaged(name: str, format_: str | None, data: bytes, error: Exception) -> Un
         "truncated" if short or _ENDS_EARLY.search(detail) else "damaged, truncated or unsupported"
     )
     return UnreadableImage(name, f"{fault} {format_} file ({detail.rstrip('. ')})")
+
+
+# --- colours -----------------------------------------------------------------------------------
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a loaded image of any of Pillow's modes to RGB.
+
+    Parameters
+    ----------
+    image
+        An image, loaded. Transparent parts become white; CMYK, LAB, palettes, grey of 16 and 32
+        bits and floats are converted.
+
+    Returns
+    -------
+    The image in mode RGB, 8 bits per channel; the same object if it was in that mode.
+    """
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_scale_to_8_bits(image)).convert("RGB")
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        # Pillow takes every CMYK JPEG for one of Adobe's, whose inks are inverted.
+        return ImageChops.invert(image).convert("RGB")
+    if image.has_transparency_data:
+        # "La", "RGBa": colours already multiplied by alpha, which only their own kind undoes.
+        straight = image.convert(image.mode.upper()) if image.mode.endswith("a") else image
+        straight = straight.convert("RGBA")
+        rgb = Image.new("RGB", image.size, "white")
+        rgb.paste(straight, mask=straight.getchannel("A"))
+        return rgb
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scale_to_8_bits(image: Image.Image) -> PixelArray:
+    """Scale grey of 16 or 32 bits, or in floats, to uint8 (H, W); Pillow's `convert` would clip."""
+    values = np.asarray(image)
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    low, high = _black_and_white(image, values, twelve_bits=tags.get(_TIFF_BITS) == (12,))
+    scaled = np.nan_to_num((values.astype(np.float32) - low) / (high - low or 1.0), nan=0.0)
+    grey: PixelArray = (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+    if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        grey = np.subtract(255, grey)
+    if "transparency" in image.info:
+        grey[values == image.info["transparency"]] = 255
+    return grey
+
+
+def _black_and_white(
+    image: Image.Image, values: FloatArray, *, twelve_bits: bool
+) -> tuple[float, float]:
+    """Return the values that mean black and white.
+
+    16 bits have the whole of their range. For 32 bits and floats there is no agreed white: floats
+    within 0..1 are used as they are, all else is stretched from its least value to its greatest.
+    """
+    if twelve_bits:
+        return 0.0, 4095.0
+    if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
+        return 0.0, 65535.0
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return (0.0, 1.0) if image.mode == "F" and low >= 0 and high <= 1 else (low, high)

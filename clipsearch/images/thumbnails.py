@@ -1,57 +1,108 @@
-"""Thumbnails of image files, the last ones kept in memory."""
+"""Thumbnails of image files, the last ones cached in memory."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections import OrderedDict
 from threading import Lock, Semaphore
 
+from PIL import Image
+
 from clipsearch.errors import UnreadableImage
-from clipsearch.images.decode import thumbnail
+from clipsearch.images.decode import open_image
 
-KEPT_BYTES = 64 << 20
-AT_ONCE = 4
-"""Images decoded at one time: each of the largest ones takes a gigabyte."""
+_CACHE_BYTES = 64 << 20
+_DECODED_AT_ONCE = 4  # each of the largest images takes a gigabyte
 
-Key = tuple[str, int, int, int]
+_Key = tuple[str, int, int, int]
 
 
-class Thumbnails:
-    """Makes thumbnails, and keeps those asked for last up to `kept_bytes`. Thread-safe."""
+def make_thumbnail(source: str | os.PathLike[str] | bytes, size: int) -> bytes:
+    """Make a JPEG file of an image that fits into a square.
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
-        self._most = kept_bytes
+    Parameters
+    ----------
+    source
+        A path, or the bytes of the file.
+    size
+        Side of the square, in pixels. Smaller images keep their size.
+
+    Returns
+    -------
+    The bytes of the JPEG file, without metadata of the source.
+
+    Raises
+    ------
+    UnreadableImage, ImageTooLarge
+        As `clipsearch.images.decode.open_image` does.
+    """
+    # Twice the size leaves the resampling enough to work with.
+    image, _ = open_image(source, at_least=2 * size)
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    # Without the source's own EXIF, comment and colour profile.
+    image.info = {}
+    image.save(out, "JPEG", quality=80, optimize=True)
+    return out.getvalue()
+
+
+class ThumbnailCache:
+    """Makes thumbnails and caches the most recently used ones. Safe in threads.
+
+    Parameters
+    ----------
+    max_bytes
+        Total size of the cached files.
+    """
+
+    def __init__(self, max_bytes: int = _CACHE_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._bytes = 0
-        self._kept: OrderedDict[Key, bytes] = OrderedDict()
+        self._cache: OrderedDict[_Key, bytes] = OrderedDict()
         self._lock = Lock()
-        self._decoding = Semaphore(AT_ONCE)
+        self._decoding = Semaphore(_DECODED_AT_ONCE)
 
-    def of(self, path: str, size: int) -> bytes:
-        """Return the image as a JPEG that fits into a square of `size` pixels.
+    def get(self, path: str, size: int) -> bytes:
+        """Return the thumbnail of a file as it is now.
 
-        Raises UnreadableImage or ImageTooLarge.
+        Parameters
+        ----------
+        path
+            The image file.
+        size
+            Side of the square that the thumbnail fits into, in pixels.
+
+        Returns
+        -------
+        The bytes of a JPEG file.
+
+        Raises
+        ------
+        UnreadableImage, ImageTooLarge
+            As `make_thumbnail` does.
         """
         key = _key(path, size)
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
         with self._decoding:
-            made = thumbnail(path, size)
-        self._keep(key, made)
-        return made
+            data = make_thumbnail(path, size)
+        self._add(key, data)
+        return data
 
-    def _keep(self, key: Key, made: bytes) -> None:
+    def _add(self, key: _Key, data: bytes) -> None:
         with self._lock:
-            self._bytes += len(made) - len(self._kept.pop(key, b""))
-            self._kept[key] = made
-            while self._bytes > self._most:
-                _, dropped = self._kept.popitem(last=False)
+            self._bytes += len(data) - len(self._cache.pop(key, b""))
+            self._cache[key] = data
+            while self._bytes > self._max_bytes:
+                _, dropped = self._cache.popitem(last=False)
                 self._bytes -= len(dropped)
 
 
-def _key(path: str, size: int) -> Key:
-    """Return what changes when the file does."""
+def _key(path: str, size: int) -> _Key:
+    """Return values that change when the file does."""
     try:
         status = os.stat(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Walk folders and find the image files in them, at the cost of one stat a file."""
+"""Walk folders and find the image files in them, at the cost of one stat per file."""
 
 from __future__ import annotations
 
@@ -8,19 +8,38 @@ import stat
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from clipsearch.errors import BadGlob
-from clipsearch.images.formats import FORMATS, may_be_wanted, suffix
-from clipsearch.images.ignore import IGNORE_FILE, Rules, below, compiled, excluded, ignored
+from clipsearch.images import IMAGE_SUFFIXES, file_suffix, may_lead_to_images
+from clipsearch.images.ignore import (
+    IGNORE_FILE,
+    IgnoreRules,
+    compile_exclude,
+    compile_patterns,
+    folder_prefix,
+    is_ignored,
+)
 from clipsearch.types import Failure
 
-CATALOG_FILE = "catalog.db"
-"""Marks a library's own folder, which is not searched for images."""
+_CATALOG_FILE = "catalog.db"  # marks a library's own folder, which is not searched for images
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """An image file: absolute path, bytes, time of last change, the root it was found under."""
+    """An image file.
+
+    Attributes
+    ----------
+    path
+        Absolute.
+    size
+        In bytes.
+    mtime_ns
+        Time of the last change, in nanoseconds since the epoch.
+    root
+        The path given to the walk under which the file was found.
+    """
 
     path: str
     size: int
@@ -32,54 +51,79 @@ class FoundFile:
 class _Folder:
     path: str
     root: str
-    rules: tuple[Rules, ...]
+    rules: tuple[IgnoreRules, ...]
     """The strongest first: `--exclude`, then the ignore files from here upwards."""
     linked: bool = False
 
 
 class Walk:
-    """Iterates over the images in files and folders, and knows afterwards how that went.
+    """Iterate over the images in files and folders, and know afterwards how that went.
 
-    Folders are searched recursively for the suffixes in `FORMATS`, in the order of names. A file
-    given by name is taken whatever its suffix. `exclude` and `.clipsearchignore` files (in any
-    folder, for what is below it) hold patterns as in `.gitignore`; `exclude` is the stronger.
-    Names that begin with a dot are left out unless `hidden`. Linked folders are followed, once,
-    and after all others, so that an image is found by its real path where it has one.
+    Folders are searched recursively for the suffixes in `clipsearch.images.IMAGE_SUFFIXES`, in the
+    order of names. A file given by name is taken whatever its suffix. `.clipsearchignore` files (in
+    any folder, for what is below it) hold patterns as in `.gitignore`. Linked folders are followed,
+    once, and after all others, so that an image is found by its real path where it has one.
+
+    Parameters
+    ----------
+    paths
+        Files and folders, or one of them.
+    exclude
+        Patterns as in `.gitignore`; they are stronger than those of files.
+    hidden
+        Take files and folders whose names begin with a dot, too.
+
+    Attributes
+    ----------
+    roots
+        The paths given: absolute, in their order, each once.
+    problems
+        What could not be read, and why.
+
+    Raises
+    ------
+    BadGlob
+        An `exclude` that cannot be parsed.
 
     >>> walk = Walk(["~/Pictures"], exclude=["*.gif", "private/"])
     >>> files = list(walk)
     >>> walk.problems, walk.complete("~/Pictures")
-
-    Raises BadGlob for an `exclude` that is no pattern.
     """
 
     def __init__(
         self,
-        paths: Sequence[str | os.PathLike[str]],
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         exclude: Sequence[str] = (),
         hidden: bool = False,
     ) -> None:
-        self.roots: tuple[str, ...] = tuple(dict.fromkeys(map(_absolute, paths)))
-        """The paths given: absolute, in their order, each once."""
+        # A str is a sequence of characters, "/" among them.
+        several = [paths] if isinstance(paths, str | os.PathLike) else paths
+        self.roots: tuple[str, ...] = tuple(dict.fromkeys(map(_absolute, several)))
         self.problems: list[Failure] = []
-        """What could not be looked at, and why."""
         self._exclude = tuple(exclude)
         self._hidden = hidden
-        compiled(self._exclude)
+        compile_patterns(self._exclude)
         self._start()
 
     def complete(self, root: str | os.PathLike[str]) -> bool:
-        """Tell whether all of `root` was seen: what is missing from it now is really gone.
+        """Tell whether all of a root was seen, so that a file missing from it no longer exists.
 
-        False for a root that is not there, holds no images (a disk that is not mounted leaves an
-        empty folder behind) or had something in it that could not be read, and until the walk ends.
+        Parameters
+        ----------
+        root
+            One of the roots.
+
+        Returns
+        -------
+        False until the walk ends, and for a root that does not exist, holds no images (a disk that
+        is not mounted leaves an empty folder behind) or had something in it that could not be read.
         """
         path = _absolute(root)
         return self._finished and self._images[path] > 0 and path not in self._broken
 
     def count(self, root: str | os.PathLike[str]) -> int:
-        """Return how many images were found in `root`, those of other roots inside it included."""
+        """Return the number of images in a root, those of other roots inside it included."""
         return self._images[_absolute(root)]
 
     def __iter__(self) -> Iterator[FoundFile]:
@@ -119,8 +163,8 @@ class Walk:
     # --- one path ------------------------------------------------------------------------------
 
     def _given_file(self, path: str) -> FoundFile | None:
-        """Look at a path that was given and is no folder."""
-        if ignored((excluded(self._exclude, os.path.dirname(path)),), path):
+        """Stat a path that was given and is no folder."""
+        if is_ignored((compile_exclude(self._exclude, os.path.dirname(path)),), path):
             return None
         try:
             status = os.stat(path)
@@ -131,7 +175,7 @@ class Walk:
         else:
             if not stat.S_ISREG(status.st_mode):
                 reason = "neither a file nor a folder"
-            elif not self._storable(path):
+            elif not self._is_storable(path):
                 return None
             else:
                 self._images[path] += 1
@@ -142,38 +186,49 @@ class Walk:
     def _images_in(self, folder: _Folder, subfolders: list[_Folder]) -> Iterator[FoundFile]:
         """Yield the images in one folder and collect the folders in it."""
         roots = self._roots_over(folder.path)
-        listed = self._listed(folder, roots)
-        if listed is None:
+        listing = self._list(folder, roots)
+        if listing is None:
             return
-        entries, rules = listed
-        telling = tuple(rule for rule in rules if len(rule.spec))
+        entries, rules = listing
+        active = tuple(rule for rule in rules if len(rule.spec))
         images = 0
         for name in sorted(entries):
-            if name[0] == "." and not self._hidden:
-                continue
             entry = entries[name]
-            is_image = suffix(name) in FORMATS
-            linked = entry.is_symlink()
-            is_folder = entry.is_dir(follow_symlinks=False)
-            if not (is_image or is_folder or linked):
-                continue
-            if linked and not ignored(telling, entry.path):
-                is_folder = self._leads_to_folder(entry, rules, roots)
-            if telling and ignored(telling, entry.path, is_folder=is_folder):
-                continue
-            if is_folder and self._storable(entry.path):
+            kind = self._kind(entry, active, roots)
+            if kind == "image":
+                if status := self._status(entry, roots):
+                    images += 1
+                    if entry.path not in self._given:
+                        yield FoundFile(entry.path, status.st_size, status.st_mtime_ns, folder.root)
+            elif kind is not None and self._is_storable(entry.path):
+                linked = kind == "link"
                 target = self._links if linked else subfolders
                 target.append(_Folder(entry.path, folder.root, rules, linked))
-            elif is_image and (status := self._status(entry, roots)):
-                images += 1
-                if entry.path not in self._given:
-                    yield FoundFile(entry.path, status.st_size, status.st_mtime_ns, folder.root)
         for covering in roots:
             self._images[covering] += images
 
-    def _listed(
+    def _kind(
+        self, entry: os.DirEntry[str], rules: tuple[IgnoreRules, ...], roots: list[str]
+    ) -> Literal["image", "folder", "link"] | None:
+        """Tell what an entry is: an image, a folder, a link to a folder; None is left out."""
+        if entry.name[0] == "." and not self._hidden:
+            return None
+        is_image = file_suffix(entry.name) in IMAGE_SUFFIXES
+        linked = entry.is_symlink()
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if not (is_image or is_folder or linked):
+            return None
+        if linked and not is_ignored(rules, entry.path):
+            is_folder = self._leads_to_folder(entry, rules, roots)
+        if is_ignored(rules, entry.path, is_folder=is_folder):
+            return None
+        if is_folder:
+            return "link" if linked else "folder"
+        return "image" if is_image else None
+
+    def _list(
         self, folder: _Folder, roots: list[str]
-    ) -> tuple[dict[str, os.DirEntry[str]], tuple[Rules, ...]] | None:
+    ) -> tuple[dict[str, os.DirEntry[str]], tuple[IgnoreRules, ...]] | None:
         """List a folder, with the rules for what is in it; None if it is not to be walked."""
         try:
             status = os.stat(folder.path)
@@ -186,7 +241,7 @@ class Walk:
         except OSError as error:
             self._problem(folder.path, _reason(error), broken=roots)
             return None
-        if CATALOG_FILE in entries and folder.path != folder.root:
+        if _CATALOG_FILE in entries and folder.path != folder.root:
             return None
         if folder.linked and not entries:
             reason = "the linked folder is empty; is its disk connected?"
@@ -200,7 +255,7 @@ class Walk:
         return entries, (*folder.rules[:1], own, *folder.rules[1:])
 
     def _status(self, entry: os.DirEntry[str], roots: list[str]) -> os.stat_result | None:
-        """Look at one image in a folder. None if it is no file, gone, or cannot be stored."""
+        """Stat one image in a folder. None if it is no file, gone, or cannot be stored."""
         try:
             status = entry.stat() if entry.is_file() else None
         except FileNotFoundError:
@@ -208,45 +263,45 @@ class Walk:
         except OSError as error:
             self._problem(entry.path, _reason(error), broken=roots)
             return None
-        return status if status and self._storable(entry.path) else None
+        return status if status and self._is_storable(entry.path) else None
 
     def _leads_to_folder(
-        self, entry: os.DirEntry[str], rules: tuple[Rules, ...], roots: list[str]
+        self, entry: os.DirEntry[str], rules: tuple[IgnoreRules, ...], roots: list[str]
     ) -> bool:
         """Follow a link. One that leads nowhere may lead to a disk that is not mounted."""
         try:
             return stat.S_ISDIR(entry.stat().st_mode)
         except OSError as error:
-            if error.errno == errno.ELOOP or ignored(rules, entry.path, is_folder=True):
+            if error.errno == errno.ELOOP or is_ignored(rules, entry.path, is_folder=True):
                 return False
             reason = _reason(error)
             if isinstance(error, FileNotFoundError):
                 reason = f"a dead link; connect its disk, remove it or add it to {IGNORE_FILE}"
-            if may_be_wanted(entry.name):
+            if may_lead_to_images(entry.name):
                 self._problem(entry.path, reason, broken=roots)
             return False
 
     # --- rules ---------------------------------------------------------------------------------
 
-    def _rules_of_root(self, root: str) -> tuple[Rules, ...] | None:
-        """Collect the rules that come from above a root, so that it is walked as its parent would.
+    def _rules_of_root(self, root: str) -> tuple[IgnoreRules, ...] | None:
+        """Collect the rules that apply to a root from above, as if its parent were walked.
 
-        A file that would leave out the root itself, which was asked for, is set aside. None if one
-        cannot be read.
+        A file that would leave out the root itself, which was given by name, does not apply. None
+        if one cannot be read.
         """
-        rules = [excluded(self._exclude, root)]
+        rules = [compile_exclude(self._exclude, root)]
         folder, parent = root, os.path.dirname(root)
         while parent != folder:
             if os.path.lexists(os.path.join(parent, IGNORE_FILE)):
                 own = self._read_rules(parent, self._roots_over(root))
                 if own is None:
                     return None
-                if not ignored((own,), root, is_folder=True):
+                if not is_ignored((own,), root, is_folder=True):
                     rules.append(own)
             folder, parent = parent, os.path.dirname(parent)
         return tuple(rules)
 
-    def _read_rules(self, folder: str, roots: list[str]) -> Rules | None:
+    def _read_rules(self, folder: str, roots: list[str]) -> IgnoreRules | None:
         """Read a folder's ignore file. If it cannot be read, the folder cannot be walked.
 
         To go on without it would index what somebody wanted to keep out.
@@ -254,7 +309,9 @@ class Walk:
         path = os.path.join(folder, IGNORE_FILE)
         try:
             with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-                return Rules(below(folder), compiled(file.read().splitlines()))
+                return IgnoreRules(
+                    folder_prefix(folder), compile_patterns(file.read().splitlines())
+                )
         except OSError as error:
             reason = _reason(error)
         except BadGlob as error:
@@ -266,9 +323,9 @@ class Walk:
 
     def _roots_over(self, folder: str) -> list[str]:
         """List the roots that a folder is in: more than one where the given ones overlap."""
-        return [r for r in self._folder_roots if folder == r or folder.startswith(below(r))]
+        return [r for r in self._folder_roots if folder == r or folder.startswith(folder_prefix(r))]
 
-    def _storable(self, path: str) -> bool:
+    def _is_storable(self, path: str) -> bool:
         """Report a path that is not UTF-8: the catalog, JSON and terminals could not hold it."""
         try:
             path.encode("utf-8")

@@ -13,7 +13,7 @@ from clipsearch.catalog import Entry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.preprocess import Prepares
 from clipsearch.errors import ImageError, UnreadableImage
-from clipsearch.images.decode import Undecoded, read_file
+from clipsearch.images.decode import EncodedImage, read_file
 from clipsearch.images.walk import FoundFile
 from clipsearch.types import Facts
 
@@ -115,7 +115,7 @@ class Loader:
         prepare = self.encoder.prepare if isinstance(self.encoder, Prepares) else None
         detail = FAST_DETAIL if self.fast else DETAIL
         at_least = detail * max(prepare.size) if prepare else None
-        undecoded = Undecoded(data, path, at_least=at_least)
+        undecoded = EncodedImage(data, path, at_least=at_least)
         # Held until the image is small: threads would else decode as many large ones as they are.
         with self.budget.take(undecoded.memory):
             image = undecoded.decode()

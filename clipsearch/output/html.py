@@ -102,10 +102,12 @@ def thumbnail_uris(paths: Sequence[str]) -> list[str | None]:
 def _thumbnail(path: str) -> str | None:
     from base64 import b64encode
 
-    from clipsearch.images.decode import thumbnail
+    from clipsearch.images.thumbnails import make_thumbnail
 
     try:
-        return f"data:image/jpeg;base64,{b64encode(thumbnail(path, THUMBNAIL_PIXELS)).decode()}"
+        return (
+            f"data:image/jpeg;base64,{b64encode(make_thumbnail(path, THUMBNAIL_PIXELS)).decode()}"
+        )
     except ImageError:
         return None
 

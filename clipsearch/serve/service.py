@@ -20,7 +20,7 @@ from clipsearch.heads.head import Head
 from clipsearch.heads.query import parse_term
 from clipsearch.heads.templates import resolved
 from clipsearch.images.decode import read_file
-from clipsearch.images.thumbnails import Thumbnails
+from clipsearch.images.thumbnails import ThumbnailCache
 from clipsearch.library import Library
 from clipsearch.output.render import label_counts
 from clipsearch.text.encode import encode_texts
@@ -48,7 +48,7 @@ class Service:
     library: Library
     heads: Mapping[str, Head] = field(default_factory=dict)
     """Name -> head, for requests to name."""
-    thumbnails: Thumbnails = field(default_factory=Thumbnails)
+    thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
     _decoding: Semaphore = field(default_factory=lambda: Semaphore(UPLOADS_AT_ONCE))
 
     def warm(self) -> None:
@@ -183,7 +183,7 @@ class Service:
 
         Raises UnknownImage, UnreadableImage, ImageTooLarge.
         """
-        return self.thumbnails.of(self.record(path).path, size)
+        return self.thumbnails.get(self.record(path).path, size)
 
     # --- inside ----------------------------------------------------------------------------
 

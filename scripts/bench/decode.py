@@ -25,7 +25,7 @@ from common import Cell, Chart, Claim, Options, Report, Table, in_turn, say, tim
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from clipsearch.encoders.preprocess import Preprocess
-from clipsearch.images.decode import Undecoded
+from clipsearch.images.decode import EncodedImage
 
 SIZE = 224
 COUNTS = {"12 MP": 8, "1 MP": 48}
@@ -98,7 +98,7 @@ def theirs(file: Path, transform: Callable[[object], object]) -> np.ndarray:
 
 def ours(file: Path, *, at_least: int | None) -> np.ndarray:
     """Return the pixels that clipsearch gives a model."""
-    image = Undecoded(file.read_bytes(), str(file), at_least=at_least).decode()
+    image = EncodedImage(file.read_bytes(), str(file), at_least=at_least).decode()
     return Preprocess((SIZE, SIZE), "shortest", "bicubic").of_decoded(image)
 
 

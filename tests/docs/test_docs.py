@@ -18,7 +18,7 @@ import typer.main
 
 import clipsearch
 from clipsearch.cli import app, main
-from clipsearch.images.formats import FORMATS
+from clipsearch.images import IMAGE_SUFFIXES
 from clipsearch.images.ignore import IGNORE_FILE
 
 ROOT = Path(__file__).parents[2]
@@ -240,7 +240,9 @@ def test_every_command_is_shown() -> None:
 
 def test_the_table_of_formats_is_that_of_the_code() -> None:
     rows = re.findall(r"^\| ([^|]+) \| ((?:`\.\w+` ?)+)\|", README, re.MULTILINE)
-    assert {s: name for name, cells in rows for s in re.findall(r"`(\.\w+)`", cells)} == FORMATS
+    assert {
+        s: name for name, cells in rows for s in re.findall(r"`(\.\w+)`", cells)
+    } == IMAGE_SUFFIXES
     assert IGNORE_FILE in README
 
 

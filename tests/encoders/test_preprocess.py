@@ -14,7 +14,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from photographs import PHOTOGRAPHS, jpeg, upright
 
 from clipsearch.encoders.preprocess import Preprocess, within
-from clipsearch.images.decode import DecodedImage, Undecoded, open_image
+from clipsearch.images.decode import DecodedImage, EncodedImage, open_image
 from clipsearch.types import Facts
 
 MODES = ("shortest", "longest", "squash")
@@ -89,7 +89,7 @@ def test_images_decoded_smaller_are_prepared_as_the_whole_is(mode: Any, orientat
         data = jpeg(upright(size, seed), orientation)
         exact = prepare(open_image(data)[0]).astype(int)
         for at_least, far in ((128, 0.8), (64, 2.5)):
-            image = Undecoded(data, "a.jpg", at_least=at_least).decode()
+            image = EncodedImage(data, "a.jpg", at_least=at_least).decode()
             assert (image.facts.width, image.facts.height) == size
             apart = np.abs(prepare.of_decoded(image).astype(int) - exact)
             assert apart.mean() <= far, (size, at_least, apart.mean())
@@ -118,7 +118,7 @@ def test_a_shift_of_a_pixel_of_the_whole_shows() -> None:
     ramp = np.dstack([columns * 255 / 1600, rows * 255 / 1202, rows * 0 + 128]).astype(np.uint8)
     expected = prepare(PIL.Image.fromarray(ramp)).astype(float)
     for orientation in range(1, 9):
-        image = Undecoded(jpeg(ramp, orientation), "a.jpg", at_least=128).decode()
+        image = EncodedImage(jpeg(ramp, orientation), "a.jpg", at_least=128).decode()
         assert image.image.size in ((201, 151), (401, 301))
         shift = prepare.of_decoded(image) - expected
         # One pixel of the result is 3 levels across and 4 down.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clipsearch.errors import BadGlob
-from clipsearch.images.formats import FORMATS
+from clipsearch.images import IMAGE_SUFFIXES
 from clipsearch.images.walk import FoundFile, Walk
 
 
@@ -56,7 +56,7 @@ def test_a_found_file_carries_what_one_stat_says(tree: Callable[..., Path]) -> N
     ]
 
 
-@pytest.mark.parametrize("suffix", sorted(FORMATS))
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
 def test_every_published_suffix_is_found_in_either_case(
     tree: Callable[..., Path], suffix: str
 ) -> None:

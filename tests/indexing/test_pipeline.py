@@ -14,7 +14,7 @@ from conftest import ToyEncoder
 
 from clipsearch.encoders.base import SharedEncoder
 from clipsearch.errors import UnreadableImage
-from clipsearch.images.decode import Undecoded
+from clipsearch.images.decode import EncodedImage
 from clipsearch.images.walk import FoundFile, Walk
 from clipsearch.indexing import pipeline
 from clipsearch.indexing.loader import Budget, Loaded, Loader
@@ -237,7 +237,7 @@ def test_large_images_are_decoded_one_after_the_other(tmp_path: Path) -> None:
     for number in range(6):
         PIL.Image.new("RGB", (400, 300), (number, 0, 0)).save(tmp_path / f"{number}.png")
     [file, *_] = files = list(Walk([tmp_path]))
-    size = Undecoded(Path(file.path).read_bytes(), file.path).memory
+    size = EncodedImage(Path(file.path).read_bytes(), file.path).memory
     assert size == 400 * 300 * 4
     together, most, lock = 0, 0, threading.Lock()
 
@@ -263,10 +263,10 @@ def test_modes_that_are_converted_are_counted_with_their_copies(
 ) -> None:
     path = tmp_path / "a.png"
     PIL.Image.new(mode, (60, 50)).save(path)
-    assert Undecoded(path.read_bytes(), "a.png").memory == 60 * 50 * times
+    assert EncodedImage(path.read_bytes(), "a.png").memory == 60 * 50 * times
 
 
 def test_a_jpeg_takes_the_memory_of_what_is_decoded_of_it(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     PIL.Image.new("RGB", (1600, 1200)).save(path)
-    assert Undecoded(path.read_bytes(), "a.jpg", at_least=140).memory == 200 * 150 * 4
+    assert EncodedImage(path.read_bytes(), "a.jpg", at_least=140).memory == 200 * 150 * 4

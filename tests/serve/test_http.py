@@ -23,7 +23,6 @@ import clipsearch
 from clipsearch import errors
 from clipsearch.encoders.listing import listed
 from clipsearch.heads.head import Head
-from clipsearch.images.thumbnails import Thumbnails
 from clipsearch.library import Library
 from clipsearch.output.render import render
 from clipsearch.serve import guard
@@ -254,16 +253,6 @@ def test_thumbnails_are_made_to_size_and_not_sent_twice(
     PIL.Image.new("RGB", (400, 200), "blue").save(folder / "red.png")
     changed = http.get("/v1/image", params=question)
     assert changed.headers["etag"] != answer.headers["etag"]
-
-
-def test_thumbnails_are_kept_up_to_a_size(paths: list[Path]) -> None:
-    large = max(len(Thumbnails().of(str(path), 48)) for path in paths)
-    kept = Thumbnails(kept_bytes=3 * large)
-    first = [kept.of(str(path), 48) for path in paths]
-    assert 1 <= len(kept._kept) < len(paths)
-    assert sum(map(len, kept._kept.values())) == kept._bytes <= 3 * large
-    assert kept.of(str(paths[-1]), 48) is first[-1]
-    assert kept.of(str(paths[0]), 48) == first[0]
 
 
 def test_an_image_is_sent_as_it_was_indexed(http: TestClient, paths: list[Path]) -> None:

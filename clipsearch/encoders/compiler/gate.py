@@ -14,7 +14,7 @@ import numpy as np
 from clipsearch.encoders.compiler.store import Gate
 from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.errors import ImageError
-from clipsearch.images.decode import Undecoded, read_file
+from clipsearch.images.decode import EncodedImage, read_file
 from clipsearch.images.walk import Walk
 
 LEAST_COSINE = 0.995
@@ -58,7 +58,7 @@ def pixels(
     for file in [*map(str, _scenes()), *_some_of(images)]:
         try:
             data, _ = read_file(file)
-            image = Undecoded(data, file, at_least=2 * max(preprocess.size)).decode()
+            image = EncodedImage(data, file, at_least=2 * max(preprocess.size)).decode()
             yield preprocess.of_decoded(image)
         except ImageError:
             continue  # indexing reports it
