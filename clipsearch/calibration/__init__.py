@@ -1,1 +1,222 @@
-"""Scores become probabilities."""
+"""Calibration: cosines become logits, and logits become probabilities.
+
+A formula takes cosines and their `Context` and returns logits: log likelihood ratios of "the label
+holds" to "it does not". It is one class in one file that follows the `Calibration` protocol, and one
+entry in FORMULAS; `Library.calibrate(formula=)` and `clipsearch calibrate --formula` then offer it.
+What turns logits into probabilities is the same for every formula and stands here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Protocol, Self, cast
+
+import numpy as np
+
+from clipsearch._util.arrays import BoolArray, FloatArray, IdArray, sigmoid, softmax
+from clipsearch.heads.head import Head
+
+EVEN_PRIOR = 0.5
+"""Prior probability that a label holds where nothing is known: even odds."""
+SEARCH_PRIOR = 0.1
+"""Prior probability that an image of a library is relevant to a query: few of many are."""
+DEFAULT_FORMULA = "cohort"
+FORMULAS = {
+    "cohort": "clipsearch.calibration.cohort:CohortCalibration",
+}
+"""The formulas that can be fitted, by name: module and class."""
+
+_VERSION = 1
+
+Source = Literal["assumed", "shipped", "fitted"]
+"""Where parameters come from: `assumed` for any model, `shipped` for this one, or `fitted` to the
+user's own images."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """Everything that a formula may use beside cosines; the arrays broadcast against them.
+
+    Cosines are either a matrix (images, labels), or a vector (n,) of which `columns` says which
+    label each belongs to.
+    """
+
+    labels: tuple[str, ...]
+    """Names of the labels; an empty name has no parameters of its own."""
+    logit_scale: float
+    logit_bias: float | None = None
+    """None for models trained with softmax (CLIP), a number for sigmoid (SigLIP)."""
+    columns: IdArray | None = None
+    """int64 (n,): the label of each cosine; None for a matrix."""
+    level: FloatArray | None = None
+    """Cohort log-mean-exp of the image of each cosine: (images, 1) or (n,)."""
+    genericity: FloatArray | None = None
+    """Genericity of the label of each cosine: (labels,) or (n,)."""
+
+    @classmethod
+    def of(
+        cls, head: Head, *, labels: Sequence[str] | None = None, columns: IdArray | None = None
+    ) -> Self:
+        """Return the context of a head's cosines, without a cohort.
+
+        Parameters
+        ----------
+        head
+            What the cosines were computed with.
+        labels
+            Names to use in place of the head's.
+        columns
+            int64 (n,), for cosines that are no matrix.
+        """
+        names = head.labels if labels is None else tuple(labels)
+        return cls(names, head.logit_scale, head.logit_bias, columns)
+
+    def part(self, images: IdArray) -> Context:
+        """Return the context of some images (indices) of a matrix of cosines."""
+        return replace(self, level=None if self.level is None else self.level[images])
+
+    def per_label(self, values: Mapping[str, float]) -> FloatArray:
+        """Return the value of the label of each cosine, 0 where `values` has none."""
+        found = np.array([values.get(label, 0.0) for label in self.labels])
+        return found if self.columns is None else np.asarray(found[self.columns])
+
+
+class Calibration(Protocol):
+    """A formula with its parameters: cosines and their context in, logits out."""
+
+    formula: ClassVar[str]
+    """Its name in FORMULAS."""
+    needs_cohort: ClassVar[bool]
+    """Whether it uses `Context.level` and `Context.genericity`."""
+
+    @property
+    def source(self) -> Source:
+        """Where the parameters come from."""
+
+    @property
+    def background(self) -> str:
+        """Version of the background captions that it was fitted with; empty if it needs none."""
+
+    @property
+    def images(self) -> int:
+        """Number of images that it was fitted to."""
+
+    def logits(self, scores: FloatArray, context: Context) -> FloatArray:
+        """Return the logit of each cosine: float64, the shape of `scores`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameters as JSON types."""
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Self:
+        """Make a calibration of what `to_dict` returned. Raises TypeError or ValueError."""
+
+    @classmethod
+    def of_model(cls, fingerprint: str) -> Self:
+        """Return the calibration of a model before any fit: shipped, else assumed."""
+
+    @classmethod
+    def fit(
+        cls, scores: FloatArray, relevant: BoolArray, context: Context, *, background: str = ""
+    ) -> Self:
+        """Fit the parameters to cosines (images, labels) and which labels hold, bool, same shape.
+
+        Raises TooFewExamples if the cosines do not tell labels that hold from others.
+        """
+
+
+# --- the table of formulas -------------------------------------------------------------------
+
+
+def formula(name: str) -> type[Calibration]:
+    """Return the class of a formula. Raises KeyError for a name that FORMULAS does not have."""
+    module, _, attribute = FORMULAS[name].partition(":")
+    return cast("type[Calibration]", getattr(importlib.import_module(module), attribute))
+
+
+def to_json(calibration: Calibration) -> str:
+    """Return a calibration as one line of JSON, for the catalog."""
+    whole = {"version": _VERSION, "formula": calibration.formula, **calibration.to_dict()}
+    return json.dumps(whole, ensure_ascii=False)
+
+
+def from_json(text: str) -> Calibration | None:
+    """Read what `to_json` wrote; None for anything else, an unknown formula included."""
+    try:
+        found = json.loads(text)
+        if found.pop("version") != _VERSION:
+            return None
+        return formula(found.pop("formula")).from_dict(found)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+# --- from logits to probabilities --------------------------------------------------------------
+
+
+def label_probabilities(logits: FloatArray, prior: float = EVEN_PRIOR) -> FloatArray:
+    """Return the probability that each label holds, judged by itself.
+
+    Bayes' rule for two cases: the prior's log odds are added to the logit.
+
+    Parameters
+    ----------
+    logits
+        Log likelihood ratios, any shape.
+    prior
+        Probability that a label holds, before the image is seen.
+
+    Returns
+    -------
+    float64, the shape of `logits`.
+    """
+    return sigmoid(logits + np.log(prior / (1 - prior)))
+
+
+def open_set_probabilities(logits: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the probabilities of n labels and of "none of them"; together they sum to 1.
+
+    Bayes' rule for n + 1 cases: the labels are equally likely, together as likely as none, so that
+    many labels do not win by their number: p_k = (e^l_k / n) / (1 + mean of e^l).
+
+    Parameters
+    ----------
+    logits
+        Log likelihood ratios (images, n).
+
+    Returns
+    -------
+    float64 (images, n) and float64 (images,).
+    """
+    labels = logits.shape[1]
+    # One more column for "none", whose likelihood ratio is 1; then a softmax.
+    whole = np.concatenate([logits - np.log(labels), np.zeros((len(logits), 1))], axis=1)
+    shares = softmax(whole)
+    return shares[:, :-1], shares[:, -1]
+
+
+def closed_set_probabilities(scores: FloatArray, context: Context) -> FloatArray:
+    """Return the probabilities that the model's own loss gives to cosines.
+
+    Without a bias, softmax of `logit_scale * cos` over the labels (Radford et al. 2021, CLIP): one
+    of them holds. With one, sigmoid of `logit_scale * cos + logit_bias` for each label by itself
+    (Zhai et al. 2023, SigLIP): any number of them may hold.
+
+    Parameters
+    ----------
+    scores
+        Cosines (..., labels).
+    context
+        Of the cosines; only logit scale and bias are used.
+
+    Returns
+    -------
+    float32, the shape of `scores`.
+    """
+    logits = context.logit_scale * np.asarray(scores, dtype=np.float64)
+    logits += context.logit_bias or 0.0
+    shares = softmax(logits) if context.logit_bias is None else sigmoid(logits)
+    return shares.astype(np.float32)

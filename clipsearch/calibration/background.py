@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from clipsearch._util.arrays import FloatArray
 from clipsearch._util.atomic import read_arrays, write_arrays
+from clipsearch.calibration import Context
 from clipsearch.calibration import formulas as calibration
 from clipsearch.types import ModelInfo
 
@@ -74,6 +76,23 @@ class Background:
     ) -> np.ndarray:
         """Return `calibration.standings` of cosines (n, labels): float64, same shape."""
         return calibration.standings(scores, levels, self.scale, vagueness)
+
+    def with_cohort(self, context: Context, rows: FloatArray, levels: FloatArray) -> Context:
+        """Add what the cohort says to the context of cosines.
+
+        Parameters
+        ----------
+        context
+            Without a cohort: `Context.of(head)`.
+        rows
+            Unit rows (labels, dim) that the cosines are of.
+        levels
+            Cohort log-mean-exp (images,) of a matrix, or of each cosine (n,).
+        """
+        genericity = self.vagueness(rows)
+        if context.columns is None:
+            return replace(context, level=levels[:, None], genericity=genericity)
+        return replace(context, level=levels, genericity=genericity[context.columns])
 
     @cached_property
     def _middle(self) -> calibration.Middle:

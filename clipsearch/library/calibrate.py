@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from clipsearch.calibration import fit as fitting
+from clipsearch.calibration import to_json
 from clipsearch.calibration.background import version
 from clipsearch.calibration.fit import Fitted
 from clipsearch.calibration.formulas import Calibration
@@ -60,7 +61,7 @@ class Calibrating(Classifying):
         )
         if not dry_run:
             key = calibration_key(info.fingerprint, head)
-            self._catalog.set_meta(key, found.calibration.to_json())
+            self._catalog.set_meta(key, to_json(found.calibration))
         return replace(found, warnings=(*known.warnings, *left_out(missing)))
 
     def reset_calibration(self, head: Head | None = None) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from clipsearch.calibration import fit as fitting
+from clipsearch.calibration import to_json
 from clipsearch.calibration.background import version
 from clipsearch.calibration.fit import Fitted
 from clipsearch.calibration.formulas import Calibration
@@ -131,7 +132,7 @@ class Learning(Classifying):
             return None
         try:
             key = calibration_key(fingerprint, lesson.head)
-            self._catalog.set_meta(key, found.calibration.to_json())
+            self._catalog.set_meta(key, to_json(found.calibration))
         except LibraryError as error:  # the head is good all the same
             warned.append(f"the probabilities of the head could not be kept: {error}")
         return found

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from conftest import ToyEncoder
 
-from clipsearch.calibration import background
-from clipsearch.calibration import formulas as calibration
+from clipsearch.calibration import Context, background, cohort
 from clipsearch.calibration.background import Background, Levels, captions, version
 
 
@@ -50,15 +49,20 @@ def test_what_stands_above_the_background_is_counted_in_its_own_scale(tmp_path: 
     found = Background.open(tmp_path, info, encoder.encode_texts)
     assert found.scale == info.logit_scale
     rows = encoder.encode_texts(["tree", "rain"])
-    level = found.levels(rows)
-    standing = found.standings(rows @ rows.T, level, found.vagueness(rows))
-    expected = calibration.standings(
-        rows @ rows.T,
-        level,
-        info.logit_scale,
-        calibration.vagueness(rows, calibration.Middle.of(found.vectors)),
+    context = found.with_cohort(
+        Context(("tree", "rain"), info.logit_scale), rows, found.levels(rows)
     )
-    np.testing.assert_array_equal(standing, expected)
+    assert context.level is not None and context.genericity is not None
+    level = cohort.cohort_log_mean_exp(rows, found.vectors, info.logit_scale)
+    np.testing.assert_array_equal(context.level, level[:, None])
+    centre = cohort.CohortCentre.of(found.vectors)
+    np.testing.assert_array_equal(context.genericity, cohort.genericity(rows, centre))
+    columns = np.array([1, 0, 1])
+    pairs = found.with_cohort(
+        Context(("tree", "rain"), info.logit_scale, columns=columns), rows, level[[0, 0, 1]]
+    )
+    np.testing.assert_array_equal(pairs.level, level[[0, 0, 1]])
+    np.testing.assert_array_equal(pairs.genericity, context.genericity[columns])
 
 
 def test_it_is_encoded_once_and_then_read(tmp_path: Path, encode: Counting) -> None:

@@ -10,12 +10,38 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from clipsearch.calibration.fit import LEAST_IMAGES, Reliability, fit
-from clipsearch.calibration.formulas import Calibration, holds
+from clipsearch.calibration import Calibration, Context, label_probabilities
+from clipsearch.calibration.cohort import CohortCalibration
+from clipsearch.calibration.fit import Fitted, Reliability, fit_calibration
 from clipsearch.errors import BadFigureFile, TooFewExamples
 
-ASSUMED = Calibration(2.0, -3.5)
+ASSUMED = CohortCalibration(2.0, -3.5)
 LABELS = ("ape", "cat", "cow", "dog")
+
+
+def context(images: int, labels: tuple[str, ...]) -> Context:
+    """Return a context in which the cosine is the cohort-normalised score."""
+    return Context(labels, 1.0, level=np.zeros((images, 1)), genericity=np.zeros(len(labels)))
+
+
+def fit(
+    scores: np.ndarray,
+    relevant: np.ndarray,
+    labels: tuple[str, ...],
+    *,
+    before: Calibration,
+    background: str,
+) -> Fitted:
+    known = context(len(scores), labels)
+    return fit_calibration(
+        CohortCalibration, scores, relevant, known, before=before, background=background
+    )
+
+
+def fit_cohort(scores: np.ndarray, relevant: np.ndarray) -> CohortCalibration:
+    found = fit(scores, relevant, LABELS, before=ASSUMED, background="").calibration
+    assert isinstance(found, CohortCalibration)
+    return found
 
 
 def world(
@@ -33,6 +59,7 @@ def world(
 def test_the_constants_of_a_known_world_are_found() -> None:
     standings, relevant = world(6000)
     found = fit(standings, relevant, LABELS, before=ASSUMED, background="b")
+    assert isinstance(found.calibration, CohortCalibration)
     assert found.calibration.slope == pytest.approx(2.0, abs=0.1)
     assert found.calibration.offset == pytest.approx(-2.0, abs=0.15)
     assert max(map(abs, found.calibration.shifts.values())) < 0.2
@@ -43,7 +70,7 @@ def test_the_constants_of_a_known_world_are_found() -> None:
 
 def test_it_is_a_balanced_logistic_regression_where_labels_do_not_differ() -> None:
     standings, relevant = world(4000, right=1.5)
-    found = fit(standings, relevant, LABELS, before=ASSUMED, background="").calibration
+    found = fit_cohort(standings, relevant)
     reference = LogisticRegression(C=1e6, class_weight="balanced")
     reference.fit(standings.reshape(-1, 1), relevant.ravel())
     assert found.slope == pytest.approx(reference.coef_[0, 0], rel=0.02)
@@ -54,6 +81,7 @@ def test_a_label_that_stands_higher_is_shifted_down() -> None:
     standings, relevant = world(2000)
     standings[:, 1] += 2.0
     found = fit(standings, relevant, LABELS, before=ASSUMED, background="")
+    assert isinstance(found.calibration, CohortCalibration)
     others = [found.calibration.shifts[label] for label in ("ape", "cow", "dog")]
     assert found.calibration.shifts["cat"] < min(others) - 2
     assert found.after.auroc > found.before.auroc + 0.02
@@ -83,21 +111,22 @@ def test_pairs_are_half_right_and_half_wrong_of_every_label() -> None:
 
 def test_labels_told_apart_without_a_mistake_give_a_finite_slope() -> None:
     standings, relevant = world(40, right=8.0, spread=0.2)
-    found = fit(standings, relevant, LABELS, before=ASSUMED, background="").calibration
+    found = fit_cohort(standings, relevant)
     assert 0 < found.slope < 5
-    assert holds(found.logits(standings, LABELS))[relevant].min() > 0.9
+    known = context(40, LABELS)
+    assert label_probabilities(found.logits(standings, known))[relevant].min() > 0.9
 
 
 def test_a_label_without_images_has_no_shift_of_its_own() -> None:
     standings, relevant = world(60)
     standings, relevant = standings[~relevant[:, 3]], relevant[~relevant[:, 3]]
-    found = fit(standings, relevant, LABELS, before=ASSUMED, background="").calibration
+    found = fit_cohort(standings, relevant)
     assert set(found.shifts) == {"ape", "cat", "cow"}
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "told"),
-    [(LEAST_IMAGES - 1, 4, "at least 20 images"), (50, 1, "at least 2 labels")],
+    [(19, 4, "at least 20 images"), (50, 1, "at least 2 labels")],
 )
 def test_too_little_to_fit_says_how_much_is_needed(images: int, labels: int, told: str) -> None:
     standings, relevant = world(images)

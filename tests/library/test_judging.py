@@ -13,8 +13,9 @@ import PIL.Image
 import pytest
 from conftest import ToyEncoder
 
+from clipsearch.calibration import to_json
 from clipsearch.calibration.background import captions
-from clipsearch.calibration.formulas import Calibration
+from clipsearch.calibration.cohort import CohortCalibration
 from clipsearch.cli import main
 from clipsearch.errors import BadTruthFile, EncoderError, TooFewExamples, UnknownLabel
 from clipsearch.library import Library
@@ -61,9 +62,9 @@ def use(library: Library, slope: float, offset: float) -> None:
     from clipsearch.calibration.background import version
     from clipsearch.library.judging import calibration_key
 
-    made = Calibration(slope, offset, {}, "fitted", version(), 1)
+    made = CohortCalibration(slope, offset, {}, "fitted", version(), 1)
     key = calibration_key(library.encoder.info.fingerprint, None)
-    library._catalog.set_meta(key, made.to_json())
+    library._catalog.set_meta(key, to_json(made))
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -288,7 +289,8 @@ def test_a_calibration_is_used_from_then_on_and_can_be_dropped(
     dry = library.calibrate(truth, dry_run=True)
     assert list(library.classify(LABELS)) == list(before)
     found = library.calibrate(truth)
-    assert found.calibration == dry.calibration == library.calibration()
+    kept = library.calibration().to_dict()
+    assert found.calibration.to_dict() == dry.calibration.to_dict() == kept
     assert library.calibration().source == "fitted"
     assert found.after.brier < found.before.brier
     rows = library.head(LABELS).vectors

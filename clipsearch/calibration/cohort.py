@@ -1,0 +1,165 @@
+"""Cohort normalisation: a cosine against what the same image gives to captions of everything.
+
+A cosine has no zero of its own: it moves with the model, the image and the kind of text. The formula
+compares it with the cosines of the same image with several hundred captions, the cohort
+(`clipsearch.calibration.background`):
+
+    level       L = log of the mean over the cohort of e^(scale * cos(image, caption))
+    genericity  g = log(mean distance of captions from their mean / distance of the label from it),
+                    at least 0
+    score       s = scale * cos(image, label) - L - GENERICITY_WEIGHT * g
+    logit       l = slope * s + offset + shift of the label
+
+`scale` is the model's logit scale. scale * cos - L is how much likelier the model's softmax
+(Radford et al. 2021, CLIP) finds the label than a caption of the cohort: the cohort-normalised score
+of speaker verification (Rosenberg, DeLong, Lee, Juang and Soong 1992, "The use of cohort normalized
+scores for speaker verification"). The mean of e^x is governed by the captions that fit best, so a
+cat is compared with the names of similar things. Texts that a model does not know lie near the mean
+of all texts, where every image fits a little: the genericity penalty lowers them. Slope and offset
+are those of Platt 1999. `scripts/calibration` compares this with fifteen other formulas.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+
+from clipsearch._util.arrays import FloatArray
+from clipsearch.calibration import Context
+from clipsearch.calibration.logistic import LogisticCalibration
+
+GENERICITY_WEIGHT = 4.0
+"""Weight of the genericity penalty: what a text loses at 1/e of the usual distance from the mean."""
+SHIPPED_CALIBRATIONS = Path(__file__).with_name("calibrations.json")
+
+
+class CohortCalibration(LogisticCalibration):
+    """The cohort-normalised score with its genericity penalty, by a line to logits.
+
+    >>> calibration = CohortCalibration(slope=0.8, offset=-1.4)
+    >>> context = Context(("cat",), 100.0, level=np.array([[24.0]]), genericity=np.zeros(1))
+    >>> calibration.logits(np.array([[0.28]]), context).round(6)
+    array([[1.8]])
+    """
+
+    __slots__ = ()
+    formula: ClassVar[str] = "cohort"
+    needs_cohort: ClassVar[bool] = True
+
+    @classmethod
+    def evidence(cls, scores: FloatArray, context: Context) -> FloatArray:
+        """Return the cohort-normalised score, less the genericity penalty."""
+        assert context.level is not None and context.genericity is not None
+        return cohort_normalised_scores(
+            scores, context.level, context.logit_scale, context.genericity
+        )
+
+    @classmethod
+    def of_model(cls, fingerprint: str) -> Self:
+        """Return what is shipped for a model, by its fingerprint, else what is assumed of all."""
+        shipped = _read_shipped()
+        known = shipped["models"].get(fingerprint)
+        return cls(**(known or shipped["assumed"]), source="shipped" if known else "assumed")
+
+
+@cache
+def _read_shipped() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(SHIPPED_CALIBRATIONS.read_text("utf-8"))
+    return {
+        "assumed": _parameters(found["assumed"]),
+        "models": {key: _parameters(entry) for key, entry in found["models"].items()},
+    }
+
+
+def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("slope", "offset", "background", "images")
+    return {name: entry[name] for name in names if name in entry}
+
+
+# --- the parts of the formula ----------------------------------------------------------------
+
+
+def cohort_log_mean_exp(vectors: FloatArray, cohort: FloatArray, scale: float) -> FloatArray:
+    """Return the level of each image: log of the mean of e^(scale * cos) over the cohort.
+
+    Parameters
+    ----------
+    vectors
+        Unit rows (n, dim) of images.
+    cohort
+        Unit rows (m, dim) of captions.
+    scale
+        The model's logit scale.
+
+    Returns
+    -------
+    float32 (n,).
+    """
+    powers = np.float32(scale) * (np.asarray(vectors, dtype=np.float32) @ cohort.T)
+    top = powers.max(axis=1, keepdims=True)
+    powers -= top
+    np.exp(powers, out=powers)
+    return np.asarray(top[:, 0] + np.log(powers.mean(axis=1)))
+
+
+class CohortCentre(NamedTuple):
+    """Where the captions of the cohort lie: their mean, and their mean distance from it."""
+
+    mean: FloatArray
+    """float64 (dim,)."""
+    distance: float
+
+    @classmethod
+    def of(cls, cohort: FloatArray) -> Self:
+        """Compute it of unit rows (m, dim)."""
+        mean = cohort.mean(axis=0, dtype=np.float64)
+        # Of unit rows, |b - m|^2 = 1 - 2 b.m + m.m: without a copy of them all.
+        squares = 1 - 2 * (cohort @ mean.astype(cohort.dtype)) + mean @ mean
+        return cls(mean, float(np.sqrt(np.maximum(squares, 0)).mean()))
+
+
+def genericity(rows: FloatArray, centre: CohortCentre) -> FloatArray:
+    """Return how much nearer to the mean of the cohort each row lies than captions do.
+
+    Parameters
+    ----------
+    rows
+        Unit rows (labels, dim).
+    centre
+        Of the cohort.
+
+    Returns
+    -------
+    float64 (labels,): log of the captions' mean distance over the row's, 0 where a row is farther.
+    """
+    distances = np.linalg.norm(rows - centre.mean, axis=1)
+    return np.asarray(np.maximum(np.log(centre.distance / np.maximum(distances, 1e-6)), 0.0))
+
+
+def cohort_normalised_scores(
+    scores: FloatArray, level: FloatArray, scale: float, genericity: FloatArray | float = 0.0
+) -> FloatArray:
+    """Return `scale * cos - level - GENERICITY_WEIGHT * genericity`.
+
+    Parameters
+    ----------
+    scores
+        Cosines, any shape.
+    level
+        Cohort log-mean-exp of their images, broadcast against them: (images, 1) for a matrix.
+    scale
+        The model's logit scale.
+    genericity
+        Of their labels, broadcast against them: (labels,) for a matrix.
+
+    Returns
+    -------
+    float64, the shape of `scores`.
+    """
+    powers = scale * np.asarray(scores, dtype=np.float64)
+    return np.asarray(powers - level - GENERICITY_WEIGHT * np.asarray(genericity))
