@@ -307,7 +307,7 @@ def test_a_head_has_a_calibration_of_its_own(
 ) -> None:
     head = library.head({label: [f"one {label}"] for label in LABELS})
     found = library.calibrate(labelled(library, filled, tmp_path / "labels.csv"), head=head)
-    assert library.calibration(head) == found.calibration
+    assert library.calibration(head).to_dict() == found.calibration.to_dict()
     assert library.calibration().source == library.calibration(library.head(LABELS)).source
     assert library.calibration().source == "assumed"
     assert library.reset_calibration(head) and library.calibration(head).source == "assumed"
