@@ -1,4 +1,4 @@
-"""Measure how long an evaluation computes once vectors are there; print the table of docs/accuracy.md.
+"""Measure how long an evaluation computes once vectors are there; print the table of docs/explanation/accuracy.md.
 
     python scripts/accuracy_speed.py
 

@@ -1,7 +1,7 @@
 """Which images are the same: equal bytes, the same image in other files, the same scene.
 
 Pixels are compared as `decode_square` gives them: both images squeezed into the same square of
-cells. Thresholds were set by `scripts/dupes/measure.py`, whose table is in docs/duplicates.md.
+cells. Thresholds were set by `scripts/dupes/measure.py`, whose table is in docs/guides/duplicates.md.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 
 IMAGE_SHARE = 1 / 4
 """How much the images of a class count beside its texts, however many there are of each: words
-say what the class is, a few images also show their background. Measured, see docs/descriptions.md.
+say what the class is, a few images also show their background. Measured, see docs/guides/descriptions.md.
 """
 GENERIC = (
     *("a man", "a group of people", "a dog", "a bird", "a tree", "a flower", "a car", "a house"),

@@ -46,7 +46,7 @@ def kind_for(rows: int) -> str:
 
     Comparing with all takes about 10 ms at 50,000 vectors of 512 numbers; beyond, importing FAISS
     pays even for a single search. `ivf` is for those who ask for it: texts lie so far from the
-    images that most cells have to be looked into (docs/scale.md).
+    images that most cells have to be looked into (docs/guides/scale.md).
     """
     return "exact" if rows <= EXACT_ROWS else "compressed"
 

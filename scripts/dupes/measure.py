@@ -4,7 +4,7 @@
 
 Images: bundled drawings, the two photographs of scikit-learn with windows of them, and pages of
 text. Each is changed in every way below and written to files; what decides is the product's own
-`twins.find` on the two files. The table is that of docs/duplicates.md.
+`twins.find` on the two files. The table is that of docs/guides/duplicates.md.
 """
 
 from __future__ import annotations

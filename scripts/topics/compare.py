@@ -1,4 +1,4 @@
-"""Compare ways to find topics and to name them; print the tables of docs/topics.md.
+"""Compare ways to find topics and to name them; print the tables of docs/guides/topics.md.
 
     python scripts/topics/compare.py
 

@@ -1,4 +1,4 @@
-"""What README.md and docs/ say to type works: its commands and its Python run, in order, in one folder."""
+"""Commands and Python of README.md and docs/ run, in order, in one folder per page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -23,15 +24,17 @@ from clipsearch.images.ignore import IGNORE_FILE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+_RUNS = re.compile(r"^```(bash|console|python)$", re.MULTILINE)
+RUNNING = [page for page in PAGES if _RUNS.search(page.read_text("utf-8"))]
 RUN, SHOWN = {"bash", "console", "python"}, {"sh", "text"}
 
-# The only commands of the README that no test runs: they install, or need the network.
+# The only commands that no test runs: they install, or need the network.
 NOT_RUN = {
     "./scripts/bench/all",
-    "./scripts/demo",
-    "./scripts/test",
-    "pip install .",
+    "clipsearch demo",
+    "pip install clipsearch",
     "python scripts/bench/codes.py",
     "python scripts/bench/codes.py --spectrum even",
     "python scripts/bench/encode.py --device cuda",
@@ -47,6 +50,11 @@ NOT_RUN = {
     "clipsearch serve -L library --mcp",
     "clipsearch serve -L library --host 0.0.0.0 --port 9000",
 }
+
+
+def _name(page: Path) -> str:
+    """Return the name of a page in the list of tests."""
+    return page.relative_to(ROOT).with_suffix("").as_posix()
 
 
 class Block(NamedTuple):
@@ -141,26 +149,32 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_example_of_the_readme_runs(folder: Path) -> None:
     images = len(list((folder / "images").glob("*.webp")))
     done = run_all(README)
-    assert len(done) > 25
     index = done["clipsearch index images --model mini -L index"]
     assert re.search(rf"\b{images}\s+added", index.out.decode())
-    assert f"{images:,} files" in done["clipsearch status"].out.decode()
+    assert done['clipsearch query "orange boy riding a blue horse" --relevant'].out.strip()
+    assert (folder / "similar.html").read_text("utf-8").startswith("<!doctype html>")
+    (python,) = (result for block, result in done.items() if block.startswith("from clipsearch"))
+    assert len(python.out.splitlines()) == 3
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= 8192
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUNNING, ids=_name)
+def test_every_example_of_a_page_runs(folder: Path, page: Path) -> None:
+    done = run_all(page.read_text("utf-8"))
+    assert done
+    if page.stem != "search":
+        return
     assert b'"score"' in done['clipsearch query "a dog" -f json'].out
     assert len(list((folder / "best").iterdir())) == 3
     assert (folder / "dogs.html").read_text("utf-8").startswith("<!doctype html>")
     assert len((folder / "dogs.csv").read_text("utf-8").splitlines()) == 101
-    assert (folder / "animals.head.json").is_file()
-    assert done["clipsearch remove images/scene-002.webp"].err.startswith("removed 1 ")
     for command, result in done.items():
         if command.startswith(("clipsearch query", "clipsearch similar")) and "-o" not in command:
-            nothing = "Pixel" in command or "near(" in command or "label = " in command
-            assert nothing or "| xargs" in command or result.out.strip(), command
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_example_of_a_page_runs(folder: Path, page: Path) -> None:
-    assert run_all(page.read_text("utf-8"))
+            assert "Pixel" in command or "| xargs" in command or result.out.strip(), command
 
 
 @pytest.mark.parametrize(
@@ -189,7 +203,7 @@ def test_lines_are_read_as_a_shell_reads_them() -> None:
     assert arguments(command) == ["query", "a  b", "--where", "x = 'y'"]
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=_name)
 def test_every_block_says_whether_it_is_run(page: Path) -> None:
     text = page.read_text("utf-8")
     assert {block.language for block in blocks(text)} <= RUN | SHOWN
@@ -217,18 +231,18 @@ def test_commands_that_are_not_run_can_be_read() -> None:
             assert os.access(ROOT / name, os.X_OK)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=_name)
 def test_every_command_and_option_that_the_text_names_exists(page: Path) -> None:
     group: Any = typer.main.get_command(app)
     params = [p for c in (group, *group.commands.values()) for p in c.params]
-    options = {o for p in params for o in (*p.opts, *p.secondary_opts)} | {"--"}
+    options = {o for p in params for o in (*p.opts, *p.secondary_opts)} | {"--", "--help"}
     text = page.read_text("utf-8")
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     spans = re.findall(r"`([^`\n]+)`", prose)
     named = {span.split()[1] for span in spans if span.startswith("clipsearch ")}
-    assert (named or page.stem != "README") and named <= {*group.commands, "--device"}
+    assert named <= {*group.commands, "--device", "COMMAND"}
     given = {word for span in spans for word in span.split() if word.startswith("--")}
-    assert (given or page.stem != "README") and given <= options
+    assert given <= options
 
 
 def test_every_command_is_shown() -> None:
@@ -239,18 +253,18 @@ def test_every_command_is_shown() -> None:
 
 
 def test_the_table_of_formats_is_that_of_the_code() -> None:
-    rows = re.findall(r"^\| ([^|]+) \| ((?:`\.\w+` ?)+)\|", README, re.MULTILINE)
-    assert {
-        s: name for name, cells in rows for s in re.findall(r"`(\.\w+)`", cells)
-    } == IMAGE_SUFFIXES
-    assert IGNORE_FILE in README
+    text = (DOCS / "reference/formats.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ((?:`\.\w+` ?)+)\|", text, re.MULTILINE)
+    assert {s: name for name, cells in rows for s in re.findall(r"`(\.\w+)`", cells)} == IMAGE_SUFFIXES
+    assert IGNORE_FILE in (DOCS / "guides/indexing.md").read_text("utf-8")
 
 
 def test_the_table_of_presets_is_that_of_the_code() -> None:
     from clipsearch.encoders.registry import PRESETS
 
+    text = (DOCS / "guides/models.md").read_text("utf-8")
     for preset in PRESETS.values():
-        (row,) = re.findall(rf"^\| `{preset.name}` \|.*$", README, re.MULTILINE)
+        (row,) = re.findall(rf"^\| `{preset.name}` \|.*$", text, re.MULTILINE)
         size = f"{preset.size_mb:,} MB" if preset.repo else "none"
         assert [cell.strip() for cell in row.split("|")[3:6]] == [
             *(size, preset.languages, preset.licence)
@@ -261,16 +275,16 @@ def test_the_table_of_presets_is_that_of_the_code() -> None:
 def test_every_field_of_filters_is_documented() -> None:
     from clipsearch.filters.fields import FIELDS
 
-    table = README.partition("| field | kind | is |")[2].partition("\n\n")[0]
+    text = (DOCS / "reference/filters.md").read_text("utf-8")
+    table = text.partition("| field | kind | is |")[2].partition("\n\n")[0]
     first = "".join(line.split("|")[1] for line in table.splitlines() if line.count("|") > 2)
     assert set(re.findall(r"`(\w+)`", first)) == set(FIELDS)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=_name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text("utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
-    assert links
     assert [link for link in links if not _leads_somewhere(link, page)] == []
 
 
@@ -283,3 +297,34 @@ def _leads_somewhere(link: str, page: Path) -> bool:
 def _anchors(markdown: str) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", markdown), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
+
+
+# --- the site --------------------------------------------------------------------------------
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    named = set(re.findall(r"[\w/-]+\.md", text.partition("nav:")[2]))
+    assert named == {page.relative_to(DOCS).as_posix() for page in PAGES}
+
+
+def test_the_map_of_packages_is_that_of_the_layers() -> None:
+    from test_layers import DOORS, ORDER
+
+    text = (DOCS / "explanation/architecture.md").read_text("utf-8")
+    table = text.partition("| packages, top to bottom |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    assert [set(re.findall(r"`(\w+)`", cells[0])) for cells in rows] == [set(row) for row in ORDER]
+    heavy = {
+        name: row for row, cells in zip(ORDER, rows, strict=True) for name in cells[2].split(", ")
+    }
+    doors = {("Pillow" if name == "PIL" else name): room for name, room in DOORS.items()}
+    shown = {name: doors[name] for name in heavy if name}
+    assert all(room in heavy[name] for name, room in shown.items())
+
+
+@pytest.mark.slow
+def test_the_reference_of_commands_is_their_help() -> None:
+    script = [sys.executable, "scripts/cli_reference.py", "--check"]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

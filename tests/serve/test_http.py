@@ -439,7 +439,7 @@ def test_every_request_of_the_documentation_is_answered(
     for number in range(12):
         shutil.copy(SAMPLES / f"scene-{number:03}.webp", tmp_path / "images")
     monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[2] / "docs/serving.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/http.md").read_text("utf-8")
     requests = re.findall(r"^curl .*$", page, re.MULTILINE)
     assert len(requests) >= 10
     with Library.create(tmp_path / "library", encoder=toy_encoder) as library:
