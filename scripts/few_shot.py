@@ -1,4 +1,4 @@
-"""Measure what a few labelled images bring: rewrites the tables and the figure of docs/few-shot.md.
+"""Measure what a few labelled images bring: rewrites the tables and the figure of docs/guides/few-shot.md.
 
     python scripts/few_shot.py [--images 40] [--repeats 10]
 
@@ -263,11 +263,11 @@ def main() -> None:
         "forms": form_table(drawn["style never seen"], encoder),
         "careful": careful_table(drawn, given.repeats),
     }
-    figure = given.docs / "few-shot.png"
+    figure = given.docs / "images" / "few-shot.png"
     save(learning_curves(curves), figure)
     # Few colours: a quarter of the size, and nobody sees it.
     Image.open(figure).convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(figure)
-    page = given.docs / "few-shot.md"
+    page = given.docs / "guides" / "few-shot.md"
     text = page.read_text("utf-8") if page.exists() else ""
     for name, table in tables.items():
         print(table, end="\n\n")

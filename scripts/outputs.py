@@ -1,7 +1,7 @@
-"""Run README.md and docs/*.md as the tests do, and write what `console` blocks print into them.
+"""Run README.md and the pages of docs/ as the tests do, and write the outputs of `console` blocks.
 
 An output that ends in a line `…` keeps its number of lines. Run it after a change of the bundled
-model or of a format: `python scripts/outputs.py docs/scores.md`, or without names for every page.
+model or of a format: `python scripts/outputs.py docs/guides/probabilities.md`, or without names for every page.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
 CUT = "…"
 
 
-def written_anew(markdown: str) -> str:
+def with_outputs(markdown: str) -> str:
     """Run a page in the current folder; return it with the outputs of today."""
     names: dict[str, Any] = {"__name__": "readme"}
 
@@ -74,9 +74,9 @@ def main() -> None:
             os.environ.pop("CLIPSEARCH_LIBRARY", None)
             os.chdir(name)
             text = page.read_text("utf-8")
-            if (anew := written_anew(text)) != text:
-                page.write_text(anew, "utf-8")
-                print(f"{page.name}: outputs written anew")
+            if (new := with_outputs(text)) != text:
+                page.write_text(new, "utf-8")
+                print(f"{page.name}: outputs written")
             os.chdir(ROOT)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ("clipsearch/encoders/mini", "clipsearch/samples")
@@ -93,6 +96,110 @@ def test_every_dependency_is_pinned_and_has_its_reason() -> None:
     assert [line for line in wanted if not re.search(f'"{re.escape(line)}", +# \\S', text)] == []
 
 
+# --- imports are declared --------------------------------------------------------------------
+
+
+def test_every_import_of_the_package_is_declared_and_every_dependency_is_imported() -> None:
+    run = [sys.executable, "-m", "deptry", "."]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_deptry_finds_an_import_that_is_not_declared(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\ndependencies = ["rich"]\n')
+    (tmp_path / "x.py").write_text("import rich\nimport numpy\n")
+    run = [sys.executable, "-m", "deptry", "."]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "'numpy' imported but" in done.stdout + done.stderr
+
+
+def test_every_import_of_tests_and_scripts_is_declared() -> None:
+    table = project()["project"]
+    assert isinstance(table, dict)
+    wanted = [*table["dependencies"], *chain(*table["optional-dependencies"].values())]
+    declared = {_normal(re.split("[<>=!~;[ ]", line)[0]) for line in wanted}
+    installed = packages_distributions()
+    files = [
+        path
+        for name in ("tests", "scripts", "requirements")
+        for path in (ROOT / name).rglob("*.py")
+    ]
+    folders = {folder.name for path in files for folder in path.parents}
+    ours = {"clipsearch"} | folders | {path.stem for path in files}
+    undeclared = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in files
+        for module in imported(path.read_text("utf-8")) - ours - sys.stdlib_module_names
+        if not declared & {_normal(name) for name in installed.get(module, [])}
+    }
+    assert undeclared == set()
+
+
+def imported(source: str) -> set[str]:
+    """Return the first names of all absolute imports of a file."""
+    nodes = list(ast.walk(ast.parse(source)))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    from_ = {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level}
+    return {name.partition(".")[0] for name in plain | from_}
+
+
+def _normal(name: str) -> str:
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+# --- files of the project --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [
+        *[
+            ("github-workflows", f".github/workflows/{name}.yml")
+            for name in ("test", "docs", "release")
+        ],
+        *[("github-issue-forms", f".github/ISSUE_TEMPLATE/{name}.yml") for name in ("bug", "idea")],
+        ("github-issue-config", ".github/ISSUE_TEMPLATE/config.yml"),
+        ("dependabot", ".github/dependabot.yml"),
+        ("citation-file-format", "CITATION.cff"),
+    ],
+)
+def test_project_files_match_their_published_schema(schema: str, name: str) -> None:
+    assert _check_schema(schema, ROOT / name) == 0
+
+
+def test_a_workflow_with_a_misspelt_key_does_not_match(tmp_path: Path) -> None:
+    text = (ROOT / ".github/workflows/test.yml").read_text("utf-8")
+    broken = tmp_path / "test.yml"
+    broken.write_text(text.replace("runs-on:", "run-on:"), "utf-8")
+    assert _check_schema("github-workflows", broken) == 1
+
+
+def _check_schema(schema: str, path: Path) -> int:
+    run = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        f"vendor.{schema}",
+        str(path),
+    ]
+    return subprocess.run(run, capture_output=True, check=False).returncode
+
+
+def test_tests_run_on_every_system_and_python_that_the_metadata_names() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text("utf-8"))
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    table = project()["project"]
+    assert isinstance(table, dict)
+    pythons = [line.split(" :: ")[-1] for line in table["classifiers"] if ":: 3." in line]
+    assert matrix["python"] == pythons
+    systems = {
+        line.split(" :: ")[-1] for line in table["classifiers"] if "Operating System" in line
+    }
+    names = {"ubuntu-latest": "Linux", "macos-latest": "MacOS", "windows-latest": "Windows"}
+    assert {names[system] for system in matrix["os"]} == systems
+
+
 @pytest.mark.parametrize("folder", ASSETS)
 def test_every_bundled_folder_has_its_licence(folder: str) -> None:
     texts = [path.read_text("utf-8") for path in (ROOT / folder).glob("LICENSE*")]
@@ -141,13 +248,18 @@ def test_no_other_large_file_is_kept() -> None:
     assert large <= {"open_clip_model.safetensors"}
 
 
-def test_the_version_is_the_same_everywhere() -> None:
+def test_the_version_stands_in_one_place() -> None:
     import clipsearch
 
     table = project()["project"]
     assert isinstance(table, dict)
-    assert clipsearch.__version__ == table["version"]
-    assert f"## {table['version']}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert "version" not in table and table["dynamic"] == ["version"]
+    headings = re.findall(
+        r"^## \[(\S+)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+    )
+    # Until it is released, a version is the first section below "Unreleased", or is that section.
+    assert headings[0] == "Unreleased"
+    assert headings[1:2] in ([], [clipsearch.__version__])
 
 
 @pytest.mark.slow

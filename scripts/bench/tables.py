@@ -4,8 +4,8 @@
 
 In each page everything between the marks is replaced,
 
-    <!-- speed -->             all tables, claims and the plot of growth: docs/speed.md
-    <!-- speed: summary -->    what most people ask for, and that plot: the README
+    <!-- speed -->             all tables, claims and the plots of growth: docs/explanation/speed.md
+    <!-- speed: summary -->    indexing and cold queries, and the plots
     <!-- /speed -->            ends either
 
 and pages without marks are left as they are.
@@ -23,7 +23,7 @@ from pathlib import Path
 from common import HERE, RESULTS, Claim, Report, say, shown, with_unit
 
 ROOT = HERE.parent.parent
-PAGES = (ROOT / "docs" / "speed.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "explanation" / "speed.md",)
 ORDER = ("limits", "encode", "decode", "index", "cold_query", "search")
 ASKED = ("Indexing, ", "A query in a fresh process")
 """Tables of the summary, by the beginning of their titles."""
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("pages", type=Path, nargs="*", help="by default docs/speed.md and README")
+    parser.add_argument("pages", type=Path, nargs="*", help="by default docs/explanation/speed.md")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     given = parser.parse_args(argv)
     reports = read(given.results)

@@ -211,7 +211,8 @@ def test_every_block_says_whether_it_is_run(page: Path) -> None:
 
 
 def test_only_a_few_known_commands_are_not_run() -> None:
-    texts = [README, *(page.read_text("utf-8") for page in PAGES)]
+    written = [page for page in PAGES if page != DOCS / "reference/cli.md"]  # that is help
+    texts = [README, *(page.read_text("utf-8") for page in written)]
     untested = [block for text in texts for block in blocks(text) if block.language in SHOWN]
     found = [c for b in untested if b.language == "sh" for c in commands(b)]
     assert set(found) == NOT_RUN
