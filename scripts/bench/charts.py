@@ -8,7 +8,7 @@ from typing import Any
 
 from common import Chart, shown
 
-from clipsearch.output.plots.base import MUTED, figure, save
+from clipsearch.output.plots.base import BLUE, GREEN, MUTED, ORANGE, PURPLE, RED, figure, save
 
 WIDTH, HEIGHT = 6.4, 3.0
 COLOURS = 5
@@ -16,9 +16,25 @@ WIDEST_RATIO = 30
 """Values further apart than this are drawn on a logarithmic axis."""
 
 
+_COLOUR_OF = {
+    "clipsearch": BLUE,
+    "clipsearch query": BLUE,
+    "library": BLUE,
+    "rclip's way": ORANGE,
+    "naive": RED,
+    "numpy": PURPLE,
+    "compressed": GREEN,
+    "exact": "#8ab6d6",
+    "ivf": "#a3c9a8",
+    "faiss": MUTED,
+}
+"""Colour of a method, the same in every panel and figure; `numpy: multiply all` counts as `numpy`."""
+
+
 def draw(charts: Sequence[Chart], path: Path) -> None:
-    """Draw charts below each other into one file."""
+    """Draw charts below each other into one file, with one legend per set of series."""
     made, axes = figure(WIDTH, HEIGHT * len(charts), len(charts))
+    legends: list[list[str]] = []
     for chart, axis in zip(charts, axes[:, 0], strict=True):
         axis.set_title(chart.title, loc="left", fontsize=10)
         axis.set_ylabel(chart.y)
@@ -34,7 +50,8 @@ def draw(charts: Sequence[Chart], path: Path) -> None:
             axis.yaxis.set_major_formatter(_number)
             axis.yaxis.set_minor_formatter(_nothing)
         axis.grid(axis="y")
-        if len(chart.series) > 1:
+        if len(chart.series) > 1 and list(chart.series) not in legends:
+            legends.append(list(chart.series))
             axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
     save(made, path)
 
@@ -52,8 +69,10 @@ def _bars(axis: Any, chart: Chart) -> None:
 def _lines(axis: Any, chart: Chart) -> None:
     for number, (label, series) in enumerate(chart.series.items()):
         xs, ys = zip(*sorted(series), strict=True)
-        # The style has five colours; then they come again, in dashes.
-        axis.plot(xs, ys, "-" if number < COLOURS else "--", marker="o", label=label)
+        # Other labels take the five colours of the style, then the same ones in dashes.
+        style = "-" if label in _COLOUR_OF or number < COLOURS else "--"
+        colour = _COLOUR_OF.get(label.partition(":")[0])
+        axis.plot(xs, ys, style, marker="o", label=label, color=colour)
     axis.set_xscale("log")
     axis.set_xticks(sorted({x for series in chart.series.values() for x, _ in series}))
     axis.xaxis.set_major_formatter(_number)

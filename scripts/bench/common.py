@@ -224,8 +224,11 @@ class Report:
     def finish(self, options: Options) -> int:
         """Write and draw all, print tables and claims; return the exit status."""
         from charts import draw
+        from history import append
 
         path = self.save(options)
+        if not options.quick:
+            append(self, options.results.parent / "history.jsonl")
         if self.charts:
             draw(self.charts, path.with_suffix(".png"))
         print(f"## {self.bench}\n\n{self.day}. {self.machine}\n")

@@ -27,6 +27,11 @@ PAGES = (ROOT / "docs" / "explanation" / "speed.md",)
 ORDER = ("limits", "encode", "decode", "index", "cold_query", "search")
 ASKED = ("Indexing, ", "A query in a fresh process")
 """Tables of the summary, by the beginning of their titles."""
+IMAGES = ROOT / "docs" / "images"
+PLOTS = {
+    "growth-query.png": "Seconds of a query in a new process over the number of images",
+    "growth-search.png": "Milliseconds of a search, and memory, over the number of vectors",
+}
 MARKED = re.compile(r"(<!-- speed(: summary)? -->\n).*?(<!-- /speed -->)", re.DOTALL)
 
 
@@ -42,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"error: {given.results} holds no results; run scripts/bench/all first.")
         return 1
     for page in given.pages or PAGES:
-        written = filled(page, given.results, reports)
+        written = filled(page, reports)
         if written != page.read_text("utf-8"):
             page.write_text(written, "utf-8")
             say(f"written: {page}")
@@ -55,12 +60,12 @@ def read(folder: Path) -> list[Report]:
     return [found[name] for name in (*ORDER, *sorted({*found} - {*ORDER})) if name in found]
 
 
-def filled(page: Path, folder: Path, reports: Sequence[Report]) -> str:
-    """Return the text of a page with everything between its marks written anew."""
+def filled(page: Path, reports: Sequence[Report]) -> str:
+    """Return the text of a page with new text between its marks."""
 
     def section(match: re.Match[str]) -> str:
         body = summary(reports) if match[2] else in_full(reports)
-        return f"{match[1]}\n{body}{_plot(folder, page)}\n{match[3]}"
+        return f"{match[1]}\n{body}{_plots(page)}\n{match[3]}"
 
     return MARKED.sub(section, page.read_text("utf-8"))
 
@@ -107,13 +112,14 @@ def where(reports: Sequence[Report]) -> str:
     return f"Measured on {'; '.join(sorted(lines))}. {packages}.{warning}\n"
 
 
-def _plot(folder: Path, page: Path) -> str:
-    """Show how things grow, if that was drawn."""
-    plot = folder / "growth.png"
-    if not plot.exists():
-        return ""
-    link = Path(os.path.relpath(plot, page.parent)).as_posix()
-    return f"\n![Waiting and memory over the number of images]({link})\n"
+def _plots(page: Path) -> str:
+    """Show how waiting time and memory grow, if that was drawn."""
+    lines = []
+    for name, text in PLOTS.items():
+        if (plot := IMAGES / name).exists():
+            link = Path(os.path.relpath(plot, page.resolve().parent)).as_posix()
+            lines.append(f"\n![{text}]({link})\n")
+    return "".join(lines)
 
 
 def _sign(claim: Claim) -> str:

@@ -252,3 +252,53 @@ def test_growth_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     assert main(["--results", str(tmp_path)]) == 1
     assert "run scripts/bench/cold_query.py first" in capsys.readouterr().err
+
+
+# --- history ---------------------------------------------------------------------------------
+
+
+def test_a_run_is_one_line_of_the_history_and_a_slower_one_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from common import Claim, Options, Report
+    from history import append, main, ratios, read, slower
+
+    history = tmp_path / "history.jsonl"
+    options = Options.parse("", ["--results", str(tmp_path / "results")])
+    for number, value in enumerate((4.0, 4.2, 3.9, 3.0)):
+        report = Report.begin("index", options)
+        report.claims += [Claim("ours over naive", value), Claim("memory", 200 + number, "MB")]
+        append(report, history, commit=f"c{number}")
+    runs = read(history)
+    assert [run["commit"] for run in runs] == ["c0", "c1", "c2", "c3"]
+    assert runs[0]["figures"]["memory"] == {"value": 200.0, "unit": "MB"}
+    points = [(1, 4.0), (2, 4.2), (3, 3.9), (4, 3.0)]
+    assert ratios(runs) == {"index": {"ours over naive": points}}
+    assert slower(runs[:3]) == []
+    assert slower(runs) == ["index: ours over naive: 3.00, was 4.00"]
+    plot = tmp_path / "history.png"
+    assert main(["--history", str(history), "--plot", str(plot)]) == 0
+    assert plot.stat().st_size > 1000
+    assert "slower: index: ours over naive" in capsys.readouterr().out
+
+
+def test_finishing_a_bench_appends_to_the_history_unless_it_was_quick(tmp_path: Path) -> None:
+    from common import Claim, Options, Report
+    from history import read
+
+    for options in (["--quick"], []):
+        given = Options.parse("", ["--results", str(tmp_path / "results"), *options])
+        report = Report.begin("decode", given)
+        report.claims.append(Claim("12 MP", 3.4))
+        assert report.finish(given) == 0
+    (run,) = read(tmp_path / "history.jsonl")
+    assert run["bench"] == "decode" and run["figures"]["12 MP"]["value"] == 3.4
+    assert run["commit"] and "/" not in run["machine"]
+
+
+def test_the_committed_history_can_be_read() -> None:
+    from history import HISTORY, ratios, read
+
+    runs = read(HISTORY)
+    assert {"encode", "decode", "index", "cold_query", "search"} <= ratios(runs).keys()
+    assert all({"bench", "day", "commit", "machine", "figures"} == run.keys() for run in runs)
