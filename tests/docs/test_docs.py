@@ -256,7 +256,9 @@ def test_every_command_is_shown() -> None:
 def test_the_table_of_formats_is_that_of_the_code() -> None:
     text = (DOCS / "reference/formats.md").read_text("utf-8")
     rows = re.findall(r"^\| ([^|]+) \| ((?:`\.\w+` ?)+)\|", text, re.MULTILINE)
-    assert {s: name for name, cells in rows for s in re.findall(r"`(\.\w+)`", cells)} == IMAGE_SUFFIXES
+    assert {
+        s: name for name, cells in rows for s in re.findall(r"`(\.\w+)`", cells)
+    } == IMAGE_SUFFIXES
     assert IGNORE_FILE in (DOCS / "guides/indexing.md").read_text("utf-8")
 
 
