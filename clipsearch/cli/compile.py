@@ -16,10 +16,10 @@ from clipsearch.errors import LibraryNotFound, UnknownModel
 from clipsearch.output.render import table, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from clipsearch.encoders.compiler.compile import Compilation
-    from clipsearch.types import Progress
+    from clipsearch.types import OnProgress
 
 WAYS = {"written": "written by hand", "exported": "exported by torch"}
 
@@ -94,7 +94,7 @@ def compile_at_first(
     model: str | None,
     images: Sequence[Path],
     library: Path | None,
-    draw: Callable[[Progress], None] | None,
+    draw: OnProgress | None,
     precision: str = "auto",
 ) -> None:
     """Compile the model that indexes these images, if it never was; say so if it cannot be.

@@ -14,7 +14,7 @@ from typing import TextIO
 import typer
 
 from clipsearch.output.render import printable
-from clipsearch.types import Progress
+from clipsearch.types import OnProgress, Progress
 
 PHASES = {
     "scan": ("looking for images", "files"),
@@ -80,7 +80,7 @@ def show_own_warnings() -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[Progress], None] | None]:
+def progress() -> Iterator[OnProgress | None]:
     """Yield a callback that draws one bar a phase, with speed and time left; None off a terminal."""
     if not sys.stderr.isatty():
         yield None
@@ -100,9 +100,7 @@ def progress() -> Iterator[Callable[[Progress], None] | None]:
         yield _drawer(bars.add_task, bars.update)
 
 
-def _drawer(
-    add: Callable[..., object], update: Callable[..., object]
-) -> Callable[[Progress], None]:
+def _drawer(add: Callable[..., object], update: Callable[..., object]) -> OnProgress:
     tasks: dict[str, tuple[object, float, int]] = {}
 
     def draw(step: Progress) -> None:

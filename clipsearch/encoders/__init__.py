@@ -15,10 +15,10 @@ from clipsearch.encoders.registry import ModelSpec, check_files, resolve
 from clipsearch.errors import EncoderError, NotCompilable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from importlib.metadata import EntryPoint
 
-    from clipsearch.types import Progress
+    from clipsearch.types import OnProgress
 
 __all__ = [
     "ENGINES",
@@ -147,7 +147,7 @@ def compile_once(
     device: str | None = None,
     precision: str = "auto",
     images: Iterable[str | PathLike[str]] = (),
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> str:
     """Compile a model that will run on the CPU, unless it is compiled already.
 

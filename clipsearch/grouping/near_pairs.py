@@ -28,15 +28,13 @@ from clipsearch.grouping.duplicates import (
     same_image,
 )
 from clipsearch.images.decode import decode_square
-from clipsearch.types import ImageRecord, Progress
+from clipsearch.types import ImageRecord, OnProgress, Progress, ignore_progress
 
 NEIGHBOURS = 32
 """Of an image, the nearest that are looked at; more copies of one image fall into two groups."""
 _QUERIES_AT_ONCE = 1024
 _PAIRS_AT_ONCE = 256
 _CLOSE_LOOKS_KEPT = 256
-
-Watch = Callable[[Progress], None]
 
 
 def find(
@@ -45,7 +43,7 @@ def find(
     *,
     tiers: Sequence[Tier] = TIERS,
     scene_score: float = SCENE_SCORE,
-    on_progress: Watch = lambda progress: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[Duplicates]:
     """Group files that show the same, by tier, the groups that would save most bytes first.
 
@@ -86,7 +84,7 @@ class _Images:
     """Different contents, best first, and which pairs of them are near by their vectors."""
 
     def __init__(
-        self, records: Sequence[ImageRecord], vectors: np.ndarray, on_progress: Watch
+        self, records: Sequence[ImageRecord], vectors: np.ndarray, on_progress: OnProgress
     ) -> None:
         self._records = records
         pairs, scores = near_pairs(vectors, least=CANDIDATE_SCORE, on_progress=on_progress)
@@ -149,7 +147,7 @@ def near_pairs(
     *,
     least: float,
     neighbours: int = NEIGHBOURS,
-    on_progress: Watch = lambda progress: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return which rows are near: int64 (n, 2), each pair once, and cosines float32 (n,).
 
@@ -181,7 +179,7 @@ def _mask(pairs: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> np.nda
 
 
 def _coarse_looks(
-    paths: Sequence[str], pairs: np.ndarray, on_progress: Watch
+    paths: Sequence[str], pairs: np.ndarray, on_progress: OnProgress
 ) -> tuple[dict[int, np.ndarray], np.ndarray]:
     """Read the images that are in a pair: row -> look, and which rows could be read, bool (n,)."""
     rows = np.unique(pairs).tolist()

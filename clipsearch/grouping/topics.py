@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from clipsearch.errors import BadGrouping
 from clipsearch.heads.label_file import labels_from_file
-from clipsearch.types import Hit, Progress, Prompt
+from clipsearch.types import Hit, OnProgress, Progress, Prompt, ignore_progress
 
 VOCABULARY = Path(__file__).with_name("vocabulary.txt")
 
@@ -79,7 +79,7 @@ def clusters(
     count: int | None = None,
     *,
     seed: int = 0,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> np.ndarray:
     """Group unit rows (n, dim) by k-means (scikit-learn): int64 (n,), the largest group is 0.
 
@@ -112,9 +112,7 @@ def _k_means(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
     return found
 
 
-def _best_count(
-    vectors: np.ndarray, different: int, seed: int, on_progress: Callable[[Progress], None]
-) -> int:
+def _best_count(vectors: np.ndarray, different: int, seed: int, on_progress: OnProgress) -> int:
     from sklearn.metrics import silhouette_score
 
     some = vectors[sample(len(vectors), seed)]

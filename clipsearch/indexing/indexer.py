@@ -1,16 +1,11 @@
-"""The pipeline from files to searchable images, its order written once, as a chain of generators.
+"""Bring a catalog up to date with folders: what to read, what to count, what to forget.
 
-    walk -> pending (unchanged files drop out) -> read, hash, decode, prepare, encode (threads)
-         -> groups -> commit (searchable from here) -> prune -> publish (fast from here)
-
-Every stage holds a bounded number of images. Threads go on encoding while a group is committed. A
-kill loses what was not committed yet: a batch, or two seconds.
+The order of the steps is in `clipsearch.indexing.pipeline`.
 """
 
 from __future__ import annotations
 
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,18 +18,17 @@ from clipsearch.catalog import Catalog, Pending
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import VectorIndexError
 from clipsearch.images.walk import FoundFile, Walk
-from clipsearch.indexing.loader import Loaded, Loader, digest
-from clipsearch.indexing.pipeline import BATCH_SIZE, encoded
-from clipsearch.types import Failure, IndexReport, Progress
+from clipsearch.indexing.loader import LoadedFile, Loader, hash_file
+from clipsearch.indexing.pipeline import encode_stream
+from clipsearch.text.encode import warn
+from clipsearch.types import Failure, IndexReport, OnProgress, OnWarning, Progress
 from clipsearch.vectors.snapshots import Snapshots
 
-OnProgress = Callable[[Progress], None]
-
-_SCAN_STEP = 1_000
+_SCAN_STEP = 1_000  # files between two reports of progress
 
 
 @dataclass(frozen=True, slots=True)
-class Scanned:
+class _Scan:
     """What a walk found, compared with the catalog."""
 
     walk: Walk
@@ -42,11 +36,11 @@ class Scanned:
     seen: frozenset[str]
     unchanged: int
     failures: tuple[Failure, ...]
-    """Files that failed before and have not changed, and what the walk could not look at."""
+    """Files that failed before and have not changed, and what the walk could not read."""
 
 
 @dataclass
-class Tally:
+class _Tally:
     """What a run has done so far."""
 
     embedded: int = 0
@@ -56,78 +50,94 @@ class Tally:
     arrived: dict[str, list[str]] = field(default_factory=dict)
     """sha256 -> paths that the catalog did not know."""
 
-    def count(self, found: Pending[FoundFile], loaded: Loaded, *, same: bool) -> None:
-        """Note one file; `same`: it has the bytes that it had."""
+    def count(self, pending: Pending[FoundFile], loaded: LoadedFile, *, same: bool) -> None:
+        """Count one file; `same`: its bytes are those that the catalog has of it."""
         if loaded.error is not None:
-            self.failures.append(Failure(found.file.path, loaded.error.reason))
-        elif found.state == "new":
-            self.arrived.setdefault(loaded.sha256 or "", []).append(found.file.path)
-        elif found.state == "unembedded" or same:
+            self.failures.append(Failure(pending.file.path, loaded.error.reason))
+        elif pending.state == "new":
+            self.arrived.setdefault(loaded.sha256 or "", []).append(pending.file.path)
+        elif pending.state == "unembedded" or same:
             self.unchanged += 1
         else:
             self.updated += 1
 
 
-def scan(
-    catalog: Catalog, model_id: int, walk: Walk, *, retry: bool, on_progress: OnProgress
-) -> Scanned:
-    """Walk the folders and tell apart what has to be read from what has not changed."""
-    todo, seen, unchanged, failures = [], set(), 0, []
-    for number, found in enumerate(catalog.pending(walk, model_id, retry=retry), 1):
-        seen.add(found.file.path)
-        if found.state == "unchanged":
-            unchanged += 1
-        elif found.todo:
-            todo.append(found)
-        else:
-            failures.append(Failure(found.file.path, found.reason or "failed before"))
-        if number % _SCAN_STEP == 0:
-            on_progress(Progress("scan", number, None, found.file.path))
-    failures += walk.problems
-    return Scanned(walk, tuple(todo), frozenset(seen), unchanged, tuple(failures))
-
-
-# --- the run -------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Indexer:
-    """Brings one library up to date with folders."""
+    """Brings one model's vectors in a library up to date with folders.
+
+    Parameters
+    ----------
+    catalog
+        Of the library, open for writing.
+    model_id
+        Of the model in the catalog.
+    encoder
+        Called when the first image has to be encoded, not before: loading takes seconds.
+    snapshots
+        Of the model; one is published at the end of a run where it is due.
+    on_progress
+        Is told of the progress.
+    workers
+        Number of threads that read and decode.
+    batch_size
+        Images per batch of the encoder and per commit.
+    fast
+        As for `Loader`.
+    on_warning
+        Is told what the user should know and no error is raised for.
+    """
 
     catalog: Catalog
     model_id: int
     encoder: Callable[[], Encoder]
-    """Called when the first image has to be encoded, not before: loading takes seconds."""
     snapshots: Snapshots
     on_progress: OnProgress
     workers: int
-    batch_size: int = BATCH_SIZE
+    batch_size: int = 32
     fast: bool = False
-    """See `loading.Loader`."""
+    on_warning: OnWarning = warn
 
     def run(self, walk: Walk, *, retry_failed: bool = False, dry_run: bool = False) -> IndexReport:
-        """Index, prune and publish. Ctrl-C stops it cleanly: the report says `interrupted`."""
+        """Scan, embed, prune and publish.
+
+        Parameters
+        ----------
+        walk
+            Over the files and folders.
+        retry_failed
+            Try unchanged files again that failed before.
+        dry_run
+            Count what would be done, and write nothing.
+
+        Returns
+        -------
+        The report. Ctrl-C ends the run cleanly; the report then says `interrupted`.
+
+        Raises
+        ------
+        EncoderError
+            The model cannot be loaded.
+        """
         started, began = datetime.now(UTC), time.monotonic()
-        tally, removed, renamed, interrupted = Tally(), 0, 0, False
-        scanned = None
+        tally, removed, renamed, interrupted = _Tally(), 0, 0, False
+        scan = None
         try:
-            scanned = scan(
-                self.catalog, self.model_id, walk, retry=retry_failed, on_progress=self.on_progress
-            )
+            scan = self._scan(walk, retry=retry_failed)
             if dry_run:
-                self._rehearse(scanned, tally)
+                self._count_only(scan, tally)
             else:
-                self._embed(scanned, tally)
-            removed, renamed = self._prune(scanned, tally, started, dry_run=dry_run)
+                self._embed(scan, tally)
+            removed, renamed = self._prune(scan, tally, started, dry_run=dry_run)
             if not dry_run:
                 self._publish()
         except KeyboardInterrupt:
             interrupted = True
-        failures = (*(scanned.failures if scanned else ()), *tally.failures)
+        failures = (*(scan.failures if scan else ()), *tally.failures)
         return IndexReport(
             added=sum(map(len, tally.arrived.values())) - renamed,
             updated=tally.updated,
-            unchanged=(scanned.unchanged if scanned else 0) + tally.unchanged,
+            unchanged=(scan.unchanged if scan else 0) + tally.unchanged,
             renamed=renamed,
             removed=removed,
             failed=len(failures),
@@ -138,80 +148,100 @@ class Indexer:
             failures=tuple(sorted(failures, key=lambda failure: failure.path)),
         )
 
-    def _embed(self, scanned: Scanned, tally: Tally) -> None:
-        if not scanned.todo:
+    def _scan(self, walk: Walk, *, retry: bool) -> _Scan:
+        """Walk the folders and separate what has to be read from what has not changed."""
+        todo, seen, unchanged, failures = [], set(), 0, []
+        for number, found in enumerate(self.catalog.pending(walk, self.model_id, retry=retry), 1):
+            seen.add(found.file.path)
+            if found.state == "unchanged":
+                unchanged += 1
+            elif found.todo:
+                todo.append(found)
+            else:
+                failures.append(Failure(found.file.path, found.reason or "failed before"))
+            if number % _SCAN_STEP == 0:
+                self.on_progress(Progress("scan", number, None, found.file.path))
+        failures += walk.problems
+        return _Scan(walk, tuple(todo), frozenset(seen), unchanged, tuple(failures))
+
+    def _embed(self, scan: _Scan, tally: _Tally) -> None:
+        """Encode what has to be read, and commit it group by group."""
+        if not scan.todo:
             return
         encoder = self.encoder()
-        self._note_precision(encoder)
-        load = Loader(encoder, self._is_known, self.fast)
-        total, done = len(scanned.todo), 0
-        states = {found.file.path: found for found in scanned.todo}
+        self._store_precision(encoder)
+        loader = Loader(encoder, self._is_known, self.fast)
+        total, done = len(scan.todo), 0
+        pending = {found.file.path: found for found in scan.todo}
         self.on_progress(Progress("embed", 0, total))
-        files = (found.file for found in scanned.todo)
-        arriving = encoded(files, load, workers=self.workers, batch_size=self.batch_size)
-        with closing(arriving):
-            for group in arriving:
-                before = self._contents(group, states)
-                tally.embedded += self.catalog.commit([i.entry() for i in group], self.model_id)
+        files = (found.file for found in scan.todo)
+        stream = encode_stream(files, loader, workers=self.workers, batch_size=self.batch_size)
+        with closing(stream):
+            for group in stream:
+                same = self._same_bytes(group, pending)
+                entries = [item.to_entry() for item in group]
+                tally.embedded += self.catalog.commit(entries, self.model_id)
                 for item in group:
                     path = item.file.path
-                    tally.count(states[path], item, same=path in before)
+                    tally.count(pending[path], item, same=path in same)
                 done += len(group)
                 self.on_progress(Progress("embed", done, total, group[-1].file.path))
 
-    def _note_precision(self, encoder: Encoder) -> None:
-        """Keep in the catalog how exactly this model's vectors were computed; it may be several ways."""
+    def _store_precision(self, encoder: Encoder) -> None:
+        """Store how exactly this model's vectors are computed; there may be several answers."""
         precision = getattr(encoder, "precision", None)
         key = f"precisions of model {self.model_id}"
         known = (self.catalog.get_meta(key) or "").split()
         if precision and precision not in known:
             self.catalog.set_meta(key, " ".join([*known, precision]))
 
-    def _rehearse(self, scanned: Scanned, tally: Tally) -> None:
+    def _count_only(self, scan: _Scan, tally: _Tally) -> None:
         """Count what `_embed` would do: reads and hashes, but neither decodes nor writes."""
         new: set[str] = set()
-        states = {found.file.path: found for found in scanned.todo}
+        pending = {found.file.path: found for found in scan.todo}
         with ThreadPoolExecutor(self.workers, thread_name_prefix="clipsearch-load") as pool:
-            files = (found.file for found in scanned.todo)
-            for number, item in enumerate(map_ahead(pool, digest, files, 4 * self.workers), 1):
-                before = self._contents([item], states)
-                tally.count(states[item.file.path], item, same=item.file.path in before)
+            files = (found.file for found in scan.todo)
+            hashed = map_ahead(pool, hash_file, files, 4 * self.workers)
+            for number, item in enumerate(hashed, 1):
+                same = self._same_bytes([item], pending)
+                tally.count(pending[item.file.path], item, same=item.file.path in same)
                 if item.sha256 and not self._is_known(item.sha256):
                     new.add(item.sha256)
-                self.on_progress(Progress("hash", number, len(scanned.todo), item.file.path))
+                self.on_progress(Progress("hash", number, len(scan.todo), item.file.path))
         tally.embedded = len(new)
 
     def _is_known(self, sha256: str) -> bool:
         _, embedded = self.catalog.known([sha256], self.model_id).get(sha256, (0, False))
         return embedded
 
-    def _contents(self, group: Sequence[Loaded], states: dict[str, Pending[FoundFile]]) -> set[str]:
-        """Return the paths whose bytes are what the catalog has of them: touched, not changed."""
+    def _same_bytes(
+        self, group: Sequence[LoadedFile], pending: dict[str, Pending[FoundFile]]
+    ) -> set[str]:
+        """Return the paths whose bytes are those that the catalog has of them: touched only."""
         hashes = {item.sha256 for item in group if item.sha256}
-        ids = {
-            sha: content for sha, (content, _) in self.catalog.known(hashes, self.model_id).items()
-        }
+        known = self.catalog.known(hashes, self.model_id)
+        ids = {sha: content for sha, (content, _) in known.items()}
         return {
             item.file.path
             for item in group
-            if item.sha256 in ids and ids[item.sha256] == states[item.file.path].content_id
+            if item.sha256 in ids and ids[item.sha256] == pending[item.file.path].content_id
         }
 
     def _prune(
-        self, scanned: Scanned, tally: Tally, started: datetime, *, dry_run: bool
+        self, scan: _Scan, tally: _Tally, started: datetime, *, dry_run: bool
     ) -> tuple[int, int]:
-        """Forget files that are really gone; return how many vanished and how many moved.
+        """Forget files that no longer exist; return how many vanished and how many moved.
 
         A vanished path and a new path with the same bytes are one renamed file.
         """
         vanished: dict[str, int | None] = {}
-        for root in scanned.walk.roots:
-            complete = scanned.walk.complete(root)
+        for root in scan.walk.roots:
+            complete = scan.walk.complete(root)
             if complete:
                 known = self.catalog.files_under(root)
-                vanished |= {path: known[path] for path in known.keys() - scanned.seen}
+                vanished |= {path: known[path] for path in known.keys() - scan.seen}
             if not dry_run:
-                files = scanned.walk.count(root)
+                files = scan.walk.count(root)
                 self.catalog.record_scan(root, started_at=started, complete=complete, files=files)
         known_now = self.catalog.known(tally.arrived, self.model_id)
         arrivals = Counter(
@@ -228,5 +258,5 @@ class Indexer:
             self.on_progress(Progress("publish", 0, None))
             try:
                 self.snapshots.publish()
-            except VectorIndexError as error:  # derived: what is committed is found without it
-                warnings.warn(f"{error} Searching is slower until then.", stacklevel=2)
+            except VectorIndexError as error:  # derived: what is committed can be found without it
+                self.on_warning(f"{error} Searching is slower until then.")

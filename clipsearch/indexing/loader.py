@@ -1,4 +1,4 @@
-"""From a file to pixels for the encoder: what a worker does with it, within a budget of memory."""
+"""Read one file in a worker thread: bytes, hash and pixels for the encoder, within a memory budget."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition
 
-import numpy as np
-
+from clipsearch._util.arrays import FloatArray, PixelArray
 from clipsearch.catalog import Entry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.preprocess import Prepares
@@ -17,36 +16,51 @@ from clipsearch.images.decode import EncodedImage, read_file
 from clipsearch.images.walk import FoundFile
 from clipsearch.types import Facts
 
-DETAIL, FAST_DETAIL = 2, 1
-"""Least size at which images are decoded, in sizes of what the model sees of them."""
-MEMORY = 512 << 20
-"""Bytes that all images being decoded may take together: 44 of 12 megapixels, in RGB."""
-# Of a file that could not be read just now (permissions, a network share): no file has this time
-# of change, so that the next run tries it again.
+# Least size at which images are decoded, in multiples of the size that the model sees.
+_DETAIL, _FAST_DETAIL = 2, 1
+# Bytes that all images being decoded may take together: 44 of 12 megapixels, in RGB.
+_MEMORY = 512 << 20
+# Stored as the time of change of a file that could not be read just now (permissions, a network
+# share): no file has this one, so that the next run tries it again.
 _TRY_AGAIN = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A file as a worker leaves it: pixels for the encoder, or known bytes, or the error."""
+class LoadedFile:
+    """A file on its way through the pipeline: its pixels, then its vector, or its error.
+
+    Attributes
+    ----------
+    file
+        As the walk saw it.
+    size
+        Bytes read, which may differ from what the walk saw.
+    sha256
+        Of the bytes, in hex; None after an error.
+    facts
+        Of the image; None for bytes that need no encoding.
+    pixels
+        uint8 (H, W, 3); None for bytes that need no encoding, and after encoding.
+    vector
+        Unit vector float32 (dim,), after encoding.
+    error
+        Why the file cannot be used.
+    """
 
     file: FoundFile
     size: int = 0
-    """Bytes read, which may differ from what the walk saw."""
     sha256: str | None = None
     facts: Facts | None = None
-    pixels: np.ndarray | None = None
-    """uint8 (H, W, 3); None for bytes that need no encoding, and once they are encoded."""
-    vector: np.ndarray | None = None
-    """float32 (dim,), once the pixels are encoded."""
+    pixels: PixelArray | None = None
+    vector: FloatArray | None = None
     error: ImageError | None = None
 
-    def entry(self) -> Entry:
-        """Return what the catalog keeps of it."""
+    def to_entry(self) -> Entry:
+        """Return the file as the catalog commits it."""
         file = self.file
         if self.error is not None:
-            gone = isinstance(self.error, UnreadableImage) and self.error.transient
-            mtime_ns = _TRY_AGAIN if gone else file.mtime_ns
+            transient = isinstance(self.error, UnreadableImage) and self.error.transient
+            mtime_ns = _TRY_AGAIN if transient else file.mtime_ns
             return Entry(file.path, file.size, mtime_ns, file.root, error=self.error.reason)
         return Entry(
             file.path,
@@ -59,75 +73,131 @@ class Loaded:
         )
 
 
-class Budget:
-    """An amount that threads share: who wants more than is left waits.
+class MemoryBudget:
+    """An amount of memory that threads share; a thread that wants more than is free waits.
 
-    >>> with Budget(100).take(70):
-    ...     pass  # another thread could take 30 now
+    Parameters
+    ----------
+    amount
+        In bytes.
+
+    >>> with MemoryBudget(100).reserve(70):
+    ...     pass  # another thread could reserve 30 now
     """
 
     def __init__(self, amount: int) -> None:
-        self._amount = self._left = amount
+        self._amount = self._free = amount
         self._changed = Condition()
 
     @contextmanager
-    def take(self, wanted: int) -> Iterator[None]:
-        """Hold an amount; more than there is at all means all of it, and so to be alone."""
+    def reserve(self, wanted: int) -> Iterator[None]:
+        """Hold a part of the budget while the context is open.
+
+        Parameters
+        ----------
+        wanted
+            In bytes. More than the whole budget means all of it: the thread waits to be alone.
+        """
         wanted = min(wanted, self._amount)
         with self._changed:
-            self._changed.wait_for(lambda: self._left >= wanted)
-            self._left -= wanted
+            self._changed.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
         try:
             yield
         finally:
             with self._changed:
-                self._left += wanted
+                self._free += wanted
                 self._changed.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """Reads files for one encoder. Thread-safe; all threads share the budget."""
+    """Reads files for one encoder. Safe in threads, which share the memory budget.
+
+    Parameters
+    ----------
+    encoder
+        Says how large it wants images, and prepares them.
+    is_known
+        Tells whether bytes with this sha256 have a vector already.
+    fast
+        Decode with as much detail as the model sees, not with twice as much.
+    budget
+        For all images that are decoded at the same time.
+    """
 
     encoder: Encoder
     is_known: Callable[[str], bool] = lambda sha256: False
-    """Whether bytes of this hash need no encoding."""
     fast: bool = False
-    """Decode with as much detail as the model sees, not with twice as much."""
-    budget: Budget = field(default_factory=lambda: Budget(MEMORY))
+    budget: MemoryBudget = field(default_factory=lambda: MemoryBudget(_MEMORY))
 
-    def __call__(self, file: FoundFile) -> Loaded:
-        """Read a file once: its hash, and, unless its bytes are known, its pixels."""
+    def load(self, file: FoundFile) -> LoadedFile:
+        """Read a file once, and decode it unless its bytes are known.
+
+        Parameters
+        ----------
+        file
+            A file that the walk found.
+
+        Returns
+        -------
+        The file with its hash and pixels, or with its error: nothing is raised for a bad file.
+        """
         try:
             data, sha256 = read_file(file.path)
             if self.is_known(sha256):
-                return Loaded(file, len(data), sha256)
-            pixels, facts = self.pixels(data, file.path)
+                return LoadedFile(file, len(data), sha256)
+            pixels, facts = self.decode(data, file.path)
         except ImageError as error:
-            return Loaded(file, error=error)
-        return Loaded(file, len(data), sha256, facts, pixels)
+            return LoadedFile(file, error=error)
+        return LoadedFile(file, len(data), sha256, facts, pixels)
 
-    def pixels(self, data: bytes, path: str) -> tuple[np.ndarray, Facts]:
-        """Decode an image as large as its encoder needs it: uint8 (H, W, 3) and its facts.
+    def decode(self, data: bytes, path: str) -> tuple[PixelArray, Facts]:
+        """Decode an image at the size that the encoder needs.
 
-        Raises UnreadableImage or ImageTooLarge.
+        Parameters
+        ----------
+        data
+            The bytes of the file.
+        path
+            For messages.
+
+        Returns
+        -------
+        Pixels uint8 (H, W, 3), prepared for the encoder, and the facts of the image.
+
+        Raises
+        ------
+        UnreadableImage, ImageTooLarge
+            As `clipsearch.images.decode.open_image` does.
         """
         prepare = self.encoder.prepare if isinstance(self.encoder, Prepares) else None
-        detail = FAST_DETAIL if self.fast else DETAIL
+        detail = _FAST_DETAIL if self.fast else _DETAIL
         at_least = detail * max(prepare.size) if prepare else None
-        undecoded = EncodedImage(data, path, at_least=at_least)
-        # Held until the image is small: threads would else decode as many large ones as they are.
-        with self.budget.take(undecoded.memory):
-            image = undecoded.decode()
+        encoded = EncodedImage(data, path, at_least=at_least)
+        # Held until the image is small: otherwise as many large ones are decoded as there are
+        # threads.
+        with self.budget.reserve(encoded.memory):
+            image = encoded.decode()
             if prepare:
                 return prepare.of_decoded(image), image.facts
             return self.encoder.preprocess(image.image), image.facts
 
 
-def digest(file: FoundFile) -> Loaded:
-    """Read a file for its hash alone."""
+def hash_file(file: FoundFile) -> LoadedFile:
+    """Read a file for its hash alone.
+
+    Parameters
+    ----------
+    file
+        A file that the walk found.
+
+    Returns
+    -------
+    The file with its hash, or with its error.
+    """
     try:
         data, sha256 = read_file(file.path)
     except ImageError as error:
-        return Loaded(file, error=error)
-    return Loaded(file, len(data), sha256)
+        return LoadedFile(file, error=error)
+    return LoadedFile(file, len(data), sha256)

@@ -1,8 +1,16 @@
-"""The stages between a file and its vector, in threads: read, hash, decode, prepare, encode.
+"""The order of the steps from files to searchable vectors, as a chain of bounded generators.
+
+    walk -> compare with the catalog (unchanged files drop out) -> read, hash, decode, prepare,
+    encode (threads) -> groups -> commit (searchable here) -> prune -> publish (fast here)
+
+`Indexer.run` goes through it; the middle, from files to groups of vectors, is in this module. Every
+step holds a bounded number of images, and threads go on encoding while a group is committed. A
+process that is killed loses what was not committed yet: one batch, or two seconds of work.
 
 Encoders that run in any thread (`SharedEncoder`: compiled models on a CPU) run in the workers, each
-of which takes a few files from the disk to their vectors: no core waits for another. What wants
-large batches (torch, graphics cards) has a thread of its own, before which the workers run ahead.
+of which takes a few files from the disk to their vectors, so that no core waits for another.
+Encoders that want large batches (torch, graphics cards) have a thread of their own, and the workers
+run ahead of it.
 """
 
 from __future__ import annotations
@@ -13,138 +21,178 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
+from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import in_background, map_ahead
 from clipsearch.encoders.base import Encoder, SharedEncoder
 from clipsearch.errors import ClipsearchError, UnreadableImage
 from clipsearch.images.walk import FoundFile
-from clipsearch.indexing.loader import Loaded, Loader
+from clipsearch.indexing.loader import LoadedFile, Loader
 
-T = TypeVar("T")
-Parts = Generator[list[Loaded], None, None]
+_T = TypeVar("_T")
+_Groups: TypeAlias = Generator[list[LoadedFile], None, None]
 
-BATCH_SIZE = 32
-COMMIT_SECONDS = 2.0
-"""Longest time that finished work waits for its commit."""
-AHEAD = 4
-"""Items a worker may be ahead of what was taken from it: pixels of the size the model sees."""
+_BATCH_SIZE = 32
+_COMMIT_SECONDS = 2.0  # longest time that finished work waits for its commit
+# Items that a worker may be ahead of what was taken from it: pixels of the size the model sees.
+_AHEAD = 4
 
-UNENCODABLE = "the model gives no finite vector for it; try `clipsearch --device cpu index`"
+_UNENCODABLE = "the model gives no finite vector for it; try `clipsearch --device cpu index`"
 
 
-def encoded(
-    files: Iterable[FoundFile], load: Loader, *, workers: int, batch_size: int = BATCH_SIZE
-) -> Parts:
-    """Yield files in their order, with vectors or errors; about `batch_size` images at a time.
+def encode_stream(
+    files: Iterable[FoundFile], loader: Loader, *, workers: int, batch_size: int = _BATCH_SIZE
+) -> Generator[list[LoadedFile], None, None]:
+    """Read and encode files in threads.
 
-    What is finished never waits longer than COMMIT_SECONDS for what is not.
+    Parameters
+    ----------
+    files
+        Iterated as far ahead as the threads need.
+    loader
+        Reads and decodes each file; its encoder encodes them.
+    workers
+        Number of threads that read and decode.
+    batch_size
+        Images per batch of the encoder, and about as many per group.
+
+    Yields
+    ------
+    Groups of files in their order, each file with its vector or its error. What is finished waits
+    at most two seconds for what is not. Closing the generator ends the threads.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="clipsearch-load") as pool:
-        found = _in_workers if isinstance(load.encoder, SharedEncoder) else _in_batches
-        stage = found(pool, files, load, workers, batch_size)
+        encode = _encode_in_workers if isinstance(loader.encoder, SharedEncoder) else _encode_alone
+        stage = encode(pool, files, loader, workers, batch_size)
         with closing(in_background(stage, name="clipsearch-encode")) as arriving:
-            yield from groups(arriving, batch_size)
+            yield from group_until_due(arriving, batch_size)
 
 
 def encode_files(
     files: Iterable[FoundFile], encoder: Encoder, *, workers: int
-) -> Iterator[tuple[FoundFile, np.ndarray | ClipsearchError]]:
-    """Encode images outside of a library: each file with its unit vector (dim,), or its error."""
-    for group in encoded(files, Loader(encoder), workers=workers):
+) -> Iterator[tuple[FoundFile, FloatArray | ClipsearchError]]:
+    """Encode images outside of a library.
+
+    Parameters
+    ----------
+    files
+        As a walk finds them.
+    encoder
+        Any encoder.
+    workers
+        Number of threads that read and decode.
+
+    Yields
+    ------
+    Each file, in order, with its unit vector float32 (dim,) or its error.
+    """
+    for group in encode_stream(files, Loader(encoder), workers=workers):
         for item in group:
-            unencodable = UnreadableImage(item.file.path, UNENCODABLE)
+            unencodable = UnreadableImage(item.file.path, _UNENCODABLE)
             yield item.file, item.error or (unencodable if item.vector is None else item.vector)
 
 
-def _in_workers(
+# --- threads -----------------------------------------------------------------------------------
+
+
+def _encode_in_workers(
     pool: ThreadPoolExecutor,
     files: Iterable[FoundFile],
-    load: Loader,
+    loader: Loader,
     workers: int,
     batch_size: int,
-) -> Parts:
+) -> _Groups:
     """Load and encode in the workers, a few files at a time."""
-    assert isinstance(load.encoder, SharedEncoder)
-    chunks = _chunks(files, min(load.encoder.worker_chunk, batch_size))
+    assert isinstance(loader.encoder, SharedEncoder)
+    chunks = _split(files, min(loader.encoder.worker_chunk, batch_size))
 
-    def work(chunk: list[FoundFile]) -> list[Loaded]:
-        return encode([load(file) for file in chunk], load.encoder)
+    def work(chunk: list[FoundFile]) -> list[LoadedFile]:
+        return _encode_group([loader.load(file) for file in chunk], loader.encoder)
 
-    return map_ahead(pool, work, chunks, AHEAD * workers)
+    return map_ahead(pool, work, chunks, _AHEAD * workers)
 
 
-def _in_batches(
+def _encode_alone(
     pool: ThreadPoolExecutor,
     files: Iterable[FoundFile],
-    load: Loader,
+    loader: Loader,
     workers: int,
     batch_size: int,
-) -> Parts:
-    """Load in the workers and encode batches in the thread that iterates."""
+) -> _Groups:
+    """Load in the workers, and encode batches in the thread that iterates."""
     # A batch more than the encoder works on, or as much as keeps all workers busy.
-    depth = max(AHEAD * workers, batch_size)
-    with closing(map_ahead(pool, load, files, depth)) as loaded:
-        for batch in batches(loaded, batch_size):
-            yield encode(batch, load.encoder)
+    depth = max(_AHEAD * workers, batch_size)
+    with closing(map_ahead(pool, loader.load, files, depth)) as loaded:
+        for batch in _batch(loaded, batch_size):
+            yield _encode_group(batch, loader.encoder)
 
 
-def encode(group: Sequence[Loaded], encoder: Encoder) -> list[Loaded]:
+def _encode_group(group: Sequence[LoadedFile], encoder: Encoder) -> list[LoadedFile]:
     """Encode the images of a group, equal bytes once; in their order, with vectors or errors."""
     first = {item.sha256: item for item in reversed(group) if item.pixels is not None}
     pixels = [item.pixels for item in first.values() if item.pixels is not None]
     rows = encoder.encode_images(np.stack(pixels)) if pixels else ()
     vectors = dict(zip(first, rows, strict=True))
-    done = []
+    encoded = []
     for item in group:
         if item.pixels is None:
-            done.append(item)
+            encoded.append(item)
         elif np.isfinite(vector := vectors[item.sha256]).all():
-            done.append(replace(item, pixels=None, vector=vector))
+            encoded.append(replace(item, pixels=None, vector=vector))
         else:
-            error = UnreadableImage(item.file.path, UNENCODABLE)
-            done.append(replace(item, pixels=None, error=error))
-    return done
+            error = UnreadableImage(item.file.path, _UNENCODABLE)
+            encoded.append(replace(item, pixels=None, error=error))
+    return encoded
 
 
-# --- groups --------------------------------------------------------------------------------
+# --- groups ------------------------------------------------------------------------------------
 
 
-def batches(items: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
+def _batch(items: Iterable[LoadedFile], size: int) -> Iterator[list[LoadedFile]]:
     """Group until `size` images wait for the encoder, or the first of a group has waited long."""
-    group: list[Loaded] = []
+    group: list[LoadedFile] = []
     waiting, since = 0, time.monotonic()
     for item in items:
         group.append(item)
         waiting += item.pixels is not None
-        if waiting == size or time.monotonic() - since > COMMIT_SECONDS:
+        if waiting == size or time.monotonic() - since > _COMMIT_SECONDS:
             yield group
             group, waiting, since = [], 0, time.monotonic()
     if group:
         yield group
 
 
-def groups(arriving: Iterable[Sequence[T] | None], size: int) -> Iterator[list[T]]:
-    """Join what arrives until there are `size`, or the first of a group has waited long.
+def group_until_due(arriving: Iterable[Sequence[_T] | None], size: int) -> Iterator[list[_T]]:
+    """Join what arrives into groups.
 
-    None is nothing, and a chance to look at the time.
+    Parameters
+    ----------
+    arriving
+        Parts of groups; None is nothing, and a chance to look at the time.
+    size
+        A group is complete with this many items.
+
+    Yields
+    ------
+    Groups of at least `size` items, or smaller ones whose first item has waited for two seconds.
     """
-    group: list[T] = []
+    group: list[_T] = []
     since = time.monotonic()
     for part in arriving:
         if part and not group:
             since = time.monotonic()
         group.extend(part or ())
-        if group and (len(group) >= size or time.monotonic() - since > COMMIT_SECONDS):
+        if group and (len(group) >= size or time.monotonic() - since > _COMMIT_SECONDS):
             yield group
             group = []
     if group:
         yield group
 
 
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def _split(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
     stream = iter(items)
     while chunk := list(islice(stream, size)):
         yield chunk

@@ -95,7 +95,7 @@ class Asking(Judging):
         from clipsearch.indexing.loader import Loader
 
         data, _ = read_file(file)
-        pixels, _ = Loader(self.encoder).pixels(data, file)
+        pixels, _ = Loader(self.encoder).decode(data, file)
         vector: np.ndarray = self.encoder.encode_images(pixels[None])[0]
         return vector
 

@@ -13,7 +13,6 @@ from clipsearch._util.parallel import cores
 from clipsearch.encoders import load_encoder
 from clipsearch.images.walk import Walk
 from clipsearch.indexing.indexer import Indexer
-from clipsearch.indexing.pipeline import BATCH_SIZE
 from clipsearch.library.judging import Judging
 from clipsearch.library.session import StrPath, expanded, load_stored
 from clipsearch.types import IndexReport, Progress
@@ -34,7 +33,7 @@ class Filling(Judging):
         fast: bool = False,
         engine: str = "auto",
         precision: str = "auto",
-        batch_size: int = BATCH_SIZE,
+        batch_size: int = 32,
         workers: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> IndexReport:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from clipsearch.types.facts import Embeddings, Facts, ImageRecord
 from clipsearch.types.options import Prompt, Selection, Term, Where
-from clipsearch.types.reports import Failure, Finding, IndexReport, ModelInfo, Progress, Status
+from clipsearch.types.reports import (
+    Failure,
+    Finding,
+    IndexReport,
+    ModelInfo,
+    OnProgress,
+    OnWarning,
+    Progress,
+    Status,
+    ignore_progress,
+)
 from clipsearch.types.results import NONE, Hit, LabelScore, Mode, Prediction, Results
 
 __all__ = [
@@ -19,6 +29,8 @@ __all__ = [
     "LabelScore",
     "Mode",
     "ModelInfo",
+    "OnProgress",
+    "OnWarning",
     "Prediction",
     "Progress",
     "Prompt",
@@ -27,4 +39,5 @@ __all__ = [
     "Status",
     "Term",
     "Where",
+    "ignore_progress",
 ]

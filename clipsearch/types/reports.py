@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,16 @@ class Progress:
     done: int
     total: int | None
     path: str | None = None
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+"""Is called with the progress of a long run, in the thread that started it."""
+OnWarning: TypeAlias = Callable[[str], None]
+"""Is called with what the user should know and no error is raised for."""
+
+
+def ignore_progress(progress: Progress) -> None:
+    """Do nothing: the `OnProgress` of a caller who does not watch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from PIL import Image
 
 from clipsearch.errors import ImageError, ImageTooLarge, UnreadableImage
 from clipsearch.images import IMAGE_SUFFIXES, decode, readers
-from clipsearch.images.decode import open_image, read_file
+from clipsearch.images.decode import EncodedImage, open_image, read_file
 
 
 @pytest.fixture(autouse=True)
@@ -256,6 +256,24 @@ def test_a_smaller_jpeg_is_upright_and_keeps_its_true_size_as_a_fact() -> None:
 def test_other_formats_ignore_the_wish_for_less() -> None:
     image, _ = open_image(encoded(four_colours(), "PNG"), at_least=8)
     assert image.size == (96, 64)
+
+
+# --- memory ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "times"), [("RGB", 4), ("RGBA", 12), ("L", 12), ("P", 12)])
+def test_modes_that_are_converted_are_counted_with_their_copies(
+    tmp_path: Path, mode: str, times: int
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new(mode, (60, 50)).save(path)
+    assert EncodedImage(path.read_bytes(), "a.png").memory == 60 * 50 * times
+
+
+def test_a_jpeg_takes_the_memory_of_what_is_decoded_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (1600, 1200)).save(path)
+    assert EncodedImage(path.read_bytes(), "a.jpg", at_least=140).memory == 200 * 150 * 4
 
 
 # --- what cannot be decoded --------------------------------------------------------------------

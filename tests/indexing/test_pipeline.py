@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,10 @@ from conftest import ToyEncoder
 
 from clipsearch.encoders.base import SharedEncoder
 from clipsearch.errors import UnreadableImage
-from clipsearch.images.decode import EncodedImage
 from clipsearch.images.walk import FoundFile, Walk
 from clipsearch.indexing import pipeline
-from clipsearch.indexing.loader import Budget, Loaded, Loader
-from clipsearch.indexing.pipeline import encode_files, encoded, groups
+from clipsearch.indexing.loader import LoadedFile, Loader
+from clipsearch.indexing.pipeline import encode_files, encode_stream, group_until_due
 
 Make = Callable[..., list[Path]]
 
@@ -51,8 +49,10 @@ def exact(paths: list[Path]) -> np.ndarray:
     return encoder.encode_images(np.stack(pixels))
 
 
-def run(encoder: ToyEncoder, files: list[FoundFile], *, batch_size: int = 8) -> list[list[Loaded]]:
-    return list(encoded(files, Loader(encoder), workers=3, batch_size=batch_size))
+def run(
+    encoder: ToyEncoder, files: list[FoundFile], *, batch_size: int = 8
+) -> list[list[LoadedFile]]:
+    return list(encode_stream(files, Loader(encoder), workers=3, batch_size=batch_size))
 
 
 @pytest.mark.parametrize("kind", [Watched, Shared])
@@ -100,9 +100,9 @@ def test_bad_files_and_known_bytes_need_no_encoding(kind: type[Watched], make_im
     copy = paths[4].read_bytes()
     paths[5].write_bytes(copy)
     encoder = kind()
-    known = Loader(encoder)(walked(paths)[0]).sha256
+    known = Loader(encoder).load(walked(paths)[0]).sha256
     load = Loader(encoder, lambda sha256: sha256 == known)
-    [items] = encoded(walked(paths), load, workers=2)
+    [items] = encode_stream(walked(paths), load, workers=2)
     assert isinstance(items[2].error, UnreadableImage)
     assert items[0].vector is None and items[0].sha256 == known and items[0].error is None
     assert np.array_equal(items[4].vector, items[5].vector)  # type: ignore[arg-type]
@@ -127,7 +127,7 @@ def test_what_is_done_does_not_wait_for_what_is_not(
     kind: type[Watched], make_images: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sixth file hangs, as on a network, until the first ones have come out."""
-    monkeypatch.setattr(pipeline, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(pipeline, "_COMMIT_SECONDS", 0.0)
     files, came_out = walked(make_images(12)), threading.Event()
 
     class Slow(kind):  # type: ignore[misc, valid-type]
@@ -140,7 +140,7 @@ def test_what_is_done_does_not_wait_for_what_is_not(
         note = PIL.PngImagePlugin.PngInfo()
         note.add_text("number", str(number))
         PIL.Image.open(file.path).save(file.path, pnginfo=note)
-    arriving = encoded(files, Loader(Slow()), workers=2, batch_size=100)
+    arriving = encode_stream(files, Loader(Slow()), workers=2, batch_size=100)
     first = next(arriving)
     came_out.set()
     rest = [item for group in arriving for item in group]
@@ -158,11 +158,11 @@ def test_workers_run_ahead_by_so_much_and_no_more(kind: type[Watched], make_imag
             begun += 1
             yield files[begun % 5]
 
-    arriving = encoded(endless(), Loader(kind()), workers=2, batch_size=4)
+    arriving = encode_stream(endless(), Loader(kind()), workers=2, batch_size=4)
     for _ in range(5):
         next(arriving)
     # What came out, a group that waits, one that is made, and what the workers hold.
-    assert begun <= 6 * 4 + 2 * 4 + pipeline.AHEAD * 2 * 3 + 3
+    assert begun <= 6 * 4 + 2 * 4 + 4 * 2 * 3 + 3
     arriving.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("clipsearch-")]
 
@@ -190,7 +190,7 @@ def test_groups_are_full_or_due(monkeypatch: pytest.MonkeyPatch) -> None:
         yield [3, 4, 5]
         yield None
         yield [6]
-        now += pipeline.COMMIT_SECONDS
+        now += 2.0
         yield None
         now += 0.1
         yield None
@@ -198,75 +198,4 @@ def test_groups_are_full_or_due(monkeypatch: pytest.MonkeyPatch) -> None:
         yield [7]
         yield [8]
 
-    assert list(groups(arriving(), 4)) == [[1, 2, 3, 4, 5], [6], [7, 8]]
-
-
-# --- memory --------------------------------------------------------------------------------
-
-
-def test_a_budget_is_never_overdrawn_and_everybody_is_served() -> None:
-    budget, lock = Budget(100), threading.Lock()
-    held, most = 0, 0
-
-    def hold(wanted: int) -> int:
-        nonlocal held, most
-        with budget.take(wanted):
-            with lock:
-                held += min(wanted, 100)
-                most = max(most, held)
-            threading.Event().wait(0.001)
-            with lock:
-                held -= min(wanted, 100)
-        return wanted
-
-    wishes = [30, 70, 1, 5000, 50, 100, 20, 20, 20, 0] * 5
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(hold, wishes)) == wishes
-    assert held == 0 and most <= 100
-
-
-def test_a_budget_is_given_back_after_an_error() -> None:
-    budget = Budget(10)
-    with pytest.raises(KeyError), budget.take(10):
-        raise KeyError
-    with budget.take(10):
-        pass
-
-
-def test_large_images_are_decoded_one_after_the_other(tmp_path: Path) -> None:
-    for number in range(6):
-        PIL.Image.new("RGB", (400, 300), (number, 0, 0)).save(tmp_path / f"{number}.png")
-    [file, *_] = files = list(Walk([tmp_path]))
-    size = EncodedImage(Path(file.path).read_bytes(), file.path).memory
-    assert size == 400 * 300 * 4
-    together, most, lock = 0, 0, threading.Lock()
-
-    class Counting(Shared):
-        def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
-            nonlocal together, most
-            with lock:
-                together += 1
-                most = max(most, together)
-            threading.Event().wait(0.005)
-            with lock:
-                together -= 1
-            return super().preprocess(image)
-
-    load = Loader(Counting(), budget=Budget(2 * size + 1))
-    assert sum(map(len, encoded(files, load, workers=6, batch_size=1))) == 6
-    assert 1 <= most <= 2
-
-
-@pytest.mark.parametrize(("mode", "times"), [("RGB", 4), ("RGBA", 12), ("L", 12), ("P", 12)])
-def test_modes_that_are_converted_are_counted_with_their_copies(
-    tmp_path: Path, mode: str, times: int
-) -> None:
-    path = tmp_path / "a.png"
-    PIL.Image.new(mode, (60, 50)).save(path)
-    assert EncodedImage(path.read_bytes(), "a.png").memory == 60 * 50 * times
-
-
-def test_a_jpeg_takes_the_memory_of_what_is_decoded_of_it(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    PIL.Image.new("RGB", (1600, 1200)).save(path)
-    assert EncodedImage(path.read_bytes(), "a.jpg", at_least=140).memory == 200 * 150 * 4
+    assert list(group_until_due(arriving(), 4)) == [[1, 2, 3, 4, 5], [6], [7, 8]]

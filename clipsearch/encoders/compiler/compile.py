@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,9 @@ from clipsearch.encoders.sources import find
 from clipsearch.encoders.tokenizers.data import write_tokens
 from clipsearch.encoders.torch import OpenClipEncoder
 from clipsearch.errors import EncoderError
-from clipsearch.types import Progress
+from clipsearch.types import OnProgress, Progress
 
 StrPath = str | os.PathLike[str]
-Report = Callable[[Progress], None]
 
 STEPS = 3  # text tower, image tower, the rest
 AT_ONCE = 32
@@ -77,7 +76,7 @@ def compile_model(
     precision: str = "auto",
     images: Iterable[StrPath] = (),
     force: bool = False,
-    progress: Report | None = None,
+    progress: OnProgress | None = None,
 ) -> Compilation:
     """Compile a model for the CPU into the cache, unless it is there already.
 
@@ -112,7 +111,7 @@ def _compile(
     folder: Path,
     precision: str,
     images: Iterable[StrPath],
-    report: Report,
+    report: OnProgress,
 ) -> Compilation:
     """Write all files of a model into an empty folder, and publish it."""
     report(Progress("compile", 0, STEPS))
@@ -157,7 +156,7 @@ def _rounded(
     folder: Path,
     manifest: Manifest,
     images: Iterable[StrPath],
-    report: Report,
+    report: OnProgress,
 ) -> tuple[Manifest, str]:
     """Put an int8 image tower in place of the exact one if it passes the gate; else say why not."""
     if manifest.ways["image"] != "written":
@@ -194,7 +193,7 @@ def _of_the_gate(manifest: Manifest) -> str:
 
 
 def _vectors(
-    encoder: OnnxEncoder, pixels: Sequence[np.ndarray], report: Report, done: int, total: int
+    encoder: OnnxEncoder, pixels: Sequence[np.ndarray], report: OnProgress, done: int, total: int
 ) -> np.ndarray:
     rows = []
     for start in range(0, len(pixels), AT_ONCE):
