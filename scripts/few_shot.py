@@ -32,7 +32,7 @@ from clipsearch.fewshot.methods import learn_rows, log_loss, unit
 from clipsearch.fewshot.task import Task
 from clipsearch.fewshot.trial import CurvePoint, learning_curve
 from clipsearch.heads.head import Head
-from clipsearch.heads.templates import prompts
+from clipsearch.heads.prompts import make_prompts
 from clipsearch.output.plots.base import save
 from clipsearch.output.plots.curve import learning_curves
 
@@ -80,7 +80,7 @@ def tasks(encoder: Encoder, images: int) -> Iterator[tuple[str, Task]]:
     animals = [t for t in load_sprites() if language.clean(t.label) in ANIMALS and t.group == 3]
     # Only these are kept: the artwork as a whole takes gigabytes.
     world = World(animals, STYLES, size=SIZE)
-    head = Head.from_prompts(encoder, prompts(ANIMALS))
+    head = Head.from_prompts(encoder, make_prompts(ANIMALS))
     by_name = {language.clean(t.label): t for t in animals}
     trained = [style for style in STYLES if style != UNSEEN]
     for name, spoil in SETS.items():

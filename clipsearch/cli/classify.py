@@ -176,6 +176,6 @@ def _thresholds(given: Sequence[str]) -> dict[str, float]:
 
 def named_templates(names: Sequence[str]) -> list[str] | None:
     """Resolve each name of a set to its templates; what has {} is a template itself."""
-    from clipsearch.heads.templates import resolved
+    from clipsearch.heads.prompts import resolve_templates
 
-    return resolved(names)
+    return resolve_templates(names)

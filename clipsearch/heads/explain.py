@@ -1,4 +1,4 @@
-"""Explanation: which descriptions and example images of a label an image fits, and how well."""
+"""Explain a prediction: the score and weight of each prompt of each label."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from clipsearch._util.arrays import FloatArray
 from clipsearch.types import Prediction, Prompt
 
 
@@ -19,9 +20,9 @@ class PromptScore:
     """The text, or the path of the example image."""
     kind: Literal["text", "image"]
     score: float
-    """Cosine; of an example image, moved to where texts lie (`mixture.Modalities`)."""
+    """Cosine; of an example image, moved to where texts lie (`modality_gap.Modalities`)."""
     weight: float
-    """What it counts: the score of the label is the sum of weight times score over its prompts."""
+    """The score of a label is the sum of weight times score over its prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +33,18 @@ class LabelExplanation:
     probability: float
     score: float
     prompts: tuple[PromptScore, ...]
-    """None for a label that is not made of prompts."""
+    """Empty for a label that is not made of prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The labels of one image, best first, each with what it is made of."""
+    """The labels of one image, best first, each with the scores of its prompts."""
 
     path: str
     label: str
     """The label that holds, or NONE."""
     none: float | None
-    """How likely it is that no label holds; None where that was not asked."""
+    """Probability that no label holds; None in the mode `closed`."""
     labels: tuple[LabelExplanation, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,24 +53,38 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parts:
-    """The prompts of one label, their unit rows (k, dim), and what each counts (k,)."""
+class LabelParts:
+    """The prompts of one label, as `heads.prompts.encode_prompts` yields them."""
 
     prompts: Sequence[Prompt]
-    rows: np.ndarray
-    counted: np.ndarray
+    rows: FloatArray
+    """Unit rows (k, dim)."""
+    weights: FloatArray
+    """(k,)"""
 
-    def scored(self, vector: np.ndarray) -> tuple[PromptScore, ...]:
+    def score(self, vector: FloatArray) -> tuple[PromptScore, ...]:
         """Compare each prompt with the unit vector (dim,) of an image; best first."""
         scores = self.rows @ vector
         return tuple(
-            _prompt_score(self.prompts[i], float(scores[i]), float(self.counted[i]))
+            _prompt_score(self.prompts[i], float(scores[i]), float(self.weights[i]))
             for i in np.argsort(-scores, kind="stable").tolist()
         )
 
 
-def explain(prediction: Prediction, vector: np.ndarray, parts: Mapping[str, Parts]) -> Explanation:
-    """Take each label of a prediction apart; vector: the unit vector (dim,) of the image."""
+def explain(
+    prediction: Prediction, vector: FloatArray, parts: Mapping[str, LabelParts]
+) -> Explanation:
+    """Score the prompts of each label of a prediction.
+
+    Parameters
+    ----------
+    prediction
+        Of one image.
+    vector
+        Unit vector (dim,) of the image.
+    parts
+        Label -> its prompts; other labels are explained by their score alone.
+    """
     return Explanation(
         prediction.path,
         prediction.label,
@@ -79,7 +94,7 @@ def explain(prediction: Prediction, vector: np.ndarray, parts: Mapping[str, Part
                 found.label,
                 found.probability,
                 found.score,
-                parts[found.label].scored(vector) if found.label in parts else (),
+                parts[found.label].score(vector) if found.label in parts else (),
             )
             for found in prediction.labels
         ),

@@ -1,4 +1,4 @@
-"""Head: labels and their unit rows in a model's space, which is what every query becomes."""
+"""Head: labels and their unit rows in a model's space. Every query and label set becomes one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from clipsearch._util.arrays import FloatArray, sigmoid, softmax
 from clipsearch._util.atomic import replace_text
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import (
@@ -21,38 +22,56 @@ from clipsearch.errors import (
     TooFewLabels,
     UnknownLabel,
 )
-from clipsearch.heads.prompts import described, from_json, plain, to_json
+from clipsearch.heads.prompts import (
+    encode_prompts,
+    prompt_from_json,
+    prompt_to_json,
+    simplify_prompt,
+)
 from clipsearch.heads.tip_adapter import Cache
 from clipsearch.text.encode import encode_texts, reading
 from clipsearch.types import ModelInfo, Prompt, Term
 
-PROMPTS_AT_ONCE = 4096
-FORMAT, VERSION, VERSION_WITH_CACHE = "clipsearch-head", 1, 2
+_PROMPTS_AT_ONCE = 4096
+_FORMAT, _VERSION = "clipsearch-head", 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """Labels, each with a unit row: the last layer of a classifier, made of prompts.
+    """Labels, each with a unit row: the last layer of a zero-shot classifier.
 
-    A head is a value: it can be saved, sent and compared, and needs no model to score vectors
-    of the model that made it.
+    A head is an immutable value: it can be saved, sent and compared, and needs no model to score
+    vectors of the model that made it.
 
+    Raises
+    ------
+    TooFewLabels
+        If there are no labels.
+    ValueError
+        If labels, vectors and prompts differ in number.
+
+    Examples
+    --------
     >>> head = Head.from_prompts(encoder, {"cat": ["a cat", "a kitten"], "dog": ["a dog"]})
-    >>> head.probabilities(head.scores(vectors))    # (n, 2), rows sum to 1
+    >>> head.scores(vectors)    # float32 (n, 2): cosines
+    >>> head.save("pets.json")
     """
 
     labels: tuple[str, ...]
-    vectors: np.ndarray
+    vectors: FloatArray
     """float32 (labels, dim), unit rows, read-only."""
     prompts: tuple[tuple[Prompt, ...], ...]
-    """What each row was made of: texts, and terms for images."""
+    """The prompts that each row was made of: texts, and terms for images."""
     model: str
+    """Name of the model."""
     fingerprint: str
+    """sha256 of the model's weights and settings."""
     logit_scale: float
+    """What the model's loss multiplies cosines by."""
     logit_bias: float | None = None
     """None for models trained with softmax (CLIP), a number for sigmoid (SigLIP)."""
     cache: Cache | None = None
-    """Images that a head learned as a Tip-Adapter asks beside its rows."""
+    """Labelled images that a head learned as a Tip-Adapter compares beside its rows."""
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -66,7 +85,7 @@ class Head:
             )
         object.__setattr__(self, "vectors", vectors)
 
-    # --- made of ---
+    # --- constructors ---
 
     @classmethod
     def from_prompts(
@@ -74,22 +93,36 @@ class Head:
         encoder: Encoder,
         prompts: Mapping[str, Sequence[Prompt]],
         *,
-        images: Mapping[str, np.ndarray] | None = None,
+        images: Mapping[str, FloatArray] | None = None,
     ) -> Self:
         """Encode the prompts of each label and average them.
 
         Each prompt's vector is normalised, then the mean over a label's prompts, as in Radford et
-        al. 2021 (section 3.1.4) and open_clip's build_zero_shot_classifier. images: the vector
-        (dim,) of each image among the prompts, moved among the texts (`mixture.Modalities`).
-        Raises TooFewLabels, EmptyQuery if prompts cancel out. `templates.prompts` makes prompts
-        of plain labels. Texts may be of any length, see `texts.encode_texts`; `texts.reading`
-        gives an encoder that cuts them instead.
+        al. 2021 (section 3.1.4) and open_clip's build_zero_shot_classifier.
+
+        Parameters
+        ----------
+        encoder
+            Texts may be of any length (`text.encode.encode_texts`); `text.encode.reading` gives an
+            encoder that truncates them instead.
+        prompts
+            Label -> its prompts; `heads.prompts.make_prompts` makes them of plain labels.
+        images
+            The vector (dim,) of each image among the prompts, moved among the texts
+            (`modality_gap.Modalities`).
+
+        Raises
+        ------
+        TooFewLabels
+            If there are no labels, or a label has no prompts.
+        EmptyQuery
+            If the prompts of a label cancel out.
         """
         with reading(encoder) as reader:
             rows = [
-                counted @ vectors
-                for labels in _parts(prompts)
-                for vectors, counted in described(reader, labels, images=images)
+                weights @ vectors
+                for labels in _split(prompts)
+                for vectors, weights in encode_prompts(reader, labels, images=images)
             ]
         vectors = np.stack(rows) if rows else np.empty((0, encoder.info.dim), np.float32)
         return cls._of(encoder.info, tuple(prompts), vectors, prompts.values())
@@ -100,12 +133,23 @@ class Head:
         encoder: Encoder,
         terms: Sequence[Term],
         *,
-        images: Mapping[str, np.ndarray] | None = None,
+        images: Mapping[str, FloatArray] | None = None,
     ) -> Self:
         """Make the head of one query: one row, the normalised sum of weight times unit vector.
 
-        images: the unit vector (dim,) of each image that a term names. Raises EmptyQuery if
-        there are no terms, or if they cancel out.
+        Parameters
+        ----------
+        encoder
+            Encodes the texts.
+        terms
+            Texts and images with their weights.
+        images
+            The unit vector (dim,) of each image that a term names.
+
+        Raises
+        ------
+        EmptyQuery
+            If there are no terms, or if they cancel out.
         """
         texts = [term.value for term in terms if term.kind == "text"]
         encoded = dict(zip(texts, encode_texts(encoder, texts), strict=True)) if texts else {}
@@ -127,31 +171,38 @@ class Head:
         cls,
         info: ModelInfo,
         labels: tuple[str, ...],
-        vectors: np.ndarray,
+        vectors: FloatArray,
         prompts: Iterable[Sequence[Prompt]],
     ) -> Self:
         return cls(
             labels=labels,
             vectors=vectors,
-            prompts=tuple(tuple(map(plain, texts)) for texts in prompts),
+            prompts=tuple(tuple(map(simplify_prompt, texts)) for texts in prompts),
             model=info.name,
             fingerprint=info.fingerprint,
             logit_scale=info.logit_scale,
             logit_bias=info.logit_bias,
         )
 
-    # --- used for ---
+    # --- use ---
 
-    def scores(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the cosines of unit vectors (n, dim) with each row: float32 (n, labels).
+    def scores(self, vectors: FloatArray) -> FloatArray:
+        """Return the cosines of images with each row, with what the cache adds to them.
 
-        With a cache, what that adds is in them; they are to be compared like cosines.
+        Parameters
+        ----------
+        vectors
+            Unit vectors (n, dim).
+
+        Returns
+        -------
+        float32 (n, labels).
         """
-        found: np.ndarray = np.asarray(vectors, dtype=np.float32) @ self.vectors.T
-        return found if self.cache is None else found + self.cache.bonus(vectors)
+        cosines = np.asarray(vectors, dtype=np.float32) @ self.vectors.T
+        return cosines if self.cache is None else cosines + self.cache.bonus(vectors)
 
     def only(self, label: str) -> Self:
-        """Return the head of one of the labels, to search by. Raises UnknownLabel."""
+        """Return the head of one label, to search by. Raises UnknownLabel."""
         if label not in self.labels:
             raise UnknownLabel(label, self.labels)
         j = self.labels.index(label)
@@ -163,22 +214,10 @@ class Head:
             cache=self.cache and self.cache.only(j),
         )
 
-    def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """Turn scores (n, labels) into probabilities as the model's loss does: float32, same shape.
-
-        Without a bias, softmax over the labels of `logit_scale * cos` (Radford et al. 2021): one
-        label of the head is right. With one, sigmoid of `logit_scale * cos + logit_bias` for each
-        label by itself (Zhai et al. 2023): any number of labels may be right.
-        """
+    def probabilities(self, scores: FloatArray) -> FloatArray:
+        """Return the probabilities of the model's own loss: float32, the shape of `scores`."""
         logits = self.logit_scale * np.asarray(scores, dtype=np.float64) + (self.logit_bias or 0.0)
-        found: np.ndarray
-        if self.logit_bias is None:
-            powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-            found = powers / powers.sum(axis=-1, keepdims=True)
-        else:
-            # The sigmoid by tanh, which never overflows, as exp does for logits far below zero.
-            found = 0.5 * (1 + np.tanh(0.5 * logits))
-        return found.astype(np.float32)
+        return (softmax if self.logit_bias is None else sigmoid)(logits).astype(np.float32)
 
     def check(self, info: ModelInfo) -> None:
         """Raise ModelMismatch unless the head was made by this model."""
@@ -198,32 +237,30 @@ class Head:
     def __hash__(self) -> int:
         return hash((self.labels, self.fingerprint))
 
-    # --- kept in ---
+    # --- files ---
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the head to one JSON file; the array is base64 of little-endian float32."""
         array = base64.b64encode(self.vectors.astype("<f4").tobytes()).decode("ascii")
-        # Heads without a cache stay readable for who knows the first version alone.
-        version = VERSION if self.cache is None else VERSION_WITH_CACHE
-        whole = {"format": FORMAT, "version": version, **self._facts()}
+        whole = {"format": _FORMAT, "version": _VERSION, **self._facts()}
         whole |= {"dim": self.vectors.shape[1], "vectors": array}
         whole |= {} if self.cache is None else {"cache": self.cache.to_json()}
         replace_text(Path(path), json.dumps(whole, ensure_ascii=False, indent=1))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote. Raises BadLabelFile if it is something else, or too new."""
+        """Read a head that `save` wrote. Raises BadLabelFile for any other file."""
         try:
             found = json.loads(Path(path).read_text("utf-8"))
-            if found["format"] != FORMAT:
+            if found["format"] != _FORMAT:
                 raise ValueError(f"its format is {found['format']!r}")
-            if found["version"] > VERSION_WITH_CACHE:
+            if found["version"] != _VERSION:
                 raise ValueError(f"it is of version {found['version']}; update clipsearch")
             array = np.frombuffer(base64.b64decode(found["vectors"], validate=True), dtype="<f4")
             return cls(
                 labels=tuple(found["labels"]),
                 vectors=array.reshape(len(found["labels"]), found["dim"]),
-                prompts=tuple(tuple(map(from_json, texts)) for texts in found["prompts"]),
+                prompts=tuple(tuple(map(prompt_from_json, texts)) for texts in found["prompts"]),
                 model=found["model"],
                 fingerprint=found["fingerprint"],
                 logit_scale=found["logit_scale"],
@@ -231,7 +268,7 @@ class Head:
                 cache=Cache.from_json(found["cache"]) if "cache" in found else None,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadLabelFile(f"{path} is not a saved head: {_said(error)}") from error
+            raise BadLabelFile(f"{path} is not a saved head: {_reason(error)}") from error
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -240,16 +277,16 @@ class Head:
             "logit_scale": self.logit_scale,
             "logit_bias": self.logit_bias,
             "labels": list(self.labels),
-            "prompts": [list(map(to_json, texts)) for texts in self.prompts],
+            "prompts": [list(map(prompt_to_json, texts)) for texts in self.prompts],
         }
 
 
-def _parts(prompts: Mapping[str, Sequence[Prompt]]) -> Iterator[dict[str, Sequence[Prompt]]]:
+def _split(prompts: Mapping[str, Sequence[Prompt]]) -> Iterator[dict[str, Sequence[Prompt]]]:
     """Split labels so that the vectors of all their prompts fit in memory."""
     part: dict[str, Sequence[Prompt]] = {}
     held = 0
     for label, texts in prompts.items():
-        if held and held + len(texts) > PROMPTS_AT_ONCE:
+        if held and held + len(texts) > _PROMPTS_AT_ONCE:
             yield part
             part, held = {}, 0
         part[label] = texts
@@ -258,7 +295,7 @@ def _parts(prompts: Mapping[str, Sequence[Prompt]]) -> Iterator[dict[str, Sequen
         yield part
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it has no {error}"
     return " ".join(str(error).split()) or type(error).__name__

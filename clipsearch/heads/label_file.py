@@ -1,4 +1,4 @@
-"""Read files of labels: names, each with the descriptions and example images it stands for."""
+"""Read label files: text, CSV, JSON and YAML; a label may bring its own prompts, texts or images."""
 
 from __future__ import annotations
 
@@ -14,24 +14,40 @@ from typing import Any
 from clipsearch.errors import BadLabelFile, TooFewLabels
 from clipsearch.types import Prompt, Term
 
-IMAGE = "image:"
-"""Begins a prompt that names an image, in the formats that hold nothing but texts.
+_IMAGE_PREFIX = "image:"
+"""Begins a prompt that names an image, in formats that hold text alone.
 
-Not `@`, as in other tools: spreadsheets take a cell that begins so for a formula.
+Not `@`, as in other tools: spreadsheets take a cell that begins with it for a formula.
 """
 _KINDS = ("texts", "images")
 
 
 def labels_from_file(path: str | os.PathLike[str]) -> dict[str, list[Prompt]]:
-    """Read labels, each with the prompts that the file gives it, often none.
+    """Read labels, each with the prompts that the file gives it, if any.
 
-    .txt   a label a line, `label: prompt; prompt` with prompts; `#` begins a comment line
-    .csv   a label and its prompts a row (.tsv: with tabs); a first row `label,...` is a header
-    .json, .yaml   a list of labels, or labels with a prompt, a list of prompts or nothing
+    A prompt is a text, or an image, whose path is relative to the file.
 
-    A prompt is a text, or the path of an image, relative to the file: `image:rex.jpg` in .txt
-    and .csv, `{"texts": [...], "images": [...]}` in place of the prompts in .json and .yaml.
-    The prompts of a label that occurs twice are put together. Raises BadLabelFile, TooFewLabels.
+    - `.txt` or no suffix: one label per line, `label: prompt; prompt`, an image as `image:rex.jpg`;
+      `#` begins a comment line.
+    - `.csv` (`.tsv` with tabs): one label and its prompts per row; a first row `label,...` is a header.
+    - `.json`, `.yaml`, `.yml`: a list of labels, or label -> a prompt, a list of prompts, null, or
+      `{"texts": [...], "images": [...]}`.
+
+    Parameters
+    ----------
+    path
+        The file, UTF-8.
+
+    Returns
+    -------
+    Label -> its prompts, empty for a label alone. Prompts of a label that occurs twice are joined.
+
+    Raises
+    ------
+    BadLabelFile
+        If the file cannot be read, or its suffix is not known.
+    TooFewLabels
+        If it holds no labels.
     """
     file = Path(path)
     readers = {
@@ -45,23 +61,25 @@ def labels_from_file(path: str | os.PathLike[str]) -> dict[str, list[Prompt]]:
     try:
         pairs = list(reader(file.read_text("utf-8-sig"), file.suffix.lower()))
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise BadLabelFile(f"{file} cannot be read: {told}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadLabelFile(f"{file} cannot be read: {reason}") from error
     folder = os.path.dirname(os.path.abspath(file))
     found: dict[str, list[Prompt]] = {}
     for label, prompts in pairs:
         if label := label.strip():
-            found.setdefault(label, []).extend(_located(p, folder) for p in prompts if _filled(p))
+            found.setdefault(label, []).extend(
+                _locate(p, folder) for p in prompts if _has_content(p)
+            )
     if not found:
         raise TooFewLabels(f"{file} holds no labels.")
     return found
 
 
-def _filled(prompt: Prompt) -> bool:
+def _has_content(prompt: Prompt) -> bool:
     return isinstance(prompt, Term) or bool(prompt.strip())
 
 
-def _located(prompt: Prompt, folder: str) -> Prompt:
+def _locate(prompt: Prompt, folder: str) -> Prompt:
     if isinstance(prompt, str):
         return prompt.strip()
     # An absolute path stays: join drops what is before it.
@@ -88,11 +106,11 @@ def _from_table(text: str, suffix: str) -> Iterator[tuple[str, list[Prompt]]]:
 
 def _text_or_image(prompt: str) -> Prompt:
     prompt = prompt.strip()
-    if not prompt.startswith(IMAGE):
+    if not prompt.startswith(_IMAGE_PREFIX):
         return prompt
-    path = prompt.removeprefix(IMAGE).strip()
+    path = prompt.removeprefix(_IMAGE_PREFIX).strip()
     if not path:
-        raise ValueError(f"`{IMAGE}` without the path of an image")
+        raise ValueError(f"`{_IMAGE_PREFIX}` without the path of an image")
     return Term.image(path)
 
 

@@ -1,8 +1,8 @@
-r"""The grammar of query terms, which the command line, Python and the server share.
+r"""Parse query terms: one grammar for the command line, Python and the server.
 
     term   :=  [WEIGHT ":"] VALUE
-    WEIGHT :=  a decimal number with an optional sign, not 0; 1 if it is left out
-    VALUE  :=  words, or the path of an image where an image is asked for
+    WEIGHT :=  a decimal number with an optional sign, not 0; 1 by default
+    VALUE  :=  words, or the path of an image for terms of images
 
     a blue horse        the words, once
     2:horse             counts double
@@ -32,8 +32,24 @@ _ESCAPED = re.compile(rf"\\+{_WEIGHT}", re.ASCII)
 
 
 def parse_term(text: str, kind: Literal["text", "image"] = "text") -> Term:
-    r"""Read one term. Raises BadTerm for a weight of 0 or a weight alone, EmptyQuery for nothing.
+    r"""Parse one term of the grammar above.
 
+    Parameters
+    ----------
+    text
+        `[WEIGHT:]VALUE`.
+    kind
+        Whether the value is words or the path of an image.
+
+    Raises
+    ------
+    EmptyQuery
+        For an empty text.
+    BadTerm
+        For a weight of 0 or one that is not finite, or a weight without a value.
+
+    Examples
+    --------
     >>> parse_term("2:horse")
     Term(kind='text', value='horse', weight=2.0)
     """
@@ -62,9 +78,28 @@ def parse_terms(
     images: Iterable[str | Term] = (),
     exclude: Iterable[str | Term] = (),
 ) -> tuple[Term, ...]:
-    """Read all terms of a query; those of `exclude` are texts that count against an image.
+    """Parse all terms of a query.
 
-    A Term stands for itself. Raises EmptyQuery if there are none, and what `parse_term` raises.
+    Parameters
+    ----------
+    texts
+        Terms of words; a Term stands for itself, also below.
+    images
+        Terms whose values are paths of images.
+    exclude
+        Texts to stay away from: their weights become negative.
+
+    Raises
+    ------
+    EmptyQuery
+        If there are no terms, or an empty one.
+    BadTerm
+        As `parse_term` does.
+
+    Examples
+    --------
+    >>> parse_terms("2:horse", exclude=["rain"])
+    (Term(kind='text', value='horse', weight=2.0), Term(kind='text', value='rain', weight=-1.0))
     """
     texts = [texts] if isinstance(texts, str) else texts
     terms = [t if isinstance(t, Term) else parse_term(t) for t in texts]

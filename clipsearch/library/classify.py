@@ -10,7 +10,7 @@ import numpy as np
 from clipsearch._util.parallel import cores
 from clipsearch.errors import UnknownLabel
 from clipsearch.heads.head import Head
-from clipsearch.heads.templates import prompts as prompts_of
+from clipsearch.heads.prompts import make_prompts
 from clipsearch.images.walk import Walk
 from clipsearch.indexing.pipeline import encode_files
 from clipsearch.library.examples import Examples
@@ -43,7 +43,7 @@ class Classifying(Examples, Judging):
         on_warning is told of them, by default with a Python warning. Raises TooFewLabels,
         BadTemplate, UnreadableImage for an image of a label.
         """
-        prompts = self.located(prompts_of(labels, templates))
+        prompts = self.located(make_prompts(labels, templates))
         with reading(self.encoder, truncate=truncate, on_warning=on_warning) as reader:
             return Head.from_prompts(reader, prompts, images=self.example_rows(prompts))
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from clipsearch.errors import EmptyQuery, UnreadableImage
-from clipsearch.heads.explain import Explanation, Parts, explain
+from clipsearch.heads.explain import Explanation, LabelParts, explain
 from clipsearch.heads.head import Head
-from clipsearch.heads.prompts import described
+from clipsearch.heads.prompts import encode_prompts
 from clipsearch.library.asking import Query
 from clipsearch.library.classify import Classifying, Labels
 from clipsearch.library.matrix import Matrix
@@ -125,22 +125,22 @@ class Comparing(Searching, Classifying):
             vectors |= zip(paths, rows, strict=True)
         return vectors
 
-    def _parts(self, head: Head, wanted: Iterable[str], truncate: bool) -> dict[str, Parts]:
+    def _parts(self, head: Head, wanted: Iterable[str], truncate: bool) -> dict[str, LabelParts]:
         made_of = dict(zip(head.labels, head.prompts, strict=True))
         prompts = self.located({k: made_of[k] for k in head.labels if k in wanted and made_of[k]})
         images = self.example_rows(prompts)
         # What there is to say of the texts was said when the head was made.
         with reading(self.encoder, truncate=truncate, on_warning=_ignored) as reader:
-            pairs = list(described(reader, prompts, images=images))
+            pairs = list(encode_prompts(reader, prompts, images=images))
         parts = {
-            label: Parts(prompts[label], rows, counted)
-            for label, (rows, counted) in zip(prompts, pairs, strict=True)
+            label: LabelParts(prompts[label], rows, weights)
+            for label, (rows, weights) in zip(prompts, pairs, strict=True)
         }
         own = dict(zip(head.labels, head.vectors, strict=True))
         more = [
             label
             for label, part in parts.items()
-            if head.cache or np.abs(part.counted @ part.rows - own[label]).max() > SAME_ROW
+            if head.cache or np.abs(part.weights @ part.rows - own[label]).max() > SAME_ROW
         ]
         if more:
             warnings.warn(

@@ -26,7 +26,7 @@ from clipsearch.evaluation import (
 from clipsearch.evaluation.ground_truth import Layout, Truth, read_truth
 from clipsearch.evaluation.results import Classification, OpenSet, Retrieval
 from clipsearch.heads.head import Head
-from clipsearch.heads.templates import prompts as prompts_of
+from clipsearch.heads.prompts import make_prompts
 from clipsearch.library.classify import Classifying, Labels
 from clipsearch.library.session import StrPath
 from clipsearch.text.encode import reading
@@ -202,7 +202,7 @@ def _said(logits: np.ndarray, kept: np.ndarray) -> Said:
 def spoken(labels: Sequence[str], templates: Sequence[str] | None) -> dict[str, tuple[Prompt, ...]]:
     """Return prompts of labels as people say them: a folder's `golden_retriever` has a space."""
     words = {label: label.replace("_", " ").strip() or label for label in labels}
-    filled = prompts_of(words.values(), templates)
+    filled = make_prompts(words.values(), templates)
     return {label: filled[word] for label, word in words.items()}
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from clipsearch.encoders.listing import listed
 from clipsearch.errors import QueryError, UnknownImage, UnreadableImage
 from clipsearch.heads.head import Head
+from clipsearch.heads.prompts import resolve_templates
 from clipsearch.heads.query import parse_term
-from clipsearch.heads.templates import resolved
 from clipsearch.images.decode import read_file
 from clipsearch.images.thumbnails import ThumbnailCache
 from clipsearch.library import Library
@@ -128,7 +128,7 @@ class Service:
         if made is None:
             made = self.library.head(
                 labels,
-                templates=resolved(template),
+                templates=resolve_templates(template),
                 truncate=truncate,
                 on_warning=warnings.append,
             )

@@ -15,7 +15,7 @@ from clipsearch import Head, encode_texts
 from clipsearch.calibration.background import captions
 from clipsearch.calibration.formulas import Middle, vagueness
 from clipsearch.encoders.base import Encoder
-from clipsearch.heads.templates import prompts
+from clipsearch.heads.prompts import make_prompts
 
 AT_ONCE = 250
 
@@ -33,7 +33,7 @@ class World:
     @classmethod
     def encoded(cls, encoder: Encoder, scenes: heldout.Scenes, labels: Iterable[str]) -> World:
         """Encode images, background and labels."""
-        head = Head.from_prompts(encoder, prompts(list(labels)))
+        head = Head.from_prompts(encoder, make_prompts(list(labels)))
         return cls(
             images(encoder, [PIL.Image.fromarray(p) for p in scenes.images]),
             encode_texts(encoder, captions()),

@@ -24,7 +24,7 @@ import numpy as np
 import clipsearch
 from clipsearch.encoders import load_encoder
 from clipsearch.heads import modality_gap as mixture
-from clipsearch.heads.templates import prompts
+from clipsearch.heads.prompts import make_prompts
 from clipsearch.images.decode import open_image
 
 PLACES = {
@@ -112,7 +112,7 @@ def world(model: str, gap: float) -> tuple[World, dict[str, Task]]:
         name: np.stack(
             [
                 unit(encoder.encode_texts([str(p) for p in given]).mean(axis=0))
-                for given in prompts(one.labels).values()
+                for given in make_prompts(one.labels).values()
             ]
         )
         for name, one in found.items()

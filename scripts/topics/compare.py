@@ -26,7 +26,7 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score
 import clipsearch
 from clipsearch import Head, load_encoder
 from clipsearch.grouping.topics import clusters, means, name_scores, vocabulary
-from clipsearch.heads.templates import prompts
+from clipsearch.heads.prompts import make_prompts
 from clipsearch.images.decode import open_image
 
 SAMPLES = Path(clipsearch.__file__).with_name("samples")
@@ -174,7 +174,7 @@ def main() -> None:
     vectors, captions = samples(options.model)
     compare_groups(vectors, captions)
     encoder = load_encoder(options.model)
-    head = Head.from_prompts(encoder, prompts(vocabulary(), ["{}"]))
+    head = Head.from_prompts(encoder, make_prompts(vocabulary(), ["{}"]))
     compare_names(vectors, captions, head)
 
 

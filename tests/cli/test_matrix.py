@@ -87,7 +87,7 @@ def test_json_and_python_agree(run: Command, images: list[Path]) -> None:
         *("matrix", "--query", "a house", "-k", 4, "--under", "images", "-f", "json"),
         *("--texts", "cat", "dog", "--template", "a photo of a {}", "--template", "openai80"),
     )
-    from clipsearch.heads.templates import OPENCLIP_80
+    from clipsearch.heads.prompts import OPENCLIP_80
 
     same = compared(
         None,

@@ -21,7 +21,7 @@ from clipsearch.encoders import registry as models
 from clipsearch.encoders.torch import OpenClipEncoder
 from clipsearch.errors import EncoderError, ModelUnavailable, UnknownModel
 from clipsearch.heads.head import Head
-from clipsearch.heads.templates import OPENCLIP_80, prompts
+from clipsearch.heads.prompts import OPENCLIP_80, make_prompts
 from clipsearch.text.encode import reading
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -118,7 +118,7 @@ def test_a_head_of_80_templates_is_open_clips_zero_shot_classifier(
 ) -> None:
     labels = ["cat", "blue horse", "boy riding a dog", "tree"]
     with reading(encoder, truncate=True) as reader:  # as open_clip does with what is too long
-        head = Head.from_prompts(reader, prompts(labels, OPENCLIP_80))
+        head = Head.from_prompts(reader, make_prompts(labels, OPENCLIP_80))
     expected = open_clip.build_zero_shot_classifier(
         reference.model, reference.tokenizer, labels, open_clip.OPENAI_IMAGENET_TEMPLATES
     )

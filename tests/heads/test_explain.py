@@ -7,19 +7,19 @@ import json
 import numpy as np
 import pytest
 
-from clipsearch.heads.explain import Explanation, LabelExplanation, Parts, PromptScore, explain
+from clipsearch.heads.explain import Explanation, LabelExplanation, LabelParts, PromptScore, explain
 from clipsearch.types import LabelScore, Prediction, Term
 
 ROWS = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0, 0.8]])
 VECTOR = np.array([0.0, 0.6, 0.8], dtype=np.float32)
-PARTS = Parts(["a cat", "a kitten", Term.image("/c.jpg")], ROWS, np.array([0.5, 0.4, 0.25]))
+PARTS = LabelParts(["a cat", "a kitten", Term.image("/c.jpg")], ROWS, np.array([0.5, 0.4, 0.25]))
 PREDICTION = Prediction(
     "/a.jpg", (LabelScore("cat", 0.3, 0.4), LabelScore("other", 0.1, 0.1)), none=0.6, mode="open"
 )
 
 
 def test_prompts_are_scored_and_sorted_best_first() -> None:
-    found = PARTS.scored(VECTOR)
+    found = PARTS.score(VECTOR)
     assert [(p.prompt, p.kind, p.weight) for p in found] == [
         ("/c.jpg", "image", 0.25),
         ("a kitten", "text", 0.4),
@@ -35,14 +35,14 @@ def test_each_label_keeps_its_place_and_numbers() -> None:
         "none of these",
         0.6,
         (
-            LabelExplanation("cat", 0.3, 0.4, PARTS.scored(VECTOR)),
+            LabelExplanation("cat", 0.3, 0.4, PARTS.score(VECTOR)),
             LabelExplanation("other", 0.1, 0.1, ()),
         ),
     )
 
 
 def test_the_json_form_holds_everything() -> None:
-    parts = Parts(["a cat"], ROWS[:1], np.ones(1))
+    parts = LabelParts(["a cat"], ROWS[:1], np.ones(1))
     found = explain(Prediction("/a.jpg", PREDICTION.labels[:1]), ROWS[0], {"cat": parts})
     assert found.labels[0].prompts == (PromptScore("a cat", "text", 1.0, 1.0),)
     assert json.loads(json.dumps(found.to_dict())) == {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipsearch.heads.modality_gap import IMAGE_SHARE, Modalities, coefficients
+from clipsearch.heads.modality_gap import Modalities, coefficients
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ def test_the_images_count_by_their_share_however_many_there_are() -> None:
         texts, images = unit(rows[np.invert(side)].sum(axis=0)), unit(rows[side].sum(axis=0))
         assert counted is not None
         np.testing.assert_allclose(
-            counted @ rows, unit((1 - IMAGE_SHARE) * texts + IMAGE_SHARE * images)
+            counted @ rows, unit(0.75 * texts + 0.25 * images)
         )
 
 
@@ -93,7 +93,7 @@ def test_classes_with_an_image_do_not_win_against_classes_of_words() -> None:
 
     def accuracy(examples: np.ndarray) -> float:
         head = texts.copy()
-        head[:10] = unit((1 - IMAGE_SHARE) * texts[:10] + IMAGE_SHARE * examples)
+        head[:10] = unit(0.75 * texts[:10] + 0.25 * examples)
         return float(((images @ head.T).argmax(axis=1) == truth).mean())
 
     examples = images[np.arange(10) * 20]

@@ -15,7 +15,7 @@ from conftest import ToyEncoder
 
 from clipsearch.errors import EmptyQuery, ModelMismatch, UnreadableImage
 from clipsearch.heads.head import Head
-from clipsearch.heads.modality_gap import GENERIC, IMAGE_SHARE, Modalities
+from clipsearch.heads.modality_gap import GENERIC, Modalities
 from clipsearch.heads.tip_adapter import Cache
 from clipsearch.library import Library
 from clipsearch.types import LabelScore, Prediction, Term
@@ -161,7 +161,7 @@ def test_texts_and_images_are_mixed_across_the_gap(
     texts, known = library.encoder.encode_texts(GENERIC), rows(library, images)
     moved = Modalities.of(texts, known).as_texts(rows(library, [example]))[0]
     words = library.encoder.encode_texts(["my dog"])[0]
-    expected = unit((1 - IMAGE_SHARE) * words + IMAGE_SHARE * moved)
+    expected = unit(0.75 * words + 0.25 * moved)
     np.testing.assert_allclose(head.vectors[0], expected, atol=2e-3)
     assert head.prompts[0] == ("my dog", Term.image(str(example)))
 
