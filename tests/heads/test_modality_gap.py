@@ -42,9 +42,7 @@ def test_the_images_count_by_their_share_however_many_there_are() -> None:
         counted = coefficients(rows, side, [1] * 6)
         texts, images = unit(rows[np.invert(side)].sum(axis=0)), unit(rows[side].sum(axis=0))
         assert counted is not None
-        np.testing.assert_allclose(
-            counted @ rows, unit(0.75 * texts + 0.25 * images)
-        )
+        np.testing.assert_allclose(counted @ rows, unit(0.75 * texts + 0.25 * images))
 
 
 @pytest.mark.parametrize("weights", [[1, -1, 1], [0, 0, 1], [1, 1, 0]])
