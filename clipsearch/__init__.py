@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     )
     from clipsearch.evaluation.ground_truth import Truth, read_truth
     from clipsearch.evaluation.results import Evaluation
+    from clipsearch.fewshot.result import FewShotResult
     from clipsearch.grouping.duplicates import Duplicates
     from clipsearch.grouping.topics import Topic
     from clipsearch.heads.explain import Explanation
@@ -80,24 +81,28 @@ if TYPE_CHECKING:
     from clipsearch.heads.label_file import labels_from_file
     from clipsearch.heads.query import Term
     from clipsearch.library import Library
-    from clipsearch.library.few_shot_result import Lesson
     from clipsearch.library.matrix import Matrix
     from clipsearch.text.encode import encode_texts
     from clipsearch.text.tokens import Piece, Token, TokenTable
     from clipsearch.types import (
+        ClassifyOptions,
         Embeddings,
         Facts,
         Failure,
         Finding,
         Hit,
         ImageRecord,
+        IndexOptions,
         IndexReport,
         LabelScore,
         ModelInfo,
         Prediction,
         Progress,
         Results,
+        SearchOptions,
+        Selection,
         Status,
+        Where,
     )
     from clipsearch.vectors.base import VectorIndex
 
@@ -107,7 +112,7 @@ _HOMES = {
     "clipsearch.calibration.formulas": "Calibration",
     "clipsearch.calibration.fit": "Fitted",
     "clipsearch.library": "Library",
-    "clipsearch.library.few_shot_result": "Lesson",
+    "clipsearch.fewshot.result": "FewShotResult",
     "clipsearch.heads.explain": "Explanation",
     "clipsearch.heads.head": "Head",
     "clipsearch.heads.label_file": "labels_from_file",
@@ -123,8 +128,8 @@ _HOMES = {
     "clipsearch.vectors.base": "VectorIndex",
     "clipsearch.grouping.duplicates": "Duplicates",
     "clipsearch.grouping.topics": "Topic",
-    "clipsearch.types": "Embeddings Facts Failure Finding Hit ImageRecord IndexReport LabelScore ModelInfo "
-    "Prediction Progress Results Status",
+    "clipsearch.types": "ClassifyOptions Embeddings Facts Failure Finding Hit ImageRecord IndexOptions "
+    "IndexReport LabelScore ModelInfo Prediction Progress Results SearchOptions Selection Status Where",
     "clipsearch.errors": "BadFigureFile BadFilter BadGlob BadGrouping BadLabelFile BadReportFile BadTemplate BadTerm BadTruthFile "
     "CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotCompilable QueryError "
@@ -145,6 +150,7 @@ __all__ = [
     "BadTruthFile",
     "Calibration",
     "CannotServe",
+    "ClassifyOptions",
     "ClipsearchError",
     "Compilation",
     "Duplicates",
@@ -156,6 +162,7 @@ __all__ = [
     "Explanation",
     "Facts",
     "Failure",
+    "FewShotResult",
     "FigureTooLarge",
     "Finding",
     "Fitted",
@@ -164,9 +171,9 @@ __all__ = [
     "ImageError",
     "ImageRecord",
     "ImageTooLarge",
+    "IndexOptions",
     "IndexReport",
     "LabelScore",
-    "Lesson",
     "Library",
     "LibraryCorrupt",
     "LibraryError",
@@ -184,6 +191,8 @@ __all__ = [
     "Progress",
     "QueryError",
     "Results",
+    "SearchOptions",
+    "Selection",
     "SnapshotUnreadable",
     "Status",
     "Term",
@@ -201,6 +210,7 @@ __all__ = [
     "UnreadableImage",
     "VectorIndex",
     "VectorIndexError",
+    "Where",
     "__version__",
     "compile_model",
     "encode_texts",

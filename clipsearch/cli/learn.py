@@ -28,7 +28,7 @@ from clipsearch.cli.output import Output
 from clipsearch.output.render import table, write_json
 
 if TYPE_CHECKING:
-    from clipsearch.library.few_shot_result import Lesson
+    from clipsearch.fewshot.result import FewShotResult
     from clipsearch.types import Prediction, Results
 
 
@@ -131,12 +131,12 @@ def learn(
             found = lib.suggest(suggest, labels=asked, examples=examples, where=where, under=under)
             _show_suggestions(found, target)
         elif file is not None and examples is not None:
-            lesson = lib.learn(
+            result = lib.learn(
                 examples, labels=labels, templates=templates, shots=shots, method=method
             )
-            lesson.head.save(file)
-            _draw(lesson, curve, confusion)
-            _show(lesson, file, target)
+            result.head.save(file)
+            _draw(result, curve, confusion)
+            _show(result, file, target)
 
 
 def _only_for(what: str, options: dict[str, object]) -> None:
@@ -160,11 +160,11 @@ def _check_files(file: Path, figures: Iterable[Path | None]) -> None:
             raise UsageError(f"{file} is there and is no head: it is not overwritten.") from error
 
 
-def _draw(lesson: Lesson, curve: Path | None, confusion: Path | None) -> None:
+def _draw(result: FewShotResult, curve: Path | None, confusion: Path | None) -> None:
     from clipsearch.errors import TooFewExamples
     from clipsearch.output.plots.base import save
 
-    for figure, path in ((lesson.curve_figure, curve), (lesson.confusion_figure, confusion)):
+    for figure, path in ((result.curve_figure, curve), (result.confusion_figure, confusion)):
         try:
             if path:
                 save(figure(), path)
@@ -180,23 +180,23 @@ def _show_suggestions(found: Results[Prediction], target: Output) -> None:
         say("no image is left to label.")
 
 
-def _show(lesson: Lesson, file: Path, target: Output) -> None:
-    warn_all(lesson.warnings)
+def _show(result: FewShotResult, file: Path, target: Output) -> None:
+    warn_all(result.warnings)
     if target.format == "json":
-        write_json({"file": str(file), **lesson.to_dict()}, sys.stdout)
+        write_json({"file": str(file), **result.to_dict()}, sys.stdout)
     else:
-        _show_labels(lesson)
-        if lesson.curve:
+        _show_labels(result)
+        if result.curve:
             sys.stdout.write("\n")
-            _show_curve(lesson)
+            _show_curve(result)
     sys.stdout.flush()
     say(
         "the images did not beat the text: the head is that of the prompts alone."
-        if lesson.method == "zero-shot"
-        else f"learned {len(lesson.labels):,} labels from {lesson.images:,} images "
-        f"({lesson.method}, strength {lesson.strength:g})."
+        if result.method == "zero-shot"
+        else f"learned {len(result.labels):,} labels from {result.images:,} images "
+        f"({result.method}, strength {result.strength:g})."
     )
-    if fitted := lesson.calibration:
+    if fitted := result.calibration:
         say(
             f"its probabilities are off by {100 * fitted.after.ece:.0f} points on average, "
             f"{100 * fitted.before.ece:.0f} before they were calibrated."
@@ -204,20 +204,20 @@ def _show(lesson: Lesson, file: Path, target: Output) -> None:
     say(f"wrote {file}")
 
 
-def _show_labels(lesson: Lesson) -> None:
-    gain = lesson.gain
+def _show_labels(result: FewShotResult) -> None:
+    gain = result.gain
     span = "" if math.isnan(gain.low) else f"95 %: {100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
     rows = [
         (
             "all labels",
-            f"{lesson.images:,}",
-            _percent(lesson.zero_shot.value),
-            _percent(lesson.few_shot.value),
+            f"{result.images:,}",
+            _percent(result.zero_shot.value),
+            _percent(result.few_shot.value),
             _points(gain.value),
             span,
         )
     ]
-    for one in lesson.labels:
+    for one in result.labels:
         taken = f"taken for {one.confused_with}" if one.confused_with else ""
         change = _points(one.few_shot - one.zero_shot)
         shares = (_percent(one.zero_shot), _percent(one.few_shot))
@@ -225,7 +225,7 @@ def _show_labels(lesson: Lesson) -> None:
     table(("label", ">images", ">zero-shot", ">few-shot", ">gain", ""), rows, sys.stdout)
 
 
-def _show_curve(lesson: Lesson) -> None:
+def _show_curve(result: FewShotResult) -> None:
     rows = [
         (
             f"{p.shots}",
@@ -233,7 +233,7 @@ def _show_curve(lesson: Lesson) -> None:
             _percent(p.few_shot),
             f"{100 * p.low:.1f} to {100 * p.high:.1f} %",
         )
-        for p in lesson.curve
+        for p in result.curve
     ]
     table((">images a label", ">zero-shot", ">few-shot", "95 % of draws"), rows, sys.stdout)
 

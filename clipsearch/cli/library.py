@@ -15,9 +15,9 @@ from clipsearch.types import Status
 
 def status(format: PlainFormatOption = "table", library: LibraryOption = None) -> None:
     """Say what the library holds, and where."""
-    from clipsearch.library.maintain import Care
+    from clipsearch.library import Library
 
-    with Care.open(library) as lib:
+    with Library.open(library) as lib:
         found = lib.status()
     if format == "json":
         write_json(found.to_dict(), sys.stdout)

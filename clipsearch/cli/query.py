@@ -122,9 +122,9 @@ def query(
         raise UsageError("--label is of a --head: name its file.")
     target = Output.choose(format, null, output, open_)
     from clipsearch.heads.head import Head
-    from clipsearch.library.search import Searching
+    from clipsearch.library import Library
 
-    with Searching.open(library) as lib:
+    with Library.open(library) as lib:
         hits = lib.search(
             Head.load(head) if head else texts or (),
             images=image or (),
@@ -173,9 +173,9 @@ def similar(
     clipsearch similar ~/Downloads/sofa.png -k 50 --open
     """
     target = Output.choose(format, null, output, open_)
-    from clipsearch.library.search import Searching
+    from clipsearch.library import Library
 
-    with Searching.open(library) as lib:
+    with Library.open(library) as lib:
         hits = lib.similar(
             file, k=_wanted(count, relevant), where=where, under=under, relevant=relevant
         )

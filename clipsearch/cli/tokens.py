@@ -57,10 +57,10 @@ def _of_model(model: str, texts: list[str]) -> list[TokenTable]:
 
 def _of_library(library: Path | None, texts: list[str]) -> list[TokenTable]:
     from clipsearch.errors import LibraryNotFound
-    from clipsearch.library.reading import Reading
+    from clipsearch.library import Library
 
     try:
-        with Reading.open(library) as lib:
+        with Library.open(library) as lib:
             return lib.tokens(texts)
     except LibraryNotFound:
         if library:

@@ -1,158 +1,286 @@
-"""Label images with words of one's own."""
+"""Zero-shot heads of labels, what they say of images, and the labels that are saved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import cores
-from clipsearch.errors import UnknownLabel
+from clipsearch.errors import QueryError, UnknownLabel, UnreadableImage
 from clipsearch.heads.head import Head
+from clipsearch.heads.modality_gap import GENERIC, Modalities
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.images.walk import Walk
 from clipsearch.indexing.pipeline import encode_files
-from clipsearch.library.examples import Examples
-from clipsearch.library.judging import THRESHOLD, Judge, Judging, Thresholds
-from clipsearch.library.session import StrPath, Where, chosen_by, expanded
-from clipsearch.text.encode import reading, warn
-from clipsearch.types import Mode, Prediction, Prompt, Results
-
-Labels = Sequence[str] | Mapping[str, Sequence[Prompt]]
+from clipsearch.library.collection import encode_paths
+from clipsearch.library.label_scores import LabelScorer, calibration_of
+from clipsearch.library.session import Session, filters_of
+from clipsearch.text.encode import encode_texts, reading
+from clipsearch.types import (
+    ClassifyOptions,
+    Labels,
+    OnWarning,
+    Paths,
+    Prediction,
+    Prompt,
+    Results,
+    Term,
+    as_path,
+    as_paths,
+)
 
 LABEL_SOURCE = "classify"
+"""The source of labels that `classify` saved: guesses."""
+_ENOUGH = 4_096
+"""Vectors of the library that its mean image is made of, the oldest; more would not move it."""
+_FEW = 32
+"""With fewer, what the mean image shows is more of these images than of images."""
 
 
-class Classifying(Examples, Judging):
-    """Heads of labels, what they say of images, and the labels kept."""
+# --- heads -----------------------------------------------------------------------------------
 
-    def head(
-        self,
-        labels: Labels,
-        *,
-        templates: Sequence[str] | None = None,
-        truncate: bool = False,
-        on_warning: Callable[[str], None] = warn,
-    ) -> Head:
-        """Make a zero-shot head of labels; a mapping gives each label its own prompts.
 
-        A prompt is a text or an image (`Term.image(path)`), also both in one label. templates:
-        prompts with `{}` for the labels without prompts; by default a small sensible set.
-        truncate: cut texts that are too long for the model instead of reading them in pieces;
-        on_warning is told of them, by default with a Python warning. Raises TooFewLabels,
-        BadTemplate, UnreadableImage for an image of a label.
-        """
-        prompts = self.located(make_prompts(labels, templates))
-        with reading(self.encoder, truncate=truncate, on_warning=on_warning) as reader:
-            return Head.from_prompts(reader, prompts, images=self.example_rows(prompts))
+def make_head(
+    session: Session,
+    labels: Labels,
+    *,
+    templates: str | Sequence[str] | None = None,
+    truncate: bool = False,
+    on_warning: OnWarning,
+) -> Head:
+    """Make a zero-shot head of labels.
 
-    def classify(
-        self,
-        head: Head | Labels,
-        *,
-        images: Iterable[StrPath] | None = None,
-        top: int | None = None,
-        where: Where | None = None,
-        under: StrPath | None = None,
-        mode: Mode = "open",
-        threshold: Thresholds = THRESHOLD,
-        min_probability: float | None = None,
-        save: bool = False,
-        truncate: bool = False,
-    ) -> Results[Prediction]:
-        """Label every image of the library (or the filtered part, or loose `images`), by path.
+    Parameters
+    ----------
+    session
+        Its model encodes the prompts.
+    labels
+        Labels, or label -> its own prompts, which are texts and images.
+    templates
+        Prompts with `{}` for the labels without prompts; by default a small set.
+    truncate
+        Cut texts that are too long for the model instead of reading them in pieces.
+    on_warning
+        Is told of such texts, and of texts in a language that the model does not know.
 
-        mode: what is asked, and so what the probabilities mean (formulas: `clipsearch.calibration.formulas`).
-            open     one of the labels, or none of these: with "none" they sum to 1
-            multi    each label by itself: all those that reach `threshold`, or none of these
-            closed   one of the labels in any case, as the model was trained: `Head.probabilities`
-        top: keep this many labels an image; None keeps all. threshold: of all labels, or label ->
-        its own. min_probability: only images with a label that holds, at no less than this.
-        save: write the labels that hold into the catalog. truncate: as for `head`, which makes one
-        of labels.
-        """
-        failures: list[str] = []
-        if not isinstance(head, Head):
-            head = self.head(head, truncate=truncate, on_warning=failures.append)
-        head.check(self._model()[1])
-        judge = self._judge(head, mode, threshold)
-        classified: dict[int, None] = {}
-        if images is not None:
-            found = self._predict_files(judge, images, top, failures)
+    Raises
+    ------
+    TooFewLabels, BadTemplate
+    UnreadableImage
+        An image of a label cannot be used.
+    """
+    templates = [templates] if isinstance(templates, str) else templates
+    prompts = locate_prompts(make_prompts(check_labels(labels), templates))
+    with reading(session.encoder, truncate=truncate, on_warning=on_warning) as reader:
+        return Head.from_prompts(reader, prompts, images=example_rows(session, prompts))
+
+
+def check_labels(labels: Labels) -> Labels:
+    """Return labels as they are. Raises QueryError for what is no text or list of texts."""
+    if not isinstance(labels, str | Iterable) or isinstance(labels, bytes):
+        raise QueryError(f"labels are a list of texts, or label -> prompts: not {labels!r:.60}.")
+    given = [labels] if isinstance(labels, str) else list(labels)
+    if strange := [label for label in given if not isinstance(label, str)]:
+        raise QueryError(f"a label is a text: not {strange[0]!r:.60}.")
+    return labels if isinstance(labels, str | Mapping) else given
+
+
+def locate_prompts(prompts: Mapping[str, Sequence[Prompt]]) -> dict[str, list[Prompt]]:
+    """Make the paths of images absolute, so that they mean the same from anywhere."""
+    return {label: [_locate(prompt) for prompt in given] for label, given in prompts.items()}
+
+
+def example_rows(
+    session: Session, prompts: Mapping[str, Sequence[Prompt]]
+) -> dict[str, FloatArray]:
+    """Return the row (dim,) of each image among the prompts, moved among the texts.
+
+    The mean image, which this needs, is that of the library. Raises UnreadableImage for an image
+    that cannot be used.
+    """
+    terms = [p for given in prompts.values() for p in given if isinstance(p, Term)]
+    wanted = list(dict.fromkeys(term.value for term in terms if term.kind == "image"))
+    if not wanted:
+        return {}
+    paths, vectors, failures = encode_paths(session, wanted)
+    if missing := [path for path in wanted if path not in paths]:
+        reasons = {failure.path: failure.reason for failure in failures}
+        reason = reasons.get(missing[0], "a folder cannot stand for a class: name its images")
+        raise UnreadableImage(missing[0], reason)
+    return dict(zip(paths, _modalities(session, vectors).as_texts(vectors), strict=True))
+
+
+def _modalities(session: Session, examples: FloatArray) -> Modalities:
+    nothing = (None, examples[:0])
+    batches = session.catalog.iter_vectors(session.model()[0], batch=_ENOUGH)
+    _, known = next(batches, nothing)
+    if len(known) < _FEW:
+        warnings.warn(
+            f"the library holds {len(known)} images: too few to tell what an example image "
+            f"has in common with all images. Index at least {_FEW} for labels with images.",
+            stacklevel=3,
+        )
+        known = np.concatenate([known, examples])
+    return Modalities.of(encode_texts(session.encoder, GENERIC), known)
+
+
+def _locate(prompt: Prompt) -> Prompt:
+    if isinstance(prompt, str) or prompt.kind == "text":
+        return prompt
+    return replace(prompt, value=os.path.abspath(as_path(prompt.value)))
+
+
+# --- classifying -----------------------------------------------------------------------------
+
+
+def predict_labels(
+    session: Session, head: Head, options: ClassifyOptions, *, save: bool = False
+) -> Results[Prediction]:
+    """Label the selected images of a library.
+
+    Parameters
+    ----------
+    session
+        Its stored vectors are judged.
+    head
+        Of the session's model.
+    options
+        How, and of which images.
+    save
+        Write the labels that hold into the catalog, in place of those saved before.
+
+    Returns
+    -------
+    A prediction per file, by path.
+
+    Raises
+    ------
+    UnknownLabel
+        A threshold names a label that the head does not have.
+    ModelMismatch
+    """
+    scorer = _scorer(session, head, options)
+    classified: dict[int, None] = {}
+    predictions = _predict_library(session, scorer, options, classified)
+    results = _results(predictions, head, options)
+    if save:
+        save_predictions(session, results, among=classified)
+    return results
+
+
+def predict_files(
+    session: Session, head: Head, images: Paths, options: ClassifyOptions
+) -> Results[Prediction]:
+    """Label image files, and images in folders, in the library or not.
+
+    Parameters
+    ----------
+    session
+        Its model encodes the images.
+    head
+        Of the session's model.
+    images
+        A path or several.
+    options
+        How; the selection does not count.
+
+    Returns
+    -------
+    A prediction per file, by path; what cannot be read is among the warnings.
+    """
+    scorer = _scorer(session, head, options)
+    walk = Walk(as_paths(images, "images"))
+    predictions, warned = [], []
+    for file, encoded in encode_files(walk, session.encoder, workers=cores()):
+        if isinstance(encoded, Exception):
+            warned.append(str(encoded))
         else:
-            found = self._predict_library(judge, top, chosen_by(where, under), classified)
-        kept = [p for p in found if min_probability is None or _reaches(p, min_probability)]
-        if save and images is None:
-            self._save(kept, among=classified)
-        return Results(
-            tuple(sorted(kept, key=lambda prediction: prediction.path)),
-            title=", ".join(head.labels),
-            warnings=tuple(failures),
-        )
-
-    def _judge(self, head: Head, mode: Mode, threshold: Thresholds) -> Judge:
-        named = threshold if isinstance(threshold, Mapping) else {}
-        if unknown := [label for label in named if label and label not in head.labels]:
-            raise UnknownLabel(unknown[0], head.labels)
-        if mode == "closed":
-            return Judge(head, mode)
-        return Judge(head, mode, threshold, self.background(), self.calibration(head))
-
-    def _predict_library(
-        self, judge: Judge, top: int | None, chosen: dict[str, Any], classified: dict[int, None]
-    ) -> Iterator[Prediction]:
-        model_id, _ = self._model()
-        filtered = any(chosen.values())
-        allowed = self._catalog.allowed_ids(model_id, **chosen) if filtered else None
-        for ids, vectors in self._catalog.iter_vectors(model_id):
-            if allowed is not None:
-                inside = np.isin(ids, allowed)
-                ids, vectors = ids[inside], vectors[inside]
-            records = self._catalog.hits(ids.tolist(), **chosen)
-            for number, judged in zip(ids.tolist(), judge(vectors, top), strict=True):
-                for record in records.get(number, ()):
-                    classified[record.content_id] = None
-                    yield Prediction(record.path, judged[0], record, judged[1], judge.mode)
-
-    def _predict_files(
-        self, judge: Judge, images: Iterable[StrPath], top: int | None, failures: list[str]
-    ) -> Iterator[Prediction]:
-        walk = Walk([expanded(path) for path in images])
-        for file, found in encode_files(walk, self.encoder, workers=cores()):
-            if isinstance(found, Exception):
-                failures.append(str(found))
-            else:
-                labels, none = judge(found[None], top)[0]
-                yield Prediction(file.path, labels, None, none, judge.mode)
-        failures += [f"{problem.path}: {problem.reason}" for problem in walk.problems]
-
-    def save_labels(self, predictions: Iterable[Prediction], *, source: str = LABEL_SOURCE) -> int:
-        """Write the labels that hold, of each prediction of an indexed image, into the catalog.
-
-        The labels that the same source gave those images before are replaced, also where none
-        holds any more. Returns how many were written.
-        """
-        return self._save(list(predictions), source=source)
-
-    def _save(
-        self,
-        predictions: Sequence[Prediction],
-        *,
-        source: str = LABEL_SOURCE,
-        among: Iterable[int] | None = None,
-    ) -> int:
-        images = {p.record.content_id: p.holding for p in predictions if p.record}
-        return self._catalog.save_labels(
-            [
-                (content, label.label, source, label.score)
-                for content, labels in images.items()
-                for label in labels
-            ],
-            sources=[source],
-            among=list(images if among is None else among),
-        )
+            labels, none = scorer(encoded[None], options.top)[0]
+            predictions.append(Prediction(file.path, labels, None, none, scorer.mode))
+    warned += [f"{problem.path}: {problem.reason}" for problem in walk.problems]
+    return _results(predictions, head, options, warned)
 
 
-def _reaches(prediction: Prediction, least: float) -> bool:
-    return bool(prediction.holding) and prediction.probability >= least
+def save_predictions(
+    session: Session,
+    predictions: Iterable[Prediction],
+    *,
+    source: str = LABEL_SOURCE,
+    among: Iterable[int] | None = None,
+) -> int:
+    """Write the labels that hold, of each prediction of an indexed image, into the catalog.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    predictions
+        Of images of the library; others are left out.
+    source
+        Who gives the labels: those that the same source gave the images before are replaced.
+    among
+        Ids of the contents whose labels are replaced; by default those of the predictions.
+
+    Returns
+    -------
+    How many labels were written.
+    """
+    images = {p.record.content_id: p.holding for p in predictions if p.record}
+    return session.catalog.save_labels(
+        [
+            (content, label.label, source, label.score)
+            for content, labels in images.items()
+            for label in labels
+        ],
+        sources=[source],
+        among=list(images if among is None else among),
+    )
+
+
+def _scorer(session: Session, head: Head, options: ClassifyOptions) -> LabelScorer:
+    head.check(session.info)
+    named = options.threshold if isinstance(options.threshold, Mapping) else {}
+    if unknown := [label for label in named if label and label not in head.labels]:
+        raise UnknownLabel(unknown[0], head.labels)
+    if options.mode == "closed":
+        return LabelScorer(head, options.mode)
+    calibration = calibration_of(session, head)
+    return LabelScorer(head, options.mode, options.threshold, session.background(), calibration)
+
+
+def _predict_library(
+    session: Session, scorer: LabelScorer, options: ClassifyOptions, classified: dict[int, None]
+) -> Iterator[Prediction]:
+    """Yield a prediction per file, and note the ids of their contents in `classified`."""
+    model_id, selection = session.model()[0], options.selection
+    filters = filters_of(selection)
+    allowed = session.catalog.allowed_ids(model_id, **filters) if selection else None
+    for ids, vectors in session.catalog.iter_vectors(model_id):
+        if allowed is not None:
+            inside = np.isin(ids, allowed)
+            ids, vectors = ids[inside], vectors[inside]
+        records = session.catalog.hits(ids.tolist(), **filters)
+        for number, judged in zip(ids.tolist(), scorer(vectors, options.top), strict=True):
+            for record in records.get(number, ()):
+                classified[record.content_id] = None
+                yield Prediction(record.path, judged[0], record, judged[1], scorer.mode)
+
+
+def _results(
+    predictions: Iterable[Prediction],
+    head: Head,
+    options: ClassifyOptions,
+    warned: Sequence[str] = (),
+) -> Results[Prediction]:
+    least = options.min_probability
+    kept = [p for p in predictions if least is None or (p.holding and p.probability >= least)]
+    return Results(
+        tuple(sorted(kept, key=lambda prediction: prediction.path)),
+        title=", ".join(head.labels),
+        warnings=tuple(warned),
+    )

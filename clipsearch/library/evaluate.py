@@ -1,16 +1,20 @@
-"""Measure how good models are on images whose labels or captions are known."""
+"""Evaluation and calibration: models and probabilities against images whose labels are known."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from clipsearch.calibration import formulas as calibration
-from clipsearch.calibration.formulas import holds
+from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch.calibration import fit as fitting
+from clipsearch.calibration import formulas, to_json
+from clipsearch.calibration.background import version
+from clipsearch.calibration.fit import Fitted
+from clipsearch.calibration.formulas import Calibration, holds
 from clipsearch.errors import BadTruthFile, QueryError, TooFewLabels
 from clipsearch.evaluation import (
     Evaluation,
@@ -23,154 +27,170 @@ from clipsearch.evaluation import (
     open_set,
     retrieval,
 )
-from clipsearch.evaluation.ground_truth import Layout, Truth, read_truth
+from clipsearch.evaluation.ground_truth import Truth
 from clipsearch.evaluation.results import Classification, OpenSet, Retrieval
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
-from clipsearch.library.classify import Classifying, Labels
-from clipsearch.library.session import StrPath
-from clipsearch.text.encode import reading
-from clipsearch.types import Failure, Prompt
+from clipsearch.library.classify import make_head
+from clipsearch.library.collection import encode_paths
+from clipsearch.library.label_scores import calibration_key, calibration_of, label_standings
+from clipsearch.library.session import Session
+from clipsearch.text.encode import reading, warn
+from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_count
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class EvaluationOptions:
     """What is measured, the same for each model."""
 
-    truth: Truth
-    labels: Labels | None
-    templates: Sequence[str] | None
-    head: Head | None
-    truncate: bool
-    open_set: bool
-    kept: int
-    resamples: int
-    seed: int
+    labels: Labels | None = None
+    """To choose from; None for those that the images have."""
+    templates: str | Sequence[str] | None = None
+    head: Head | None = None
+    """A saved head instead of labels."""
+    truncate: bool = False
+    open_set: bool = False
+    """Also leave labels out."""
+    mistakes: int = 12
+    """How many of the worst mistakes the result holds."""
+    resamples: int = 1000
+    """Bootstrap resamples of the 95 % intervals; 0 for none."""
+    seed: int = 0
 
-
-class Measuring(Classifying):
-    """Figures of a library's models."""
-
-    def evaluate(
-        self,
-        truth: StrPath | Truth,
-        *,
-        models: Sequence[str] = (),
-        labels: Labels | None = None,
-        templates: Sequence[str] | None = None,
-        head: Head | None = None,
-        truncate: bool = False,
-        open_set: bool = False,
-        layout: Layout | None = None,
-        images: StrPath | None = None,
-        mistakes: int = 12,
-        resamples: int = 1000,
-        seed: int = 0,
-    ) -> Evaluation:
-        """Compare what models say of images with the truth: labels, captions or both.
-
-        truth: see `clipsearch.evaluation.ground_truth.read_truth`, as for layout and images; its images need not be
-        in the library. models: some of the library's, by default the current one. labels: to choose
-        from, by default those that the images have. head: a saved one instead. truncate: cut long
-        texts, see `head`. open_set: also leave labels out. mistakes: how many of the worst to keep.
-        resamples: for the 95 % intervals. Raises BadTruthFile, TooFewLabels, UnknownModel,
-        ModelMismatch, BadTemplate.
-        """
-        if head is not None and labels:
+    def __post_init__(self) -> None:
+        if self.head is not None and self.labels:
             raise QueryError("a head has labels of its own: give labels or a head, not both.")
-        known = (
-            truth if isinstance(truth, Truth) else read_truth(truth, layout=layout, images=images)
-        )
-        if not known.labels and (labels or head or open_set):
-            raise BadTruthFile(
-                f"{known.source} holds captions and no labels: there is nothing to compare a "
-                "head's labels with, or to leave out."
-            )
-        plan = _Plan(known, labels, templates, head, truncate, open_set, mistakes, resamples, seed)
-        views = [self.viewed(name) for name in dict.fromkeys(models)] or [self]
-        figures, notes = [], list(known.warnings)
-        for view in views:
-            paths, vectors, missing = view.embed([*{**known.labels, **known.captions}])
-            if not paths:
-                raise _nothing_there(known, missing)
-            figures.append(view._figures(plan, paths, vectors, notes))
-        # A question a folder, not one an image.
-        folders = {os.path.dirname(path) for path in paths}
-        inside = {file for folder in folders for file in self._catalog.files_under(folder)}
-        if outside := sum(path not in inside for path in paths):
-            notes.append(f"{outside:,} images are not in the library; they were encoded for this.")
-        return Evaluation(
-            source=known.source,
-            layout=known.layout,
-            images=len(paths),
-            models=tuple(figures),
-            resamples=resamples,
-            seed=seed,
-            missing=tuple(missing),
-            warnings=tuple(dict.fromkeys([*left_out(missing), *notes])),
-        )
+        check_count("mistakes", self.mistakes, 0)
+        check_count("resamples", self.resamples, 0)
+        check_count("seed", self.seed, 0)
 
-    def _figures(
-        self, plan: _Plan, paths: Sequence[str], vectors: np.ndarray, notes: list[str]
-    ) -> ModelFigures:
+
+def evaluate_models(
+    session: Session, truth: Truth, models: Sequence[str], options: EvaluationOptions
+) -> Evaluation:
+    """Compare what models say of images with the ground truth.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    truth
+        Labels or captions of images, which need not be in the library.
+    models
+        Some of the library's; empty for the current one.
+    options
+        What is measured.
+
+    Raises
+    ------
+    BadTruthFile, TooFewLabels, UnknownModel, ModelMismatch, BadTemplate
+    """
+    if not truth.labels and (options.labels or options.head or options.open_set):
+        raise BadTruthFile(
+            f"{truth.source} holds captions and no labels: there is nothing to compare a "
+            "head's labels with, or to leave out."
+        )
+    names = [models] if isinstance(models, str) else models
+    sessions = [session.for_model(name) for name in dict.fromkeys(names)] or [session]
+    results, warned = [], list(truth.warnings)
+    for one in sessions:
+        paths, vectors, missing = encode_paths(one, [*{**truth.labels, **truth.captions}])
+        if not paths:
+            raise _no_images(truth, missing)
+        measured = _Measuring(one, truth, options, warned.append)
+        results.append(measured.model_result(paths, vectors))
+    # A question for a folder, not one for an image.
+    folders = {os.path.dirname(path) for path in paths}
+    inside = {file for folder in folders for file in session.catalog.files_under(folder)}
+    if outside := sum(path not in inside for path in paths):
+        warned.append(f"{outside:,} images are not in the library; they were encoded for this.")
+    return Evaluation(
+        source=truth.source,
+        layout=truth.layout,
+        images=len(paths),
+        models=tuple(results),
+        resamples=options.resamples,
+        seed=options.seed,
+        missing=tuple(missing),
+        warnings=tuple(dict.fromkeys([*_left_out(missing), *warned])),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Measuring:
+    """Measures one model."""
+
+    session: Session
+    truth: Truth
+    options: EvaluationOptions
+    on_warning: OnWarning
+
+    def model_result(self, paths: Sequence[str], vectors: FloatArray) -> ModelFigures:
+        """Measure with the vectors (n, dim) of n images."""
         rows = {path: i for i, path in enumerate(paths)}
-        labelled = [path for path in paths if path in plan.truth.labels]
-        captioned = [path for path in paths if path in plan.truth.captions]
+        labelled = [path for path in paths if path in self.truth.labels]
+        captioned = [path for path in paths if path in self.truth.captions]
         classified: Classification | None = None
         unknown: OpenSet | None = None
         retrieved: Retrieval | None = None
         if labelled:
             chosen = vectors[[rows[path] for path in labelled]]
-            classified, unknown = self._label_figures(plan, labelled, chosen, notes)
+            classified, unknown = self._classify(labelled, chosen)
         if captioned:
             chosen = vectors[[rows[path] for path in captioned]]
-            retrieved = self._caption_figures(plan, captioned, chosen, notes)
-        return ModelFigures(self._model()[1].name, classified, retrieved, unknown)
+            retrieved = self._retrieve(captioned, chosen)
+        return ModelFigures(self.session.info.name, classified, retrieved, unknown)
 
-    def _label_figures(
-        self, plan: _Plan, paths: Sequence[str], vectors: np.ndarray, notes: list[str]
+    def _classify(
+        self, paths: Sequence[str], vectors: FloatArray
     ) -> tuple[Classification, OpenSet | None]:
-        truth = {path: plan.truth.labels[path] for path in paths}
-        head = self._head_of(plan, notes)
+        options = self.options
+        truth = {path: self.truth.labels[path] for path in paths}
+        head = self._head()
         relevant = membership(list(truth.values()), head.labels)
         inside = np.asarray(relevant.any(axis=1))
-        notes += _unknown_labels(truth, head.labels, plan.truth.source)
+        for message in _unknown_labels(truth, head.labels, self.truth.source):
+            self.on_warning(message)
         vectors, relevant = vectors[inside], relevant[inside]
         own = tuple(path for path, known in zip(paths, inside.tolist(), strict=True) if known)
         scores = head.scores(vectors)
         several = bool((relevant.sum(axis=1) > 1).any())
-        logits = self._logits(head, scores, vectors) if several or plan.open_set else scores
+        logits = self._logits(head, scores, vectors) if several or options.open_set else scores
         probabilities = holds(logits) if several else head.probabilities(scores)
-        figures = classification(
-            Scored(
-                own, head.labels, scores, probabilities, relevant, "multi" if several else "closed"
-            ),
-            mistakes=plan.kept,
-            resamples=plan.resamples,
-            seed=plan.seed,
+        mode: Mode = "multi" if several else "closed"
+        result = classification(
+            Scored(own, head.labels, scores, probabilities, relevant, mode),
+            mistakes=options.mistakes,
+            resamples=options.resamples,
+            seed=options.seed,
         )
-        if not plan.open_set:
-            return figures, None
-        return figures, open_set(
-            partial(_said, logits), relevant, head.labels, resamples=plan.resamples, seed=plan.seed
+        if not options.open_set:
+            return result, None
+        return result, open_set(
+            partial(_said, logits),
+            relevant,
+            head.labels,
+            resamples=options.resamples,
+            seed=options.seed,
         )
 
-    def _logits(self, head: Head, scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """Judge cosines (n, labels) as `classify` does, before they are made probabilities."""
-        found = self.standings(head, scores, vectors)
-        return self.calibration(head).logits(found, head.labels)
+    def _logits(self, head: Head, scores: FloatArray, vectors: FloatArray) -> FloatArray:
+        """Return the logits that `classify` judges cosines (n, labels) by."""
+        standings = label_standings(self.session, head, scores, vectors)
+        return calibration_of(self.session, head).logits(standings, head.labels)
 
-    def _head_of(self, plan: _Plan, notes: list[str]) -> Head:
-        if plan.head is not None:
-            plan.head.check(self._model()[1])
-            head = plan.head
+    def _head(self) -> Head:
+        options = self.options
+        head = options.head
+        if head is not None:
+            head.check(self.session.info)
         else:
-            labels = plan.labels or spoken(plan.truth.classes, plan.templates)
-            head = self.head(
-                labels,
-                templates=plan.templates,
-                truncate=plan.truncate,
-                on_warning=notes.append,
+            head = make_head(
+                self.session,
+                options.labels or spoken(self.truth.classes, options.templates),
+                templates=options.templates,
+                truncate=options.truncate,
+                on_warning=self.on_warning,
             )
         if len(head.labels) < 2:
             raise TooFewLabels(
@@ -179,28 +199,37 @@ class Measuring(Classifying):
             )
         return head
 
-    def _caption_figures(
-        self, plan: _Plan, paths: Sequence[str], vectors: np.ndarray, notes: list[str]
-    ) -> Retrieval:
-        gallery = Gallery.of(paths, vectors, plan.truth.captions)
+    def _retrieve(self, paths: Sequence[str], vectors: FloatArray) -> Retrieval:
+        options = self.options
+        gallery = Gallery.of(paths, vectors, self.truth.captions)
         if len(gallery.paths) < 2 or len(gallery.texts) < 2:
             raise BadTruthFile(
-                f"{plan.truth.source} has {len(gallery.paths)} different images and "
+                f"{self.truth.source} has {len(gallery.paths)} different images and "
                 f"{len(gallery.texts)} different captions: a search needs at least two of both."
             )
-        with reading(self.encoder, truncate=plan.truncate, on_warning=notes.append) as reader:
+        encoder, warn = self.session.encoder, self.on_warning
+        with reading(encoder, truncate=options.truncate, on_warning=warn) as reader:
             texts = reader.encode_texts(gallery.texts)
-        return retrieval(gallery, texts, misses=plan.kept, resamples=plan.resamples, seed=plan.seed)
+        return retrieval(
+            gallery,
+            texts,
+            misses=options.mistakes,
+            resamples=options.resamples,
+            seed=options.seed,
+        )
 
 
-def _said(logits: np.ndarray, kept: np.ndarray) -> Said:
-    probabilities, none = calibration.open_set(logits[:, kept])
+def _said(logits: FloatArray, kept: IdArray) -> Said:
+    probabilities, none = formulas.open_set(logits[:, kept])
     best = probabilities.argmax(axis=1)
     return Said(kept[best], probabilities[np.arange(len(best)), best], none)
 
 
-def spoken(labels: Sequence[str], templates: Sequence[str] | None) -> dict[str, tuple[Prompt, ...]]:
+def spoken(
+    labels: Sequence[str], templates: str | Sequence[str] | None
+) -> dict[str, tuple[Prompt, ...]]:
     """Return prompts of labels as people say them: a folder's `golden_retriever` has a space."""
+    templates = [templates] if isinstance(templates, str) else templates
     words = {label: label.replace("_", " ").strip() or label for label in labels}
     filled = make_prompts(words.values(), templates)
     return {label: filled[word] for label, word in words.items()}
@@ -223,7 +252,7 @@ def _unknown_labels(
     return [f"{names}; {lost:,} images with no other label are left out."]
 
 
-def left_out(missing: Sequence[Failure]) -> list[str]:
+def _left_out(missing: Sequence[Failure]) -> list[str]:
     if not missing:
         return []
     names = _few([failure.path for failure in missing])
@@ -231,7 +260,7 @@ def left_out(missing: Sequence[Failure]) -> list[str]:
     return [f"{count}: {names} ({missing[0].reason})."]
 
 
-def _nothing_there(truth: Truth, missing: Sequence[Failure]) -> BadTruthFile:
+def _no_images(truth: Truth, missing: Sequence[Failure]) -> BadTruthFile:
     first = f": {missing[0].path} ({missing[0].reason})" if missing else ""
     return BadTruthFile(
         f"none of the images that {truth.source} names can be read{first}. Name the folder that "
@@ -242,3 +271,71 @@ def _nothing_there(truth: Truth, missing: Sequence[Failure]) -> BadTruthFile:
 def _few(names: Sequence[str], count: int = 3) -> str:
     more = f" and {len(names) - count:,} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
+
+
+# --- calibration -----------------------------------------------------------------------------
+
+
+def fit_calibration(
+    session: Session,
+    truth: Truth,
+    head: Head | None,
+    *,
+    templates: str | Sequence[str] | None = None,
+    dry_run: bool = False,
+    seed: int = 0,
+) -> Fitted:
+    """Fit the probabilities of the current model, or of a head, to images with known labels.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    truth
+        Labels of images, which need not be in the library.
+    head
+        Fit those of this head alone.
+    templates
+        Prompts with `{}` for the labels, where there is no head.
+    dry_run
+        Measure, and store nothing.
+    seed
+        Of the folds.
+
+    Raises
+    ------
+    BadTruthFile, TooFewExamples, ModelMismatch, BadTemplate
+    """
+    check_count("seed", seed, 0)
+    if not truth.labels:
+        raise BadTruthFile(f"{truth.source} holds captions and no labels to calibrate with.")
+    info = session.info
+    prompts = spoken(truth.classes, templates)
+    judged = head or make_head(session, prompts, on_warning=warn)
+    judged.check(info)
+    relevant = membership(list(truth.labels.values()), judged.labels)
+    fitting.check_enough(relevant)
+    paths, vectors, missing = encode_paths(session, list(truth.labels))
+    own = membership([truth.labels[path] for path in paths], judged.labels)
+    # Images without any of the labels are wrong cases of all of them, which is what they are.
+    found = fitting.fit(
+        label_standings(session, judged, judged.scores(vectors), vectors),
+        own,
+        judged.labels,
+        before=Calibration.of_model(info.fingerprint),
+        background=version(),
+        seed=seed,
+    )
+    if not dry_run:
+        key = calibration_key(info.fingerprint, head)
+        session.catalog.set_meta(key, to_json(found.calibration))
+    return replace(found, warnings=(*truth.warnings, *_left_out(missing)))
+
+
+def drop_calibration(session: Session, head: Head | None) -> bool:
+    """Drop the stored calibration of a head, or of the model; return whether there was any."""
+    key = calibration_key(session.info.fingerprint, head)
+    there = bool(session.catalog.get_meta(key))
+    if there:
+        session.catalog.set_meta(key, "")
+    return there

@@ -1,4 +1,4 @@
-"""See what is in a library: topics, events and duplicates."""
+"""Topics, events and duplicates of a library."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from clipsearch._util.arrays import IdArray
 from clipsearch.errors import BadGrouping, BadLabelFile
-from clipsearch.grouping.duplicates import SCENE_SCORE, TIERS, Duplicates, Tier
-from clipsearch.grouping.events import GAP_HOURS, KILOMETRES, centre, event_title, events, span
+from clipsearch.grouping.duplicates import TIERS, Duplicates, Tier
+from clipsearch.grouping.events import centre, event_title, events, span
 from clipsearch.grouping.near_pairs import find
 from clipsearch.grouping.topics import (
     VOCABULARY,
@@ -27,172 +28,228 @@ from clipsearch.grouping.topics import (
     vocabulary,
 )
 from clipsearch.heads.head import Head
-from clipsearch.library.classify import Classifying, Labels
-from clipsearch.library.session import StrPath, Where
-from clipsearch.types import Embeddings, Hit, Progress
-
-Watch = Callable[[Progress], None]
+from clipsearch.library.classify import make_head
+from clipsearch.library.collection import stored_embeddings
+from clipsearch.library.session import Session
+from clipsearch.text.encode import warn
+from clipsearch.types import (
+    Embeddings,
+    Hit,
+    Labels,
+    OnProgress,
+    Selection,
+    StrPath,
+    as_path,
+    check_count,
+    check_number,
+    ignore_progress,
+)
 
 TOPIC_SOURCE = "topics"
 HEADS = "heads"
-"""The folder in a library of heads that can be made anew: encoding all phrases takes a while."""
+"""The folder in a library of heads that can be rebuilt: encoding all phrases takes a while."""
 
 
-class Exploring(Classifying):
-    """Topics, events and duplicates of a library."""
+@dataclass(frozen=True, slots=True)
+class NamingOptions:
+    """How groups of images are named, and whether the names are saved."""
 
-    def topics(
-        self,
-        count: int | Literal["auto"] = "auto",
-        *,
-        where: Where | None = None,
-        under: StrPath | None = None,
-        vocabulary: Head | Labels | StrPath | None = None,
-        save: bool = False,
-        seed: int = 0,
-        on_progress: Watch | None = None,
-    ) -> list[Topic]:
-        """Group the images by what they show and name each group; the largest first.
+    vocabulary: Head | Labels | StrPath | None = None
+    """The phrases to choose from, as labels, a file of labels or a head; None for the bundled."""
+    save: bool = False
+    """Write the title of its group into the catalog as a label of each image."""
+    seed: int = 0
 
-        count: how many topics, at most one for each different image; "auto" chooses (see
-        `clipsearch.grouping.topics.clusters`). vocabulary: the phrases to name them with, as labels, a file
-        of labels or a head; by default several hundred that come with clipsearch. save: write the
-        title of its topic into the catalog as a label of each image, in place of the one before.
-        Raises BadGrouping, BadFilter, BadLabelFile, ModelMismatch.
-        """
-        found = self.embeddings(where=where, under=under)
-        wanted = _count(count)
-        groups = clusters(found.vectors, wanted, seed=seed, on_progress=on_progress or _quiet)
-        made = self._topics(found, groups, vocabulary, seed=seed, titled=_by_name)
-        if save:
-            self._save_topics(made)
-        return made
+    def __post_init__(self) -> None:
+        check_count("seed", self.seed, 0)
 
-    def events(
-        self,
-        *,
-        where: Where | None = None,
-        under: StrPath | None = None,
-        gap_hours: float = GAP_HOURS,
-        kilometres: float = KILOMETRES,
-        vocabulary: Head | Labels | StrPath | None = None,
-        save: bool = False,
-        seed: int = 0,
-    ) -> list[Topic]:
-        """Group the images by when and where they were taken; the earliest first.
 
-        A new event begins after a gap in time or a jump in place (see `clipsearch.grouping.events.events`);
-        images that do not say when they were taken come last, by themselves. The rest as in
-        `topics`.
-        """
-        found = self.embeddings(where=where, under=under)
-        facts = [record.facts for record in found.records]
-        groups = events(facts, gap_hours=gap_hours, kilometres=kilometres)
-        made = self._topics(found, groups, vocabulary, seed=seed, titled=_by_event)
-        if save:
-            self._save_topics(made)
-        return made
+def group_by_topic(
+    session: Session,
+    selection: Selection,
+    count: int | str,
+    naming: NamingOptions,
+    *,
+    on_progress: OnProgress = ignore_progress,
+) -> list[Topic]:
+    """Group images by what they show, and name each group.
 
-    def dupes(
-        self,
-        tier: Tier | Literal["all"] = "all",
-        *,
-        where: Where | None = None,
-        under: StrPath | None = None,
-        min_score: float = SCENE_SCORE,
-        on_progress: Watch | None = None,
-    ) -> list[Duplicates]:
-        """Find files that show the same, and say which copy of them is the best.
+    Parameters
+    ----------
+    session
+        Of the library.
+    selection
+        Which images.
+    count
+        How many topics, at most one for each different image; "auto" chooses.
+    naming
+        How topics are named.
+    on_progress
+        Is told of the progress.
 
-        Three tiers: "same-bytes"; "same-image", in another format, size or quality (pixels are
-        compared); "same-scene", near in meaning (cosine of `min_score` and up) and alike in
-        layout and colour. By tier, and in it those first that would save most. Nothing is
-        deleted. Raises BadGrouping for an unknown tier, BadFilter.
-        """
-        if tier != "all" and tier not in TIERS:
-            raise BadGrouping(f"there is no tier {tier!r}: choose from {', '.join(TIERS)}, all.")
-        found = self.embeddings(where=where, under=under)
-        tiers = TIERS if tier == "all" else (tier,)
-        return find(
-            found.records,
-            found.vectors,
-            tiers=tiers,
-            scene_score=min_score,
-            on_progress=on_progress or _quiet,
-        )
+    Returns
+    -------
+    Topics, the largest first.
 
-    # --- inside ------------------------------------------------------------------------------
+    Raises
+    ------
+    BadGrouping, BadLabelFile, ModelMismatch
+    """
+    wanted = _count(count)
+    found = stored_embeddings(session, selection)
+    groups = clusters(found.vectors, wanted, seed=naming.seed, on_progress=on_progress)
+    return _name_groups(session, found, groups, naming, _by_name)
 
-    def _topics(
-        self,
-        found: Embeddings,
-        groups: np.ndarray,
-        phrases: Head | Labels | StrPath | None,
-        *,
-        seed: int,
-        titled: Callable[[Topic], str],
-    ) -> list[Topic]:
-        if not len(found):
-            return []
-        head = self._vocabulary(phrases)
+
+def group_by_event(
+    session: Session,
+    selection: Selection,
+    naming: NamingOptions,
+    *,
+    gap_hours: float,
+    kilometres: float,
+) -> list[Topic]:
+    """Group images by when and where they were taken, and name each group.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    selection
+        Which images.
+    naming
+        How events are named.
+    gap_hours, kilometres
+        A longer pause, or a longer way from image to image, begins a new event.
+
+    Returns
+    -------
+    Events, the earliest first; images that do not say when they were taken come last.
+    """
+    check_number("gap_hours", gap_hours, 0)
+    check_number("kilometres", kilometres, 0)
+    found = stored_embeddings(session, selection)
+    facts = [record.facts for record in found.records]
+    groups = events(facts, gap_hours=gap_hours, kilometres=kilometres)
+    return _name_groups(session, found, groups, naming, _by_event)
+
+
+def find_duplicates(
+    session: Session,
+    selection: Selection,
+    tier: Tier | Literal["all"],
+    min_score: float,
+    *,
+    on_progress: OnProgress = ignore_progress,
+) -> list[Duplicates]:
+    """Find files that show the same, and say which copy of them is the best.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    selection
+        Which images.
+    tier
+        In which way the files are alike.
+    min_score
+        The smallest cosine of two images of the same scene.
+    on_progress
+        Is told of the progress.
+
+    Raises
+    ------
+    BadGrouping
+        There is no such tier.
+    """
+    if tier != "all" and tier not in TIERS:
+        raise BadGrouping(f"there is no tier {tier!r}: choose from {', '.join(TIERS)}, all.")
+    check_number("min_score", min_score, -1, 1)
+    found = stored_embeddings(session, selection)
+    tiers = TIERS if tier == "all" else (tier,)
+    return find(
+        found.records,
+        found.vectors,
+        tiers=tiers,
+        scene_score=min_score,
+        on_progress=on_progress,
+    )
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def _name_groups(
+    session: Session,
+    found: Embeddings,
+    groups: IdArray,
+    naming: NamingOptions,
+    title: Callable[[Topic], str],
+) -> list[Topic]:
+    """Return groups of images, the group of each by its number (n,), with names and titles."""
+    made: list[Topic] = []
+    if len(found):
+        head = _vocabulary_head(session, naming.vocabulary)
         scores = name_scores(found.vectors, groups, head.vectors)
-        apart = separations(found.vectors, groups, seed=seed)
+        apart = separations(found.vectors, groups, seed=naming.seed)
         names = distinct_names(scores, head.labels)
         made = [
             _topic(found, np.flatnonzero(groups == number), names[number], apart[number])
             for number in range(len(names))
         ]
-        return _titled(made, [titled(topic) for topic in made])
-
-    def _vocabulary(self, phrases: Head | Labels | StrPath | None) -> Head:
-        if isinstance(phrases, Head):
-            phrases.check(self._model()[1])
-            return phrases
-        if phrases is None:
-            return self._bundled_vocabulary()
-        if isinstance(phrases, str | os.PathLike):
-            phrases = vocabulary(phrases)
-        return self.head(phrases, templates=["{}"])
-
-    def _bundled_vocabulary(self) -> Head:
-        """Return the head of the phrases that come with clipsearch, kept in the library."""
-        _, info = self._model()
-        key = hashlib.sha256(info.fingerprint.encode() + VOCABULARY.read_bytes()).hexdigest()[:16]
-        file = self.path / HEADS / f"vocabulary-{key}.json"
-        with suppress(BadLabelFile):  # not made yet, or damaged
-            return Head.load(file)
-        head = self.head(vocabulary(), templates=["{}"])
-        with suppress(OSError):  # a library that may only be read works too, each time anew
-            file.parent.mkdir(exist_ok=True)
-            head.save(file)
-        return head
-
-    def _save_topics(self, topics: Sequence[Topic]) -> None:
-        rows = {
-            hit.record.content_id: (topic.title, hit.score)
-            for topic in topics
-            for hit in topic.images
-            if hit.record
-        }
-        self._catalog.save_labels(
-            [(content, title, TOPIC_SOURCE, score) for content, (title, score) in rows.items()]
-        )
+    topics = _add_titles(made, [title(topic) for topic in made])
+    if naming.save:
+        _save_topics(session, topics)
+    return topics
 
 
-def _quiet(progress: Progress) -> None:
-    """Take a report of progress that nobody asked for."""
+def _vocabulary_head(session: Session, phrases: Head | Labels | StrPath | None) -> Head:
+    if isinstance(phrases, Head):
+        phrases.check(session.info)
+        return phrases
+    if phrases is None:
+        return _bundled_vocabulary(session)
+    if isinstance(phrases, str | os.PathLike):
+        phrases = vocabulary(as_path(phrases, "vocabulary"))
+    return make_head(session, phrases, templates=["{}"], on_warning=warn)
+
+
+def _bundled_vocabulary(session: Session) -> Head:
+    """Return the head of the phrases that come with clipsearch, stored in the library."""
+    fingerprint = session.info.fingerprint
+    key = hashlib.sha256(fingerprint.encode() + VOCABULARY.read_bytes()).hexdigest()[:16]
+    file = session.path / HEADS / f"vocabulary-{key}.json"
+    with suppress(BadLabelFile):  # not made yet, or damaged
+        return Head.load(file)
+    head = make_head(session, vocabulary(), templates=["{}"], on_warning=warn)
+    with suppress(OSError):  # a library that may only be read works too: made each time
+        file.parent.mkdir(exist_ok=True)
+        head.save(file)
+    return head
+
+
+def _save_topics(session: Session, topics: Sequence[Topic]) -> None:
+    rows = {
+        hit.record.content_id: (topic.title, hit.score)
+        for topic in topics
+        for hit in topic.images
+        if hit.record
+    }
+    session.catalog.save_labels(
+        [(content, title, TOPIC_SOURCE, score) for content, (title, score) in rows.items()]
+    )
 
 
 def _count(count: int | str) -> int | None:
     if count == "auto":
         return None
-    if not isinstance(count, int):
+    if isinstance(count, bool) or not isinstance(count, int):
         raise BadGrouping(f"{count!r} is no number of topics: give a number, or auto.")
     return count
 
 
 def _topic(
-    found: Embeddings, rows: np.ndarray, names: tuple[str, ...], separation: float | None
+    found: Embeddings, rows: IdArray, names: tuple[str, ...], separation: float | None
 ) -> Topic:
     order, scores = typical(found.vectors[rows])
     records = [found.records[row] for row in rows[order]]
@@ -221,7 +278,7 @@ def _by_event(topic: Topic) -> str:
     return event_title(topic.start, topic.end, topic.lat, topic.lon, topic.names[0])
 
 
-def _titled(topics: Sequence[Topic], titles: Sequence[str]) -> list[Topic]:
+def _add_titles(topics: Sequence[Topic], titles: Sequence[str]) -> list[Topic]:
     """Give topics their titles; those that would be the same are numbered: `beach`, `beach (2)`."""
     seen: Counter[str] = Counter()
     out = []

@@ -1,20 +1,44 @@
-"""Matrix: how well each of some texts fits each of some images, as numbers and as a figure."""
+"""Matrix: the scores of images with texts, each with each; and explanations of predictions."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 
+from clipsearch._util.arrays import FloatArray
 from clipsearch._util.presenting import presenter
+from clipsearch.errors import EmptyQuery, UnreadableImage
+from clipsearch.heads.explain import Explanation, LabelParts, explain
 from clipsearch.heads.head import Head
-from clipsearch.types import Failure
+from clipsearch.heads.prompts import encode_prompts
+from clipsearch.library.classify import example_rows, locate_prompts, make_head
+from clipsearch.library.collection import encode_paths, stored_embeddings
+from clipsearch.library.query_heads import Query, Terms, query_head
+from clipsearch.library.search import find_hits
+from clipsearch.library.session import Session, ignore
+from clipsearch.text.encode import reading
+from clipsearch.types import (
+    ALL_IMAGES,
+    Failure,
+    Labels,
+    OnWarning,
+    Paths,
+    Prediction,
+    SearchOptions,
+    Selection,
+    as_paths,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+SAME_ROW = 0.02
+"""How far a label's row may be from the one its prompts give: stored vectors are rounded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,9 +54,9 @@ class Matrix:
     paths: tuple[str, ...]
     texts: tuple[str, ...]
     """The texts, or the labels where these have prompts of their own."""
-    scores: np.ndarray
+    scores: FloatArray
     """float32 (images, texts): cosines."""
-    probabilities: np.ndarray
+    probabilities: FloatArray
     """float32 (images, texts), normalised as `normalisation` says."""
     normalisation: Literal["softmax", "sigmoid"]
     """softmax of logit_scale x cosine over the texts of each image: its row sums to 1, however
@@ -46,11 +70,23 @@ class Matrix:
         cls,
         head: Head,
         paths: Sequence[str],
-        vectors: np.ndarray,
+        vectors: FloatArray,
         *,
         failures: Sequence[Failure] = (),
     ) -> Self:
-        """Compare the unit vectors (n, dim) of images with the rows of a head."""
+        """Compare images with the rows of a head.
+
+        Parameters
+        ----------
+        head
+            Its labels are the texts.
+        paths
+            Of n images.
+        vectors
+            Their unit rows (n, dim).
+        failures
+            Images that were asked for and could not be read.
+        """
         scores = head.scores(vectors)
         return cls(
             paths=tuple(paths),
@@ -101,14 +137,197 @@ class Matrix:
     def figure(self, *, probabilities: bool = False) -> Figure:
         """Draw the matrix: thumbnails above, captions at the left, values in the cells.
 
-        probabilities: show these instead of cosines. Raises FigureTooLarge for more rows or
-        columns than a person can read.
+        Parameters
+        ----------
+        probabilities
+            Show these instead of cosines.
+
+        Raises
+        ------
+        FigureTooLarge
+            There are more rows or columns than a person can read.
         """
         return cast("Figure", presenter().figure(self, probabilities=probabilities))
 
     def save(self, path: str | os.PathLike[str], *, probabilities: bool = False) -> None:
-        """Write the figure as PNG, SVG or PDF. Raises BadFigureFile for another suffix."""
+        """Write the figure to a file.
+
+        Parameters
+        ----------
+        path
+            Its suffix says the format: .png, .svg or .pdf.
+        probabilities
+            Show these instead of cosines.
+
+        Raises
+        ------
+        BadFigureFile
+            For another suffix.
+        """
         presenter().save(self, path, probabilities=probabilities)
 
     def _repr_png_(self) -> bytes | None:
         return presenter().png(self)
+
+
+# --- comparing -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Which images a matrix compares: those given, those of a query, or those selected."""
+
+    images: Paths | None = None
+    query: Query | None = None
+    k: int = 8
+    """How many images of the query."""
+    selection: Selection = ALL_IMAGES
+
+
+def compare_images(
+    session: Session, compared: Compared, head: Head, *, on_warning: OnWarning
+) -> Matrix:
+    """Compare images with the labels of a head, each with each.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    compared
+        Which images.
+    head
+        Of the session's model.
+    on_warning
+        Is told the warnings of the query.
+
+    Raises
+    ------
+    EmptyQuery
+        There is no image to compare.
+    """
+    paths, vectors, failures = _vectors_of(session, compared, on_warning)
+    if not paths:
+        reasons = "".join(f"\n{failure.path}: {failure.reason}" for failure in failures)
+        raise EmptyQuery(f"there is no image to compare.{reasons}")
+    return Matrix.of(head, paths, vectors, failures=failures)
+
+
+def head_of_texts(
+    session: Session,
+    texts: Head | Labels,
+    templates: str | Sequence[str] | None,
+    *,
+    truncate: bool,
+    on_warning: OnWarning,
+) -> Head:
+    """Return the head of texts, which are taken as they are unless there are templates."""
+    if isinstance(texts, Head):
+        texts.check(session.info)
+        return texts
+    if isinstance(texts, str):
+        texts = [texts]
+    if templates is None and not isinstance(texts, Mapping):
+        templates = ["{}"]
+    return make_head(session, texts, templates=templates, truncate=truncate, on_warning=on_warning)
+
+
+def _vectors_of(
+    session: Session, compared: Compared, on_warning: OnWarning
+) -> tuple[list[str], FloatArray, list[Failure]]:
+    """Return the paths asked for, in the order asked for, their vectors, and what failed."""
+    if compared.images is not None:
+        given = [os.path.abspath(path) for path in as_paths(compared.images, "images")]
+        paths, vectors, failures = encode_paths(session, given)
+        order = sorted(range(len(paths)), key=lambda i: (_place(paths[i], given), paths[i]))
+        return [paths[i] for i in order], vectors[order], failures
+    if compared.query is None:
+        found = stored_embeddings(session, compared.selection)
+        return [record.path for record in found.records], found.vectors, []
+    options = SearchOptions(k=compared.k, selection=compared.selection)
+    hits = find_hits(session, query_head(session, Terms(compared.query)), options)
+    for message in hits.warnings:
+        on_warning(message)
+    paths = [hit.path for hit in hits]
+    found = stored_embeddings(session, Selection(), paths)
+    rows = {record.path: row for row, record in enumerate(found.records)}
+    return paths, found.vectors[[rows[path] for path in paths]], []
+
+
+def _place(path: str, given: Sequence[str]) -> int:
+    """Return the place of the first of the files and folders given that a path belongs to."""
+    belongs = (path == root or path.startswith(root.rstrip(os.sep) + os.sep) for root in given)
+    return next((place for place, here in enumerate(belongs) if here), len(given))
+
+
+# --- explaining ------------------------------------------------------------------------------
+
+
+def explain_predictions(
+    session: Session, head: Head, predictions: Iterable[Prediction], *, truncate: bool = False
+) -> list[Explanation]:
+    """Score the single prompts of each label of predictions.
+
+    Parameters
+    ----------
+    session
+        Its model encodes the prompts again: heads do not keep their vectors.
+    head
+        What the predictions were made with.
+    predictions
+        Of images in the library, or of image files.
+    truncate
+        Whether texts were cut for the head.
+
+    Raises
+    ------
+    UnreadableImage
+        An image that is not in the library can no longer be read.
+    """
+    head.check(session.info)
+    predictions = list(predictions)
+    wanted = {found.label for one in predictions for found in one.labels}
+    vectors = _vectors_by_path(session, predictions)
+    parts = _parts(session, head, wanted, truncate)
+    return [explain(one, vectors[one.path], parts) for one in predictions]
+
+
+def _vectors_by_path(session: Session, predictions: Sequence[Prediction]) -> dict[str, FloatArray]:
+    indexed = [one.path for one in predictions if one.record]
+    found = stored_embeddings(session, Selection(), indexed) if indexed else None
+    pairs = zip(found.records, found.vectors, strict=True) if found else ()
+    vectors: dict[str, FloatArray] = {record.path: vector for record, vector in pairs}
+    outside = [one.path for one in predictions if one.path not in vectors]
+    if outside:
+        paths, rows, failures = encode_paths(session, outside)
+        if failures:
+            raise UnreadableImage(failures[0].path, failures[0].reason)
+        vectors |= zip(paths, rows, strict=True)
+    return vectors
+
+
+def _parts(
+    session: Session, head: Head, wanted: Iterable[str], truncate: bool
+) -> dict[str, LabelParts]:
+    made_of = dict(zip(head.labels, head.prompts, strict=True))
+    prompts = locate_prompts({k: made_of[k] for k in head.labels if k in wanted and made_of[k]})
+    images = example_rows(session, prompts)
+    # What there is to say of the texts was said when the head was made.
+    with reading(session.encoder, truncate=truncate, on_warning=ignore) as reader:
+        pairs = list(encode_prompts(reader, prompts, images=images))
+    parts = {
+        label: LabelParts(prompts[label], rows, weights)
+        for label, (rows, weights) in zip(prompts, pairs, strict=True)
+    }
+    own = dict(zip(head.labels, head.vectors, strict=True))
+    more = [
+        label
+        for label, part in parts.items()
+        if head.cache or np.abs(part.weights @ part.rows - own[label]).max() > SAME_ROW
+    ]
+    if more:
+        warnings.warn(
+            f"the label {more[0]!r} is more than its prompts (it was learned, or its example "
+            "images have changed): their scores do not add up to its own.",
+            stacklevel=3,
+        )
+    return parts

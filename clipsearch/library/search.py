@@ -1,227 +1,315 @@
-"""Find images by words, images, heads and vectors."""
+"""Search: rank the images of a library by their cosine with a head, and judge their relevance."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
+from clipsearch._util.arrays import FloatArray, IdArray, unit
 from clipsearch.calibration.formulas import FEW, holds
-from clipsearch.errors import EncoderError
-from clipsearch.library.asking import Asked, Query, head_of_vector
-from clipsearch.library.scoring import Scores, Scoring
-from clipsearch.library.session import StrPath, Where, chosen_by, expanded
+from clipsearch.errors import EncoderError, SnapshotUnreadable
+from clipsearch.heads.head import Head
+from clipsearch.library.label_scores import calibration_of, image_levels
+from clipsearch.library.query_heads import QueryHead, head_of_vector, vector_of_image
+from clipsearch.library.session import Session, filters_of, ignore
 from clipsearch.text.encode import reading
-from clipsearch.types import Hit, Results, Term
+from clipsearch.types import Hit, Results, SearchOptions, Selection, StrPath, Term, as_path
 from clipsearch.vectors.ranking import MARGIN, is_in
 
 RELEVANT = 0.5
-"""The relevance from which on an image counts as relevant."""
+"""The relevance from which an image counts as relevant."""
 COUNTED = 200_000
-"""Of so many images all relevant ones are counted; beyond, each search would take seconds."""
+"""Up to this many images all relevant ones are counted; beyond, each search would take seconds."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Ids of vectors (n,), best score first, and by which row of the head each has it."""
+
+    ids: IdArray
+    scores: FloatArray
+    rows: IdArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ranking:
     """Images by the ids of their vectors (n,), best score first."""
 
-    ids: np.ndarray
-    scores: np.ndarray
-    relevance: np.ndarray | None
+    ids: IdArray
+    scores: FloatArray
+    relevance: FloatArray | None
     relevant: int | None
     """How many files of all those searched are relevant; None if they were not all ranked."""
     searched: int
+    warnings: tuple[str, ...]
 
 
-class Searching(Scoring):
-    """Search, and the neighbours of an image."""
+def find_hits(session: Session, query: QueryHead, options: SearchOptions) -> Results[Hit]:
+    """Find the images nearest to a head; best first.
 
-    def search(
-        self,
-        query: Query = (),
-        *,
-        images: Sequence[str | Term] = (),
-        exclude: Sequence[str | Term] = (),
-        label: str | None = None,
-        k: int | None = 10,
-        where: Where | None = None,
-        under: StrPath | None = None,
-        min_score: float | None = None,
-        relevant: bool = False,
-        truncate: bool = False,
-    ) -> Results[Hit]:
-        """Find the `k` images nearest to words, images, a head or a vector; best first.
+    Parameters
+    ----------
+    session
+        Searched with its current model.
+    query
+        See `clipsearch.library.query_heads.query_head`.
+    options
+        How many hits, of which images.
 
-        query: terms of the grammar in `clipsearch.heads.query` (`"2:horse"` counts double), a Head, or a
-        vector (dim,). images: image files as further terms. exclude: texts to keep away from.
-        label: the label of the head to look for, by default the best of all. k: None for all.
-        where, under: only images that fulfil a filter, or lie below a folder: applied before the
-        search, so that `k` hits come back whenever `k` match. min_score: smallest cosine. relevant:
-        only hits with a relevance of RELEVANT or more. truncate: cut texts that are too long for
-        the model instead of reading them in pieces. The results also say how many of all images
-        searched are relevant. Raises EmptyQuery, BadTerm, BadFilter, ModelMismatch.
-        """
-        notes: list[str] = []
-        asked = self._asked(query, images, exclude, label, truncate, notes)
-        chosen = chosen_by(where, under)
-        ranking = self._mended(partial(self._ranked, asked, k, chosen, notes, relevant))
-        hits = self._hits(ranking, k, chosen, relevant=relevant)
-        kept = tuple(hit for hit in hits if min_score is None or hit.score >= min_score)
-        title = asked.head.labels[0] if len(asked.head.labels) == 1 else ""
-        return Results(kept, title, tuple(notes), ranking.relevant, ranking.searched)
+    Returns
+    -------
+    Hits, how many of all images searched are relevant, and the warnings of the query.
+    """
+    ranking = rebuild_if_damaged(session, partial(_rank, session, query, options))
+    hits = _hits(session, ranking, options)
+    least = options.min_score
+    kept = tuple(hit for hit in hits if least is None or hit.score >= least)
+    title = query.head.labels[0] if len(query.head.labels) == 1 else ""
+    warnings = (*query.warnings, *ranking.warnings)
+    return Results(kept, title, warnings, ranking.relevant, ranking.searched)
 
-    def similar(
-        self,
-        path: StrPath,
-        *,
-        k: int | None = 10,
-        where: Where | None = None,
-        under: StrPath | None = None,
-        relevant: bool = False,
-    ) -> Results[Hit]:
-        """Find the images nearest to an image, in the library or not; itself left out."""
-        file = os.path.abspath(expanded(path))
-        vector = self._vector_of(file)
-        asked = Asked(
-            head_of_vector(vector, self._model()[1]),
-            terms=[Term.image(file)],
-            images={file: vector},
-        )
-        notes: list[str] = []
-        chosen, more = chosen_by(where, under), None if k is None else k + 1
-        ranking = self._mended(partial(self._ranked, asked, more, chosen, notes, relevant))
-        hits = self._hits(ranking, more, chosen, relevant=relevant)
-        others = tuple(hit for hit in hits if hit.path != file)[:k]
-        itself = [hit for hit in hits if hit.path == file]
-        count = ranking.relevant
-        if count is not None:
-            count -= sum((hit.relevance or 0) >= RELEVANT for hit in itself)
-        title = f"like {os.path.basename(file)}"
-        return Results(others, title, tuple(notes), count, ranking.searched - len(itself))
 
-    # --- ranking ---------------------------------------------------------------------------
+def find_similar(session: Session, path: StrPath, options: SearchOptions) -> Results[Hit]:
+    """Find the images nearest to an image, in the library or not; itself left out.
 
-    def _ranked(
-        self,
-        asked: Asked,
-        k: int | None,
-        chosen: dict[str, Any],
-        notes: list[str],
-        relevant: bool,
-    ) -> _Ranking:
-        """Rank images that pass the filters, and count what is relevant of them all.
+    Parameters
+    ----------
+    session
+        Searched with its current model.
+    path
+        An image file.
+    options
+        How many hits, of which images.
+    """
+    file = os.path.abspath(as_path(path))
+    vector = vector_of_image(session, file)
+    head = head_of_vector(vector, session.info)
+    query = QueryHead(head, terms=[Term.image(file)], images={file: vector})
+    more = replace(options, k=None if options.k is None else options.k + 1)
+    ranking = rebuild_if_damaged(session, partial(_rank, session, query, more))
+    hits = _hits(session, ranking, more)
+    others = tuple(hit for hit in hits if hit.path != file)[: options.k]
+    itself = [hit for hit in hits if hit.path == file]
+    count = ranking.relevant
+    if count is not None:
+        count -= sum((hit.relevance or 0) >= RELEVANT for hit in itself)
+    title = f"like {os.path.basename(file)}"
+    return Results(others, title, ranking.warnings, count, ranking.searched - len(itself))
 
-        As far as `k`; all of them where only what is relevant is wanted, unless they are very many.
-        """
-        live, files = self._searched(chosen)
-        counting = k is None or len(live) <= COUNTED
-        every = k is None or (relevant and counting)
-        width = len(live) if every else min(max(k or 0, 0), len(live))
-        rough = None
-        if asked.head.cache is not None:
-            found = self._scored_with_cache(asked.head, live)
-        elif counting and width < len(live):
-            rough = self._all_cosines(asked.head.vectors, live)
-            found = self._best_of(rough, asked.head.vectors, width)
-        else:
-            found = self._scored(asked.head.vectors, width, live, any(chosen.values()))
-        judged = self._relevance(asked, found, notes)
-        count = None
-        if judged is not None and counting:
-            rows, relevance = judged
-            known = found.ids[relevance >= RELEVANT]
+
+def rebuild_if_damaged(session: Session, search: Callable[[], _T]) -> _T:
+    """Search; where that shows that the snapshot is damaged, rebuild it and search again."""
+    try:
+        return search()
+    except SnapshotUnreadable as error:
+        session.caches.searchers.clear()
+        session.snapshots(session.model()[0]).renew(str(error))
+        return search()
+
+
+# --- ranking ---------------------------------------------------------------------------------
+
+
+def _rank(session: Session, query: QueryHead, options: SearchOptions) -> _Ranking:
+    """Rank images that pass the filters, and count what is relevant of them all.
+
+    As far as `k`; all of them where only what is relevant is wanted, unless they are very many.
+    """
+    k, filtered = options.k, bool(options.selection)
+    live, files = _searched(session, options.selection)
+    counting = k is None or len(live) <= COUNTED
+    width = len(live)
+    if k is not None and not (options.relevant and counting):
+        width = min(k, len(live))
+    rough = None
+    if query.head.cache is not None:
+        best = _score_with_cache(session, query.head, live)
+    elif counting and width < len(live):
+        rough = _all_cosines(session, query.head.vectors, live)
+        best = _best_of(session, rough, query.head.vectors, width)
+    else:
+        best = _score(session, query.head.vectors, width, live, filtered=filtered)
+    count, relevance = None, None
+    warnings: tuple[str, ...] = ()
+    try:
+        rows, relevance = _relevance(session, query, best)
+        if counting:
+            known = best.ids[relevance >= RELEVANT]
             if rough is not None:
-                known = self._relevant_ids(asked, rows, rough)
+                known = _relevant_ids(session, query, rows, rough)
             count = int(files[np.searchsorted(live, known)].sum())
-        return _Ranking(found.ids, found.scores, judged and judged[1], count, int(files.sum()))
+    except EncoderError as error:  # the background is not encoded yet, and cannot be
+        warnings = (f"relevance is not known: {error}",)
+    return _Ranking(best.ids, best.scores, relevance, count, int(files.sum()), warnings)
 
-    def _relevance(
-        self, asked: Asked, found: Scores, notes: list[str]
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the rows that relevance is judged by, and that of what was found, float64 (n,)."""
-        ids = found.ids
-        try:
-            rows = self._in_words(asked) if asked.images else asked.head.vectors
-            if asked.images:
-                said = self._scored(rows, len(ids), ids, True)
-                order = np.argsort(said.ids)
-                scores = said.scores[order][np.searchsorted(said.ids[order], ids)]
-                found = Scores(ids, scores, found.rows)
-            return rows, self._judged(asked, rows, found)
-        except EncoderError as error:  # the background is not encoded yet, and cannot be
-            notes.append(f"relevance is not known: {error}")
-            return None
 
-    def _relevant_ids(self, asked: Asked, rows: np.ndarray, rough: Scores) -> np.ndarray:
-        """Return the relevant ones of what was compared; those on the edge are compared exactly."""
-        if asked.images:
-            rough = self._all_cosines(rows, rough.ids)
-        # The higher the cosine the more relevant: what is not with a little more cannot be.
-        maybe = self._relevant_with(asked, rows, rough, MARGIN)
-        surely = self._relevant_with(asked, rows, maybe, -MARGIN)
-        edge = maybe.ids[~is_in(maybe.ids, surely.ids)]
-        exact = self._scored(rows, len(edge), edge, True)
-        chosen = exact.ids[self._judged(asked, rows, exact) >= RELEVANT]
-        return np.concatenate([surely.ids, chosen])
+def _searched(session: Session, selection: Selection) -> tuple[IdArray, IdArray]:
+    """Return the ids of what is searched, ascending, and how many files each has."""
+    if selection:
+        return session.catalog.searched(session.model()[0], **filters_of(selection))
+    live = session.live()
+    return live.ids, live.files
 
-    def _relevant_with(self, asked: Asked, rows: np.ndarray, found: Scores, more: float) -> Scores:
+
+def _all_cosines(session: Session, rows: FloatArray, live: IdArray) -> Scores:
+    """Return all live ids, ascending, each with its highest cosine to one of the rows.
+
+    One product of a matrix with a vector for each row: the cosines are right to MARGIN.
+    """
+    ids, cosines = session.searcher().cosines(rows)
+    if not np.array_equal(ids, live):
+        there = is_in(ids, live)
+        ids, cosines = ids[there], cosines[:, there]
+    return Scores(ids, cosines.max(axis=0), cosines.argmax(axis=0))
+
+
+def _best_of(session: Session, rough: Scores, rows: FloatArray, width: int) -> Scores:
+    """Return the best `width` of what was compared, with their exact cosines, best first."""
+    near = rough.ids[:0]
+    if width:
+        least = np.partition(rough.scores, -width)[-width:].min() - 2 * MARGIN
+        near = rough.ids[rough.scores >= least]
+    best = _score(session, rows, len(near), near, filtered=True)
+    return Scores(best.ids[:width], best.scores[:width], best.rows[:width])
+
+
+def _score(
+    session: Session, rows: FloatArray, width: int, live: IdArray, *, filtered: bool
+) -> Scores:
+    """Return the `width` live ids with the highest cosine to one of the rows, best first."""
+    searcher = session.searcher()
+    searcher.refresh()  # its length, below, counts what was committed since
+    if not filtered:
+        # All: naming them, and picking them out, would cost more than leaving some out. Else, of
+        # as many as there are live ones no one is dead, unless another is missing by damage.
+        every = width >= len(live)
+        most, all_live = len(searcher) if every else width, every or len(searcher) == len(live)
+        best = _merge(*searcher.search(rows, most, all_live=all_live), live, ascending=True)
+        if every or len(best.ids) >= width:
+            return best
+    return _merge(*searcher.search(rows, width, among=live, all_live=True), live)
+
+
+def _score_with_cache(session: Session, head: Head, live: IdArray) -> Scores:
+    """Do what `_score` does for a head that is more than its rows: score every vector."""
+    parts = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))]
+    for ids, vectors in session.catalog.iter_vectors(session.model()[0]):
+        scores = head.scores(vectors)
+        parts.append((ids, scores.max(axis=1), scores.argmax(axis=1)))
+    ids, scores, which = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return _best_of_rows(Scores(ids, scores, which), live)
+
+
+def _merge(ids: IdArray, scores: FloatArray, live: IdArray, *, ascending: bool = False) -> Scores:
+    """Return what each row of a head found, (rows, k), as one ranking."""
+    rows = np.repeat(np.arange(len(ids)), ids.shape[1])
+    return _best_of_rows(Scores(ids.ravel(), scores.ravel(), rows), live, ascending=ascending)
+
+
+def _best_of_rows(found: Scores, live: IdArray, *, ascending: bool = False) -> Scores:
+    """Return each live id once, with its best score; best first, ties by lower id.
+
+    ascending: the live ids are known to be sorted, which saves sorting a million of them.
+    """
+    order = np.lexsort((found.ids, -found.scores))
+    by_id = np.argsort(found.ids[order], kind="stable")
+    first = np.diff(found.ids[order][by_id], prepend=-1) != 0
+    best = order[np.sort(by_id[first])]
+    best = best[is_in(found.ids[best], live, ascending=ascending)]
+    return Scores(found.ids[best], found.scores[best], found.rows[best])
+
+
+# --- relevance -------------------------------------------------------------------------------
+
+
+def _relevance(session: Session, query: QueryHead, best: Scores) -> tuple[FloatArray, FloatArray]:
+    """Return the rows that relevance is judged by, and that of what was found, float64 (n,)."""
+    if not query.images:
+        return query.head.vectors, _judge(session, query, query.head.vectors, best)
+    rows = _row_in_words(session, query)
+    scored = _score(session, rows, len(best.ids), best.ids, filtered=True)
+    order = np.argsort(scored.ids)
+    scores = scored.scores[order][np.searchsorted(scored.ids[order], best.ids)]
+    return rows, _judge(session, query, rows, Scores(best.ids, scores, best.rows))
+
+
+def _relevant_ids(session: Session, query: QueryHead, rows: FloatArray, rough: Scores) -> IdArray:
+    """Return the relevant ones of what was compared; those on the edge are compared exactly."""
+    if query.images:
+        rough = _all_cosines(session, rows, rough.ids)
+
+    def relevant_with(found: Scores, more: float) -> Scores:
         """Return those that are relevant if their cosines are higher by `more`."""
         higher = Scores(found.ids, found.scores + np.float32(more), found.rows)
-        there = self._judged(asked, rows, higher) >= RELEVANT
+        there = _judge(session, query, rows, higher) >= RELEVANT
         return Scores(found.ids[there], found.scores[there], found.rows[there])
 
-    def _judged(self, asked: Asked, rows: np.ndarray, found: Scores) -> np.ndarray:
-        """Judge as `classify` judges one label alone, but with the base rate of a search, FEW."""
-        background = self.background()
-        vague = background.vagueness(rows)[found.rows]
-        levels = self._levels_of(found.ids)
-        where = background.standings(found.scores[:, None], levels, vague[:, None])[:, 0]
-        used = self.calibration(asked.own)
-        labels = asked.head.labels if asked.own else [""] * len(rows)
-        shifts = np.array([used.shifts.get(label, 0.0) for label in labels])
-        return holds(used.logits(where) + shifts[found.rows], FEW)
+    # The higher the cosine the more relevant: what is not with a little more cannot be.
+    maybe = relevant_with(rough, MARGIN)
+    surely = relevant_with(maybe, -MARGIN)
+    edge = maybe.ids[~is_in(maybe.ids, surely.ids)]
+    exact = _score(session, rows, len(edge), edge, filtered=True)
+    chosen = exact.ids[_judge(session, query, rows, exact) >= RELEVANT]
+    return np.concatenate([surely.ids, chosen])
 
-    def _in_words(self, asked: Asked) -> np.ndarray:
-        """Return the row (1, dim) of a query whose images are put in words."""
-        texts = [term.value for term in asked.terms if term.kind == "text"]
-        total = np.zeros(asked.head.vectors.shape[1])
-        if texts:
-            quiet = reading(self.encoder, truncate=asked.truncate, on_warning=lambda note: None)
-            with quiet as reader:
-                encoded = dict(zip(texts, reader.encode_texts(texts), strict=True))
-        for term in asked.terms:
-            image = term.kind == "image"
-            total += term.weight * (
-                self.background().in_words(asked.images[term.value])
-                if image
-                else encoded[term.value]
-            )
-        return (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)[None]
 
-    def _hits(
-        self, ranking: _Ranking, k: int | None, chosen: dict[str, Any], *, relevant: bool
-    ) -> list[Hit]:
-        relevance = ranking.relevance
-        among = np.arange(len(ranking.ids))
-        if relevant and relevance is not None:
-            among = np.flatnonzero(relevance >= RELEVANT)
-        rows = among if k is None else among[: max(k, 0)]
-        ids = ranking.ids[rows].tolist()
-        records = self._catalog.hits(ids, **chosen)
-        # The same bytes at several paths are several hits.
-        hits = [
-            Hit(
-                record.path,
-                float(ranking.scores[row]),
-                record,
-                None if relevance is None else float(relevance[row]),
-            )
-            for row, number in zip(rows.tolist(), ids, strict=True)
-            for record in records.get(number, ())
-        ]
-        hits.sort(key=lambda hit: (-hit.score, hit.path))
-        return hits if k is None else hits[: max(k, 0)]
+def _judge(session: Session, query: QueryHead, rows: FloatArray, found: Scores) -> FloatArray:
+    """Judge as `classify` judges one label alone, but with the base rate of a search, FEW."""
+    background = session.background()
+    vague = background.vagueness(rows)[found.rows]
+    levels = image_levels(session, found.ids)
+    standings = background.standings(found.scores[:, None], levels, vague[:, None])[:, 0]
+    calibration = calibration_of(session, query.own)
+    labels: Sequence[str] = query.head.labels if query.own else [""] * len(rows)
+    shifts = np.array([calibration.shifts.get(label, 0.0) for label in labels])
+    return holds(calibration.logits(standings) + shifts[found.rows], FEW)
+
+
+def _row_in_words(session: Session, query: QueryHead) -> FloatArray:
+    """Return the row (1, dim) of a query whose images are put in words."""
+    texts = [term.value for term in query.terms if term.kind == "text"]
+    total = np.zeros(query.head.vectors.shape[1])
+    rows = {}
+    if texts:  # what there is to say of them was said when the head was made
+        with reading(session.encoder, truncate=query.truncate, on_warning=ignore) as reader:
+            rows = dict(zip(texts, reader.encode_texts(texts), strict=True))
+    for term in query.terms:
+        if term.kind == "image":
+            row = session.background().in_words(query.images[term.value])
+        else:
+            row = rows[term.value]
+        total += term.weight * row
+    return unit(total).astype(np.float32)[None]
+
+
+# --- hits ------------------------------------------------------------------------------------
+
+
+def _hits(session: Session, ranking: _Ranking, options: SearchOptions) -> list[Hit]:
+    """Return the hits of a ranking: the same bytes at several paths are several hits."""
+    relevance = ranking.relevance
+    among = np.arange(len(ranking.ids))
+    if options.relevant and relevance is not None:
+        among = np.flatnonzero(relevance >= RELEVANT)
+    rows = among[: options.k]
+    ids = ranking.ids[rows].tolist()
+    records = session.catalog.hits(ids, **filters_of(options.selection))
+    hits = [
+        Hit(
+            record.path,
+            float(ranking.scores[row]),
+            record,
+            None if relevance is None else float(relevance[row]),
+        )
+        for row, number in zip(rows.tolist(), ids, strict=True)
+        for record in records.get(number, ())
+    ]
+    hits.sort(key=lambda hit: (-hit.score, hit.path))
+    return hits[: options.k]

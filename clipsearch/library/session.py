@@ -1,290 +1,249 @@
-"""An open library: its folder, its catalog, its current model, and the vectors of images."""
+"""The state of an open library: catalog, current model, encoder, searcher, caches, writer lock."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
-from clipsearch._util.parallel import cores
+from clipsearch._util.arrays import FloatArray
 from clipsearch.calibration.background import Background, Levels
 from clipsearch.catalog import Catalog
 from clipsearch.catalog.engine import FILE_NAME
-from clipsearch.encoders import Encoder, load_encoder
+from clipsearch.encoders import Encoder, Tokenizer, load_encoder, load_tokenizer
 from clipsearch.encoders.registry import resolve
 from clipsearch.errors import (
-    ImageError,
+    EncoderError,
     LibraryLocked,
-    LibraryNotFound,
     ModelMismatch,
+    QueryError,
     UnknownModel,
 )
-from clipsearch.types import Embeddings, Failure, ImageRecord, ModelInfo
-from clipsearch.types import Where as ParsedWhere
+from clipsearch.text.encode import reading
+from clipsearch.types import ModelInfo, Selection, StrPath, Where, as_path
 from clipsearch.vectors.live_vectors import Census
-from clipsearch.vectors.searcher import Searcher
 from clipsearch.vectors.snapshots import Snapshots
 
-StrPath = str | os.PathLike[str]
-Where: TypeAlias = str | ParsedWhere
+if TYPE_CHECKING:
+    from clipsearch.vectors.searcher import Searcher
+
+Filter: TypeAlias = str | Where
+"""A where-clause, as text or parsed."""
 
 ENVIRONMENT = "CLIPSEARCH_LIBRARY"
+"""Environment variable that names the library where none is given."""
 DEFAULT_MODEL = "default"
 _LOCK = "index.lock"
 
 
-class Opened:
-    """What every part of a library stands on. Users meet it as `Library`."""
+@dataclass(slots=True)
+class Caches:
+    """What an open library keeps in memory; sessions of several models share it."""
 
-    def __init__(self, catalog: Catalog, *, encoder: Encoder | None = None) -> None:
-        """Wrap an open catalog; `open` and `create` are the usual ways in."""
-        self._catalog = catalog
+    backgrounds: dict[str, Background] = field(default_factory=dict)
+    """By the fingerprint of the model."""
+    levels: dict[str, Levels] = field(default_factory=dict)
+    """By the fingerprint of the model."""
+    live: dict[int, Census] = field(default_factory=dict)
+    """By the id of the model."""
+    searchers: dict[int, Searcher] = field(default_factory=dict)
+    """By the id of the model."""
+
+
+class Session:
+    """An open library. Every operation of `Library` is a function over a session.
+
+    Parameters
+    ----------
+    catalog
+        The open catalog; `open_session` and `create_session` are the usual ways in.
+    encoder
+        The encoder to use; by default the library's model is loaded when it is first needed.
+    device
+        What models run on, as for `load_encoder`; None for its default.
+    """
+
+    def __init__(
+        self, catalog: Catalog, *, encoder: Encoder | None = None, device: str | None = None
+    ) -> None:
+        self.catalog = catalog
+        self.device = device
+        self.caches = Caches()
         self._encoder = encoder
-        self._searcher: tuple[int, Searcher] | None = None
-        self._viewed: tuple[int, ModelInfo] | None = None
-        # By fingerprint, so that views of other models share them.
-        self._backgrounds: dict[str, Background] = {}
-        self._levels: dict[str, Levels] = {}
-        self._censuses: dict[int, Census] = {}
-
-    # --- opening ---------------------------------------------------------------------------
-
-    @staticmethod
-    def locate(path: StrPath | None = None) -> Path:
-        """Say which folder is meant.
-
-        The one given, else $CLIPSEARCH_LIBRARY, else ./index if it holds a library, else one in
-        the user's data folder.
-        """
-        given = path if path is not None else os.environ.get(ENVIRONMENT)
-        if given:
-            return Path(given).expanduser().absolute()
-        here = Path("index").absolute()
-        if (here / FILE_NAME).is_file():
-            return here
-        import platformdirs
-
-        return Path(platformdirs.user_data_path("clipsearch")) / "library"
-
-    @classmethod
-    def open(cls, path: StrPath | None = None, *, encoder: Encoder | None = None) -> Self:
-        """Open a library. Raises LibraryNotFound, LibraryTooNew or LibraryCorrupt.
-
-        encoder: use this one; by default the library's model is loaded when it is first needed.
-        """
-        return cls(Catalog.open(cls.locate(path)), encoder=encoder)
-
-    @classmethod
-    def create(
-        cls,
-        path: StrPath | None = None,
-        *,
-        model: str | None = None,
-        encoder: Encoder | None = None,
-    ) -> Self:
-        """Make a library for a model (a preset or any name that `load_encoder` takes).
-
-        The model is loaded first: without it no library is left behind. Raises UnknownModel or
-        ModelUnavailable.
-        """
-        encoder = encoder or load_encoder(model or DEFAULT_MODEL)
-        library = cls(Catalog.create(cls.locate(path)), encoder=encoder)
-        library._catalog.add_model(encoder.info)
-        return library
-
-    @classmethod
-    def open_or_create(
-        cls,
-        path: StrPath | None = None,
-        *,
-        model: str | None = None,
-        encoder: Encoder | None = None,
-    ) -> Self:
-        """Open the library, or make it with this model if there is none."""
-        try:
-            library = cls.open(path, encoder=encoder)
-        except LibraryNotFound:
-            return cls.create(path, model=model, encoder=encoder)
-        if library._catalog.current_model() is None:  # made, but killed before its model was stored
-            library._encoder = encoder or load_encoder(model or DEFAULT_MODEL)
-            library._catalog.add_model(library._encoder.info)
-        return library
-
-    def close(self) -> None:
-        """Close the catalog."""
-        self._catalog.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    # --- what it is ------------------------------------------------------------------------
+        self._fixed: tuple[int, ModelInfo] | None = None
 
     @property
     def path(self) -> Path:
         """The library's folder."""
-        return self._catalog.folder
+        return self.catalog.folder
 
-    @property
-    def encoder(self) -> Encoder:
-        """The library's current model, loaded on first use. Raises ModelMismatch, ModelUnavailable."""
-        _, info = self._model()
-        if self._encoder is None or self._encoder.info.fingerprint != info.fingerprint:
-            self._encoder = load_stored(info)
-        return self._encoder
+    def close(self) -> None:
+        """Close the catalog; of a session made by `for_model` nothing, for it only shares it."""
+        if self._fixed is None:
+            self.catalog.close()
 
-    def models(self) -> list[ModelInfo]:
-        """Return the models that the library has vectors of, the current one first."""
-        current, _ = self._model()
-        found = self._catalog.models()
-        return [found[current], *(info for number, info in found.items() if number != current)]
+    # --- models ----------------------------------------------------------------------------
 
-    def use(self, name: str) -> ModelInfo:
-        """Make another of the library's models the current one. Raises UnknownModel."""
-        self._catalog.use_model(self._stored_name(name) or name)
-        return self._model()[1]
+    def model(self) -> tuple[int, ModelInfo]:
+        """Return the id of the current model in the catalog, and the model.
 
-    def viewed(self, model: str) -> Self:
-        """Return this library with another of its models in place of the current one, to read from.
-
-        `use` is what changes it for all. Raises UnknownModel for a model without vectors here.
+        Raises
+        ------
+        UnknownModel
+            The library has no model yet.
         """
-        stored = self._stored_name(model)
-        view = copy(self)
-        view._viewed = next(
-            ((number, i) for number, i in self._catalog.models().items() if i.name == stored), None
-        )
-        if view._viewed is None:
-            held = ", ".join(info.name for info in self._catalog.models().values())
-            raise UnknownModel(
-                model,
-                hint=f"This library has vectors of {held}: add those of another with "
-                f"`clipsearch index FOLDER -L {self.path} --model MODEL`.",
-            )
-        return view
-
-    # --- images and their vectors ----------------------------------------------------------
-
-    def record(self, path: StrPath) -> ImageRecord | None:
-        """Return what the catalog knows of a file; None if it does not know it."""
-        return self._catalog.record(os.path.abspath(expanded(path)))
-
-    def embeddings(
-        self,
-        *,
-        where: Where | None = None,
-        under: StrPath | None = None,
-        paths: Iterable[StrPath] | None = None,
-    ) -> Embeddings:
-        """Return the images of the library, by path, each with its stored unit vector.
-
-        where, under: only those that fulfil a filter or lie below a folder. paths: only these
-        files, in the library. Nothing is read but the catalog.
-        """
-        model_id, info = self._model()
-        chosen = chosen_by(where, under)
-        allowed = self._catalog.allowed_ids(model_id, **chosen) if any(chosen.values()) else None
-        wanted = None if paths is None else {os.path.abspath(expanded(path)) for path in paths}
-        found: list[tuple[ImageRecord, np.ndarray]] = []
-        for ids, vectors in self._catalog.iter_vectors(model_id):
-            if allowed is not None:
-                inside = np.isin(ids, allowed)
-                ids, vectors = ids[inside], vectors[inside]
-            records = self._catalog.hits(ids.tolist(), **chosen)
-            found += [
-                (record, vector)
-                for number, vector in zip(ids.tolist(), vectors, strict=True)
-                for record in records.get(number, ())
-                if wanted is None or record.path in wanted
-            ]
-        found.sort(key=lambda pair: pair[0].path)
-        rows = [vector for _, vector in found]
-        vectors = np.stack(rows) if rows else np.empty((0, info.dim), np.float32)
-        return Embeddings(tuple(record for record, _ in found), vectors.astype(np.float32))
-
-    def embed(self, paths: Iterable[StrPath]) -> tuple[list[str], np.ndarray, list[Failure]]:
-        """Return files, their unit vectors float32 (n, dim), and what could not be read; by path.
-
-        paths: files and folders, in the library or not; what the library knows is not encoded
-        anew. Raises what `encoder` raises if an image has to be encoded.
-        """
-        from clipsearch.images.walk import Walk
-        from clipsearch.indexing.pipeline import encode_files  # and with it Pillow
-
-        model_id, info = self._model()
-        vectors: dict[str, np.ndarray] = {}
-        unknown: list[str] = []
-        failures: list[Failure] = []
-        walk = Walk([expanded(path) for path in paths])
-        for file in walk:
-            stored = self._catalog.vector_of(file.path, model_id)
-            if stored is None:
-                unknown.append(file.path)
-            else:
-                vectors[file.path] = stored
-        failures += [Failure(problem.path, problem.reason) for problem in walk.problems]
-        if unknown:
-            for file, found in encode_files(Walk(unknown), self.encoder, workers=cores()):
-                if isinstance(found, Exception):
-                    # An error of an image names its path, which is in the failure already.
-                    reason = found.reason if isinstance(found, ImageError) else str(found)
-                    failures.append(Failure(file.path, reason))
-                else:
-                    vectors[file.path] = found
-        files = sorted(vectors)
-        rows = [vectors[file] for file in files]
-        stacked = np.stack(rows) if rows else np.empty((0, info.dim), np.float32)
-        return files, stacked.astype(np.float32), failures
-
-    # --- inside ----------------------------------------------------------------------------
-
-    def _model(self) -> tuple[int, ModelInfo]:
-        current = self._viewed or self._catalog.current_model()
+        current = self._fixed or self.catalog.current_model()
         if current is None:
             raise UnknownModel(
                 "", hint="The library has no model yet: `clipsearch index` a folder."
             )
         return current
 
-    def _model_for(self, name: str | None) -> tuple[int, Callable[[], Encoder]]:
-        """Return the id of a model and how to get its encoder; loads only what is not stored yet."""
-        current, info = self._model()
+    @property
+    def info(self) -> ModelInfo:
+        """The current model."""
+        return self.model()[1]
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of the current model, loaded on first use.
+
+        Raises
+        ------
+        ModelMismatch
+            The weights are not those that the library was made with.
+        ModelUnavailable
+            The weights are not on this machine and cannot be fetched.
+        """
+        info = self.info
+        if self._encoder is None or self._encoder.info.fingerprint != info.fingerprint:
+            self._encoder = load_stored(info, self.load)
+        return self._encoder
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the current model; its weights are not loaded for it."""
+        info = self.info
+        if self._encoder is not None and self._encoder.info.fingerprint == info.fingerprint:
+            return self._encoder.tokenizer
+        return load_tokenizer(info.spec or info.name)
+
+    def load(self, name: str) -> Encoder:
+        """Load a model on this session's device."""
+        return load_model(name, self.device)
+
+    def models(self) -> list[ModelInfo]:
+        """Return the models that the library has vectors of, the current one first."""
+        current, _ = self.model()
+        stored = self.catalog.models()
+        return [stored[current], *(info for number, info in stored.items() if number != current)]
+
+    def use(self, name: str) -> ModelInfo:
+        """Make another of the library's models the current one, and return it."""
+        self.catalog.use_model(self._stored_name(name) or name)
+        return self.info
+
+    def for_model(self, name: str) -> Session:
+        """Return a session of another model that shares the catalog and the caches.
+
+        Raises
+        ------
+        UnknownModel
+            The library has no vectors of this model.
+        """
+        stored = self._stored_name(name)
+        models = self.catalog.models()
+        view = Session(self.catalog, encoder=self._encoder, device=self.device)
+        view.caches = self.caches
+        view._fixed = next(((n, info) for n, info in models.items() if info.name == stored), None)
+        if view._fixed is None:
+            held = ", ".join(info.name for info in models.values())
+            raise UnknownModel(
+                name,
+                hint=f"This library has vectors of {held}: add those of another with "
+                f"`clipsearch index FOLDER -L {self.path} --model MODEL`.",
+            )
+        return view
+
+    def add_model(self, name: str | None) -> tuple[int, Callable[[], Encoder]]:
+        """Return the id of a model and how to get its encoder; a new model is loaded and stored.
+
+        Parameters
+        ----------
+        name
+            As for `load_encoder`; None for the current model.
+        """
+        current, info = self.model()
         stored = info.name if name is None else self._stored_name(name)
         if stored == info.name:
             return current, lambda: self.encoder
-        for number, other in self._catalog.models().items():
+        for number, other in self.catalog.models().items():
             if other.name == stored:
-                return number, partial(load_stored, other)
-        encoder = load_encoder(name or DEFAULT_MODEL)
-        return self._catalog.add_model(encoder.info), lambda: encoder
+                return number, partial(load_stored, other, self.load)
+        encoder = self.load(name or DEFAULT_MODEL)
+        return self.catalog.add_model(encoder.info), lambda: encoder
+
+    def ensure_model(self, name: str | None) -> None:
+        """Store a model in a library that has none: its making was interrupted."""
+        if self.catalog.current_model() is None:
+            self._encoder = self._encoder or self.load(name or DEFAULT_MODEL)
+            self.catalog.add_model(self._encoder.info)
 
     def _stored_name(self, name: str) -> str | None:
         """Return the name under which a model is stored; None if it is not."""
-        names = {info.name for info in self._catalog.models().values()}
+        names = {info.name for info in self.catalog.models().values()}
         return name if name in names else next(iter({resolve(name).name} & names), None)
 
-    def _opened(self, model_id: int) -> Searcher:
-        if self._searcher is None or self._searcher[0] != model_id:
-            self._searcher = (model_id, Snapshots(self.path, self._catalog, model_id).open())
-        return self._searcher[1]
+    # --- what is searched ------------------------------------------------------------------
 
-    def _census(self, model_id: int) -> Census:
-        """Return which vectors have files now."""
-        known = self._censuses.get(model_id)
-        if known is None or not known.revision or known.revision != self._catalog.revision():
-            known = self._censuses[model_id] = Census.take(self.path, self._catalog, model_id)
+    def searcher(self) -> Searcher:
+        """Return the open vectors of the current model."""
+        model_id, _ = self.model()
+        if model_id not in self.caches.searchers:
+            opened = Snapshots(self.path, self.catalog, model_id).open()
+            self.caches.searchers[model_id] = opened
+        return self.caches.searchers[model_id]
+
+    def live(self) -> Census:
+        """Return which vectors of the current model have files now."""
+        model_id, _ = self.model()
+        known = self.caches.live.get(model_id)
+        if known is None or not known.revision or known.revision != self.catalog.revision():
+            known = self.caches.live[model_id] = Census.take(self.path, self.catalog, model_id)
         return known
 
+    def background(self) -> Background:
+        """Return the background of the current model; encoded the first time, then stored."""
+        info, kept = self.info, self.caches.backgrounds
+        if info.fingerprint not in kept:
+            kept[info.fingerprint] = Background.open(self.path, info, self._encode_quietly)
+        return kept[info.fingerprint]
+
+    def _encode_quietly(self, captions: Sequence[str]) -> FloatArray:
+        # What a model cannot read of them is no concern of the user, whose texts they are not.
+        with reading(self.encoder, on_warning=ignore) as reader:
+            return reader.encode_texts(captions)
+
+    def snapshots(
+        self, model_id: int, *, kind: str | None = None, recall: float | None = None
+    ) -> Snapshots:
+        """Return a model's snapshots, which tune themselves with the texts of the background."""
+        name = self.catalog.models()[model_id].name
+
+        def texts() -> FloatArray | None:
+            try:
+                return self.for_model(name).background().vectors
+            except EncoderError:  # the model is not at hand: simulated texts are used
+                return None
+
+        return Snapshots(self.path, self.catalog, model_id, kind=kind, recall=recall, queries=texts)
+
     @contextmanager
-    def _only_writer(self) -> Iterator[None]:
+    def write_lock(self) -> Iterator[None]:
         """Hold the library against other indexing processes. Raises LibraryLocked at once."""
         from filelock import FileLock, Timeout
 
@@ -299,9 +258,41 @@ class Opened:
             lock.release()
 
 
-def load_stored(info: ModelInfo, load: Callable[[str], Encoder] | None = None) -> Encoder:
+# --- opening -------------------------------------------------------------------------------
+
+
+def locate_library(path: StrPath | None = None) -> Path:
+    """Return the folder of the library that is meant.
+
+    Parameters
+    ----------
+    path
+        A folder; by default $CLIPSEARCH_LIBRARY, else ./index if it holds a library, else one in
+        the user's data folder.
+
+    Returns
+    -------
+    An absolute path; there need not be a library yet.
+    """
+    given = path if path is not None else os.environ.get(ENVIRONMENT)
+    if given:
+        return Path(as_path(given, "library")).absolute()
+    here = Path("index").absolute()
+    if (here / FILE_NAME).is_file():
+        return here
+    import platformdirs
+
+    return Path(platformdirs.user_data_path("clipsearch")) / "library"
+
+
+def load_model(name: str, device: str | None) -> Encoder:
+    """Load a model on a device; None for the default of `load_encoder`."""
+    return load_encoder(name) if device is None else load_encoder(name, device=device)
+
+
+def load_stored(info: ModelInfo, load: Callable[[str], Encoder]) -> Encoder:
     """Load a library's model. Raises ModelMismatch if its weights are others than they were."""
-    encoder = (load or load_encoder)(info.spec or info.name)
+    encoder = load(info.spec or info.name)
     if encoder.info.fingerprint != info.fingerprint:
         raise ModelMismatch(
             f"the weights of {info.name} are not those that the library was made with: their "
@@ -310,16 +301,39 @@ def load_stored(info: ModelInfo, load: Callable[[str], Encoder] | None = None) -
     return encoder
 
 
-def chosen_by(where: Where | None, under: StrPath | None) -> dict[str, Any]:
-    """Parse what chooses images, as the catalog takes it. Raises BadFilter."""
-    parsed = where
+# --- small things that all parts use ---------------------------------------------------------
+
+
+def select(where: Filter | None, under: StrPath | None) -> Selection:
+    """Return a selection of images.
+
+    Parameters
+    ----------
+    where
+        A where-clause, see `clipsearch.filters`, or a parsed one.
+    under
+        A folder, or a file.
+
+    Raises
+    ------
+    BadFilter
+        The clause cannot be parsed.
+    QueryError
+        What is given is neither.
+    """
     if isinstance(where, str):
         from clipsearch.filters import parse
 
-        parsed = parse(where)
-    return {"where": parsed, "under": None if under is None else os.path.abspath(expanded(under))}
+        where = parse(where)
+    elif where is not None and not isinstance(where, Where):
+        raise QueryError(f"where is a filter as text, as 'width > 2000': not {where!r:.60}.")
+    return Selection(where, None if under is None else os.path.abspath(as_path(under, "under")))
 
 
-def expanded(path: StrPath) -> str:
-    """Replace a leading `~`."""
-    return os.path.expanduser(os.fspath(path))
+def filters_of(selection: Selection) -> dict[str, Any]:
+    """Return a selection as the keyword arguments of the catalog's methods."""
+    return {"where": selection.where, "under": selection.under}
+
+
+def ignore(message: str) -> None:
+    """Take a message that is of no use to the user."""

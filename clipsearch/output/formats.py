@@ -11,7 +11,7 @@ import numpy as np
 from clipsearch.calibration.fit import Fitted
 from clipsearch.errors import ImageError
 from clipsearch.evaluation.results import Evaluation
-from clipsearch.library.few_shot_result import Lesson
+from clipsearch.fewshot.result import FewShotResult
 from clipsearch.library.matrix import Matrix
 from clipsearch.types import Results
 
@@ -49,11 +49,11 @@ def figure(value: object, name: str = "", **options: Any) -> Figure:
     """Draw a value; name: which figure, where it has several."""
     if isinstance(value, Matrix):
         return _matrix(value, **options)
-    if isinstance(value, Lesson) and name == "curve":
+    if isinstance(value, FewShotResult) and name == "curve":
         from clipsearch.output.plots.curve import learning_curves
 
         return learning_curves({f"{len(value.labels)} labels": value.curve})
-    if isinstance(value, Lesson) and value.confusion is not None:
+    if isinstance(value, FewShotResult) and value.confusion is not None:
         from clipsearch.output.plots.confusion import confusion_matrix
 
         return confusion_matrix(value.confusion, [one.label for one in value.labels])

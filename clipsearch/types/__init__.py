@@ -3,7 +3,26 @@
 from __future__ import annotations
 
 from clipsearch.types.facts import Embeddings, Facts, ImageRecord
-from clipsearch.types.options import Prompt, Selection, Term, Where
+from clipsearch.types.options import (
+    ALL_IMAGES,
+    HOLDS_FROM,
+    ClassifyOptions,
+    IndexOptions,
+    Labels,
+    Paths,
+    Prompt,
+    SearchOptions,
+    Selection,
+    StrPath,
+    Term,
+    Thresholds,
+    Where,
+    as_path,
+    as_paths,
+    check_choice,
+    check_count,
+    check_number,
+)
 from clipsearch.types.reports import (
     Failure,
     Finding,
@@ -18,26 +37,40 @@ from clipsearch.types.reports import (
 from clipsearch.types.results import NONE, Hit, LabelScore, Mode, Prediction, Results
 
 __all__ = [
+    "ALL_IMAGES",
+    "HOLDS_FROM",
     "NONE",
+    "ClassifyOptions",
     "Embeddings",
     "Facts",
     "Failure",
     "Finding",
     "Hit",
     "ImageRecord",
+    "IndexOptions",
     "IndexReport",
     "LabelScore",
+    "Labels",
     "Mode",
     "ModelInfo",
     "OnProgress",
     "OnWarning",
+    "Paths",
     "Prediction",
     "Progress",
     "Prompt",
     "Results",
+    "SearchOptions",
     "Selection",
     "Status",
+    "StrPath",
     "Term",
+    "Thresholds",
     "Where",
+    "as_path",
+    "as_paths",
+    "check_choice",
+    "check_count",
+    "check_number",
     "ignore_progress",
 ]

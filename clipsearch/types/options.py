@@ -1,10 +1,27 @@
-"""What a caller asks for: terms of a query, and which images."""
+"""What a caller asks for: terms, a selection of images, and the options of each operation.
+
+The front-ends (command line, HTTP, MCP) and `Library` build these values from plain arguments. A
+value out of range raises QueryError when the options are built, before any work starts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import operator
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal, TypeAlias
+
+from clipsearch.errors import QueryError
+from clipsearch.types.results import Mode
+
+StrPath: TypeAlias = str | os.PathLike[str]
+Paths: TypeAlias = StrPath | Iterable[StrPath]
+"""One path, or several."""
+HOLDS_FROM = 0.5
+"""The probability from which a label holds in the mode `multi`, unless a threshold is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +48,10 @@ class Term:
 
 Prompt = str | Term
 """What a label is described with: a text, or a term that is an image or has a weight."""
+Labels: TypeAlias = str | Sequence[str] | Mapping[str, Sequence[Prompt]]
+"""Labels, or label -> its own prompts."""
+Thresholds: TypeAlias = float | Mapping[str, float]
+"""One for all labels, or label -> its own, with "" for those that are not named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +75,196 @@ class Selection:
     def __bool__(self) -> bool:
         """Say whether anything is left out."""
         return self.where is not None or self.under is not None
+
+
+ALL_IMAGES = Selection()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How many hits a search returns, of which images, and which of them are left out."""
+
+    k: int | None = 10
+    """The largest number of hits; None for all."""
+    selection: Selection = ALL_IMAGES
+    """Applied before the search, so that `k` hits come back whenever `k` images match."""
+    min_score: float | None = None
+    """The smallest cosine of a hit."""
+    relevant: bool = False
+    """Return only hits whose relevance is at least 0.5."""
+    truncate: bool = False
+    """Cut texts that are too long for the model instead of reading them in pieces."""
+
+    def __post_init__(self) -> None:
+        check_count("k", self.k, optional="all images")
+        check_number("min_score", self.min_score)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyOptions:
+    """How labels are judged, of which images, and which predictions are returned."""
+
+    selection: Selection = ALL_IMAGES
+    mode: Mode = "open"
+    """`open`: one label or none; `multi`: each label by itself; `closed`: one label always."""
+    threshold: Thresholds = HOLDS_FROM
+    """In the mode `multi`: the probability from which a label holds."""
+    top: int | None = None
+    """The largest number of labels for an image; None keeps all."""
+    min_probability: float | None = None
+    """Return only images with a label that holds, and at no less than this."""
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, ("open", "multi", "closed"))
+        check_count("top", self.top, optional="all labels")
+        check_number("min_probability", self.min_probability, 0, 1)
+        given = self.threshold
+        for value in given.values() if isinstance(given, Mapping) else [given]:
+            if value is None:
+                raise QueryError("threshold is a probability from 0 to 1, not None.")
+            check_number("threshold", value, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """What an indexing run reads, and how."""
+
+    exclude: tuple[str, ...] = ()
+    """Patterns, as in .gitignore, of what is left out."""
+    hidden: bool = False
+    """Read hidden files and folders too."""
+    dry_run: bool = False
+    """Count what would be done, and write nothing."""
+    retry_failed: bool = False
+    """Try unchanged files again that failed before."""
+    fast: bool = False
+    """Decode JPEG files with as much detail as the model sees, not with twice as much."""
+    engine: str = "auto"
+    """As for `load_encoder`."""
+    precision: str = "auto"
+    """As for `load_encoder`."""
+    batch_size: int = 32
+    """Images in a batch of the encoder, and in a commit."""
+    workers: int | None = None
+    """Threads that read, and encode where that is best; None for one per core."""
+
+    def __post_init__(self) -> None:
+        check_count("batch_size", self.batch_size)
+        check_count("workers", self.workers, optional="one per core")
+
+
+# --- checks --------------------------------------------------------------------------------
+
+
+def check_count(name: str, value: Any, least: int = 1, *, optional: str = "") -> None:
+    """Check that a value is a whole number of at least `least`.
+
+    Parameters
+    ----------
+    name
+        What the message calls it.
+    value
+        Any value; bool, text and floats are refused.
+    least
+        The smallest number taken.
+    optional
+        What None stands for, where None is taken.
+
+    Raises
+    ------
+    QueryError
+        For anything else.
+    """
+    if value is None and optional:
+        return
+    try:
+        if isinstance(value, bool | str) or operator.index(value) < least:
+            raise TypeError
+    except TypeError:
+        none = f", or None for {optional}" if optional else ""
+        raise QueryError(
+            f"{name} is a whole number of at least {least}{none}: not {_short(value)}."
+        ) from None
+
+
+def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    """Check that a value is None or a finite number from `low` to `high`.
+
+    Parameters
+    ----------
+    name
+        What the message calls it.
+    value
+        Any value; bool, text and NaN are refused.
+    low, high
+        The smallest and the largest number taken.
+
+    Raises
+    ------
+    QueryError
+        For anything else.
+    """
+    if value is None:
+        return
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        span = "" if math.isinf(low) else f" of {low:g} or more"
+        span = span if math.isinf(high) else f" from {low:g} to {high:g}"
+        raise QueryError(f"{name} is a number{span}: not {_short(value)}.")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Check that a value is one of a few words.
+
+    Raises
+    ------
+    QueryError
+        For another one; the message lists the choices.
+    """
+    if value not in choices:
+        raise QueryError(f"{name} is one of {', '.join(choices)}: not {_short(value)}.")
+
+
+def as_paths(given: Any, what: str = "paths") -> list[str]:
+    """Return the paths that a caller names: one for a str or a Path, else those of an iterable.
+
+    Parameters
+    ----------
+    given
+        A path, or an iterable of paths.
+    what
+        What the message calls it.
+
+    Returns
+    -------
+    The paths as text, a leading `~` expanded.
+
+    Raises
+    ------
+    QueryError
+        For what is no path, and for an empty path.
+    """
+    if isinstance(given, str | os.PathLike):
+        return [as_path(given, what)]
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+        raise QueryError(f"{what}: give a path or a list of paths, not {_short(given)}.")
+    return [as_path(path, what) for path in given]
+
+
+def as_path(given: Any, what: str = "path") -> str:
+    """Return one path as text, a leading `~` expanded.
+
+    Raises
+    ------
+    QueryError
+        For what is no path, and for an empty path, which would mean the current folder.
+    """
+    path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise QueryError(f"{what}: give the path of a file or a folder, not {_short(given)}.")
+    return os.path.expanduser(path)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from clipsearch._util.presenting import presenter
@@ -125,6 +125,10 @@ class Results(Sequence[Item_co], Generic[Item_co]):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def with_warnings(self, messages: Sequence[str]) -> Results[Item_co]:
+        """Return the same results with more warnings, before their own."""
+        return replace(self, warnings=(*messages, *self.warnings)) if messages else self
 
     def __iter__(self) -> Iterator[Item_co]:
         return iter(self.items)

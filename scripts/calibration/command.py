@@ -21,6 +21,7 @@ from clipsearch import Library
 from clipsearch.calibration.formulas import Calibration, holds
 from clipsearch.calibration.reliability import auroc, brier, ece
 from clipsearch.cli import main as clipsearch
+from clipsearch.library.label_scores import label_standings
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def _measure(
         place = {str(file): number for file, number in zip(files, numbers, strict=True)}
         paths, vectors, _ = library.embed(files)
         head = library.head(labels)
-        standings = library.standings(head, head.scores(vectors), vectors)
+        standings = label_standings(library._session, head, head.scores(vectors), vectors)
         rows = {place[path]: row for row, path in enumerate(paths)}
         columns = {label: column for column, label in enumerate(labels)}
         chosen = np.array([(rows[image], columns[label]) for image, label in pairs])

@@ -100,8 +100,7 @@ class Notes:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     notes = Notes()
-    for place in ("Library", "search.Searching", "maintain.Care", "reading.Reading"):
-        monkeypatch.setattr(f"clipsearch.library.{place}", notes)
+    monkeypatch.setattr("clipsearch.library.Library", notes)
     return notes
 
 

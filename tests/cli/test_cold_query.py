@@ -127,7 +127,7 @@ def test_the_count_is_that_of_judging_every_image(library: Library, query: tuple
     head = library.encoder.encode_texts(["tree"])
     if query == ("tree",):
         stored = library.embeddings()
-        background = library.background()
+        background = library._session.background()
         levels, vague = background.levels(stored.vectors), background.vagueness(head)
         where = background.standings(stored.vectors @ head.T, levels, vague)
         likely = holds(library.calibration().logits(where), FEW)[:, 0]

@@ -34,7 +34,7 @@ def folder(make_images: Callable[..., list[Path]]) -> str:
 def noted() -> str | None:
     """Return how the library's vectors were computed."""
     with Library.open() as library:
-        return library._catalog.get_meta("precisions of model 1")
+        return library._session.catalog.get_meta("precisions of model 1")
 
 
 def test_fp32_is_compiled_and_used_where_it_is_asked_for(clip: str, folder: str) -> None:

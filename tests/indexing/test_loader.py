@@ -77,7 +77,7 @@ def test_workers_of_a_compiled_model_give_the_vectors_of_torch(
         report = library.index([folder], engine="onnx", precision="fp32", fast=True, workers=3)
         assert (report.added, report.failed) == (len(photographs), 0)
         found = library.embeddings()
-        noted = library._catalog.get_meta("precisions of model 1")
+        noted = library._session.catalog.get_meta("precisions of model 1")
     truth = encoder.encode_images(exact)
     assert np.einsum("nd,nd->n", found.vectors, truth).min() >= 0.999
     assert noted == "fp32"

@@ -60,11 +60,11 @@ def logits(library: Library, paths: list[Path], rows: np.ndarray) -> np.ndarray:
 def use(library: Library, slope: float, offset: float) -> None:
     """Let the library judge by these constants."""
     from clipsearch.calibration.background import version
-    from clipsearch.library.judging import calibration_key
+    from clipsearch.library.label_scores import calibration_key
 
     made = CohortCalibration(slope, offset, {}, "fitted", version(), 1)
     key = calibration_key(library.encoder.info.fingerprint, None)
-    library._catalog.set_meta(key, to_json(made))
+    library._session.catalog.set_meta(key, to_json(made))
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -214,7 +214,7 @@ def test_new_and_removed_images_are_counted_at_once(library: Library, make_image
 
 def test_an_image_as_a_term_is_judged_in_words(library: Library, filled: list[Path]) -> None:
     use(library, 0.1, 4.0)
-    background = library.background()
+    background = library._session.background()
     image = vectors(library, filled[:1])[0]
     row = library.encoder.encode_texts(["tree"])[0] * 2 + background.in_words(image)
     row = (row / np.linalg.norm(row))[None]
@@ -227,7 +227,7 @@ def test_an_image_is_no_neighbour_of_its_own_in_the_count(
     library: Library, filled: list[Path]
 ) -> None:
     use(library, 0.1, 4.0)
-    row = library.background().in_words(vectors(library, filled[:1])[0])[None]
+    row = library._session.background().in_words(vectors(library, filled[:1])[0])[None]
     expected = relevance(library, filled, row)[1:]
     found = library.similar(filled[0], k=60)
     assert (found.relevant, found.searched) == (int((expected >= 0.5).sum()), 59)
@@ -317,7 +317,7 @@ def test_a_calibration_with_another_background_is_not_used(
     library: Library, filled: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library.calibrate(labelled(library, filled, tmp_path / "labels.csv"))
-    monkeypatch.setattr("clipsearch.library.judging.version", lambda: "another")
+    monkeypatch.setattr("clipsearch.library.label_scores.version", lambda: "another")
     with pytest.warns(UserWarning, match="another background"):
         assert library.calibration().source == "assumed"
 

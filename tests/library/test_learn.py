@@ -17,10 +17,9 @@ from conftest import ToyEncoder
 
 import clipsearch
 from clipsearch.cli import main
-from clipsearch.errors import EmptyQuery, QueryError, TooFewExamples, TooFewLabels
+from clipsearch.errors import QueryError, TooFewExamples, TooFewLabels
 from clipsearch.heads.head import Head
 from clipsearch.library import Library
-from clipsearch.library.session import Opened
 from clipsearch.types import NONE, LabelScore, Prediction
 
 LABELS = ("ape", "cat", "owl")
@@ -246,9 +245,9 @@ def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
     # Searching by one of its labels is judged by the same calibration.
     found = {hit.path: hit for hit in library.search(lesson.head, label="owl", k=None)}
     known = library.embeddings()
-    levels = library.background().levels(known.vectors)
+    levels = library._session.background().levels(known.vectors)
     scores = lesson.head.logit_scale * known.vectors @ lesson.head.vectors[2]
-    vague = library.background().vagueness(lesson.head.vectors)[2]
+    vague = library._session.background().vagueness(lesson.head.vectors)[2]
     logits = kept.slope * (scores - levels - 4.0 * vague) + kept.offset + kept.shifts["owl"]
     logits += np.log(0.1 / 0.9)
     relevance = [found[record.path].relevance for record in known.records]
@@ -273,7 +272,7 @@ def test_a_learned_head_ranks_images_as_its_scores_do(
         assert [hit.score for hit in hits] == pytest.approx(best[order[:5]], abs=1e-5)
     inside = library.search(head, label="cat", k=3, under=images / "owl")
     assert [Path(hit.path).parent.name for hit in inside] == ["owl"] * 3
-    with pytest.raises(EmptyQuery, match="give the head"):
+    with pytest.raises(QueryError, match="give the head"):
         library.search("a cat", label="cat")
 
 
@@ -314,8 +313,7 @@ def cli(
     library: Library, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run a command on the library above."""
-    # Commands open the part of a library that they use: all of them through this.
-    monkeypatch.setattr(Opened, "open", classmethod(lambda cls, *_: library))
+    monkeypatch.setattr(Library, "open", classmethod(lambda cls, *_, **__: library))
     monkeypatch.setattr(library, "close", lambda: None)
 
     def run(*arguments: object) -> tuple[int, str, str]:

@@ -124,7 +124,7 @@ def test_the_background_is_encoded_once_for_a_model(
             "clipsearch.library.session.load_encoder", lambda *_, e=encoder, **__: e
         )
         with Library.loose("mini") as library:
-            library.background()
+            library._session.background()
         read.append(len(encoder.read))
     assert read[0] > 100 and read[1] == 0
 

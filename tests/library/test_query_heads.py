@@ -12,6 +12,7 @@ import pytest
 from clipsearch.encoders import Encoder
 from clipsearch.errors import LibraryError
 from clipsearch.library import Library
+from clipsearch.library.session import Session
 
 
 @pytest.fixture
@@ -25,20 +26,20 @@ def test_a_first_text_opens_in_another_thread_and_finds_the_same(
     folder: Path, toy_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[bool] = []
-    inside = Library._opened
+    inside = Session.searcher
 
-    def noted(self: Library, model_id: int) -> Any:
+    def noted(self: Session) -> Any:
         opened.append(threading.current_thread() is threading.main_thread())
-        return inside(self, model_id)
+        return inside(self)
 
-    monkeypatch.setattr(Library, "_opened", noted)
+    monkeypatch.setattr(Session, "searcher", noted)
     with Library.open(folder, encoder=toy_encoder) as library:
         first = library.search("tree", k=5)
         assert opened[0] is False
         opened.clear()
         assert library.search("tree", k=5) == first
         assert all(opened)
-    monkeypatch.setattr(Library, "_open_all", lambda self, model_id: None)
+    monkeypatch.setattr("clipsearch.library.query_heads.open_all", lambda session: None)
     with Library.open(folder, encoder=toy_encoder) as library:
         assert library.search("tree", k=5) == first
 
@@ -46,10 +47,10 @@ def test_a_first_text_opens_in_another_thread_and_finds_the_same(
 def test_what_cannot_be_opened_is_told_where_it_is_asked_for(
     folder: Path, toy_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(self: Library, model_id: int) -> Any:
+    def refused(self: Session) -> Any:
         raise LibraryError(self.path, "no entry")
 
-    monkeypatch.setattr(Library, "_opened", refused)
+    monkeypatch.setattr(Session, "searcher", refused)
     with (
         Library.open(folder, encoder=toy_encoder) as library,
         pytest.raises(LibraryError, match="no entry"),

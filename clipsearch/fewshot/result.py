@@ -1,4 +1,4 @@
-"""Lesson: a head learned from labelled images, and what the learning brought."""
+"""FewShotResult: a head learned from labelled images, and how much better it is than zero-shot."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LabelGain:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lesson:
+class FewShotResult:
     """What `Library.learn` learned. All shares are of images that took no part in the learning."""
 
     head: Head
@@ -90,7 +90,7 @@ class Lesson:
         return cast("Figure", presenter().figure(self, "confusion"))
 
 
-def teach(
+def fit_head(
     task: Task,
     head: Head,
     wanted: Wanted,
@@ -98,7 +98,7 @@ def teach(
     shots: int | None = None,
     curve: bool = True,
     seed: int = 0,
-) -> Lesson:
+) -> FewShotResult:
     """Learn from the images of a task, `shots` a label at most, and measure what that brings."""
     learned = task.drawn(task.counts if shots is None else shots, seed=seed)
     inside = task.part(learned)
@@ -109,7 +109,7 @@ def teach(
     else:
         trial = cross_validate(task, wanted, seed=seed)
     zero_shot, few_shot, gain = _measures(task, trial, seed)
-    return Lesson(
+    return FewShotResult(
         head=replace(head, vectors=rows.vectors, cache=rows.cache),
         method=plan.method,
         strength=plan.strength,

@@ -1,0 +1,299 @@
+"""The images of a library: put in, taken out, listed with their vectors; status, check, rebuild."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from clipsearch._util.arrays import FloatArray
+from clipsearch._util.parallel import cores
+from clipsearch.encoders import load_encoder
+from clipsearch.errors import ImageError, VectorIndexError
+from clipsearch.library.session import Session, filters_of, load_stored
+from clipsearch.types import (
+    Embeddings,
+    Failure,
+    Finding,
+    ImageRecord,
+    IndexOptions,
+    IndexReport,
+    OnProgress,
+    Paths,
+    Selection,
+    Status,
+    as_paths,
+    ignore_progress,
+)
+from clipsearch.vectors.snapshots import Snapshots
+
+_log = logging.getLogger("clipsearch")
+
+
+# --- putting in and taking out ---------------------------------------------------------------
+
+
+def index_files(
+    session: Session,
+    paths: Paths,
+    options: IndexOptions,
+    *,
+    model: str | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> IndexReport:
+    """Add images, and bring the library up to date with files and folders.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    paths
+        Files and folders.
+    options
+        What is read, and how.
+    model
+        Embed with this one, beside the current one.
+    on_progress
+        Is told of the progress.
+
+    Raises
+    ------
+    LibraryLocked
+        Another process is indexing.
+    UnknownModel, ModelUnavailable
+    """
+    from clipsearch.images.walk import Walk  # these import Pillow, which `status` does without
+    from clipsearch.indexing.indexer import Indexer
+
+    roots = as_paths(paths)
+    model_id, encoder = session.add_model(model)
+    if (options.engine, options.precision) != ("auto", "auto"):
+        device = {} if session.device is None else {"device": session.device}
+        load = partial(load_encoder, engine=options.engine, precision=options.precision, **device)
+        encoder = partial(load_stored, session.catalog.models()[model_id], load)
+    warned: list[str] = []
+    indexer = Indexer(
+        session.catalog,
+        model_id,
+        encoder,
+        session.snapshots(model_id),
+        on_progress,
+        options.workers or cores(),
+        options.batch_size,
+        options.fast,
+        warned.append,
+    )
+    with session.write_lock():
+        report = indexer.run(
+            Walk(roots, exclude=options.exclude, hidden=options.hidden),
+            retry_failed=options.retry_failed,
+            dry_run=options.dry_run,
+        )
+    _log.info(
+        "indexed %d paths into %s: %d added, %d updated, %d removed, %d failed in %.1f s",
+        *(len(roots), session.path, report.added, report.updated, report.removed, report.failed),
+        report.seconds,
+    )
+    return replace(report, warnings=(*report.warnings, *warned))
+
+
+def forget_files(session: Session, paths: Paths) -> int:
+    """Forget files, or all files below folders; the files themselves stay.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    paths
+        Files and folders.
+
+    Returns
+    -------
+    How many files were forgotten.
+    """
+    found: set[str] = set()
+    for path in as_paths(paths):
+        found |= session.catalog.files_under(os.path.abspath(path)).keys()
+    return session.catalog.remove_paths(found) if found else 0
+
+
+# --- vectors ---------------------------------------------------------------------------------
+
+
+def stored_embeddings(
+    session: Session, selection: Selection, paths: Paths | None = None
+) -> Embeddings:
+    """Return selected images of the library, by path, each with its stored unit vector.
+
+    Parameters
+    ----------
+    session
+        Nothing is read but its catalog.
+    selection
+        Which images.
+    paths
+        Only these files.
+
+    Returns
+    -------
+    n records and float32 (n, dim).
+    """
+    model_id, info = session.model()
+    filters = filters_of(selection)
+    allowed = session.catalog.allowed_ids(model_id, **filters) if selection else None
+    wanted = None if paths is None else {os.path.abspath(path) for path in as_paths(paths)}
+    found: list[tuple[ImageRecord, FloatArray]] = []
+    for ids, vectors in session.catalog.iter_vectors(model_id):
+        if allowed is not None:
+            inside = np.isin(ids, allowed)
+            ids, vectors = ids[inside], vectors[inside]
+        records = session.catalog.hits(ids.tolist(), **filters)
+        found += [
+            (record, vector)
+            for number, vector in zip(ids.tolist(), vectors, strict=True)
+            for record in records.get(number, ())
+            if wanted is None or record.path in wanted
+        ]
+    found.sort(key=lambda pair: pair[0].path)
+    stacked = _stack([vector for _, vector in found], info.dim)
+    return Embeddings(tuple(record for record, _ in found), stacked)
+
+
+def encode_paths(session: Session, paths: Paths) -> tuple[list[str], FloatArray, list[Failure]]:
+    """Return the vectors of files, in the library or not.
+
+    Parameters
+    ----------
+    session
+        What its library knows is not encoded again.
+    paths
+        Files and folders.
+
+    Returns
+    -------
+    The files by path, their unit vectors float32 (n, dim), and what could not be read.
+    """
+    from clipsearch.images.walk import Walk
+    from clipsearch.indexing.pipeline import encode_files
+
+    model_id, info = session.model()
+    vectors: dict[str, FloatArray] = {}
+    unknown: list[str] = []
+    walk = Walk(as_paths(paths))
+    for file in walk:
+        stored = session.catalog.vector_of(file.path, model_id)
+        if stored is None:
+            unknown.append(file.path)
+        else:
+            vectors[file.path] = stored
+    failures = [Failure(problem.path, problem.reason) for problem in walk.problems]
+    if unknown:
+        for file, encoded in encode_files(Walk(unknown), session.encoder, workers=cores()):
+            if isinstance(encoded, Exception):
+                # An error of an image names its path, which is in the failure already.
+                reason = encoded.reason if isinstance(encoded, ImageError) else str(encoded)
+                failures.append(Failure(file.path, reason))
+            else:
+                vectors[file.path] = encoded
+    files = sorted(vectors)
+    return files, _stack([vectors[file] for file in files], info.dim), failures
+
+
+def _stack(rows: list[FloatArray], dim: int) -> FloatArray:
+    stacked = np.stack(rows) if rows else np.empty((0, dim), np.float32)
+    return stacked.astype(np.float32)
+
+
+# --- upkeep ----------------------------------------------------------------------------------
+
+
+def library_status(session: Session) -> Status:
+    """Return what a library holds, and the state of its vector index."""
+    catalog = session.catalog
+    current = catalog.current_model()
+    counts = catalog.status_counts()
+    newest, facts, tail, stale, indexed = None, None, 0, 0, 0
+    if current is not None:
+        snapshots = Snapshots(session.path, catalog, current[0])
+        newest, facts = next(iter(snapshots.rows()), None), snapshots.facts()
+        tail, stale, indexed = snapshots.drift()
+    return Status(
+        path=str(session.path),
+        format=catalog.format,
+        model=current[1].name if current else None,
+        models=counts.vectors,
+        files=counts.files,
+        contents=counts.contents,
+        failed=counts.failed,
+        bytes_on_disk=sum(f.stat().st_size for f in session.path.rglob("*") if f.is_file()),
+        roots=catalog.roots(),
+        labels=catalog.label_counts(),
+        index_kind=newest.kind if newest else None,
+        indexed=indexed,
+        tail=tail,
+        stale=stale,
+        last_scan=catalog.last_scan(),
+        index_bytes=newest.bytes if newest else 0,
+        index_memory=facts.resident if facts else 0,
+        index_recall=facts.recall if facts else None,
+        index_queries=facts.queries if facts else "",
+        index_tuned=facts.tuned if facts else {},
+    )
+
+
+def rebuild_index(session: Session, kind: str | None, recall: float | None) -> Status:
+    """Rebuild the vector index of every model from the catalog, and return the status.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    kind
+        Of the index; None for the last one asked for.
+    recall
+        A share between 0 and 1 that the index is tuned for; None for the last one asked for.
+    """
+    try:
+        valid = recall is None or 0 < recall < 1
+    except TypeError:
+        valid = False
+    if not valid:
+        raise VectorIndexError(f"recall is a share between 0 and 1, as 0.99: not {recall}.")
+    with session.write_lock():
+        for model_id in session.catalog.models():
+            session.snapshots(model_id, kind=kind, recall=recall).publish()
+    session.caches.searchers.clear()
+    return library_status(session)
+
+
+def check_library(session: Session, *, repair: bool, deep: bool) -> list[Finding]:
+    """Look for damage in the catalog and the snapshots, and for files that are not there.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    repair
+        Repair what can be repaired.
+    deep
+        Compare whole snapshot files with their checksums.
+    """
+    findings = session.catalog.check(repair=repair)
+    for model_id in session.catalog.models():
+        snapshots = Snapshots(session.path, session.catalog, model_id)
+        findings += snapshots.check(deep=deep, repair=repair)
+    session.caches.searchers.clear()
+    missing = [r.path for r in session.catalog.records() if not os.path.lexists(r.path)]
+    if missing:
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        findings.append(
+            Finding(
+                "file-missing",
+                f"{missing[0]}{more}: no longer there",
+                "Run `clipsearch index` on the folder, or `clipsearch remove` the path.",
+            )
+        )
+    return findings

@@ -1,0 +1,211 @@
+"""Probabilities of labels for images, with the background and the calibration of a library."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch.calibration.background import Background, Levels, version
+from clipsearch.calibration.formulas import Calibration, holds, open_set
+from clipsearch.errors import LibraryError
+from clipsearch.heads.head import Head
+from clipsearch.library.session import Session
+from clipsearch.text.encode import warn
+from clipsearch.types import HOLDS_FROM, LabelScore, Mode, Thresholds
+
+_VECTORS_AT_ONCE = 8_192
+_MANY = 100
+_FEW_VECTORS = 64
+
+
+def calibration_of(session: Session, head: Head | None = None) -> Calibration:
+    """Return the calibration in use for a head: its own, else the model's, else the shipped one.
+
+    A stored calibration that was fitted with another background is not used; a Python warning says
+    so.
+    """
+    info = session.info
+    for key in dict.fromkeys((calibration_key(info.fingerprint, head), _key(info.fingerprint))):
+        kept = Calibration.from_json(session.catalog.get_meta(key) or "")
+        if kept and kept.background == version():
+            return kept
+        if kept:
+            warn(
+                "the calibration of this library was made with another background and is not "
+                "used: run `clipsearch calibrate` again, or drop it with --reset."
+            )
+    return Calibration.of_model(info.fingerprint)
+
+
+def label_standings(
+    session: Session, head: Head, scores: FloatArray, vectors: FloatArray
+) -> FloatArray:
+    """Return the cohort-normalised scores of a head's labels, which a calibration takes.
+
+    Parameters
+    ----------
+    session
+        Its background is the cohort.
+    head
+        n labels.
+    scores
+        The cosines (images, n) that `head.scores` gives for the vectors.
+    vectors
+        Unit rows (images, dim).
+
+    Returns
+    -------
+    float64 (images, n), see `clipsearch.calibration.formulas`.
+    """
+    background = session.background()
+    vague = background.vagueness(head.vectors)
+    return background.standings(scores, background.levels(vectors), vague)
+
+
+def image_levels(session: Session, ids: IdArray) -> FloatArray:
+    """Return the cohort log-mean-exp (n,) of stored vectors, by the ids (n,) of these.
+
+    What is not known yet is computed and stored in the library.
+    """
+    model_id, info = session.model()
+    key = _levels_key(session, info.fingerprint)
+    caches = session.caches.levels
+    if info.fingerprint not in caches:
+        caches[info.fingerprint] = Levels.open(session.path, info, key)
+    known = caches[info.fingerprint]
+    missing = ids[~known.of(ids)[1]]
+    if len(missing):
+        background = session.background()
+        for start in range(0, len(missing), _VECTORS_AT_ONCE):
+            part = missing[start : start + _VECTORS_AT_ONCE]
+            stored, vectors = session.catalog.vectors(model_id, ids=part.tolist())
+            known = known.with_more(stored, _levels(background, vectors))
+        caches[info.fingerprint] = known
+        # A few are computed again sooner than a file is written and synced.
+        if key and (len(missing) >= _MANY or 10 * len(missing) >= len(known.ids)):
+            known.keep(session.path, info, key)
+    return known.of(ids)[0]
+
+
+def _levels_key(session: Session, fingerprint: str) -> str:
+    """Return what names this catalog; empty if it cannot be noted, and nothing is to be stored.
+
+    Ids of vectors mean something in one catalog only: a folder may get a new one.
+    """
+    name = f"levels:{fingerprint}"
+    if not (key := session.catalog.get_meta(name)):
+        key = os.urandom(8).hex()
+        try:
+            session.catalog.set_meta(name, key)
+        except LibraryError:  # read-only, or another process is writing
+            return ""
+    return key
+
+
+def _levels(background: Background, vectors: FloatArray) -> FloatArray:
+    """Return the log-mean-exp (n,) of unit rows (n, dim).
+
+    Of few one by one: for more at once BLAS wakes its threads, and these wait for further work at
+    full speed for a tenth of a second, beside the next search.
+    """
+    if not 1 < len(vectors) <= _FEW_VECTORS:
+        return background.levels(vectors)
+    return np.concatenate([background.levels(vector[None]) for vector in vectors])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelScorer:
+    """Turns vectors of images into labels with probabilities, in one of the modes."""
+
+    head: Head
+    mode: Mode
+    thresholds: Thresholds = HOLDS_FROM
+    background: Background | None = None
+    """Not needed in the mode `closed`, like the calibration."""
+    calibration: Calibration | None = None
+
+    def __call__(
+        self, vectors: FloatArray, top: int | None = None
+    ) -> list[tuple[tuple[LabelScore, ...], float | None]]:
+        """Judge the labels of images.
+
+        Parameters
+        ----------
+        vectors
+            Unit rows (n, dim).
+        top
+            The largest number of labels for an image; None keeps all.
+
+        Returns
+        -------
+        For each image its labels, best first, and the probability that none of them holds (None in
+        the mode `closed`).
+        """
+        scores = self.head.scores(vectors)
+        probabilities, none = self._probabilities(scores, vectors)
+        # By probability, then by cosine: float32 has many ones that are equal.
+        order = np.lexsort((-scores, -probabilities), axis=1)
+        least = self._least()
+        return [
+            (self._labels(best[:top], p, s, least), n)
+            for best, p, s, n in zip(order.tolist(), probabilities, scores, none, strict=True)
+        ]
+
+    def _probabilities(
+        self, scores: FloatArray, vectors: FloatArray
+    ) -> tuple[FloatArray, Sequence[float | None]]:
+        if self.mode == "closed" or self.background is None or self.calibration is None:
+            return self.head.probabilities(scores), [None] * len(scores)
+        vague = self.background.vagueness(self.head.vectors)
+        standings = self.background.standings(scores, self.background.levels(vectors), vague)
+        logits = self.calibration.logits(standings, self.head.labels)
+        if self.mode == "multi":
+            single = holds(logits)
+            return single, (1 - single.max(axis=1)).tolist()
+        several, none = open_set(logits)
+        return several, none.tolist()
+
+    def _least(self) -> list[float]:
+        """Return the probability from which each label holds."""
+        if self.mode != "multi":
+            return [0.0] * len(self.head.labels)
+        if not isinstance(self.thresholds, Mapping):
+            return [self.thresholds] * len(self.head.labels)
+        rest = self.thresholds.get("", HOLDS_FROM)
+        return [self.thresholds.get(label, rest) for label in self.head.labels]
+
+    def _labels(
+        self, best: Sequence[int], p: FloatArray, s: FloatArray, least: Sequence[float]
+    ) -> tuple[LabelScore, ...]:
+        labels = self.head.labels
+        return tuple(
+            LabelScore(labels[j], float(p[j]), float(s[j])) for j in best if p[j] >= least[j]
+        )
+
+
+def calibration_key(fingerprint: str, head: Head | None) -> str:
+    """Return the catalog's setting under which the calibration of a head, or of a model, is stored.
+
+    Parameters
+    ----------
+    fingerprint
+        Of the model.
+    head
+        None for the model's own calibration.
+    """
+    if head is None:
+        return _key(fingerprint)
+    digest = hashlib.sha256("\n".join(head.labels).encode())
+    digest.update(head.vectors.tobytes())
+    if head.cache is not None:
+        digest.update(head.cache.keys.tobytes())
+    return f"{_key(fingerprint)}:{digest.hexdigest()[:16]}"
+
+
+def _key(fingerprint: str) -> str:
+    return f"calibration:{fingerprint}"

@@ -1,0 +1,107 @@
+"""The modules that `Library` delegates to, and the types in its signatures, imported on first use.
+
+`parts.search.find_hits(...)` imports the module `search` when it is called, so that each operation
+costs only its own imports. `parts.Matrix` in an annotation is resolved by `typing.get_type_hints`
+in the same way, without an import before that.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipsearch.calibration.fit import Fitted
+    from clipsearch.calibration.formulas import Calibration
+    from clipsearch.evaluation import ground_truth
+    from clipsearch.evaluation.ground_truth import Layout, Truth
+    from clipsearch.evaluation.results import Evaluation
+    from clipsearch.fewshot.choose import Wanted
+    from clipsearch.fewshot.result import FewShotResult
+    from clipsearch.grouping.duplicates import Duplicates, Tier
+    from clipsearch.grouping.topics import Topic
+    from clipsearch.heads.explain import Explanation
+    from clipsearch.heads.head import Head
+    from clipsearch.library import (
+        classify,
+        collection,
+        evaluate,
+        explore,
+        label_scores,
+        learn,
+        matrix,
+        query_heads,
+        search,
+    )
+    from clipsearch.library.learn import Examples
+    from clipsearch.library.matrix import Matrix
+    from clipsearch.library.query_heads import Query
+    from clipsearch.text import tokens
+    from clipsearch.text.tokens import TokenTable
+
+__all__ = [
+    "Calibration",
+    "Duplicates",
+    "Evaluation",
+    "Examples",
+    "Explanation",
+    "FewShotResult",
+    "Fitted",
+    "Head",
+    "Layout",
+    "Matrix",
+    "Query",
+    "Tier",
+    "TokenTable",
+    "Topic",
+    "Truth",
+    "Wanted",
+    "classify",
+    "collection",
+    "evaluate",
+    "explore",
+    "ground_truth",
+    "label_scores",
+    "learn",
+    "matrix",
+    "query_heads",
+    "search",
+    "tokens",
+]
+
+_MODULES = {
+    "clipsearch.evaluation": "ground_truth",
+    "clipsearch.library": "classify collection evaluate explore label_scores learn matrix "
+    "query_heads search",
+    "clipsearch.text": "tokens",
+}
+_TYPES = {
+    "clipsearch.calibration.fit": "Fitted",
+    "clipsearch.calibration.formulas": "Calibration",
+    "clipsearch.evaluation.ground_truth": "Layout Truth",
+    "clipsearch.evaluation.results": "Evaluation",
+    "clipsearch.fewshot.choose": "Wanted",
+    "clipsearch.fewshot.result": "FewShotResult",
+    "clipsearch.grouping.duplicates": "Duplicates Tier",
+    "clipsearch.grouping.topics": "Topic",
+    "clipsearch.heads.explain": "Explanation",
+    "clipsearch.heads.head": "Head",
+    "clipsearch.library.learn": "Examples",
+    "clipsearch.library.matrix": "Matrix",
+    "clipsearch.library.query_heads": "Query",
+    "clipsearch.text.tokens": "TokenTable",
+}
+_MODULE_OF = {name: f"{home}.{name}" for home, names in _MODULES.items() for name in names.split()}
+_HOME_OF = {name: home for home, names in _TYPES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a module, or the module of a type, on first use (PEP 562)."""
+    if name in _MODULE_OF:
+        value: Any = import_module(_MODULE_OF[name])
+    elif name in _HOME_OF:
+        value = getattr(import_module(_HOME_OF[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
