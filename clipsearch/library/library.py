@@ -414,7 +414,7 @@ class Library(OpenLibrary):
         vocabulary: parts.Head | Labels | StrPath | None = None,
         save: bool = False,
         seed: int = 0,
-        on_progress: OnProgress = ignore_progress,
+        on_progress: OnProgress | None = None,
     ) -> list[parts.Topic]:
         """Group images by what they show and name each group; the largest first.
 
@@ -434,7 +434,11 @@ class Library(OpenLibrary):
         """
         naming = parts.explore.NamingOptions(vocabulary, save, seed)
         return parts.explore.group_by_topic(
-            self._session, select(where, under), count, naming, on_progress=on_progress
+            self._session,
+            select(where, under),
+            count,
+            naming,
+            on_progress=on_progress or ignore_progress,
         )
 
     def events(
@@ -475,7 +479,7 @@ class Library(OpenLibrary):
         where: Filter | None = None,
         under: StrPath | None = None,
         min_score: float = 0.85,
-        on_progress: OnProgress = ignore_progress,
+        on_progress: OnProgress | None = None,
     ) -> list[parts.Duplicates]:
         """Find files that show the same, and say which copy of them is the best; nothing is deleted.
 
@@ -496,5 +500,9 @@ class Library(OpenLibrary):
         BadGrouping, BadFilter
         """
         return parts.explore.find_duplicates(
-            self._session, select(where, under), tier, min_score, on_progress=on_progress
+            self._session,
+            select(where, under),
+            tier,
+            min_score,
+            on_progress=on_progress or ignore_progress,
         )

@@ -248,7 +248,7 @@ class OpenLibrary:
         precision: str = "auto",
         batch_size: int = 32,
         workers: int | None = None,
-        on_progress: OnProgress = ignore_progress,
+        on_progress: OnProgress | None = None,
     ) -> IndexReport:
         """Add images, and bring the library up to date with files and folders.
 
@@ -284,7 +284,7 @@ class OpenLibrary:
             workers=workers,
         )
         return parts.collection.index_files(
-            self._session, paths, options, model=model, on_progress=on_progress
+            self._session, paths, options, model=model, on_progress=on_progress or ignore_progress
         )
 
     def remove(self, paths: Paths) -> int:
