@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from os import PathLike
+from typing import Self
+
 import numpy as np
+
+from clipsearch.errors import SnapshotUnreadable
+from clipsearch.vectors.base import IndexInfo, TuningTarget
+from clipsearch.vectors.ranking import check_queries, check_rows
 
 
 def unit_rows(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
@@ -65,3 +73,49 @@ def assert_same(
             tied = np.abs(row - row[place]) < 2e-6
             # At the end of the list the other half of a tie may have fallen off it.
             assert got[place] in want[tied] or tied[-1], (place, got, want)
+
+
+class OracleIndex:
+    """A `VectorIndex` as simple as can be: all vectors in memory, compared in float64."""
+
+    def __init__(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        self.ids, self.vectors = ids, vectors
+        self.dim = vectors.shape[1]
+        self.info = IndexInfo(recall=1.0, resident=vectors.nbytes)
+
+    @classmethod
+    def write(
+        cls,
+        path: str | PathLike[str],
+        dim: int,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        *,
+        target: TuningTarget | None = None,
+    ) -> None:
+        ids, vectors = np.empty(0, np.int64), np.empty((0, dim), np.float32)
+        for some, rows in batches:
+            some, rows = check_rows(some, rows, dim, known=ids)
+            ids, vectors = np.concatenate([ids, some]), np.concatenate([vectors, rows])
+        with open(path, "wb") as file:
+            np.save(file, ids)
+            np.save(file, vectors)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        try:
+            with open(path, "rb") as file:
+                return cls(np.load(file), np.load(file))
+        except (OSError, ValueError, EOFError) as error:
+            raise SnapshotUnreadable(f"{path}: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def search(
+        self, queries: np.ndarray, k: int, *, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        queries = check_queries(queries, self.dim)
+        kept = np.ones(len(self), bool) if among is None else np.isin(self.ids, among)
+        if not len(queries):
+            return np.empty((0, k), np.int64), np.empty((0, k), np.float32)
+        return brute_force(queries, self.ids[kept], self.vectors[kept], k)

@@ -186,7 +186,7 @@ def test_the_package_keeps_its_levels_and_doors() -> None:
 
 def test_the_checker_sees_the_package() -> None:
     names = set(modules(PACKAGE))
-    assert {"cli", "library", "catalog", "encoders/base", "vectors/flat", "__init__"} <= names
+    assert {"cli", "library", "catalog", "encoders/base", "vectors/exact", "__init__"} <= names
     assert "PIL:" in {
         what for _, what in imports(PACKAGE / "images/decode.py", "images/decode", names)
     }

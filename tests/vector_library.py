@@ -75,7 +75,7 @@ class VectorLibrary:
         """Delete the vectors without a file."""
         return self.catalog.purge_stale(self.model)
 
-    def snapshots(self, kind: str | None = "flat", *, model: int | None = None) -> Snapshots:
+    def snapshots(self, kind: str | None = "exact", *, model: int | None = None) -> Snapshots:
         return Snapshots(self.folder, self.catalog, model or self.model, kind=kind)
 
     def assert_exact(

@@ -29,6 +29,7 @@ from clipsearch.grouping.duplicates import (
 )
 from clipsearch.images.decode import decode_square
 from clipsearch.types import ImageRecord, OnProgress, Progress, ignore_progress
+from clipsearch.vectors.exact import FaissFlatIndex
 
 NEIGHBOURS = 32
 """Of an image, the nearest that are looked at; more copies of one image fall into two groups."""
@@ -154,10 +155,7 @@ def near_pairs(
     vectors: float32 (m, dim) unit rows. Of each row its nearest `neighbours`, from cosine `least`
     up. Exact; one search of the library's own vector index a block of rows.
     """
-    from clipsearch.vectors.faiss import FaissIndex  # 0.2 s to import, and for this alone
-
-    index = FaissIndex.create(vectors.shape[1])
-    index.add(np.arange(len(vectors)), vectors)
+    index = FaissFlatIndex(vectors)
     pairs, scores = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
     for start in range(0, len(vectors), _QUERIES_AT_ONCE):
         on_progress(Progress("compare", start, len(vectors)))

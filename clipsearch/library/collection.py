@@ -218,7 +218,7 @@ def library_status(session: Session) -> Status:
     newest, facts, tail, stale, indexed = None, None, 0, 0, 0
     if current is not None:
         snapshots = Snapshots(session.path, catalog, current[0])
-        newest, facts = next(iter(snapshots.rows()), None), snapshots.facts()
+        newest, facts = next(iter(snapshots.rows()), None), snapshots.info()
         tail, stale, indexed = snapshots.drift()
     return Status(
         path=str(session.path),

@@ -110,7 +110,7 @@ def rebuild_if_damaged(session: Session, search: Callable[[], _T]) -> _T:
         return search()
     except SnapshotUnreadable as error:
         session.caches.searchers.clear()
-        session.snapshots(session.model()[0]).renew(str(error))
+        session.snapshots(session.model()[0]).replace_damaged(str(error))
         return search()
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch.calibration.background import Background, Levels
@@ -25,11 +25,8 @@ from clipsearch.errors import (
 )
 from clipsearch.text.encode import reading
 from clipsearch.types import ModelInfo, Selection, StrPath, Where, as_path
-from clipsearch.vectors.live_vectors import Census
+from clipsearch.vectors.searcher import LiveVectors, Searcher
 from clipsearch.vectors.snapshots import Snapshots
-
-if TYPE_CHECKING:
-    from clipsearch.vectors.searcher import Searcher
 
 Filter: TypeAlias = str | Where
 """A where-clause, as text or parsed."""
@@ -48,7 +45,7 @@ class Caches:
     """By the fingerprint of the model."""
     levels: dict[str, Levels] = field(default_factory=dict)
     """By the fingerprint of the model."""
-    live: dict[int, Census] = field(default_factory=dict)
+    live: dict[int, LiveVectors] = field(default_factory=dict)
     """By the id of the model."""
     searchers: dict[int, Searcher] = field(default_factory=dict)
     """By the id of the model."""
@@ -208,12 +205,12 @@ class Session:
             self.caches.searchers[model_id] = opened
         return self.caches.searchers[model_id]
 
-    def live(self) -> Census:
+    def live(self) -> LiveVectors:
         """Return which vectors of the current model have files now."""
         model_id, _ = self.model()
         known = self.caches.live.get(model_id)
         if known is None or not known.revision or known.revision != self.catalog.revision():
-            known = self.caches.live[model_id] = Census.take(self.path, self.catalog, model_id)
+            known = self.caches.live[model_id] = LiveVectors.load(self.path, self.catalog, model_id)
         return known
 
     def background(self) -> Background:

@@ -1,4 +1,4 @@
-"""What every vector index is: ids and unit vectors in, nearest ids and cosines out."""
+"""The protocol of vector indexes: unit vectors with ids in, nearest ids with exact cosines out."""
 
 from __future__ import annotations
 
@@ -7,38 +7,79 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Protocol, Self, runtime_checkable
 
-import numpy as np
+from clipsearch._util.arrays import FloatArray, IdArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Goal:
-    """What a kind that approximates is tuned for when it is written."""
+class TuningTarget:
+    """What an approximate index is tuned for when it is written."""
 
     recall: float = 0.99
-    """The share of the ten nearest, averaged over queries, that a search is to find."""
-    queries: np.ndarray | None = None
-    """Text vectors float32 (m, dim) to tune with; None simulates some from the images'."""
+    """Mean share of the ten nearest vectors that a search has to find."""
+    queries: FloatArray | None = None
+    """Text vectors float32 (m, dim) to tune with; None simulates some from the images' vectors."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of an index that was written."""
+class IndexInfo:
+    """Properties of an open index."""
 
     recall: float
-    """Share of the ten nearest that it found when it was measured, with text-like queries."""
+    """Mean share of the ten nearest that was found for text-like queries; 1.0 if exact."""
     queries: str = ""
-    """What it was measured with: "texts", or "simulated"; empty where nothing is approximated."""
+    """Queries of that measurement: "texts" or "simulated"; empty if the index is exact."""
     resident: int = 0
-    """Bytes that it holds in memory while it is open, without what is mapped."""
+    """Bytes that the index holds in memory while it is open, without mapped vectors."""
     tuned: dict[str, Any] = field(default_factory=dict)
     """Parameter -> value, as tuning chose them."""
 
 
-class VectorIndex(Protocol):
-    """A nearest-neighbour structure over unit vectors: derived, always rebuildable.
+class SearchableVectors(Protocol):
+    """Vectors that can be searched."""
 
-    The vectors are the catalog's: float16 numbers, made unit again in float32. An index may keep
-    the float16 numbers.
+    def __len__(self) -> int: ...
+
+    @property
+    def dim(self) -> int:
+        """Numbers per vector."""
+        ...
+
+    def search(
+        self, queries: FloatArray, k: int, *, among: IdArray | None = None
+    ) -> tuple[IdArray, FloatArray]:
+        """Find the `k` nearest vectors of each query. Safe from several threads.
+
+        Parameters
+        ----------
+        queries
+            float32 (m, dim), unit rows.
+        k
+            Number of results per query.
+        among
+            Ids that may be returned, int64 (n,), in any order; unknown ids are ignored. None allows
+            all.
+
+        Returns
+        -------
+        Ids int64 (m, k') and cosines float32 (m, k'), best first, ties by lower id, with k' =
+        min(k, allowed vectors). The cosines are exact; an approximate index may miss some of the
+        nearest vectors.
+
+        Raises
+        ------
+        VectorIndexError
+            If the queries do not have the shape (m, dim) or are not finite.
+        SnapshotUnreadable
+            If damage of the file shows only now.
+        """
+        ...
+
+
+class VectorIndex(SearchableVectors, Protocol):
+    """A kind of snapshot: a nearest-neighbour index in a file, derived from the catalog.
+
+    The vectors are the catalog's: float16 numbers, normalised to unit length in float32. An index
+    may store the float16 numbers.
     """
 
     @classmethod
@@ -46,52 +87,64 @@ class VectorIndex(Protocol):
         cls,
         path: str | PathLike[str],
         dim: int,
-        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        batches: Iterable[tuple[IdArray, FloatArray]],
         *,
-        goal: Goal | None = None,
+        target: TuningTarget | None = None,
     ) -> None:
-        """Write an index of these vectors to `path` (a new file; the caller publishes it).
+        """Write an index to a new file; the caller publishes it.
 
-        batches: int64 (n,) ids, none twice, with float32 unit rows (n, dim); read once. goal: for
-        kinds that approximate. Raises VectorIndexError for shapes that do not fit, an id that
-        comes twice or a number that is not finite, and OSError.
+        Parameters
+        ----------
+        path
+            The file to write.
+        dim
+            Numbers per vector.
+        batches
+            Ids int64 (n,), none twice, with unit rows float32 (n, dim); iterated once.
+        target
+            What an approximate kind is tuned for; None for the defaults.
+
+        Raises
+        ------
+        VectorIndexError
+            If shapes do not fit, an id comes twice or a number is not finite.
+        OSError
+            If the file cannot be written.
         """
         ...
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Open what `write` wrote. Raises SnapshotUnreadable if it is missing, short or damaged."""
+        """Open a file that `write` wrote.
+
+        Raises
+        ------
+        SnapshotUnreadable
+            If the file is missing, cut short, damaged, or not of this kind.
+        """
         ...
 
-    def __len__(self) -> int: ...
-
     @property
-    def dim(self) -> int: ...
-
-    @property
-    def facts(self) -> Facts: ...
-
-    def search(
-        self, queries: np.ndarray, k: int, *, among: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Find the `k` nearest of each query.
-
-        queries: float32 (m, dim) unit rows. among: int64 ids that may be returned (sorted or not,
-        unknown ones ignored); None allows all. Returns ids int64 (m, k') and cosines float32
-        (m, k'), best first, ties by lower id, with k' = min(k, allowed vectors). The cosines are
-        exact; a kind that approximates may miss some of the nearest. Safe from several threads.
-        Raises SnapshotUnreadable if damage of the file shows only now.
-        """
+    def info(self) -> IndexInfo:
+        """Properties of the index."""
         ...
 
 
 @runtime_checkable
 class ComparesAll(Protocol):
-    """A VectorIndex that has all vectors at hand, to compare queries with each of them."""
+    """A vector index that can compare queries with every vector."""
 
-    def cosines(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return all ids int64 (n,), and the cosines float32 (m, n) of queries (m, dim) with them.
+    def cosines(self, queries: FloatArray) -> tuple[IdArray, FloatArray]:
+        """Compare queries with all vectors.
 
-        The cosines are right to about 1e-6 (`exact.MARGIN`), those of `search` to the last bit.
+        Parameters
+        ----------
+        queries
+            float32 (m, dim), unit rows.
+
+        Returns
+        -------
+        All ids int64 (n,) and cosines float32 (m, n). These cosines are accurate to about 1e-6
+        (`ranking.MARGIN`), those of `search` to the last bit.
         """
         ...

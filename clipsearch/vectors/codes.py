@@ -1,14 +1,18 @@
-"""Compressed vectors in FAISS, which say quickly which ones may be near: 1 bit for each number.
+"""PQ codes of one bit per number, which find the candidates of a search (FAISS fast scan).
 
-Product quantization (Jegou, Douze & Schmid 2011) of the directions that images differ in, 4 bits
-for each part; its fast scan compares 32 codes at a time, with tables that stay in registers (Andre,
-Kermarrec & Le Scouarnec 2015). A code stands for the mean of the vectors that have it, so that the
-part of a query along which images do not differ adds no error (the gap between texts and images).
+Product quantization (Jegou, Douze & Schmid 2011) of the vectors' principal axes, 4 bits per part.
+The fast scan compares 32 codes at a time, with tables that stay in registers (Andre, Kermarrec &
+Le Scouarnec 2015). A code stands for the mean of the vectors that have it, so the part of a query
+along which images do not differ, the gap between texts and images, adds no error.
+
+Images of a model differ much along few axes. So the bits are allocated by the rule of transform
+coding (Huang & Schultheiss 1963): the first axes get a part of the code each, later ones share a
+part by two or by four, and the last ones are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import ceil, sqrt
@@ -16,71 +20,111 @@ from typing import Self
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
+from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch._util.parallel import cores
 from clipsearch.errors import SnapshotUnreadable
-from clipsearch.vectors.principal_axes import TOGETHER, directions
+
+_Bytes = npt.NDArray[np.uint8]
+_Found = tuple[FloatArray, IdArray]
 
 _BITS = 4
-_ROUNDS = 8  # of k-means; more moves the cells no further
-_BUFFER = 1 << 20
-# FAISS gives a query to one core. So codes are kept in shards, and a query to all of these at
-# once; smaller ones would cost more in handing over than they save.
-_SHARD = 1 << 18
+_AXES_PER_PART = 4
+_SHARED = (1, 2, _AXES_PER_PART)
+# Share of the variance of an axis that a part of 16 values loses if 1, 2 or 4 axes share it: that
+# of the best scalar quantizers of a Gaussian with 16, 4 and 2 levels (Max 1960, table I).
+_LOST = (0.01154, 0.1175, 0.3634)
+_KMEANS_ROUNDS = 8  # more move the cells no further
+_BUFFER_BYTES = 1 << 20
+# FAISS gives a query to one core. So codes are kept in shards, and a query is given to all of them
+# at once; with smaller shards the handing over would cost more than it saves.
+_SHARD_ROWS = 1 << 18
 _THREADS = 8
-# Of what a shard is expected to hold of the likeliest, how many deviations more it is asked for.
-_DEVIATIONS, _SPARE = 4, 16
+# A shard is asked for its expected share of the candidates and this many deviations more.
+_DEVIATIONS, _MORE_CANDIDATES = 4, 16
 
 
-class Codes:
-    """The codes of vectors by the order they came in, in shards; each in cells (IVF) or in one.
+class PQCodes:
+    """The codes of vectors in the order of their rows, in one or several shards.
 
-    Vectors are dealt to shards in turn, so that the likeliest are spread evenly over them, and no
-    shard has to name as many as all together: naming takes as long as comparing.
+    Vectors are dealt to the shards in turn, so that the candidates of a query are spread evenly
+    and no shard has to select all of them: selecting takes as long as comparing.
     """
 
-    def __init__(self, shards: list[faiss.Index], kept: np.ndarray) -> None:
-        """Take shards that vectors were dealt to in turn, of the directions `kept` of them."""
+    def __init__(self, shards: list[faiss.Index], axes: FloatArray) -> None:
+        """Take FAISS indexes that vectors were dealt to in turn, and the axes they are coded by.
+
+        Parameters
+        ----------
+        shards
+            Indexes over the products of the vectors with `axes`.
+        axes
+            float32 (parts * 4, dim), see `principal_axes`.
+        """
         self._shards = shards
-        self.kept = kept
+        self.axes = axes
         self._pool: ThreadPoolExecutor | None = None
 
     @classmethod
     def build(
         cls,
-        sample: np.ndarray,
-        blocks: Iterable[tuple[np.ndarray, np.ndarray]],
+        sample: FloatArray,
+        blocks: Iterable[tuple[IdArray, FloatArray]],
         *,
         cells: int,
         rows: int,
     ) -> Self:
-        """Encode blocks of (ids, unit rows), after learning from a sample float32 (s, dim).
+        """Train on a sample and encode all vectors.
 
-        cells: how many to divide the space into; 0 for lists that are always read to the end.
-        rows: how many there are in all blocks.
+        Parameters
+        ----------
+        sample
+            float32 (s, dim), unit rows.
+        blocks
+            Ids and unit rows float32 (n, dim); the ids are not used.
+        cells
+            Number of cells of an inverted file (IVF); 0 for none.
+        rows
+            Number of rows in all blocks.
         """
-        kept = directions(sample, ceil(sample.shape[1] / TOGETHER))
-        untrained = _in_cells(len(kept), cells) if cells else _in_one(len(kept))
-        # Of fewer vectors than a part has values FAISS learns nothing.
-        learned = np.resize(sample, (max(len(sample), 1 << _BITS), sample.shape[1]))
-        untrained.train(learned @ kept.T)
+        axes = principal_axes(sample, ceil(sample.shape[1] / _AXES_PER_PART))
+        untrained = _make_ivf(len(axes), cells) if cells else _make_flat(len(axes))
+        # FAISS cannot train on fewer vectors than a part has values.
+        training = np.resize(sample, (max(len(sample), 1 << _BITS), sample.shape[1]))
+        untrained.train(np.asarray(training @ axes.T, np.float32))
         # All shards have the same centres, so that their estimates compare.
         blank = faiss.serialize_index(untrained)
-        count = 1 if cells else max(1, ceil(rows / _SHARD))
+        count = 1 if cells else max(1, ceil(rows / _SHARD_ROWS))
         shards = [untrained, *(faiss.deserialize_index(blank) for _ in range(count - 1))]
         place = 0
         for _, vectors in blocks:
-            turned = vectors @ kept.T
+            rotated = vectors @ axes.T
             for number, shard in enumerate(shards):
-                part = turned[(number - place) % count :: count]
+                part = rotated[(number - place) % count :: count]
                 if len(part):
                     shard.add(np.ascontiguousarray(part))
             place += len(vectors)
-        return cls(shards, kept)
+        return cls(shards, axes)
 
     @classmethod
-    def from_bytes(cls, content: np.ndarray, kept: np.ndarray, name: str) -> Self:
-        """Read what `parts` gave, joined, uint8 (n,). Raises SnapshotUnreadable, which says `name`."""
+    def from_bytes(cls, content: _Bytes, axes: FloatArray, name: str) -> Self:
+        """Read joined `parts`.
+
+        Parameters
+        ----------
+        content
+            uint8 (n,).
+        axes
+            As in `PQCodes`.
+        name
+            Where the bytes come from, for messages.
+
+        Raises
+        ------
+        SnapshotUnreadable
+            If FAISS cannot read them.
+        """
         shards, place = [], 0
 
         def read(size: int) -> bytes:
@@ -91,23 +135,23 @@ class Codes:
         count = int.from_bytes(read(8), "little")
         try:
             for _ in range(count):
-                # Piece by piece: FAISS would first copy the whole.
+                # Piece by piece: FAISS would first copy all of it.
                 size = int.from_bytes(read(8), "little")
                 end = place + size
                 # FAISS's stubs do not know all of its Python classes and attributes.
-                reader = faiss.PyCallbackIOReader(read, _BUFFER)  # type: ignore[attr-defined]
+                reader = faiss.PyCallbackIOReader(read, _BUFFER_BYTES)  # type: ignore[attr-defined]
                 shards.append(faiss.read_index(reader))
                 place = end  # it reads ahead
         except (RuntimeError, MemoryError) as error:
             raise SnapshotUnreadable(f"{name} cannot be read by FAISS: {error}") from error
-        return cls(shards, kept)
+        return cls(shards, axes)
 
-    def parts(self) -> Iterator[np.ndarray]:
-        """Yield all of it but `kept` as bytes, uint8 (n,) each."""
-        yield _number(len(self._shards))
+    def parts(self) -> Iterator[_Bytes]:
+        """Yield the number of shards, then the size and the bytes of each: uint8 (n,) arrays."""
+        yield _to_bytes(len(self._shards))
         for shard in self._shards:
-            content: np.ndarray = faiss.serialize_index(shard)
-            yield _number(len(content))
+            content = np.asarray(faiss.serialize_index(shard))
+            yield _to_bytes(len(content))
             yield content
 
     def __len__(self) -> int:
@@ -120,78 +164,149 @@ class Codes:
 
     @property
     def cells(self) -> int:
-        """Cells that the space is divided into; 0 where it is not."""
+        """Number of cells of the inverted file; 0 if there is none."""
         return int(getattr(self._shards[0], "nlist", 0))
 
-    def propose(self, queries: np.ndarray, depth: int, probes: int) -> np.ndarray:
-        """Return the `depth` likeliest places for each query (m, dim): int64 (m, depth).
+    def candidates(self, queries: FloatArray, depth: int, probes: int) -> IdArray:
+        """Find the rows with the highest estimated cosines.
 
-        Likeliest first; -1 where the cells held no more, or what is left could not be less likely.
-        probes: cells to look into.
+        Parameters
+        ----------
+        queries
+            float32 (m, dim).
+        depth
+            Number of candidates per query.
+        probes
+            Number of cells to visit; 0 without cells.
+
+        Returns
+        -------
+        Places int64 (m, depth), the highest estimate first; -1 where the visited cells held no
+        more, or no estimate was better than the least possible one.
         """
-        # Not a product of matrices, whose last bits depend on how many queries there are.
-        turned = np.einsum("md,ed->me", queries, self.kept)
-        found = self._each(partial(_search, turned, self._of_each(depth), probes))
+        # Not a product of matrices, whose last bits depend on the number of queries.
+        rotated = np.einsum("md,ed->me", queries, self.axes)
+        found = self._search_shards(partial(_search, rotated, self._depth_per_shard(depth), probes))
         if len(found) == 1:
             return found[0][1]
         scores = np.concatenate([part for part, _ in found], axis=1)
         places = np.concatenate(
-            [self._places(part, number) for number, (_, part) in enumerate(found)], axis=1
+            [self._to_places(part, number) for number, (_, part) in enumerate(found)], axis=1
         )
         best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
         return np.take_along_axis(places, best, axis=1)
 
-    def _of_each(self, depth: int) -> int:
-        """Return how many of the likeliest a shard is asked for, so that together they have all."""
+    def _depth_per_shard(self, depth: int) -> int:
         if len(self._shards) == 1:
             return depth
         share = depth / len(self._shards)
-        return min(depth, ceil(share + _DEVIATIONS * sqrt(share)) + _SPARE)
+        return min(depth, ceil(share + _DEVIATIONS * sqrt(share)) + _MORE_CANDIDATES)
 
-    def _places(self, found: np.ndarray, number: int) -> np.ndarray:
-        """Return the places of what was found in one of the shards."""
+    def _to_places(self, found: IdArray, number: int) -> IdArray:
+        """Return the places of rows that were found in the shard of this number."""
         return np.where(found < 0, found, found * len(self._shards) + number)
 
-    def _each(
-        self, search: partial[tuple[np.ndarray, np.ndarray]]
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _search_shards(self, search: Callable[[faiss.Index], _Found]) -> list[_Found]:
         if len(self._shards) == 1:
             return [search(self._shards[0])]
         if self._pool is None:
-            # Each works alone: threads of FAISS's own, one set for each of these, would wait for
+            # Each thread works alone: FAISS's own threads, one set per thread here, would wait for
             # work at full speed and be in the way.
             alone = partial(faiss.omp_set_num_threads, 1)
             self._pool = ThreadPoolExecutor(min(_THREADS, cores()), "codes", alone)
         return list(self._pool.map(search, self._shards))
 
 
-def _in_one(dim: int) -> faiss.Index:
-    index = faiss.IndexPQFastScan(dim, dim // TOGETHER, _BITS, faiss.METRIC_INNER_PRODUCT)
+def _make_flat(dim: int) -> faiss.Index:
+    index = faiss.IndexPQFastScan(dim, dim // _AXES_PER_PART, _BITS, faiss.METRIC_INNER_PRODUCT)
     index.pq.cp.min_points_per_centroid = 1  # fewer make coarser codes, which tuning notices
     return index
 
 
-def _in_cells(dim: int, cells: int) -> faiss.Index:
+def _make_ivf(dim: int, cells: int) -> faiss.Index:
     coarse = faiss.IndexFlatIP(dim)
     metric = faiss.METRIC_INNER_PRODUCT
-    index = faiss.IndexIVFPQFastScan(coarse, dim, cells, dim // TOGETHER, _BITS, metric)
+    index = faiss.IndexIVFPQFastScan(coarse, dim, cells, dim // _AXES_PER_PART, _BITS, metric)
     index.by_residual = False  # one table of a query does for all cells then
-    index.cp.niter, index.cp.spherical = _ROUNDS, True
+    index.cp.niter, index.cp.spherical = _KMEANS_ROUNDS, True
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
     coarse.this.disown()  # type: ignore[attr-defined]
     index.own_fields = True
     return index
 
 
-def _search(
-    queries: np.ndarray, depth: int, probes: int, shard: faiss.Index
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the estimates float32 and the places int64 in a shard, (m, depth) each."""
+def _search(queries: FloatArray, depth: int, probes: int, shard: faiss.Index) -> _Found:
+    """Return the estimates float32 and the rows int64 of a shard, (m, depth) each."""
     # FAISS's Python wrappers take other arguments than its stubs say.
     params = faiss.SearchParametersIVF(nprobe=probes) if probes else None  # type: ignore[call-arg]
     scores, places = shard.search(queries, min(depth, shard.ntotal), params=params)
     return np.asarray(scores), np.asarray(places)
 
 
-def _number(value: int) -> np.ndarray:
+def _to_bytes(value: int) -> _Bytes:
     return np.frombuffer(value.to_bytes(8, "little"), np.uint8)
+
+
+# --- principal axes ------------------------------------------------------------------------
+
+
+def principal_axes(sample: FloatArray, parts: int) -> FloatArray:
+    """Compute the axes that each part of a code is made of.
+
+    Parameters
+    ----------
+    sample
+        Images' unit rows, float32 (n, dim).
+    parts
+        Number of parts of a code.
+
+    Returns
+    -------
+    float32 (parts * 4, dim): four rows per part, its axes first and then zeros. Products of vectors
+    with it keep their dot products, except for the axes that are left out.
+    """
+    centred = sample - sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    covariance = (centred.T @ centred).astype(np.float64) / len(centred)
+    variances, vectors = np.linalg.eigh(covariance)
+    axes = np.zeros((parts, _AXES_PER_PART, sample.shape[1]))
+    first = 0
+    for part, shared in enumerate(allocate_axes(np.maximum(variances[::-1], 0), parts)):
+        some = vectors.T[::-1][first : first + shared]
+        axes[part, : len(some)] = some
+        first += shared
+    return axes.reshape(parts * _AXES_PER_PART, -1).astype(np.float32)
+
+
+def allocate_axes(variances: FloatArray, parts: int) -> list[int]:
+    """Choose how many axes share each part, so that the least variance is lost.
+
+    Parameters
+    ----------
+    variances
+        Variances along the axes, falling (dim,).
+    parts
+        Number of parts of a code.
+
+    Returns
+    -------
+    1, 2 or 4 per part, ascending.
+
+    Examples
+    --------
+    >>> allocate_axes(np.array([9.0, 1, 1, 1, 1, 0]), 2)
+    [1, 4]
+    """
+    total = np.concatenate([[0.0], np.cumsum(variances)])
+
+    def sum_to(places: IdArray) -> FloatArray:
+        return np.asarray(total[np.minimum(places, len(variances))])
+
+    # All ways to have `ones` parts of one axis, then `twos` of two; the others have four.
+    ones, twos = np.mgrid[: parts + 1, : parts + 1]
+    ones, twos = (counts[ones + twos <= parts] for counts in (ones, twos))
+    ends = np.cumsum([ones, 2 * twos, _AXES_PER_PART * (parts - ones - twos)], axis=0)
+    sums = np.diff(sum_to(np.vstack([np.zeros_like(ones), ends])), axis=0)
+    lost = total[-1] - sum_to(ends[-1]) + np.tensordot(_LOST, sums, 1)
+    best = int(lost.argmin())
+    counts = (ones[best], twos[best], parts - ones[best] - twos[best])
+    return [shared for shared, count in zip(_SHARED, counts, strict=True) for _ in range(count)]

@@ -1,6 +1,7 @@
-"""The kinds `compressed` and `ivf`: codes propose, and the vectors in the file decide.
+"""Two-stage search: PQ codes find the candidates, the vectors in the file re-rank them exactly.
 
-Scores and order of what is found are exact. What may be missed is tuned: see `tuning`.
+The kinds `compressed` and `ivf`. Scores and order of the results are exact; the share of the true
+nearest that may be missed is tuned when the index is written, see `tuning`.
 """
 
 from __future__ import annotations
@@ -14,44 +15,48 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
+from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.errors import SnapshotUnreadable
-from clipsearch.vectors.base import Facts, Goal
-from clipsearch.vectors.exact import exactly, exactly_at
-from clipsearch.vectors.ranking import checked_queries, is_in
+from clipsearch.vectors.base import IndexInfo, TuningTarget
+from clipsearch.vectors.exact import rank_stored, rank_stored_at
+from clipsearch.vectors.ranking import check_queries, is_in
 from clipsearch.vectors.storage.container import Sections, SectionWriter
-from clipsearch.vectors.storage.rows import Rows, RowsWriter
-from clipsearch.vectors.tuning import NEAREST, Tuned, tune
+from clipsearch.vectors.storage.rows import StoredRows, StoredRowsWriter
+from clipsearch.vectors.tuning import RECALL_K, TuningResult, tune
 
 if TYPE_CHECKING:
-    from clipsearch.vectors.codes import Codes
+    from clipsearch.vectors.codes import PQCodes
 
 _ROWS_AT_ONCE = 8_192
-_SAMPLE = 20_000
-_SAMPLE_OF_A_CELL = 32
-# Comparing so few in full is as fast as any other way.
+_SAMPLE_ROWS = 20_000
+_SAMPLE_ROWS_PER_CELL = 32
+# Comparing with this few vectors is as fast as any other way.
 _FEW = 2_000
 _FEW_SHARE = 4
 
 
 class CompressedIndex:
-    """A bit for each number in memory, the vectors in the file.
+    """One bit per number in memory, the vectors in the file.
 
-    The codes are read, and FAISS imported for them, when they are first asked: a search that
-    compares everything anyway, to count what is relevant, does without.
+    The codes are read, and FAISS is imported, on first use: a search that compares with everything
+    anyway, to count what is relevant, does without.
     """
 
     kind: ClassVar[str] = "compressed"
 
-    def __init__(self, rows: Rows, read_codes: Callable[[], Codes], tuned: Tuned) -> None:
+    def __init__(
+        self, rows: StoredRows, read_codes: Callable[[], PQCodes], tuned: TuningResult
+    ) -> None:
+        """Take the vectors, what reads their codes, and the parameters of the search."""
         self._rows = rows
         self._read_codes = read_codes
         self._tuned = tuned
-        self._codes: Codes | None = None
+        self._codes: PQCodes | None = None
         self._lock = Lock()
 
     @staticmethod
     def cells(rows: int) -> int:
-        """Return how many cells to divide the space of so many vectors into: 0 for none."""
+        """Return the number of cells for a number of vectors; 0 for no inverted file."""
         return 0
 
     @classmethod
@@ -59,125 +64,127 @@ class CompressedIndex:
         cls,
         path: str | PathLike[str],
         dim: int,
-        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        batches: Iterable[tuple[IdArray, FloatArray]],
         *,
-        goal: Goal | None = None,
+        target: TuningTarget | None = None,
     ) -> None:
-        """Write an index of these vectors to a new file, tuned for the goal."""
+        """Write an index to a new file, tuned for the target, as `VectorIndex.write`."""
         with open(path, "w+b") as file:
             writer = SectionWriter(file)
-            facts = RowsWriter(writer, dim).write(batches) | {"kind": cls.kind}
-            if facts["rows"]:
-                codes, tuned = cls._built(Rows(writer.written(facts)), goal or Goal())
-                writer.whole("codes", np.concatenate([*codes.parts()]))
-                writer.whole("directions", codes.kept.astype("<f4"))
-                facts |= {"tuned": asdict(tuned), "kept": len(codes.kept)}
-            writer.finish(facts)
+            info = StoredRowsWriter(writer, dim).write(batches) | {"kind": cls.kind}
+            if info["rows"]:
+                rows = StoredRows(writer.map_written(info))
+                codes, tuned = cls._build_codes(rows, target or TuningTarget())
+                writer.write_checked("codes", np.concatenate([*codes.parts()]))
+                writer.write_checked("axes", codes.axes.astype("<f4"))
+                info |= {"tuned": asdict(tuned), "axes": len(codes.axes)}
+            writer.finish(info)
 
     @classmethod
-    def _built(cls, rows: Rows, goal: Goal) -> tuple[Codes, Tuned]:
-        from clipsearch.vectors.codes import Codes
+    def _build_codes(cls, rows: StoredRows, target: TuningTarget) -> tuple[PQCodes, TuningResult]:
+        from clipsearch.vectors.codes import PQCodes
 
         cells = cls.cells(len(rows))
-        wanted = min(len(rows), max(_SAMPLE, _SAMPLE_OF_A_CELL * cells))
+        wanted = min(len(rows), max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_CELL * cells))
         sample = rows.take(np.linspace(0, len(rows) - 1, wanted).astype(np.int64))
-        codes = Codes.build(sample, rows.blocks(_ROWS_AT_ONCE), cells=cells, rows=len(rows))
+        codes = PQCodes.build(sample, rows.blocks(_ROWS_AT_ONCE), cells=cells, rows=len(rows))
         del sample  # up to hundreds of megabytes
-        return codes, tune(rows, codes.propose, codes.cells, goal)
+        return codes, tune(rows, codes.candidates, codes.cells, target)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Open what `write` wrote. Raises SnapshotUnreadable if it is not that."""
+        """Open a file that `write` wrote. Raises SnapshotUnreadable if it is not one."""
         sections = Sections.open(path, kind=cls.kind)
-        rows = Rows(sections)
+        rows = StoredRows(sections)
         if not len(rows):
-            return cls(rows, _none, Tuned())
+            return cls(rows, _read_nothing, TuningResult())
         content = sections.bytes_of("codes")
-        shape = (int(sections.facts.get("kept", 0)), rows.dim)
-        kept = sections.array("directions", "<f4", shape)
+        axes = sections.array("axes", "<f4", (int(sections.info.get("axes", 0)), rows.dim))
 
-        def read() -> Codes:
-            from clipsearch.vectors.codes import Codes
+        def read() -> PQCodes:
+            from clipsearch.vectors.codes import PQCodes
 
-            codes = Codes.from_bytes(content, kept, sections.name)
-            sections.forget("codes")
+            codes = PQCodes.from_bytes(content, axes, sections.name)
+            sections.release("codes")
             if len(codes) != len(rows):
-                raise SnapshotUnreadable(f"{sections.name} has {len(codes)} codes of {len(rows)}.")
+                raise SnapshotUnreadable(
+                    f"{sections.name} has {len(codes)} codes for {len(rows)} vectors."
+                )
             return codes
 
-        return cls(rows, read, Tuned(**sections.facts["tuned"]))
+        return cls(rows, read, TuningResult(**sections.info["tuned"]))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def dim(self) -> int:
-        """Numbers in a vector."""
+        """Numbers per vector."""
         return self._rows.dim
 
     @property
-    def facts(self) -> Facts:
-        """What tuning chose and measured."""
-        return Facts(
+    def info(self) -> IndexInfo:
+        """Properties, with what tuning chose and measured."""
+        return IndexInfo(
             recall=self._tuned.recall,
             queries=self._tuned.queries,
-            resident=self._rows.resident + (self._asked().resident if len(self) else 0),
-            tuned=self._tuned.chosen(),
+            resident=self._rows.resident + (self._load_codes().resident if len(self) else 0),
+            tuned=self._tuned.parameters(),
         )
 
     def search(
-        self, queries: np.ndarray, k: int, *, among: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, queries: FloatArray, k: int, *, among: IdArray | None = None
+    ) -> tuple[IdArray, FloatArray]:
         """Find the `k` nearest of each query: ids int64 and cosines float32, (m, k') each."""
-        queries = checked_queries(queries, self.dim)
+        queries = check_queries(queries, self.dim)
         allowed = None if among is None else is_in(self._rows.ids, among)
         count = len(self) if allowed is None else int(allowed.sum())
         depth = self._depth(k, count)
         if count <= _FEW or depth * _FEW_SHARE > count or not 0 < k <= count:
-            return exactly(self._rows, queries, k, among)
-        found = np.empty((len(queries), k), np.int64)
+            return rank_stored(self._rows, queries, k, among)
+        ids = np.empty((len(queries), k), np.int64)
         scores = np.empty((len(queries), k), np.float32)
-        proposed = self._asked().propose(queries, depth, self._probes(count))
-        for i, places in enumerate(proposed):
+        candidates = self._load_codes().candidates(queries, depth, self._probes(count))
+        for i, places in enumerate(candidates):
             some = places[places >= 0]
             if allowed is not None:
                 some = some[allowed[some]]
-            if len(some) < k:  # the cells near the query hold too few that are allowed
-                best = exactly(self._rows, queries[i : i + 1], k, among)
+            if len(some) < k:  # the visited cells hold too few that are allowed
+                best = rank_stored(self._rows, queries[i : i + 1], k, among)
             else:
-                best = exactly_at(self._rows, queries[i : i + 1], k, some)
-            found[i], scores[i] = best[0][0], best[1][0]
-        return found, scores
+                best = rank_stored_at(self._rows, queries[i : i + 1], k, some)
+            ids[i], scores[i] = best[0][0], best[1][0]
+        return ids, scores
 
-    def cosines(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def cosines(self, queries: FloatArray) -> tuple[IdArray, FloatArray]:
         """Return all ids int64 (n,) and the cosines of queries with them, float32 (m, n)."""
-        return self._rows.ids, self._rows.scores(checked_queries(queries, self.dim))
+        return self._rows.ids, self._rows.cosines(check_queries(queries, self.dim))
 
     def _depth(self, k: int, count: int) -> int:
-        """Return how many places to propose, if `count` of all may be returned."""
-        wider = max(1.0, k / NEAREST) * len(self) / max(count, 1)
+        """Return the candidate depth if `count` of all vectors may be returned."""
+        wider = max(1.0, k / RECALL_K) * len(self) / max(count, 1)
         return ceil(self._tuned.depth * wider)
 
     def _probes(self, count: int) -> int:
         return min(ceil(self._tuned.probes * len(self) / count), self._tuned.cells)
 
-    def _asked(self) -> Codes:
+    def _load_codes(self) -> PQCodes:
         with self._lock:
             if self._codes is None:
                 self._codes = self._read_codes()
             return self._codes
 
 
-def _none() -> Codes:
+def _read_nothing() -> PQCodes:
     raise AssertionError("an empty index has no codes, and nothing asks for them")
 
 
 class IvfIndex(CompressedIndex):
-    """The same with the space divided into cells, of which those near a query are looked into."""
+    """The same with an inverted file: the space is divided into cells, of which few are visited."""
 
     kind: ClassVar[str] = "ivf"
 
     @staticmethod
     def cells(rows: int) -> int:
-        """Return about twice the square root, as a power of two; of few vectors, 0."""
+        """Return about twice the square root, as a power of two; 0 for few vectors."""
         return int(2 ** round(log2(2 * isqrt(rows)))) if rows >= _FEW else 0

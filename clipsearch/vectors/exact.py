@@ -1,26 +1,43 @@
-"""The kind `exact`: every vector is compared, straight from the file."""
+"""Exhaustive search: the kind `exact` over a mapped file, and two indexes over arrays in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from os import PathLike
+from threading import Lock
 from typing import Self
 
 import numpy as np
 
-from clipsearch.vectors.base import Facts, Goal
-from clipsearch.vectors.ranking import best_of, checked_queries
+from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch.vectors.base import IndexInfo, TuningTarget
+from clipsearch.vectors.ranking import (
+    best_first,
+    check_queries,
+    check_rows,
+    error_margins,
+    is_in,
+    rank_all,
+    rank_array,
+    score_exactly,
+)
 from clipsearch.vectors.storage.container import Sections, SectionWriter
-from clipsearch.vectors.storage.rows import Rows, RowsWriter
+from clipsearch.vectors.storage.rows import StoredRows, StoredRowsWriter
+
+# With fewer vectors numpy is faster than the heaps of FAISS.
+_FEW = 1000
+_MOST_CANDIDATES = 2048
+_MORE_CANDIDATES = 16
 
 
-class MappedIndex:
-    """Compares with numpy: importing FAISS takes longer than this does over a few 10,000 vectors.
+class ExactIndex:
+    """Compares queries with every vector in a file, in numpy.
 
-    Opening reads ids and lengths, a hundredth of the file; searching maps the rest.
+    Importing FAISS takes longer than this does over a few 10,000 vectors. Opening reads ids and
+    lengths, a hundredth of the file; searching maps the rest.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: StoredRows) -> None:
         self._rows = rows
 
     @classmethod
@@ -28,61 +45,180 @@ class MappedIndex:
         cls,
         path: str | PathLike[str],
         dim: int,
-        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        batches: Iterable[tuple[IdArray, FloatArray]],
         *,
-        goal: Goal | None = None,
+        target: TuningTarget | None = None,
     ) -> None:
-        """Write an index of these vectors to a new file; there is nothing to tune."""
+        """Write an index to a new file, as `VectorIndex.write`; there is nothing to tune."""
         with open(path, "wb") as file:
             writer = SectionWriter(file)
-            writer.finish(RowsWriter(writer, dim).write(batches) | {"kind": "exact"})
+            writer.finish(StoredRowsWriter(writer, dim).write(batches) | {"kind": "exact"})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Open what `write` wrote. Raises SnapshotUnreadable if it is not that."""
-        return cls(Rows(Sections.open(path, kind="exact")))
+        """Open a file that `write` wrote. Raises SnapshotUnreadable if it is not one."""
+        return cls(StoredRows(Sections.open(path, kind="exact")))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def dim(self) -> int:
-        """Numbers in a vector."""
+        """Numbers per vector."""
         return self._rows.dim
 
     @property
-    def facts(self) -> Facts:
-        """Nothing was approximated."""
-        return Facts(recall=1.0, resident=self._rows.resident)
+    def info(self) -> IndexInfo:
+        """Properties: a recall of 1, and ids and lengths in memory."""
+        return IndexInfo(recall=1.0, resident=self._rows.resident)
 
     def search(
-        self, queries: np.ndarray, k: int, *, among: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, queries: FloatArray, k: int, *, among: IdArray | None = None
+    ) -> tuple[IdArray, FloatArray]:
         """Find the `k` nearest of each query: ids int64 and cosines float32, (m, k') each."""
-        return exactly(self._rows, checked_queries(queries, self.dim), k, among)
+        return rank_stored(self._rows, check_queries(queries, self.dim), k, among)
 
-    def cosines(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def cosines(self, queries: FloatArray) -> tuple[IdArray, FloatArray]:
         """Return all ids int64 (n,) and the cosines of queries with them, float32 (m, n)."""
-        return self._rows.ids, self._rows.scores(checked_queries(queries, self.dim))
+        return self._rows.ids, self._rows.cosines(check_queries(queries, self.dim))
 
 
-def exactly(
-    rows: Rows, queries: np.ndarray, k: int, among: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compare checked queries with all rows, or with those `among`; ids and cosines (m, k') each."""
+def rank_stored(
+    rows: StoredRows, queries: FloatArray, k: int, among: IdArray | None
+) -> tuple[IdArray, FloatArray]:
+    """Rank all stored rows, or those whose ids are `among`: ids and cosines (m, k') each."""
     if among is None:
-        return best_of(queries, rows.ids, k, rows.scores, rows.take)
-    return exactly_at(rows, queries, k, rows.places_of(among))
+        return rank_all(queries, rows.ids, k, rows.cosines, rows.take)
+    return rank_stored_at(rows, queries, k, rows.places_of(among))
 
 
-def exactly_at(
-    rows: Rows, queries: np.ndarray, k: int, places: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compare checked queries with the rows at these places alone, as `exactly` otherwise."""
-    return best_of(
+def rank_stored_at(
+    rows: StoredRows, queries: FloatArray, k: int, places: IdArray
+) -> tuple[IdArray, FloatArray]:
+    """Rank the stored rows at `places` int64 (w,): ids and cosines (m, k') each."""
+    return rank_all(
         queries,
         rows.ids[places],
         k,
-        lambda block: rows.scores(block, places),
+        lambda block: rows.cosines(block, places),
         lambda some: rows.take(places[some]),
     )
+
+
+class FlatIndex:
+    """Vectors in memory, compared in numpy: the tail of a snapshot.
+
+    Adding is cheap, and safe while other threads search.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+        # Blocks as they were added, joined at the next search: adding n batches copies each row
+        # once and not n times.
+        self._blocks: list[tuple[IdArray, FloatArray]] = [
+            (np.empty(0, dtype=np.int64), np.empty((0, dim), dtype=np.float32))
+        ]
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return sum(len(ids) for ids, _ in self._blocks)
+
+    @property
+    def dim(self) -> int:
+        """Numbers per vector."""
+        return self._dim
+
+    def add(self, ids: IdArray, vectors: FloatArray) -> None:
+        """Add vectors.
+
+        Parameters
+        ----------
+        ids
+            int64 (n,), all new.
+        vectors
+            float32 (n, dim), unit rows; copied.
+
+        Raises
+        ------
+        VectorIndexError
+            If shapes do not fit, an id is known or comes twice, or a number is not finite.
+        """
+        with self._lock:
+            known = np.concatenate([block for block, _ in self._blocks])
+            ids, vectors = check_rows(ids, vectors, self._dim, known=known)
+            self._blocks.append((ids.copy(), vectors.copy()))
+
+    def search(
+        self, queries: FloatArray, k: int, *, among: IdArray | None = None
+    ) -> tuple[IdArray, FloatArray]:
+        """Find the `k` nearest of each query: ids int64 and cosines float32, (m, k') each."""
+        queries = check_queries(queries, self._dim)
+        ids, vectors = self._join_blocks()
+        if among is not None:
+            allowed = is_in(ids, among)
+            ids, vectors = ids[allowed], vectors[allowed]
+        return rank_array(queries, ids, vectors, k)
+
+    def cosines(self, queries: FloatArray) -> tuple[IdArray, FloatArray]:
+        """Return all ids int64 (n,) and the cosines of queries with them, float32 (m, n)."""
+        ids, vectors = self._join_blocks()
+        return ids, check_queries(queries, self._dim) @ vectors.T
+
+    def _join_blocks(self) -> tuple[IdArray, FloatArray]:
+        with self._lock:
+            if len(self._blocks) > 1:
+                ids, vectors = zip(*self._blocks, strict=True)
+                self._blocks = [(np.concatenate(ids), np.concatenate(vectors))]
+            return self._blocks[0]
+
+
+class FaissFlatIndex:
+    """Vectors in memory with candidates by FAISS, re-ranked exactly: for very many queries.
+
+    With a thousand queries at once FAISS selects the best in a small part of the time that numpy
+    takes.
+    """
+
+    def __init__(self, vectors: FloatArray) -> None:
+        """Take unit rows float32 (n, dim); their ids are 0, 1, ..., n - 1."""
+        import faiss  # takes 0.2 s, and only the search for duplicates needs it
+
+        self._ids, self._vectors = check_rows(
+            np.arange(len(vectors)), vectors, vectors.shape[1], known=np.empty(0, np.int64)
+        )
+        self._index = faiss.IndexFlatIP(vectors.shape[1])
+        self._index.add(self._vectors)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def dim(self) -> int:
+        """Numbers per vector."""
+        return int(self._vectors.shape[1])
+
+    def search(self, queries: FloatArray, k: int) -> tuple[IdArray, FloatArray]:
+        """Find the `k` nearest of each query: ids int64 and cosines float32, (m, k') each."""
+        queries = check_queries(queries, self.dim)
+        k = max(0, min(k, len(self)))
+        rows = None
+        if len(self) > _FEW and len(queries) and k:
+            rows = self._candidates(queries, k)
+        if rows is None:
+            return rank_array(queries, self._ids, self._vectors, k)
+        return best_first(rows, score_exactly(queries, self._vectors.__getitem__, rows), k)
+
+    def _candidates(self, queries: FloatArray, k: int) -> IdArray | None:
+        """Return places (m, w) that hold the best k of each query, or None if w grows large.
+
+        FAISS breaks ties in any order and sums in float32. So more than k are requested until the
+        last candidate is clearly worse than the k-th.
+        """
+        width = k + _MORE_CANDIDATES
+        while width <= min(_MOST_CANDIDATES, len(self) // 4):
+            scores, rows = self._index.search(queries, width)
+            if (scores[:, -1] < scores[:, k - 1] - error_margins(queries)).all():
+                return np.asarray(rows)
+            width *= 4
+        return None

@@ -1,7 +1,7 @@
-"""Exact ranking, shared by all kinds: the same vectors give the same numbers in the same order.
+"""Exact ranking, shared by all indexes: equal vectors get equal scores in the same order.
 
-A score is the float64 dot product rounded to float32, whatever found the candidate; so equal
-vectors tie exactly, and ties break by id.
+A score is the float64 dot product rounded to float32, whichever index found the candidate. So equal
+vectors tie exactly, and ties are broken by the lower id.
 """
 
 from __future__ import annotations
@@ -10,27 +10,45 @@ from collections.abc import Callable
 
 import numpy as np
 
+from clipsearch._util.arrays import BoolArray, FloatArray, IdArray
 from clipsearch.errors import VectorIndexError
 
-Take = Callable[[np.ndarray], np.ndarray]
-"""Gives the float32 unit rows (w, dim) at places int64 (w,)."""
-Scores = Callable[[np.ndarray], np.ndarray]
-"""Gives the cosines float32 (m, n) of queries (m, dim) with n vectors."""
+_TakeRows = Callable[[IdArray], FloatArray]
+_Compare = Callable[[FloatArray], FloatArray]
 
-# Float32 dot products of unit rows are off by about 1e-6 (dim 1152); candidates within this of
-# the k-th are scored again in float64, so none of the true k can be missed.
 MARGIN = 1e-5
+"""Bound of the error of a float32 dot product of unit vectors: about 1e-6 at 1,152 numbers.
 
+Candidates within it of the k-th are scored again in float64, so that none of the best k is missed.
+"""
 _SCORES_AT_ONCE = 1 << 24  # float32 numbers: 64 MiB
 _NUMBERS_AT_ONCE = 1 << 22  # float64 numbers: 32 MiB
 
 
-def checked_rows(
-    ids: np.ndarray, vectors: np.ndarray, dim: int, *, known: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids as int64 (n,) and vectors as C-contiguous float32 (n, dim).
+def check_rows(
+    ids: IdArray, vectors: FloatArray, dim: int, *, known: IdArray
+) -> tuple[IdArray, FloatArray]:
+    """Check vectors that are to be added to an index.
 
-    Raises VectorIndexError as `VectorIndex.add` does; `known` are the ids already there.
+    Parameters
+    ----------
+    ids
+        Integers (n,).
+    vectors
+        Numbers (n, dim).
+    dim
+        Numbers per vector of the index.
+    known
+        Ids in the index, int64 (m,).
+
+    Returns
+    -------
+    The ids as int64 (n,) and the vectors as C-contiguous float32 (n, dim).
+
+    Raises
+    ------
+    VectorIndexError
+        If shapes do not fit, an id comes twice or is known, or a number is not finite.
     """
     ids = np.asarray(ids, dtype=np.int64)
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
@@ -51,21 +69,25 @@ def checked_rows(
     return ids, vectors
 
 
-def is_in(ids: np.ndarray, among: np.ndarray, *, ascending: bool = False) -> np.ndarray:
-    """Say which of the ids are among others: bool, the shape of ids.
+def check_queries(queries: FloatArray, dim: int) -> FloatArray:
+    """Check the queries of a search.
 
-    As np.isin, which imports numpy.ma: that takes longer than a search. ascending: the others are
-    known to be, and are not looked at to see it.
+    Parameters
+    ----------
+    queries
+        Numbers (m, dim), of any length.
+    dim
+        Numbers per vector of the index.
+
+    Returns
+    -------
+    The queries as C-contiguous float32 (m, dim).
+
+    Raises
+    ------
+    VectorIndexError
+        If they have another shape or are not finite.
     """
-    if not len(among):
-        return np.zeros(ids.shape, bool)
-    others = among if ascending or (np.diff(among) > 0).all() else np.sort(among)
-    places = np.minimum(np.searchsorted(others, ids), len(others) - 1)
-    return np.asarray(others[places] == ids)
-
-
-def checked_queries(queries: np.ndarray, dim: int) -> np.ndarray:
-    """Return queries as C-contiguous float32 (m, dim), of any length, or raise VectorIndexError."""
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     if queries.ndim != 2 or queries.shape[1] != dim:
         raise VectorIndexError(
@@ -76,21 +98,57 @@ def checked_queries(queries: np.ndarray, dim: int) -> np.ndarray:
     return queries
 
 
-def margins(queries: np.ndarray) -> np.ndarray:
-    """Return, for each query, how far a float32 score may mislead, float32 (m,)."""
+def is_in(ids: IdArray, among: IdArray, *, ascending: bool = False) -> BoolArray:
+    """Test which ids are among others, as np.isin does.
+
+    np.isin imports numpy.ma, which takes longer than a search.
+
+    Parameters
+    ----------
+    ids
+        int64, any shape.
+    among
+        int64 (n,).
+    ascending
+        Whether `among` is known to ascend; else that is tested.
+
+    Returns
+    -------
+    bool, the shape of `ids`.
+    """
+    if not len(among):
+        return np.zeros(ids.shape, bool)
+    others = among if ascending or (np.diff(among) > 0).all() else np.sort(among)
+    places = np.minimum(np.searchsorted(others, ids), len(others) - 1)
+    return np.asarray(others[places] == ids)
+
+
+def error_margins(queries: FloatArray) -> FloatArray:
+    """Return the bound of the error of float32 scores per query (m, dim): float32 (m,)."""
     return np.asarray(MARGIN * np.linalg.norm(queries, axis=1), dtype=np.float32)
 
 
-def best_first(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def best_first(ids: IdArray, scores: FloatArray, k: int) -> tuple[IdArray, FloatArray]:
     """Sort each row of ids (m, w) and scores (m, w) by falling score, then by id; keep `k`."""
     order = np.lexsort((ids, -scores), axis=-1)[:, : max(k, 0)]
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
-def rescore(queries: np.ndarray, take: Take, rows: np.ndarray) -> np.ndarray:
-    """Return the cosines float32 (m, w) of query i with the vectors at `rows[i]` (int64 (m, w)).
+def score_exactly(queries: FloatArray, take: _TakeRows, rows: IdArray) -> FloatArray:
+    """Score candidates in float64 and round once: the same in any batch, block or index.
 
-    Accumulated in float64 and rounded once: the same whatever the batch, the block or the index.
+    Parameters
+    ----------
+    queries
+        float32 (m, dim).
+    take
+        Returns the unit rows float32 (w, dim) at places int64 (w,).
+    rows
+        Places of the candidates of each query, int64 (m, w).
+
+    Returns
+    -------
+    Cosines float32 (m, w).
     """
     scores = np.empty(rows.shape, dtype=np.float32)
     step = max(1, _NUMBERS_AT_ONCE // max(1, queries.shape[1]))
@@ -101,34 +159,48 @@ def rescore(queries: np.ndarray, take: Take, rows: np.ndarray) -> np.ndarray:
     return scores
 
 
-def best_rows(
-    queries: np.ndarray, ids: np.ndarray, vectors: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compare every query with every vector and return the best ids and cosines, (m, k') each."""
-    return best_of(queries, ids, k, lambda block: block @ vectors.T, vectors.__getitem__)
+def rank_array(
+    queries: FloatArray, ids: IdArray, vectors: FloatArray, k: int
+) -> tuple[IdArray, FloatArray]:
+    """Rank the vectors of an array (n, dim): best ids and cosines per query, (m, k') each."""
+    return rank_all(queries, ids, k, lambda block: block @ vectors.T, vectors.__getitem__)
 
 
-def best_of(
-    queries: np.ndarray, ids: np.ndarray, k: int, scores: Scores, take: Take
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best of the vectors with these ids (n,): ids and cosines, (m, k') each.
+def rank_all(
+    queries: FloatArray, ids: IdArray, k: int, compare: _Compare, take: _TakeRows
+) -> tuple[IdArray, FloatArray]:
+    """Compare queries with all vectors in float32 and score the best again in float64.
 
-    scores: gives the cosines float32 (m', n) of some of the queries with all the vectors, to
-    within MARGIN. take: gives the unit rows at places among them.
+    Parameters
+    ----------
+    queries
+        float32 (m, dim).
+    ids
+        Ids of the vectors, int64 (n,).
+    k
+        Number of results per query.
+    compare
+        Returns the cosines float32 (m', n) of some queries with all vectors, to within MARGIN.
+    take
+        Returns the unit rows float32 (w, dim) at places int64 (w,) of `ids`.
+
+    Returns
+    -------
+    Ids int64 (m, k') and cosines float32 (m, k'), k' = min(k, n).
     """
     k = max(0, min(k, len(ids)))
-    found = np.empty((len(queries), k), dtype=np.int64)
+    best_ids = np.empty((len(queries), k), dtype=np.int64)
     cosines = np.empty((len(queries), k), dtype=np.float32)
     if k == 0:
-        return found, cosines
+        return best_ids, cosines
     step = max(1, _SCORES_AT_ONCE // len(ids))
     for start in range(0, len(queries), step):
         block = queries[start : start + step]
-        rough = scores(block)
-        least = np.partition(rough, len(ids) - k, axis=1)[:, len(ids) - k] - margins(block)
+        rough = compare(block)
+        least = np.partition(rough, len(ids) - k, axis=1)[:, len(ids) - k] - error_margins(block)
         for i in range(len(block)):
             rows = np.flatnonzero(rough[i] >= least[i])
-            exact = rescore(block[i : i + 1], take, rows[None])
+            exact = score_exactly(block[i : i + 1], take, rows[None])
             best = best_first(ids[rows][None], exact, k)
-            found[start + i], cosines[start + i] = best[0][0], best[1][0]
-    return found, cosines
+            best_ids[start + i], cosines[start + i] = best[0][0], best[1][0]
+    return best_ids, cosines

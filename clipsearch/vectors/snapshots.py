@@ -1,9 +1,10 @@
-"""Snapshots: vector index files published from the catalog, opened, swept and checked.
+"""Snapshots: files of vector indexes, published from the catalog, opened, swept and checked.
 
     all vectors of a model = newest snapshot (ids <= watermark) + tail (read from the catalog)
 
-A row in the catalog publishes a file; a file without a row is litter, a row without a good file
-is dropped. So at every moment, also after a kill, what is found is exactly what the catalog holds.
+A row in the catalog publishes a file. A file without a row is swept away; a row without a sound
+file is dropped. So at every moment, also after a kill, a search finds exactly what the catalog
+holds.
 """
 
 from __future__ import annotations
@@ -17,26 +18,18 @@ from contextlib import suppress
 from os import PathLike
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
+from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch._util.atomic import delete_quietly, replace_file, sha256_of
 from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryError, SnapshotUnreadable, VectorIndexError
 from clipsearch.types import Finding
-from clipsearch.vectors.flat import FlatIndex
-from clipsearch.vectors.registry import (
-    AUTO,
-    TUNED,
-    Facts,
-    Goal,
-    VectorIndex,
-    kind_for,
-    vector_index,
-)
+from clipsearch.vectors import AUTO_KIND, TUNED_KINDS, kind_for, vector_index
+from clipsearch.vectors.base import IndexInfo, SearchableVectors, TuningTarget, VectorIndex
+from clipsearch.vectors.exact import FlatIndex
 from clipsearch.vectors.searcher import Searcher
 
-FOLDER = "snapshots"
-# The tail is searched in numpy and read anew by every process: cheap up to here.
+_FOLDER = "snapshots"
+# Every process reads the tail and searches it in numpy: cheap up to here.
 _TAIL_ROWS = 1000
 _TAIL_SHARE = 0.1
 _TAIL_MOST = 50_000  # 100 MB at 512 numbers each
@@ -47,7 +40,7 @@ _OURS = re.compile(r"\.?\d+-[0-9a-f]{16}\.[\w.-]+")
 
 
 class Snapshots:
-    """The snapshots of one model in one library: publish, open, sweep, check."""
+    """The snapshots of one model in one library."""
 
     def __init__(
         self,
@@ -57,53 +50,61 @@ class Snapshots:
         *,
         kind: str | None = None,
         recall: float | None = None,
-        queries: Callable[[], np.ndarray | None] = lambda: None,
+        queries: Callable[[], FloatArray | None] = lambda: None,
     ) -> None:
         """Prepare; nothing is read or written yet.
 
-        library: the library's folder. kind: what `publish` writes, or `auto`, by size. recall:
-        what it is tuned for, if it approximates. None of either keeps what was last asked for, at
-        first `auto` and 0.99. queries: gives text vectors to tune with. Any kind is opened.
+        Parameters
+        ----------
+        library
+            The library's folder.
+        catalog, model_id
+            Its catalog, and the model of the vectors.
+        kind
+            Kind that `publish` writes, or `auto`, by size. Any kind is opened.
+        recall
+            Recall that an approximate kind is tuned for. None keeps the kind or the recall that was
+            last requested, at first `auto` and 0.99.
+        queries
+            Returns text vectors float32 (m, dim) to tune with, or None.
         """
-        self.folder = Path(library) / FOLDER
+        self.folder = Path(library) / _FOLDER
         self._catalog = catalog
         self._model_id = model_id
         self._kind = kind
         self._recall = recall
         self._queries = queries
 
-    # --- opening -------------------------------------------------------------------------
-
     def open(self) -> Searcher:
-        """Open the newest snapshot that can be read, with the tail after it.
+        """Open the newest snapshot that can be read, and the tail after it.
 
-        A snapshot that cannot be read gives a warning and is dropped and rebuilt, never an error.
+        A snapshot that cannot be read is dropped and rebuilt with a warning; it is never an error.
         """
-        searcher, dropped = self._open()
-        if dropped and self._rebuilt():
-            searcher, _ = self._open()
+        searcher, dropped = self._open_newest()
+        if dropped and self._rebuild_if_due():
+            searcher, _ = self._open_newest()
         searcher.refresh()
         return searcher
 
-    def _open(self) -> tuple[Searcher, bool]:
+    def _open_newest(self) -> tuple[Searcher, bool]:
         dropped = False
         tried: set[int] = set()
-        # Rows are asked for again after a failure: another process may have published a newer
+        # Rows are read again after a failure: another process may have published a newer
         # snapshot and swept this one between our look at the row and at the file.
         while rows := [row for row in self.rows() if row.id not in tried]:
             row = rows[0]
             tried.add(row.id)
             try:
-                return self._searcher(self._load(row), row.watermark), dropped
+                return self._search_in(self._load(row), row.watermark), dropped
             except SnapshotUnreadable as error:
                 if any(row.id == other.id for other in self.rows()):
                     _warn(f"{error} The catalog has everything in it; it is rebuilt from there.")
                     dropped |= self._drop(row)
             except VectorIndexError as error:
-                _warn(f"cannot use the snapshot {row.file}: {error}")  # intact: not dropped
-        return self._searcher(FlatIndex(self._dim), 0), dropped
+                _warn(f"cannot use the snapshot {row.file}: {error}")  # sound: not dropped
+        return self._search_in(FlatIndex(self._dim), 0), dropped
 
-    def _searcher(self, index: VectorIndex, watermark: int) -> Searcher:
+    def _search_in(self, index: SearchableVectors, watermark: int) -> Searcher:
         return Searcher(self._catalog, self._model_id, index=index, watermark=watermark)
 
     def _load(self, row: SnapshotRow) -> VectorIndex:
@@ -123,13 +124,13 @@ class Snapshots:
             )
         return index
 
-    def renew(self, fault: str) -> None:
-        """Drop the snapshot that is opened, whose fault has shown in use, as `open` drops one."""
+    def replace_damaged(self, fault: str) -> None:
+        """Drop the newest snapshot, whose `fault` has shown in use, and rebuild it with a warning."""
         if all(self._drop(row) for row in self.rows()[:1]):
             _warn(f"{fault} It was dropped: the catalog has everything in it.")
-            self._rebuilt()
+            self._rebuild_if_due()
 
-    def _rebuilt(self) -> bool:
+    def _rebuild_if_due(self) -> bool:
         try:
             if not self.needs_publish():
                 return False
@@ -139,65 +140,70 @@ class Snapshots:
             return False
         return True
 
-    # --- publishing ----------------------------------------------------------------------
-
     def rows(self) -> list[SnapshotRow]:
-        """Return what is published for this model, the one to open first."""
+        """Return the published snapshots of this model, the newest first."""
         rows = self._catalog.snapshots(self._model_id)
         # By publication, not by watermark: a rebuild after a purge may end at a lower id.
         return sorted(rows, key=lambda row: row.id, reverse=True)
 
     def path(self, row: SnapshotRow) -> Path:
-        """Return where the file of a row is; never outside of the folder of snapshots."""
+        """Return the path of a row's file; never outside of the folder of snapshots."""
         return self.folder / PurePosixPath(row.file).name
 
     def needs_publish(self) -> bool:
-        """Say whether the tail is over 1,000 and 10 % of the snapshot, or over 50,000.
+        """Decide whether a new snapshot is due.
 
-        Or over 10 % of the snapshot is stale.
+        It is if the tail holds over 1,000 vectors and over 10 % of the snapshot's, or over 50,000;
+        or if over 10 % of the snapshot's vectors have no file any more.
         """
         tail, stale, rows = self.drift()
         most = min(max(_TAIL_ROWS, _TAIL_SHARE * rows), _TAIL_MOST)
         return tail > most or stale > _STALE_SHARE * rows
 
     def publish(self) -> None:
-        """Write all vectors of the model to a new snapshot and make it the one that is opened.
+        """Write all vectors of the model to a new snapshot and publish it.
 
-        Vectors of vanished images stay in it, for they may return, until they are over 10 %:
-        then they are purged from the catalog. Raises VectorIndexError if the file cannot be
-        written, for example on a full disk; what was published before stays.
+        Vectors without a file stay in it, since the file may return, until they are over 10 %: then
+        they are purged from the catalog.
+
+        Raises
+        ------
+        VectorIndexError
+            If the file cannot be written, as on a full disk; older snapshots stay.
+        LibraryError
+            If the catalog cannot be written.
         """
         _, stale, rows = self.drift()
         if stale > _STALE_SHARE * rows:
             self._catalog.purge_stale(self._model_id)
-        asked = self._asked()
-        row = self._written(*asked)
-        self._keep(*asked)
+        setting = self._read_setting()
+        row = self._write(*setting)
+        self._write_setting(*setting)
         if row:
-            # The row is the publication. A kill before it leaves litter, one after it old rows.
+            # The row publishes the file. A kill before it leaves a stray file, one after it old rows.
             self._catalog.publish_snapshot(row)
         for old in self.rows()[1 if row else 0 :]:
             self._drop(old)
         self.sweep()
 
     def sweep(self) -> None:
-        """Remove files that a killed process left: ours, without a row, over a minute old."""
+        """Delete files that a killed process left: ours, without a row, over a minute old."""
         # The folder before the rows: a file published in between is then seen with its row.
-        strays = [path for path in _listed(self.folder) if _is_stray(path)]
+        strays = _list_strays(self.folder)
         published = {self.path(row) for row in self._catalog.snapshots()} if strays else set()
         for path in strays:
             if path not in published:
                 delete_quietly(path)
 
-    def facts(self) -> Facts | None:
-        """Say what is known of the newest snapshot; None if there is none that can be opened."""
+    def info(self) -> IndexInfo | None:
+        """Return the properties of the newest snapshot; None if none can be opened."""
         with suppress(VectorIndexError):
             for row in self.rows()[:1]:
-                return self._load(row).facts
+                return self._load(row).info
         return None
 
     def drift(self) -> tuple[int, int, int]:
-        """Return live vectors not in the newest snapshot, dead ones in it, and all in it."""
+        """Count vectors not in the newest snapshot, those in it without a file, and all in it."""
         newest = next(iter(self.rows()), None)
         total = self._catalog.live_count(self._model_id)
         if newest is None:
@@ -205,19 +211,19 @@ class Snapshots:
         live = self._catalog.live_count(self._model_id, upto=newest.watermark)
         return total - live, newest.rows - live, newest.rows
 
-    def _written(self, kind: str, recall: float) -> SnapshotRow | None:
+    def _write(self, kind: str, recall: float) -> SnapshotRow | None:
         """Write a file of all vectors; None if there are none."""
-        if kind == AUTO:
+        if kind == AUTO_KIND:
             kind = kind_for(self._catalog.live_count(self._model_id))
         index_class, journal = vector_index(kind), _Journal(self._catalog, self._model_id)
         if not journal.last:
             return None
-        goal = Goal(recall, self._queries() if kind in TUNED else None)
+        target = TuningTarget(recall, self._queries() if kind in TUNED_KINDS else None)
         path = self.folder / f"{self._model_id}-{os.urandom(8).hex()}.{kind}"
         try:
             self.folder.mkdir(exist_ok=True)
             digest, size = replace_file(
-                path, lambda beside: index_class.write(beside, self._dim, journal, goal=goal)
+                path, lambda beside: index_class.write(beside, self._dim, journal, target=target)
             )
         except OSError as error:
             raise VectorIndexError(
@@ -230,18 +236,18 @@ class Snapshots:
             watermark=journal.watermark,
             rows=journal.rows,
             sha256=digest,
-            file=f"{FOLDER}/{path.name}",
+            file=f"{_FOLDER}/{path.name}",
             bytes=size,
         )
 
-    def _asked(self) -> tuple[str, float]:
+    def _read_setting(self) -> tuple[str, float]:
         """Return the kind and the recall to write with."""
-        kept = (self._catalog.get_meta(self._setting) or "").partition(" ")
-        kind = self._kind or kept[0] or AUTO
-        return kind, self._recall or float(kept[2] or Goal().recall)
+        stored = (self._catalog.get_meta(self._setting) or "").partition(" ")
+        kind = self._kind or stored[0] or AUTO_KIND
+        return kind, self._recall or float(stored[2] or TuningTarget().recall)
 
-    def _keep(self, kind: str, recall: float) -> None:
-        """Note what was asked for, for the next snapshot."""
+    def _write_setting(self, kind: str, recall: float) -> None:
+        """Store a kind or a recall that was requested, for the next snapshot."""
         if self._kind or self._recall:
             self._catalog.set_meta(self._setting, f"{kind} {recall}")
 
@@ -253,18 +259,25 @@ class Snapshots:
         # The row first: a row without its file would give a warning, a file without its row none.
         try:
             self._catalog.drop_snapshot(row.id)
-        except LibraryError as error:  # read-only, or locked for long: somebody else's turn
+        except LibraryError as error:  # read-only, or locked for long: another process may do it
             _warn(f"could not drop the snapshot {row.file}: {error}")
             return False
         delete_quietly(self.path(row))
         return True
 
-    # --- checking ------------------------------------------------------------------------
-
     def check(self, *, deep: bool = True, repair: bool = False) -> list[Finding]:
-        """Open every snapshot of the model, `deep` also comparing its SHA-256.
+        """Open every snapshot of the model.
 
-        `repair` drops those that are damaged and publishes anew.
+        Parameters
+        ----------
+        deep
+            Also compare the SHA-256 of each file.
+        repair
+            Drop damaged snapshots and publish a new one.
+
+        Returns
+        -------
+        One finding per damaged snapshot.
         """
         damaged = [(row, fault) for row in self.rows() if (fault := self._fault(row, deep=deep))]
         if repair and damaged:
@@ -297,11 +310,11 @@ class Snapshots:
 
 
 class _Journal:
-    """The vectors of a model, read once, in batches; and how far that went.
+    """The vectors of a model, read once in batches, and the highest id that was read.
 
     Batches are read one after another while others may commit. That is sound: ids are given in
     the order of commits, so nothing can appear later below an id that was seen. It ends at what
-    was there at the start; otherwise a busy indexer could keep it going for ever.
+    was there at the start; otherwise a busy indexer could keep it going forever.
     """
 
     def __init__(self, catalog: Catalog, model_id: int) -> None:
@@ -310,7 +323,7 @@ class _Journal:
         self.watermark = 0
         self.rows = 0
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[tuple[IdArray, FloatArray]]:
         for ids, vectors in self._batches:
             self.watermark = int(ids.max(initial=self.watermark))
             self.rows += len(ids)
@@ -323,16 +336,13 @@ def _warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=3)
 
 
-def _listed(folder: Path) -> Iterator[Path]:
+def _list_strays(folder: Path) -> list[Path]:
+    """Return files of ours that no process is about to publish any more."""
+    strays = []
     with suppress(OSError):
-        yield from sorted(folder.iterdir())
-
-
-def _is_stray(path: Path) -> bool:
-    try:
-        return (
-            _OURS.fullmatch(path.name) is not None
-            and time.time() - path.stat().st_mtime > _STRAY_SECONDS
-        )
-    except OSError:
-        return False
+        for path in sorted(folder.iterdir()):
+            with suppress(OSError):  # deleted meanwhile
+                old = time.time() - path.stat().st_mtime > _STRAY_SECONDS
+                if old and _OURS.fullmatch(path.name):
+                    strays.append(path)
+    return strays

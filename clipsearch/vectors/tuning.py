@@ -1,7 +1,7 @@
-"""How deep to look: the least work that finds enough of the true neighbours of text queries.
+"""Choose candidate depth and number of probes for a target recall@10 of text queries.
 
-Texts lie beside the images (Liang et al. 2022, "Mind the Gap"): an index tuned with images finds
-far less for texts. So it is tuned with the vectors of texts, or with rows set aside in their way.
+Texts lie apart from the images (Liang et al. 2022, "Mind the Gap"): an index tuned with images
+finds far less for texts. So it is tuned with the vectors of texts, or with simulated ones.
 """
 
 from __future__ import annotations
@@ -11,118 +11,161 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipsearch.vectors.base import Goal
+from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch.vectors.base import TuningTarget
 from clipsearch.vectors.ranking import best_first
-from clipsearch.vectors.storage.rows import Rows
+from clipsearch.vectors.storage.rows import StoredRows
 
-NEAREST = 10
-"""Recall is measured at so many."""
-DEEPEST = 8_192
-"""Places proposed at most for `NEAREST`; where that is not enough, comparing all is no slower."""
+RECALL_K = 10
+"""The k of recall@k."""
 
+# Largest candidate depth; where it is not enough, comparing with all vectors is no slower.
+_MAX_DEPTH = 8_192
 _QUERIES = 200
-_STEP = 32
-_SPARE = 0.5
-# Work in nanoseconds on one core: reading a code, beginning a cell (FAISS prepares the query anew
-# for each), and comparing a proposed vector in full. Only their ratios count.
-_CODE, _CELL, _VECTOR = 3, 20_000, 2_000
-
+_DEPTH_STEP = 32
+# Other queries do a little better or worse than those tuned with: half of what is missing to a
+# recall of 1 is demanded besides.
+_MORE_RECALL = 0.5
+# Cost in nanoseconds on one core: comparing a code, visiting a cell (FAISS prepares the query for
+# each), and re-ranking a candidate. Only their ratios count.
+_CODE_COST, _CELL_COST, _VECTOR_COST = 3, 20_000, 2_000
 _ROWS_AT_ONCE = 8_192
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
-    """What was chosen, and how well it does."""
+class TuningResult:
+    """The parameters that were chosen, and the recall they reach."""
 
     depth: int = 0
-    """Places to propose for the ten nearest."""
+    """Candidates for the ten nearest."""
     probes: int = 0
-    """Cells to look into, of `cells`; 0 where there are none."""
+    """Cells to visit, of `cells`; 0 where there are none."""
     cells: int = 0
+    """Cells of the inverted file; 0 where there is none."""
     recall: float = 0.0
-    """Of the queries that were not chosen with."""
+    """Recall@10 of the queries that the parameters were not chosen with."""
     queries: str = ""
-    """What was asked: "texts" or "simulated"."""
+    """Queries that were used: "texts" or "simulated"."""
 
-    def chosen(self) -> dict[str, int]:
-        """Return the parameters alone."""
-        found = {"depth": self.depth, "probes": self.probes, "cells": self.cells}
-        return {name: value for name, value in found.items() if value}
+    def parameters(self) -> dict[str, int]:
+        """Return depth, probes and cells, those that are not 0."""
+        values = {"depth": self.depth, "probes": self.probes, "cells": self.cells}
+        return {name: value for name, value in values.items() if value}
 
 
 def tune(
-    rows: Rows,
-    propose: Callable[[np.ndarray, int, int], np.ndarray],
+    rows: StoredRows,
+    candidates: Callable[[FloatArray, int, int], IdArray],
     cells: int,
-    goal: Goal,
-) -> Tuned:
-    """Choose depth and probes with every other query; the rest measure, and must reach it too.
+    target: TuningTarget,
+) -> TuningResult:
+    """Choose the parameters with every other query; the rest measure, and must reach it too.
 
-    propose: gives places (m, depth) for (queries, depth, probes). Where the goal is out of reach,
-    the best there is; the recall says so.
+    Parameters
+    ----------
+    rows
+        All vectors.
+    candidates
+        Takes queries float32 (m, dim), depth and probes; returns places int64 (m, depth), the
+        likeliest first, as `PQCodes.candidates`.
+    cells
+        Cells of the inverted file; 0 for none.
+    target
+        The recall to reach, and queries.
+
+    Returns
+    -------
+    The parameters of least cost that reach the recall; where it is out of reach, those of the
+    highest recall, which says so.
     """
-    queries, source = _queries(rows, goal)
-    truth = nearest(rows, queries, NEAREST)
-    deepest = min(len(rows), DEEPEST)
-    best: tuple[float, Tuned] | None = None
-    for probes in _ladder(cells):
-        ranks = _ranks(propose(queries, deepest, probes), truth)
-        depth, recall = _depth(ranks, goal.recall, deepest)
-        found = Tuned(depth, probes, cells, recall, source)
-        work = _work(found, len(rows))
-        if best and best[1].recall >= goal.recall and work >= best[0]:
+    queries, source = _choose_queries(rows, target)
+    nearest = nearest_places(rows, queries, RECALL_K)
+    deepest = min(len(rows), _MAX_DEPTH)
+    best: tuple[float, TuningResult] | None = None
+    for probes in _probe_counts(cells):
+        ranks = _rank_nearest(candidates(queries, deepest, probes), nearest)
+        depth, recall = _choose_depth(ranks, target.recall, deepest)
+        result = TuningResult(depth, probes, cells, recall, source)
+        cost = _cost(result, len(rows))
+        if best and best[1].recall >= target.recall and cost >= best[0]:
             break  # more cells bring no more by now
-        if best is None or recall >= goal.recall or recall > best[1].recall:
-            best = work, found
+        if best is None or recall >= target.recall or recall > best[1].recall:
+            best = cost, result
     assert best is not None
     return best[1]
 
 
-def _work(tuned: Tuned, rows: int) -> float:
-    share = tuned.probes / tuned.cells if tuned.cells else 1
-    return share * rows * _CODE + tuned.probes * _CELL + tuned.depth * _VECTOR
+def _cost(result: TuningResult, rows: int) -> float:
+    share = result.probes / result.cells if result.cells else 1
+    return share * rows * _CODE_COST + result.probes * _CELL_COST + result.depth * _VECTOR_COST
 
 
-def nearest(rows: Rows, queries: np.ndarray, k: int) -> np.ndarray:
-    """Return the places of the `k` nearest of each query, int64 (m, k'); in one walk."""
+def nearest_places(rows: StoredRows, queries: FloatArray, k: int) -> IdArray:
+    """Find the true nearest neighbours in one pass over all vectors.
+
+    Parameters
+    ----------
+    rows
+        All vectors.
+    queries
+        float32 (m, dim).
+    k
+        Number of neighbours per query.
+
+    Returns
+    -------
+    Places int64 (m, min(k, len(rows))), nearest first.
+    """
     places = np.empty((len(queries), 0), np.int64)
     scores = np.empty((len(queries), 0), np.float32)
     start = 0
     for ids, vectors in rows.blocks(_ROWS_AT_ONCE):
-        found = queries @ vectors.T
-        here = np.broadcast_to(np.arange(start, start + len(ids)), found.shape)
-        top = np.argpartition(-found, min(k, len(ids)) - 1, axis=1)[:, :k]
+        cosines = queries @ vectors.T
+        here = np.broadcast_to(np.arange(start, start + len(ids)), cosines.shape)
+        top = np.argpartition(-cosines, min(k, len(ids)) - 1, axis=1)[:, :k]
         places, scores = best_first(
             np.concatenate([places, np.take_along_axis(here, top, axis=1)], axis=1),
-            np.concatenate([scores, np.take_along_axis(found, top, axis=1)], axis=1),
+            np.concatenate([scores, np.take_along_axis(cosines, top, axis=1)], axis=1),
             k,
         )
         start += len(ids)
     return places
 
 
-def aside(sample: np.ndarray, count: int) -> np.ndarray:
-    """Return rows as texts lie: a little of an image each, far along one direction, and noise."""
+def simulate_texts(sample: FloatArray, count: int) -> FloatArray:
+    """Simulate text vectors: a little of an image each, far along one direction, and noise.
+
+    Parameters
+    ----------
+    sample
+        Images' unit rows, float32 (n, dim).
+    count
+        Largest number of vectors to make.
+
+    Returns
+    -------
+    float32 (min(count, n), dim), unit rows.
+    """
     rng = np.random.default_rng(0)
     dim = sample.shape[1]
     direction = rng.standard_normal((1, dim))
     direction /= np.linalg.norm(direction)
     some = sample[rng.choice(len(sample), min(count, len(sample)), replace=False)]
     noise = 0.25 / dim**0.5 * rng.standard_normal(some.shape)
-    found = 0.35 * some + 0.9 * direction + noise
-    unit: np.ndarray = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
-    return unit
+    texts = 0.35 * some + 0.9 * direction + noise
+    return np.asarray(texts / np.linalg.norm(texts, axis=1, keepdims=True), np.float32)
 
 
-def _queries(rows: Rows, goal: Goal) -> tuple[np.ndarray, str]:
-    if goal.queries is not None and len(goal.queries) > 1:
-        some = np.linspace(0, len(goal.queries) - 1, min(_QUERIES, len(goal.queries)))
-        return np.ascontiguousarray(goal.queries[some.astype(int)], np.float32), "texts"
+def _choose_queries(rows: StoredRows, target: TuningTarget) -> tuple[FloatArray, str]:
+    given = target.queries
+    if given is not None and len(given) > 1:
+        some = np.linspace(0, len(given) - 1, min(_QUERIES, len(given))).astype(int)
+        return np.ascontiguousarray(given[some], np.float32), "texts"
     places = np.linspace(0, len(rows) - 1, min(_QUERIES, len(rows))).astype(np.int64)
-    return aside(rows.take(np.unique(places)), _QUERIES), "simulated"
+    return simulate_texts(rows.take(np.unique(places)), _QUERIES), "simulated"
 
 
-def _ladder(cells: int) -> Iterable[int]:
+def _probe_counts(cells: int) -> Iterable[int]:
     """Yield numbers of cells to try, each twice the one before."""
     if not cells:
         yield 0
@@ -134,23 +177,22 @@ def _ladder(cells: int) -> Iterable[int]:
     yield cells
 
 
-def _ranks(proposed: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return where each true neighbour (m, k) is among the proposed (m, depth); depth if nowhere."""
-    ranks = np.full(truth.shape, proposed.shape[1])
-    for i, (row, true) in enumerate(zip(proposed, truth, strict=True)):
+def _rank_nearest(candidates: IdArray, nearest: IdArray) -> IdArray:
+    """Return the rank of each nearest (m, k) among the candidates (m, depth); depth if missing."""
+    ranks = np.full(nearest.shape, candidates.shape[1])
+    for i, (row, true) in enumerate(zip(candidates, nearest, strict=True)):
         order = np.argsort(row)
         at = np.minimum(np.searchsorted(row[order], true), len(row) - 1)
         ranks[i] = np.where(row[order][at] == true, order[at], len(row))
     return ranks
 
 
-def _depth(ranks: np.ndarray, recall: float, deepest: int) -> tuple[int, float]:
+def _choose_depth(ranks: IdArray, recall: float, deepest: int) -> tuple[int, float]:
     """Return the least depth that reaches the recall with both halves, and that of the second."""
     chosen, others = ranks[::2], ranks[1::2] if len(ranks) > 1 else ranks
-    # Other queries will do a little better or worse than these.
-    aim = recall + _SPARE * (1 - recall)
-    for depth in [*range(_STEP, deepest, _STEP), deepest]:
-        found = float((others < depth).mean())
-        if found >= aim and (chosen < depth).mean() >= aim:
-            return depth, found
+    aim = recall + _MORE_RECALL * (1 - recall)
+    for depth in [*range(_DEPTH_STEP, deepest, _DEPTH_STEP), deepest]:
+        measured = float((others < depth).mean())
+        if measured >= aim and (chosen < depth).mean() >= aim:
+            return depth, measured
     return deepest, float((others < deepest).mean())

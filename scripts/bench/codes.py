@@ -2,7 +2,7 @@
 
     python scripts/bench/codes.py [--rows 200000] [--dim 512] [--spectrum steep|even]
 
-`turned` is what clipsearch keeps (`vectors.directions`), `signs` FAISS's RaBitQ, `plain` its product
+`turned` is what clipsearch keeps (`vectors/codes.py`), `signs` FAISS's RaBitQ, `plain` its product
 quantization of the numbers as they are; all with fast scan, on one core. Prints the share of the ten
 nearest that is among so many proposals, and the milliseconds of a search for 500, the median of
 rounds in turn. Images and texts lie as `fabricate` says (steep), or with variances that fall as 1/n
@@ -20,8 +20,7 @@ import faiss
 import numpy as np
 from fabricate import BATCH, Law
 
-from clipsearch.vectors.codes import Codes
-from clipsearch.vectors.principal_axes import TOGETHER
+from clipsearch.vectors.codes import PQCodes
 
 DEPTHS = (100, 200, 500, 1_000, 2_000, 4_000)
 TEXTS, SAMPLE, NEAREST, ROUNDS, ASKED = 100, 20_000, 10, 5, 500
@@ -76,8 +75,8 @@ def main() -> None:
 def turned(images: np.ndarray) -> Propose:
     """Return the codes of clipsearch; up to 262,144 are in one shard."""
     blocks = [(np.arange(len(images)), images)]
-    codes = Codes.build(images[:SAMPLE], blocks, cells=0, rows=len(images))
-    return lambda queries, depth: codes.propose(queries, depth, probes=0)
+    codes = PQCodes.build(images[:SAMPLE], blocks, cells=0, rows=len(images))
+    return lambda queries, depth: codes.candidates(queries, depth, probes=0)
 
 
 def signs(images: np.ndarray) -> Propose:
@@ -88,7 +87,7 @@ def signs(images: np.ndarray) -> Propose:
 def plain(images: np.ndarray) -> Propose:
     """Return product quantization of every four numbers."""
     dim = images.shape[1]
-    index = faiss.IndexPQFastScan(dim, dim // TOGETHER, 4, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexPQFastScan(dim, dim // 4, 4, faiss.METRIC_INNER_PRODUCT)
     return _of(index, images)
 
 

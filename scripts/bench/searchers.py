@@ -4,7 +4,7 @@
     python scripts/bench/searchers.py WAY FOLDER FILE
 
 build: write an index of a kind to FILE. WAY: a kind, of which FILE is an index; `library`, of which
-FILE is one; `matmul`, numpy alone; `rclip`, numpy and a sort in Python. FOLDER holds vectors.npy
+FILE is one; `matmul`, numpy alone; `faiss`, its flat index; `rclip`, numpy and a sort in Python. FOLDER holds vectors.npy
 (float16), queries.npy and truth.npy. Each line of stdin is a question, each of stdout its answer:
 {"queries": [FIRST, LAST], "share": 0.1} -> {"seconds": a query, "recall": ...}; {"memory": true}.
 """
@@ -37,13 +37,13 @@ def batches(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def build(kind: str, folder: Path, file: Path) -> None:
     """Write an index, tuned with other queries than those that are asked; print its seconds."""
-    from clipsearch.vectors.base import Goal
-    from clipsearch.vectors.registry import vector_index
+    from clipsearch.vectors import vector_index
+    from clipsearch.vectors.base import TuningTarget
 
     start = time.perf_counter()
-    goal = Goal(queries=np.load(folder / "tuning.npy"))
+    target = TuningTarget(queries=np.load(folder / "tuning.npy"))
     dim = np.load(folder / "queries.npy").shape[1]
-    vector_index(kind).write(file, dim, batches(folder), goal=goal)
+    vector_index(kind).write(file, dim, batches(folder), target=target)
     print(json.dumps({"seconds": time.perf_counter() - start, "bytes": file.stat().st_size}))
 
 
@@ -56,7 +56,7 @@ def into_page_cache(file: Path) -> None:
 
 def of_kind(kind: str, file: Path) -> Search:
     """Open an index."""
-    from clipsearch.vectors.registry import vector_index
+    from clipsearch.vectors import vector_index
 
     into_page_cache(file)
     index = vector_index(kind).load(file)
@@ -96,6 +96,26 @@ def matmul(folder: Path) -> Search:
         best = np.argpartition(-scores, BEST)[:BEST]
         best = best[np.argsort(-scores[best])]
         return best + 1 if among is None else among[best]
+
+    return search
+
+
+def faiss_flat(folder: Path) -> Search:
+    """Hold all vectors in float32 in FAISS's flat index, and select by a bitmap of ids."""
+    import faiss
+
+    rows = whole(folder)
+    index = faiss.IndexFlatIP(rows.shape[1])
+    index.add(rows)
+
+    def search(query: np.ndarray, among: np.ndarray | None) -> np.ndarray:
+        params = None
+        if among is not None:
+            allowed = np.zeros(len(rows), bool)
+            allowed[among - 1] = True
+            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+            params = faiss.SearchParameters(sel=selector)
+        return index.search(query[None], BEST, params=params)[1][0] + 1
 
     return search
 
@@ -175,7 +195,7 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
     start = time.perf_counter()
     own = {"library": lambda: of_library(file), "matmul": lambda: matmul(folder)}
-    own["rclip"] = lambda: rclip(folder)
+    own |= {"faiss": lambda: faiss_flat(folder), "rclip": lambda: rclip(folder)}
     search = own[way]() if way in own else of_kind(way, file)
     opened = time.perf_counter() - start
     for line in sys.stdin:

@@ -453,7 +453,7 @@ def test_status_says_which_library_and_what_is_in_it(cli: Cli, notes: Notes) -> 
     notes.answers["status"] = Status(
         *("/lib", 1, "mini", {"mini": 12, "default": 3}, 20, 12, 2, 3_400_000, ("/images",)),
         labels={"cat": 5},
-        index_kind="faiss",
+        index_kind="compressed",
         indexed=10,
         tail=2,
         stale=1,
@@ -765,7 +765,10 @@ def test_a_sound_library_passes_check_and_can_be_rebuilt(
 ) -> None:
     assert cli("check", "-L", lib) == Run(0, "", "no damage found.\n")
     before = cli("query", "tree", "-L", lib, "-f", "json").out
-    assert "12 vectors in the flat index" in cli("rebuild", "--kind", "flat", "-L", lib).err
+    assert (
+        "12 vectors in the compressed index"
+        in cli("rebuild", "--kind", "compressed", "-L", lib).err
+    )
     assert cli("query", "tree", "-L", lib, "-f", "json").out == before
 
 

@@ -25,7 +25,6 @@ from clipsearch.cli.commands import converter
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.encoders.compiler.compile import compile_model
 from clipsearch.library import Library
-from clipsearch.vectors.live_vectors import Census
 from clipsearch.vectors.ranking import is_in
 
 ROOT = Path(__file__).parents[2]
@@ -142,35 +141,7 @@ def test_an_image_as_query_is_counted_as_when_all_are_ranked(library: Library) -
     assert list(found) == list(every)[:2]
 
 
-# --- the census ------------------------------------------------------------------------------
-
-
-def test_the_census_is_kept_until_the_catalog_changes(tmp_path: Path) -> None:
-    with Catalog.create(tmp_path) as catalog:
-        first = catalog.add_model(model())
-        catalog.commit([entry("/a", "one"), entry("/b", "one"), entry("/c", "two")], first)
-        taken = Census.take(tmp_path, catalog, first)
-        assert taken.files.tolist() == [2, 1]
-        np.save(tmp_path / "aside.npy", taken.ids)
-        again = Census.take(tmp_path, catalog, first)
-        assert again.revision == taken.revision == catalog.revision() > 0
-        assert again.ids.tolist() == taken.ids.tolist()
-        catalog.remove_paths(["/b", "/c"])
-        assert catalog.revision() != taken.revision
-        assert Census.take(tmp_path, catalog, first).files.tolist() == [1]
-
-
-def test_a_damaged_or_foreign_census_is_taken_anew(tmp_path: Path) -> None:
-    with Catalog.create(tmp_path) as catalog:
-        first = catalog.add_model(model())
-        catalog.commit([entry("/a"), entry("/b")], first)
-        Census.take(tmp_path, catalog, first)
-        (kept,) = (tmp_path / "census").iterdir()
-        whole = kept.read_bytes()
-        for damaged in (b"", whole[:-9], whole[:200] + b"\1" + whole[201:]):
-            kept.write_bytes(damaged)
-            assert Census.take(tmp_path, catalog, first).files.tolist() == [1, 1]
-        assert kept.read_bytes() == whole
+# --- live vectors ----------------------------------------------------------------------------
 
 
 class Explaining:

@@ -19,7 +19,7 @@ import clipsearch
 from clipsearch.catalog import Catalog
 from clipsearch.library import Library
 from clipsearch.types import Progress
-from clipsearch.vectors.registry import vector_index
+from clipsearch.vectors import vector_index
 from clipsearch.vectors.snapshots import Snapshots
 
 PACKAGE = Path(clipsearch.__file__).parent

@@ -12,7 +12,6 @@ from conftest import ToyEncoder
 
 from clipsearch.library import Library
 from clipsearch.types import Hit, Results
-from clipsearch.vectors.storage.container import PAGE
 
 COUNT = 40
 
@@ -41,7 +40,7 @@ def test_damage_that_shows_in_a_search_is_mended_and_told(library: Path, k: int)
         expected = found(whole.search("a boy", k=k))
     [snapshot] = (library / "snapshots").iterdir()
     with snapshot.open("r+b") as file:
-        file.seek(PAGE)  # where the vectors begin
+        file.seek(4096)  # where the vectors begin
         file.write(b"\xff" * 32 * 2 * COUNT)  # float16 numbers that are none
     with opened(library) as damaged:
         with pytest.warns(UserWarning, match=r"is damaged.*It was dropped"):

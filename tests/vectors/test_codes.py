@@ -1,19 +1,19 @@
-"""Codes in several shards: the places they propose are those of the vectors, however stored."""
+"""PQ codes find the candidates, in any number of shards; bits go to the axes that differ most."""
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clipsearch.errors import SnapshotUnreadable
-from clipsearch.vectors import codes as faisscodes
-from clipsearch.vectors.codes import Codes
-from clipsearch.vectors.principal_axes import directions, shares
-from clipsearch.vectors.registry import vector_index
+from clipsearch.vectors import codes as pq_codes
+from clipsearch.vectors import vector_index
+from clipsearch.vectors.codes import PQCodes, allocate_axes, principal_axes
 from clipsearch.vectors.storage.container import SectionWriter
-from clipsearch.vectors.storage.rows import RowsWriter
+from clipsearch.vectors.storage.rows import StoredRowsWriter
 
 ROWS, DIM, DEPTH = 3_001, 32, 40
 
@@ -25,24 +25,26 @@ def rows() -> np.ndarray:
     return found
 
 
-def built(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch, shard: int) -> Codes:
-    monkeypatch.setattr(faisscodes, "_SHARD", shard)
+def built(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch, shard: int) -> PQCodes:
+    monkeypatch.setattr(pq_codes, "_SHARD_ROWS", shard)
     ids = np.arange(len(rows))
     blocks = [(ids[at : at + 700], rows[at : at + 700]) for at in range(0, len(rows), 700)]
-    return Codes.build(rows, blocks, cells=0, rows=len(rows))
+    return PQCodes.build(rows, blocks, cells=0, rows=len(rows))
 
 
-def likeliest(codes: Codes, rows: np.ndarray) -> list[set[int]]:
-    return [{*found} for found in codes.propose(rows[::300], DEPTH, probes=0).tolist()]
+def likeliest(codes: PQCodes, rows: np.ndarray) -> list[set[int]]:
+    return [{*found} for found in codes.candidates(rows[::300], DEPTH, probes=0).tolist()]
 
 
-def themselves(codes: Codes, rows: np.ndarray) -> float:
-    """Return the share of vectors that are proposed for themselves; by chance it is 0.01."""
-    proposed = codes.propose(rows, DEPTH, probes=0)
+def themselves(codes: PQCodes, rows: np.ndarray) -> float:
+    """Return the share of vectors that are candidates for themselves; by chance it is 0.01."""
+    proposed = codes.candidates(rows, DEPTH, probes=0)
     return float((proposed == np.arange(len(rows))[:, None]).any(axis=1).mean())
 
 
-def test_shards_propose_what_one_would(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_shards_find_the_candidates_that_one_finds(
+    rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, several = (built(rows, monkeypatch, shard) for shard in (ROWS, 500))
     assert len(one) == len(several) == ROWS
     for alone, together in zip(likeliest(one, rows), likeliest(several, rows), strict=True):
@@ -50,10 +52,12 @@ def test_shards_propose_what_one_would(rows: np.ndarray, monkeypatch: pytest.Mon
         assert len(alone & together) >= DEPTH - 2
 
 
-def test_vectors_propose_themselves(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_are_candidates_for_themselves(
+    rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     codes = built(rows, monkeypatch, 500)
     content = np.concatenate([*codes.parts()])
-    for found in (codes, Codes.from_bytes(content, codes.kept, "codes")):
+    for found in (codes, PQCodes.from_bytes(content, codes.axes, "codes")):
         assert themselves(found, rows) > 0.95
 
 
@@ -72,21 +76,21 @@ def test_images_in_order_of_what_they_show_are_found_too(
 def test_few_vectors_or_numbers_are_coded_too(count: int, dim: int, same: bool) -> None:
     found = np.random.default_rng(0).standard_normal((count, dim), dtype=np.float32)
     found[:] = found[0] if same else found
-    codes = Codes.build(found, [(np.arange(count), found)], cells=0, rows=count)
-    for proposed in codes.propose(found, count, probes=0).tolist():
+    codes = PQCodes.build(found, [(np.arange(count), found)], cells=0, rows=count)
+    for proposed in codes.candidates(found, count, probes=0).tolist():
         there = [place for place in proposed if place >= 0]
         assert len({*there}) == len(there) and max(there, default=0) < count
         # FAISS leaves out what scores least of all that could be: where all are the same, everything.
         assert same or len(there) >= count - 2
 
 
-def test_codes_of_an_earlier_version_are_not_read(rows: np.ndarray, tmp_path: Path) -> None:
+def test_codes_without_their_axes_are_not_read(rows: np.ndarray, tmp_path: Path) -> None:
     with (tmp_path / "index").open("w+b") as file:
         writer = SectionWriter(file)
-        facts = RowsWriter(writer, DIM).write([(np.arange(ROWS), rows)])
-        writer.whole("codes", np.zeros(8, np.uint8))
+        facts = StoredRowsWriter(writer, DIM).write([(np.arange(ROWS), rows)])
+        writer.write_checked("codes", np.zeros(8, np.uint8))
         writer.finish(facts | {"kind": "compressed", "tuned": {}})
-    with pytest.raises(SnapshotUnreadable, match="no directions"):
+    with pytest.raises(SnapshotUnreadable, match="no axes"):
         vector_index("compressed").load(tmp_path / "index")
 
 
@@ -99,25 +103,25 @@ def test_equal_vectors_are_found(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(scores, np.ones((2, 4)))
 
 
-def test_the_more_images_differ_the_finer_the_code() -> None:
-    assert shares(np.array([1.0] * 8), 2) == [4, 4]
-    assert shares(np.array([9, 1, 1, 1, 1, 0, 0, 0.0]), 2) == [1, 4]
-    assert shares(np.array([9, 9, 0, 0, 0, 0, 0, 0.0]), 2) == [1, 1]
-    assert shares(np.array([9, 9, 3, 3, 0, 0, 0, 0.0]), 2) == [2, 2]
-    assert shares(np.zeros(3), 1)
+def test_axes_of_more_variance_get_more_bits() -> None:
+    assert allocate_axes(np.array([1.0] * 8), 2) == [4, 4]
+    assert allocate_axes(np.array([9, 1, 1, 1, 1, 0, 0, 0.0]), 2) == [1, 4]
+    assert allocate_axes(np.array([9, 9, 0, 0, 0, 0, 0, 0.0]), 2) == [1, 1]
+    assert allocate_axes(np.array([9, 9, 3, 3, 0, 0, 0, 0.0]), 2) == [2, 2]
+    assert allocate_axes(np.zeros(3), 1)
 
 
-def test_directions_keep_products_but_for_what_is_left_out() -> None:
+def test_principal_axes_keep_products_except_for_the_axes_left_out() -> None:
     rng = np.random.default_rng(1)
     spread = np.array([9.0, 3.0, 3.0, 2.0, 2.0, 0.0, 0.0, 0.0])
     turn = np.linalg.qr(rng.standard_normal((8, 8)))[0]
     sample = ((rng.normal(size=(500, 8)) * spread) @ turn).astype(np.float32)
-    kept = directions(sample, 2)
+    kept = principal_axes(sample, 2)
     assert kept.shape == (8, 8)
     np.testing.assert_allclose(
         (sample @ kept.T) @ (sample @ kept.T).T, sample @ sample.T, atol=0.01
     )
-    # The first direction is that of most variance, alone in the first part.
+    # The first axis is that of most variance, alone in the first part.
     assert abs(kept[0] @ turn[0]) == pytest.approx(1, abs=1e-2)
     assert not kept[1:4].any() and kept[4:].any(axis=1).all()
 
@@ -125,10 +129,61 @@ def test_directions_keep_products_but_for_what_is_left_out() -> None:
 def test_an_index_in_several_shards_finds_the_same(
     rows: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faisscodes, "_SHARD", 500)
+    monkeypatch.setattr(pq_codes, "_SHARD_ROWS", 500)
     ids = np.arange(ROWS) * 2 + 7
     vector_index("compressed").write(tmp_path / "index", DIM, [(ids, rows)])
     index = vector_index("compressed").load(tmp_path / "index")
     found, scores = index.search(rows[:50], 3)
     assert (found[:, 0] == ids[:50]).all()
     assert scores[:, 0] == pytest.approx(1, abs=1e-3)
+
+
+def test_the_allocation_of_axes_loses_the_least_of_all_ways() -> None:
+    rng = np.random.default_rng(4)
+    lost = {1: 0.01154, 2: 0.1175, 4: 0.3634}
+
+    def loss(variances: np.ndarray, shared: list[int]) -> float:
+        ends = np.cumsum([0, *shared])
+        parts = zip(shared, ends[:-1], ends[1:], strict=True)
+        coded = sum(lost[n] * variances[first:last].sum() for n, first, last in parts)
+        return float(coded + variances[ends[-1] :].sum())
+
+    for parts in (1, 2, 3, 5):
+        variances = np.sort(rng.exponential(size=4 * parts))[::-1] ** 2
+        best = min(
+            loss(variances, list(ways)) for ways in combinations_with_replacement((1, 2, 4), parts)
+        )
+        assert loss(variances, allocate_axes(variances, parts)) == pytest.approx(best)
+
+
+def test_codes_that_faiss_cannot_read_are_an_error_that_names_the_file(rows: np.ndarray) -> None:
+    ids = np.arange(len(rows))
+    codes = PQCodes.build(rows, [(ids, rows)], cells=0, rows=len(rows))
+    content = np.concatenate([*codes.parts()])
+    content[16:20] = 0
+    with pytest.raises(SnapshotUnreadable, match="some file cannot be read by FAISS"):
+        PQCodes.from_bytes(content, codes.axes, "some file")
+
+
+def test_a_code_takes_a_bit_per_number(rows: np.ndarray) -> None:
+    ids = np.arange(len(rows))
+    flat = PQCodes.build(rows, [(ids, rows)], cells=0, rows=len(rows))
+    assert (flat.resident, flat.cells) == (3_001 * 32 // 8, 0)
+    assert PQCodes.build(rows, [(ids, rows)], cells=16, rows=len(rows)).cells == 16
+
+
+def test_an_index_whose_codes_are_of_fewer_vectors_is_unreadable(
+    rows: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "index"
+    codes = PQCodes.build(rows, [(np.arange(99), rows[:99])], cells=0, rows=99)
+    with path.open("w+b") as file:
+        writer = SectionWriter(file)
+        info = StoredRowsWriter(writer, DIM).write([(np.arange(ROWS), rows)])
+        writer.write_checked("codes", np.concatenate([*codes.parts()]))
+        writer.write_checked("axes", codes.axes)
+        tuned = {"depth": 50, "probes": 0, "cells": 0, "recall": 1.0, "queries": "texts"}
+        writer.finish(info | {"kind": "compressed", "axes": len(codes.axes), "tuned": tuned})
+    index = vector_index("compressed").load(path)
+    with pytest.raises(SnapshotUnreadable, match=r"index has 99 codes for 3001 vectors"):
+        index.search(rows[:1], 3)

@@ -18,7 +18,7 @@ from vector_library import DIM, VectorLibrary, entry_of, path_of
 
 from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryLocked, UnknownVectorIndex, VectorIndexError
-from clipsearch.vectors.registry import KINDS, kind_for, vector_index
+from clipsearch.vectors import KINDS, kind_for, vector_index
 from clipsearch.vectors.snapshots import Snapshots
 
 
@@ -106,7 +106,7 @@ def test_a_whole_neighbourhood_that_vanished_does_not_starve_a_query(
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     library.add([f"near {i}" for i in range(200)], rows=rows.astype(np.float32))
     library.add(range(100))
-    library.snapshots("faiss").publish()
+    library.snapshots("compressed").publish()
     library.remove([f"near {i}" for i in range(200)])
     library.assert_exact(library.snapshots().open())
 
@@ -160,7 +160,7 @@ def test_equal_vectors_in_snapshot_and_tail_come_by_lower_id(library: VectorLibr
     row = library.rng.normal(size=(1, DIM)).astype(np.float32)
     rows = np.repeat(row / np.linalg.norm(row), 60, axis=0)
     library.add(range(40), rows=rows[:40])
-    library.snapshots("faiss").publish()
+    library.snapshots("compressed").publish()
     library.add(range(40, 60), rows=rows[40:])
     searcher = library.snapshots().open()
     library.assert_exact(searcher)
@@ -188,7 +188,7 @@ def test_two_models_keep_apart(library: VectorLibrary) -> None:
     library.add(range(10, 60), model=second)
     library.snapshots().publish()
     library.add(range(60, 70))
-    library.snapshots("faiss", model=second).publish()
+    library.snapshots("compressed", model=second).publish()
     library.add(range(70, 75), model=second)
     library.remove(range(25, 62))
     for model in (library.model, second):
@@ -332,14 +332,14 @@ def test_a_damaged_snapshot_is_a_warning_and_searches_stay_exact(
 
 def test_a_damaged_snapshot_of_many_vectors_is_rebuilt_at_once(library: VectorLibrary) -> None:
     library.add(range(1500))
-    library.snapshots("faiss").publish()
+    library.snapshots("compressed").publish()
     [row] = library.snapshots().rows()
     cut(library.folder / row.file)
     with pytest.warns(UserWarning, match="rebuilt"):
         searcher = library.snapshots(None).open()
     assert (len(searcher), searcher.tail) == (1500, 0)
     [again] = library.snapshots().rows()
-    assert again.id != row.id and again.kind == "faiss" and files(library) == [again.file]
+    assert again.id != row.id and again.kind == "compressed" and files(library) == [again.file]
     library.assert_exact(searcher)
 
 
@@ -367,9 +367,9 @@ def test_a_snapshot_of_another_size_than_its_row_says_is_dropped(library: Vector
     for n, dim in ((49, DIM), (50, DIM + 1)):
         snapshots.folder.mkdir(exist_ok=True)
         batch = (np.arange(n) + 1, np.ones((n, dim)))
-        vector_index("flat").write(snapshots.folder / "1-0123456789abcdef.flat", dim, [batch])
-        size = (snapshots.folder / "1-0123456789abcdef.flat").stat().st_size
-        row = SnapshotRow(library.model, "flat", 50, 50, "", "1-0123456789abcdef.flat", size)
+        vector_index("exact").write(snapshots.folder / "1-0123456789abcdef.exact", dim, [batch])
+        size = (snapshots.folder / "1-0123456789abcdef.exact").stat().st_size
+        row = SnapshotRow(library.model, "exact", 50, 50, "", "1-0123456789abcdef.exact", size)
         library.catalog.publish_snapshot(row)
         with pytest.warns(UserWarning, match=f"holds {n} vectors of {dim}"):
             searcher = snapshots.open()
@@ -474,7 +474,7 @@ def test_publishing_leaves_one_file_and_one_row_that_describe_each_other(
     import hashlib
 
     library.add(range(50))
-    for kind in ("flat", "faiss"):
+    for kind in ("exact", "compressed"):
         snapshots = library.snapshots(kind)
         snapshots.publish()
         [row] = snapshots.rows()
@@ -488,10 +488,10 @@ def test_publishing_leaves_one_file_and_one_row_that_describe_each_other(
 def test_the_kind_stays_what_it_was_unless_another_is_asked_for(library: VectorLibrary) -> None:
     library.add(range(50))
     kinds = []
-    for wanted in (None, "flat", None, "faiss", None):
+    for wanted in (None, "ivf", None, "compressed", None):
         library.snapshots(wanted).publish()
         kinds.append(library.snapshots().rows()[0].kind)
-    assert kinds == ["exact", "flat", "flat", "faiss", "faiss"]
+    assert kinds == ["exact", "ivf", "ivf", "compressed", "compressed"]
     with pytest.raises(UnknownVectorIndex, match="hnsw"):
         library.snapshots("hnsw").publish()
 
@@ -508,23 +508,23 @@ def test_kind_and_recall_are_kept_and_facts_say_what_was_reached(library: Vector
         queries=lambda: texts,
     )
     asked.publish()
-    facts = asked.facts()
+    facts = asked.info()
     assert facts is not None and facts.queries == "texts" and facts.recall >= 0.8
     shallow = facts.tuned["depth"]
     again = library.snapshots(None)
     again.publish()
-    found = again.facts()
+    found = again.info()
     assert again.rows()[0].kind == "compressed" and found is not None
     assert found.queries == "simulated" and 0.8 <= found.recall < 0.99
     deeper = Snapshots(library.folder, library.catalog, library.model, recall=0.999)
     deeper.publish()
-    exact = deeper.facts()
+    exact = deeper.info()
     assert exact is not None and exact.tuned["depth"] > shallow and exact.recall >= 0.999
     library.snapshots("auto").publish()
     assert library.snapshots().rows()[0].kind == "exact"
     [row] = library.snapshots().rows()
     cut(library.folder / row.file)
-    assert library.snapshots().facts() is None
+    assert library.snapshots().info() is None
 
 
 @pytest.mark.parametrize(
@@ -622,7 +622,7 @@ def test_what_is_committed_while_publishing_is_in_the_tail_or_the_snapshot(
     library.assert_exact(library.snapshots().open())
 
 
-@pytest.mark.parametrize("where", ["save", "fsync", "replace"])
+@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
 def test_a_full_disk_leaves_what_was_published(
     library: VectorLibrary, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -635,7 +635,7 @@ def test_a_full_disk_leaves_what_was_published(
     def full(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    target: object = {"save": vector_index("flat"), "fsync": os, "replace": Path}[where]
+    target: object = {"write": vector_index("exact"), "fsync": os, "replace": Path}[where]
     with monkeypatch.context() as patch:
         patch.setattr(target, where, full)
         with pytest.raises(VectorIndexError, match=r"No space left on device.*free space"):
@@ -657,17 +657,17 @@ def test_sweeping_takes_old_litter_and_nothing_else(library: VectorLibrary) -> N
     folder = library.folder
     token = "0123456789abcdef"
     litter = [
-        f"snapshots/1-{token}.faiss",
-        f"snapshots/.1-{token}.faiss.tmp",
-        f"snapshots/2-{token}.flat",
-        f"snapshots/.2-{token}.flat.tmp",
+        f"snapshots/1-{token}.compressed",
+        f"snapshots/.1-{token}.compressed.0a1b2c3d.tmp",
+        f"snapshots/2-{token}.exact",
+        f"snapshots/.2-{token}.exact.tmp",
     ]
-    young = [f"snapshots/3-{token}.faiss", f"snapshots/.3-{token}.faiss.tmp"]
+    young = [f"snapshots/3-{token}.compressed", f"snapshots/.3-{token}.compressed.tmp"]
     foreign = [
         "snapshots/notes.txt",
         "snapshots/.DS_Store",
-        "snapshots/1-backup.faiss",
-        f"snapshots/x1-{token}.faiss",
+        "snapshots/1-backup.compressed",
+        f"snapshots/x1-{token}.compressed",
     ]
     for name in litter + young + foreign:
         (folder / name).write_bytes(b"x")
@@ -706,7 +706,7 @@ def test_a_file_that_lost_its_end_is_noticed_without_reading_it(
     snapshots.publish()
     [row] = snapshots.rows()
     cut(snapshots.path(row))
-    monkeypatch.setattr(vector_index("flat"), "load", None)
+    monkeypatch.setattr(vector_index("exact"), "load", None)
     with pytest.warns(UserWarning, match=f"{row.bytes - 1} bytes instead of {row.bytes}"):
         searcher = snapshots.open()
     library.assert_exact(searcher)
@@ -718,7 +718,7 @@ def test_check_finds_and_repairs_damage(
     library: VectorLibrary, harm: Callable[[Path], None], deep: bool
 ) -> None:
     library.add(range(50))
-    snapshots = library.snapshots("faiss")
+    snapshots = library.snapshots("compressed")
     snapshots.publish()
     [row] = snapshots.rows()
     harm(snapshots.path(row))
@@ -741,9 +741,8 @@ def test_only_a_deep_check_notices_a_sound_file_in_the_place_of_another(
     snapshots = library.snapshots()
     snapshots.publish()
     [row] = snapshots.rows()
-    stranger = vector_index("flat").create(DIM)
-    stranger.add(np.arange(50) + 1, np.eye(50, DIM))
-    stranger.save(snapshots.path(row))
+    stranger = (np.arange(50) + 1, unit_rows(library.rng, 50, DIM))
+    vector_index("exact").write(snapshots.path(row), DIM, [stranger])
     assert snapshots.check(deep=False) == []
     [finding] = snapshots.check()
     assert "SHA-256" in finding.message

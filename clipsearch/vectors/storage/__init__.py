@@ -1,1 +1,1 @@
-"""Files of vectors on disk."""
+"""Vectors on disk: files of named sections, and rows of float16 numbers in them."""

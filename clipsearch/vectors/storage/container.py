@@ -1,9 +1,9 @@
-"""Files of named sections: opened without reading them, and not opened if cut or swapped.
+"""A file of named sections that is opened without being read, and refused if cut or swapped.
 
-    b"clipvecs" | sections, each on a page of its own | footer (JSON) | its length, digest, b"clipseal"
+    b"clipvecs" | sections, each from a page on | footer (JSON) | its length, SHA-256, b"clipseal"
 
-The footer says where each section lies, and the size of the file. Sections that are read whole
-have a digest there which is compared when they are; those that are mapped have none, for opening
+The footer gives the place of each section, and the size of all sections. Sections that are read as
+a whole have a checksum in it, which is compared then. Mapped sections have none, since comparing it
 would read them: `Snapshots.check` compares the SHA-256 of the file.
 """
 
@@ -19,96 +19,128 @@ from os import PathLike, fspath
 from typing import Any, BinaryIO, Self
 
 import numpy as np
+import numpy.typing as npt
 
-from clipsearch._util.seal import SEAL, page_digest
+from clipsearch._util.atomic import page_digest
 from clipsearch.errors import SnapshotUnreadable
 
-MAGIC = b"clipvecs"
-FORMAT = 1
-PAGE = 4096
-_TRAILER = 8 + hashlib.sha256().digest_size + len(SEAL)
+_MAGIC, _END = b"clipvecs", b"clipseal"
+_FORMAT = 1
+_PAGE = 4096
+_TRAILER = 8 + hashlib.sha256().digest_size + len(_END)
 
-Place = tuple[int, int, str]
-"""Where a section starts, its bytes, and its digest (empty: not compared on opening)."""
+# Where a section starts, its bytes, and its checksum (empty: a mapped section).
+_Place = tuple[int, int, str]
 
 
 class SectionWriter:
-    """Writes a file of sections one after the other; it is none until `finish`."""
+    """Writes sections one after the other; the file is not readable before `finish`."""
 
     def __init__(self, file: BinaryIO) -> None:
         """Begin at the start of an empty binary file that is open for writing."""
         self._file = file
-        self._places: dict[str, Place] = {}
-        file.write(MAGIC)
+        self._places: dict[str, _Place] = {}
+        file.write(_MAGIC)
 
-    def stream(self, name: str, parts: Iterable[np.ndarray]) -> None:
-        """Write a section, as it comes, that will be mapped."""
-        start = self._page()
+    def write_mapped(self, name: str, parts: Iterable[npt.NDArray[Any]]) -> None:
+        """Write a section that will be mapped, in parts of any shape."""
+        start = self._align()
         for part in parts:
             self._file.write(np.ascontiguousarray(part).data)
         self._places[name] = (start, self._file.tell() - start, "")
 
-    def whole(self, name: str, content: np.ndarray) -> None:
-        """Write a section that will be read whole, and compared with its digest."""
-        start, raw = self._page(), np.ascontiguousarray(content).reshape(-1).view(np.uint8)
+    def write_checked(self, name: str, content: npt.NDArray[Any]) -> None:
+        """Write a section that will be read as a whole, with its checksum."""
+        start, raw = self._align(), np.ascontiguousarray(content).reshape(-1).view(np.uint8)
         self._file.write(raw.data)
         self._places[name] = (start, raw.size, page_digest(raw))
 
-    def written(self, facts: dict[str, Any]) -> Sections:
-        """Map what was written so far, to build on it; the file must be open for reading too."""
+    def map_written(self, info: dict[str, Any]) -> Sections:
+        """Map the sections written so far; the file must be open for reading too."""
         self._file.flush()
-        footer = {"sections": dict(self._places), "facts": facts}
+        footer = {"sections": dict(self._places), "info": info}
         return Sections(str(self._file.name), self._file, footer)
 
-    def finish(self, facts: dict[str, Any]) -> None:
-        """Write the footer, with facts of the caller's."""
+    def finish(self, info: dict[str, Any]) -> None:
+        """Write the footer, with values of the caller that JSON can hold."""
         size = self._file.tell()
-        footer = {"format": FORMAT, "sections": self._places, "facts": facts, "body": size}
+        footer = {"format": _FORMAT, "sections": self._places, "info": info, "body": size}
         text = json.dumps(footer, sort_keys=True).encode()
         self._file.write(text + len(text).to_bytes(8, "little"))
-        self._file.write(hashlib.sha256(text).digest() + SEAL)
+        self._file.write(hashlib.sha256(text).digest() + _END)
         self._file.flush()
 
-    def _page(self) -> int:
-        """Go on at the start of a page, where numbers of any size are aligned."""
-        start = -(-self._file.tell() // PAGE) * PAGE
+    def _align(self) -> int:
+        """Continue at the start of a page, where numbers of any size are aligned."""
+        start = -(-self._file.tell() // _PAGE) * _PAGE
         self._file.write(bytes(start - self._file.tell()))
         return start
 
 
 class Sections:
-    """An open file of sections, mapped into memory: what is not touched is not read."""
+    """An open file of sections, mapped into memory: pages that are not touched are not read.
+
+    Attributes
+    ----------
+    name
+        Path of the file, for messages.
+    descriptor
+        An open descriptor of the file, closed with this object.
+    info
+        The values that the writer passed to `SectionWriter.finish`.
+    """
 
     def __init__(self, name: str, file: BinaryIO, footer: dict[str, Any]) -> None:
-        """Map a file, which may be closed then. Raises OSError, ValueError."""
+        """Map an open file, which may be closed afterwards. Raises OSError, ValueError."""
         self.name = name
         self.descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self.descriptor)
         self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.facts: dict[str, Any] = footer["facts"]
-        self._places: dict[str, Place] = footer["sections"]
+        self.info: dict[str, Any] = footer["info"]
+        self._places: dict[str, _Place] = footer["sections"]
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, kind: str) -> Self:
-        """Open what a `SectionWriter` finished, with this kind among the facts.
+        """Open a finished file.
 
-        Raises SnapshotUnreadable if it is missing, short, longer, or not such a file.
+        Parameters
+        ----------
+        path
+            The file.
+        kind
+            Expected value of `info["kind"]`.
+
+        Raises
+        ------
+        SnapshotUnreadable
+            If the file is missing, shorter or longer than written, damaged at either end, or of
+            another kind.
         """
         name = fspath(path)
         try:
             with open(path, "rb") as file:
-                found = cls(name, file, _footer(file, name))
+                sections = cls(name, file, _read_footer(file, name))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise SnapshotUnreadable(f"cannot read {name}: {reason}.") from error
-        if found.facts.get("kind") != kind:
+        if sections.info.get("kind") != kind:
             raise SnapshotUnreadable(f"{name} is a vector index of another kind than {kind}.")
-        return found
+        return sections
 
-    def array(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Return a section as a read-only array; one with a digest is read and compared.
+    def array(self, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Return a section as a read-only array; one with a checksum is read and compared.
 
-        Raises SnapshotUnreadable if it is not there, of another size, or damaged.
+        Parameters
+        ----------
+        name
+            The section.
+        dtype, shape
+            What it holds; its size has to fit.
+
+        Raises
+        ------
+        SnapshotUnreadable
+            If the section is missing, of another size, or damaged.
         """
         start, size, digest = self._places.get(name, (0, -1, ""))
         if size != np.dtype(dtype).itemsize * int(np.prod(shape)):
@@ -118,31 +150,31 @@ class Sections:
             raise SnapshotUnreadable(f"{self.name} is damaged: its {name} are not as written.")
         return raw.view(dtype).reshape(shape)
 
-    def bytes_of(self, name: str) -> np.ndarray:
-        """Return a section as bytes, uint8 (size,); as `array` otherwise."""
+    def bytes_of(self, name: str) -> npt.NDArray[np.uint8]:
+        """Return a section as bytes, uint8 (size,), as `array` does."""
         return self.array(name, "u1", (self._places.get(name, (0, 0, ""))[1],))
 
-    def forget(self, name: str) -> None:
-        """Say that a section is not needed any more, so that it takes no memory of the process."""
+    def release(self, name: str) -> None:
+        """Give the memory of a section's pages back; they are read again when they are touched."""
         start, size, _ = self._places[name]
         if hasattr(mmap, "MADV_DONTNEED") and size:
             self._mapped.madvise(mmap.MADV_DONTNEED, start, size)
 
     def start_of(self, name: str) -> int:
-        """Return where in the file a section starts."""
+        """Return the offset in the file, in bytes, at which a section starts."""
         return self._places[name][0]
 
 
-def _footer(file: BinaryIO, name: str) -> dict[str, Any]:
+def _read_footer(file: BinaryIO, name: str) -> dict[str, Any]:
     """Read the footer. Raises SnapshotUnreadable, OSError."""
     size = file.seek(0, 2)
-    if size < len(MAGIC) + _TRAILER:
+    if size < len(_MAGIC) + _TRAILER:
         raise SnapshotUnreadable(f"{name} is too short to be a vector index.")
     file.seek(size - _TRAILER)
     trailer = file.read()
-    length, digest = int.from_bytes(trailer[:8], "little"), trailer[8 : -len(SEAL)]
+    length, digest = int.from_bytes(trailer[:8], "little"), trailer[8 : -len(_END)]
     file.seek(0)
-    if not trailer.endswith(SEAL) or file.read(len(MAGIC)) != MAGIC:
+    if not trailer.endswith(_END) or file.read(len(_MAGIC)) != _MAGIC:
         raise SnapshotUnreadable(f"{name} is damaged, was cut short, or is no vector index.")
     body = size - _TRAILER - length
     file.seek(max(body, 0))
@@ -150,6 +182,6 @@ def _footer(file: BinaryIO, name: str) -> dict[str, Any]:
     if hashlib.sha256(text).digest() != digest:
         raise SnapshotUnreadable(f"{name} is damaged: its footer is not as written.")
     footer: dict[str, Any] = json.loads(text)
-    if footer["format"] != FORMAT or footer["body"] != body:
+    if footer["format"] != _FORMAT or footer["body"] != body:
         raise SnapshotUnreadable(f"{name} is damaged, or of another version of clipsearch.")
     return footer
