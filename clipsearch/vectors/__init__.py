@@ -34,7 +34,7 @@ def kind_for(rows: int) -> str:
 
     Comparing with all takes about 10 ms at 50,000 vectors of 512 numbers. Beyond, importing FAISS
     pays off even for a single search. `ivf` is never chosen: texts lie so far from the images that
-    a search has to visit most cells (docs/scale.md).
+    a search has to visit most cells (docs/guides/scale.md).
 
     Parameters
     ----------

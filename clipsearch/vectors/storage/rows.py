@@ -222,7 +222,7 @@ class StoredRowsWriter:
 # numpy widens float16 one number at a time where it was built for older processors. Moving the bits
 # to their places in float32 (sign, five bits of exponent, ten of fraction) gives the number times
 # 2**-112, and a multiplication the rest (F. Giesen, "Half to float done quick", 2012). It is exact
-# for all finite numbers, and twice as fast in a search of the kind `exact` (docs/scale.md).
+# for all finite numbers, and twice as fast in a search of the kind `exact` (docs/guides/scale.md).
 _SHIFT = 13  # 23 bits of fraction in float32, 10 in float16
 _MASK = np.int32(-0x70000001)  # without the three bits that the sign has spread into
 _ROOT_OF_SCALE = np.float32(2.0**56)  # twice, since 2**112 times a long query would be infinite
