@@ -1,0 +1,110 @@
+"""Mutation tests: break one line of the package in a copy, and run the tests of its own package.
+
+python scripts/mutations/run.py [NAME...] [--jobs N]
+
+A generator of mutants (mutmut, cosmic-ray) makes thousands, most of them equivalent or trivial, and
+would take days here. These few are chosen: each breaks a promise that a user relies on. A mutation
+is caught if the tests of its package fail; a run that hangs is not caught.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LIST = Path(__file__).with_name("mutations.toml")
+LIMIT = 420
+"""Seconds until a run of tests counts as hanging."""
+REQUIRED = 28
+"""How many of the listed mutations have to be caught for the exit code 0."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A text of one file, what replaces it, and the tests that have to notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    def applied(self, text: str) -> str:
+        """Return the text with the mutation. Raises ValueError unless `old` stands there once."""
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.old!r} stands {text.count(self.old)} times")
+        return text.replace(self.old, self.new)
+
+
+def mutations(path: Path = LIST) -> list[Mutation]:
+    """Read the list."""
+    entries = tomllib.loads(path.read_text("utf-8"))["mutation"]
+    return [Mutation(**entry) for entry in entries]
+
+
+def run(mutation: Mutation) -> tuple[str, float]:
+    """Return `caught`, `survived` or `hung`, and the seconds that it took."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="clipsearch-mutation-") as made:
+        copy = Path(made) / "checkout"
+        ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".cache", "node_modules")
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        target = copy / mutation.file
+        target.write_text(mutation.applied(target.read_text("utf-8")), "utf-8")
+        outcome = _pytest(copy, mutation.tests.split())
+    return outcome, time.monotonic() - started
+
+
+def _pytest(copy: Path, tests: Sequence[str]) -> str:
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    try:
+        done = subprocess.run(
+            [*command, *tests],
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "hung"
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"pytest could not run {tests}:\n{done.stdout[-2000:]}{done.stderr}")
+    return "caught" if done.returncode else "survived"
+
+
+def main() -> int:
+    """Run the mutations that are named, or all, and print a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutations to run; default: all")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    listed = mutations()
+    chosen = [one for one in listed if not options.names or one.name in options.names]
+    for one in chosen:  # all of them first: a list that does not fit the code is noticed at once
+        one.applied((ROOT / one.file).read_text("utf-8"))
+    caught = 0
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for one, (outcome, seconds) in zip(chosen, pool.map(run, chosen), strict=True):
+            caught += outcome == "caught"
+            print(f"{outcome:<9} {seconds:6.1f} s  {one.name:<44} {one.file}", flush=True)
+    missed = len(chosen) - caught
+    print(f"{caught} of {len(chosen)} caught")
+    return int(missed > len(listed) - REQUIRED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
