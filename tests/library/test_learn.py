@@ -359,7 +359,7 @@ def test_suggestions_become_examples(cli: Any, images: Path, tmp_path: Path) -> 
     labels, todo = tmp_path / "labels.txt", tmp_path / "todo.csv"
     labels.write_text("\n".join(LABELS))
     assert cli("learn", "--suggest", 9, "--labels", labels, "-f", "csv", "-o", todo)[0] == 0
-    rows = list(csv.DictReader(todo.open()))
+    rows = list(csv.DictReader(todo.read_text("utf-8").splitlines()))
     assert len(rows) == 9
     with todo.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -422,7 +422,7 @@ def test_sixteen_images_of_a_kind_never_seen_beat_words_and_one_does_no_harm(
     tmp_path: Path,
 ) -> None:
     samples = Path(clipsearch.__file__).with_name("samples")
-    rows = csv.DictReader((samples / "captions.csv").open(encoding="utf-8"))
+    rows = csv.DictReader((samples / "captions.csv").read_text("utf-8").splitlines())
     single = re.compile(r"an? (\w+)( (?:in|on|at) .*)?")
     named = {m[1]: row["path"] for row in rows if (m := single.fullmatch(row["caption"]))}
     rng = np.random.default_rng(0)
