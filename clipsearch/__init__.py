@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 from clipsearch._util.presenting import present_with
 
 if TYPE_CHECKING:
+    from clipsearch.calibration import Calibration
     from clipsearch.calibration.fit import Fitted
-    from clipsearch.calibration.formulas import Calibration
     from clipsearch.encoders import load_encoder, load_tokenizer
     from clipsearch.encoders.base import Encoder, Tokenizer
     from clipsearch.encoders.compiler.compile import Compilation, compile_model
@@ -109,7 +109,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "clipsearch.calibration.formulas": "Calibration",
+    "clipsearch.calibration": "Calibration",
     "clipsearch.calibration.fit": "Fitted",
     "clipsearch.library": "Library",
     "clipsearch.fewshot.result": "FewShotResult",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import pydoc
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -95,3 +98,80 @@ def test_importing_the_package_imports_next_to_nothing() -> None:
     ours = {name for name in run.stdout.split() if name.startswith("clipsearch")}
     assert ours == {"clipsearch", "clipsearch._util", "clipsearch._util.presenting"}
     assert {"numpy", "PIL", "torch", "faiss", "sqlalchemy"}.isdisjoint(run.stdout.split())
+
+
+# --- signatures ------------------------------------------------------------------------------
+
+
+def callables_of(name: str) -> dict[str, Any]:
+    """Return a public name, if it can be called, and the public methods of a public class."""
+    value = getattr(clipsearch, name)
+    if not inspect.isclass(value):
+        return {name: value} if callable(value) else {}
+    members = inspect.getmembers(value, lambda member: callable(member) or _is_property(member))
+    found = {}
+    for method, member in members:
+        own = getattr(inspect.unwrap(_function(member)), "__module__", "") or ""
+        if (not method.startswith("_") or method == "__init__") and own.startswith("clipsearch"):
+            found[f"{name}.{method}"] = _function(member)
+    return found
+
+
+def _is_property(member: object) -> bool:
+    return isinstance(member, property)
+
+
+def _function(member: Any) -> Any:
+    return member.fget if isinstance(member, property) else member
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"__version__"}))
+def test_annotations_and_signatures_of_public_names_can_be_read(name: str) -> None:
+    for label, function in callables_of(name).items():
+        hints = get_type_hints(function)
+        signature = inspect.signature(function)
+        for parameter in signature.parameters.values():
+            plain = parameter.name in ("self", "cls") or parameter.kind in (
+                inspect.Parameter.VAR_POSITIONAL,
+                inspect.Parameter.VAR_KEYWORD,
+            )
+            assert plain or parameter.name in hints or name not in ("Library",), label
+    if inspect.isclass(value := getattr(clipsearch, name)):
+        get_type_hints(value)
+
+
+def test_the_signatures_of_the_library_are_its_own() -> None:
+    search = inspect.signature(clipsearch.Library.search)
+    names = "self query images exclude label k where under min_score relevant truncate"
+    assert [*search.parameters] == names.split()
+    assert get_type_hints(clipsearch.Library.search)["return"] == clipsearch.Results[clipsearch.Hit]
+    assert get_type_hints(clipsearch.Library.matrix)["return"] is clipsearch.Matrix
+    assert "k: 'int | None' = 10" in pydoc.render_doc(clipsearch.Library.search)
+    assert len(callables_of("Library")) >= 38
+
+
+def test_every_method_of_the_library_says_what_it_does() -> None:
+    for label, function in callables_of("Library").items():
+        text = inspect.getdoc(function) or ""
+        assert text.splitlines()[0].endswith((".", ";")), label
+
+
+def test_the_parts_of_the_library_are_where_type_checkers_see_them() -> None:
+    from clipsearch.library import parts
+
+    tree = ast.parse(Path(parts.__file__).read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {
+        alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert sorted(typed) == sorted(parts.__all__)
+    for name, home in typed.items():
+        assert parts._MODULE_OF.get(name, f"{home}.{name}") == f"{home}.{name}"
+        assert parts._HOME_OF.get(name, home) == home
+        assert (name in parts._MODULE_OF) != (name in parts._HOME_OF)
+        assert getattr(parts, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'serach'"):
+        parts.serach  # noqa: B018

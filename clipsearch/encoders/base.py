@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from clipsearch._util import LazyModule
 from clipsearch.types import ModelInfo
 
 if TYPE_CHECKING:
     import PIL.Image
+else:
+    PIL = LazyModule("PIL")
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from clipsearch._util import LazyModule
 from clipsearch._util.presenting import presenter
 from clipsearch.calibration.fit import Fitted
 from clipsearch.errors import TooFewExamples
@@ -19,7 +20,9 @@ from clipsearch.fewshot.trial import CurvePoint, Trial, cross_validate, hold_out
 from clipsearch.heads.head import Head
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import matplotlib.figure
+else:
+    matplotlib = LazyModule("matplotlib")
 
 RESAMPLES = 1000
 
@@ -77,17 +80,17 @@ class FewShotResult:
         fitted = self.calibration and self.calibration.to_dict()
         return {**found, "calibration": plain(fitted)}
 
-    def curve_figure(self) -> Figure:
+    def curve_figure(self) -> matplotlib.figure.Figure:
         """Draw accuracy over the number of images a label. Raises TooFewExamples if it is not known."""
         if not self.curve:
             raise TooFewExamples("a learning curve needs a label with two images, and `curve`.")
-        return cast("Figure", presenter().figure(self, "curve"))
+        return cast("matplotlib.figure.Figure", presenter().figure(self, "curve"))
 
-    def confusion_figure(self) -> Figure:
+    def confusion_figure(self) -> matplotlib.figure.Figure:
         """Draw which labels are taken for which. Raises TooFewExamples if it is not known."""
         if self.confusion is None:
             raise TooFewExamples("a confusion matrix needs a label with two images.")
-        return cast("Figure", presenter().figure(self, "confusion"))
+        return cast("matplotlib.figure.Figure", presenter().figure(self, "confusion"))
 
 
 def fit_head(

@@ -250,7 +250,8 @@ def _scorer(session: Session, head: Head, options: ClassifyOptions) -> LabelScor
     if options.mode == "closed":
         return LabelScorer(head, options.mode)
     calibration = calibration_of(session, head)
-    return LabelScorer(head, options.mode, options.threshold, session.background(), calibration)
+    background = session.background() if calibration.needs_cohort else None
+    return LabelScorer(head, options.mode, options.threshold, calibration, background)
 
 
 def _predict_library(

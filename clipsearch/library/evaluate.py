@@ -10,11 +10,18 @@ from functools import partial
 import numpy as np
 
 from clipsearch._util.arrays import FloatArray, IdArray
-from clipsearch.calibration import fit as fitting
-from clipsearch.calibration import formulas, to_json
+from clipsearch.calibration import (
+    DEFAULT_FORMULA,
+    FORMULAS,
+    Context,
+    closed_set_probabilities,
+    formula,
+    label_probabilities,
+    open_set_probabilities,
+    to_json,
+)
 from clipsearch.calibration.background import version
-from clipsearch.calibration.fit import Fitted
-from clipsearch.calibration.formulas import Calibration, holds
+from clipsearch.calibration.fit import Fitted, check_enough, fit_calibration
 from clipsearch.errors import BadTruthFile, QueryError, TooFewLabels
 from clipsearch.evaluation import (
     Evaluation,
@@ -33,10 +40,10 @@ from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.library.classify import make_head
 from clipsearch.library.collection import encode_paths
-from clipsearch.library.label_scores import calibration_key, calibration_of, label_standings
+from clipsearch.library.label_scores import calibration_key, calibration_of, cohort_context
 from clipsearch.library.session import Session
 from clipsearch.text.encode import reading, warn
-from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_count
+from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_choice, check_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +163,11 @@ class _Measuring:
         scores = head.scores(vectors)
         several = bool((relevant.sum(axis=1) > 1).any())
         logits = self._logits(head, scores, vectors) if several or options.open_set else scores
-        probabilities = holds(logits) if several else head.probabilities(scores)
+        probabilities = (
+            label_probabilities(logits)
+            if several
+            else closed_set_probabilities(scores, Context.of(head))
+        )
         mode: Mode = "multi" if several else "closed"
         result = classification(
             Scored(own, head.labels, scores, probabilities, relevant, mode),
@@ -167,7 +178,7 @@ class _Measuring:
         if not options.open_set:
             return result, None
         return result, open_set(
-            partial(_said, logits),
+            partial(_answer_open_set, logits),
             relevant,
             head.labels,
             resamples=options.resamples,
@@ -176,8 +187,8 @@ class _Measuring:
 
     def _logits(self, head: Head, scores: FloatArray, vectors: FloatArray) -> FloatArray:
         """Return the logits that `classify` judges cosines (n, labels) by."""
-        standings = label_standings(self.session, head, scores, vectors)
-        return calibration_of(self.session, head).logits(standings, head.labels)
+        context = cohort_context(self.session, head, vectors)
+        return calibration_of(self.session, head).logits(scores, context)
 
     def _head(self) -> Head:
         options = self.options
@@ -187,7 +198,7 @@ class _Measuring:
         else:
             head = make_head(
                 self.session,
-                options.labels or spoken(self.truth.classes, options.templates),
+                options.labels or make_class_prompts(self.truth.classes, options.templates),
                 templates=options.templates,
                 truncate=options.truncate,
                 on_warning=self.on_warning,
@@ -219,13 +230,13 @@ class _Measuring:
         )
 
 
-def _said(logits: FloatArray, kept: IdArray) -> Said:
-    probabilities, none = formulas.open_set(logits[:, kept])
+def _answer_open_set(logits: FloatArray, kept: IdArray) -> Said:
+    probabilities, none = open_set_probabilities(logits[:, kept])
     best = probabilities.argmax(axis=1)
     return Said(kept[best], probabilities[np.arange(len(best)), best], none)
 
 
-def spoken(
+def make_class_prompts(
     labels: Sequence[str], templates: str | Sequence[str] | None
 ) -> dict[str, tuple[Prompt, ...]]:
     """Return prompts of labels as people say them: a folder's `golden_retriever` has a space."""
@@ -276,11 +287,12 @@ def _few(names: Sequence[str], count: int = 3) -> str:
 # --- calibration -----------------------------------------------------------------------------
 
 
-def fit_calibration(
+def calibrate_labels(
     session: Session,
     truth: Truth,
     head: Head | None,
     *,
+    formula_name: str = DEFAULT_FORMULA,
     templates: str | Sequence[str] | None = None,
     dry_run: bool = False,
     seed: int = 0,
@@ -295,6 +307,8 @@ def fit_calibration(
         Labels of images, which need not be in the library.
     head
         Fit those of this head alone.
+    formula_name
+        Of FORMULAS.
     templates
         Prompts with `{}` for the labels, where there is no head.
     dry_run
@@ -307,23 +321,26 @@ def fit_calibration(
     BadTruthFile, TooFewExamples, ModelMismatch, BadTemplate
     """
     check_count("seed", seed, 0)
+    check_choice("formula", formula_name, tuple(FORMULAS))
     if not truth.labels:
         raise BadTruthFile(f"{truth.source} holds captions and no labels to calibrate with.")
     info = session.info
-    prompts = spoken(truth.classes, templates)
+    prompts = make_class_prompts(truth.classes, templates)
     judged = head or make_head(session, prompts, on_warning=warn)
     judged.check(info)
     relevant = membership(list(truth.labels.values()), judged.labels)
-    fitting.check_enough(relevant)
+    check_enough(relevant)
     paths, vectors, missing = encode_paths(session, list(truth.labels))
     own = membership([truth.labels[path] for path in paths], judged.labels)
     # Images without any of the labels are wrong cases of all of them, which is what they are.
-    found = fitting.fit(
-        label_standings(session, judged, judged.scores(vectors), vectors),
+    chosen = formula(formula_name)
+    found = fit_calibration(
+        chosen,
+        judged.scores(vectors),
         own,
-        judged.labels,
-        before=Calibration.of_model(info.fingerprint),
-        background=version(),
+        cohort_context(session, judged, vectors),
+        before=formula(DEFAULT_FORMULA).of_model(info.fingerprint),
+        background=version() if chosen.needs_cohort else "",
         seed=seed,
     )
     if not dry_run:

@@ -10,8 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch.calibration import (
+    DEFAULT_FORMULA,
+    Calibration,
+    Context,
+    closed_set_probabilities,
+    formula,
+    from_json,
+    label_probabilities,
+    open_set_probabilities,
+)
 from clipsearch.calibration.background import Background, Levels, version
-from clipsearch.calibration.formulas import Calibration, holds, open_set
 from clipsearch.errors import LibraryError
 from clipsearch.heads.head import Head
 from clipsearch.library.session import Session
@@ -31,21 +40,19 @@ def calibration_of(session: Session, head: Head | None = None) -> Calibration:
     """
     info = session.info
     for key in dict.fromkeys((calibration_key(info.fingerprint, head), _key(info.fingerprint))):
-        kept = Calibration.from_json(session.catalog.get_meta(key) or "")
-        if kept and kept.background == version():
+        kept = from_json(session.catalog.get_meta(key) or "")
+        if kept and kept.background in ("", version()):
             return kept
         if kept:
             warn(
                 "the calibration of this library was made with another background and is not "
                 "used: run `clipsearch calibrate` again, or drop it with --reset."
             )
-    return Calibration.of_model(info.fingerprint)
+    return formula(DEFAULT_FORMULA).of_model(info.fingerprint)
 
 
-def label_standings(
-    session: Session, head: Head, scores: FloatArray, vectors: FloatArray
-) -> FloatArray:
-    """Return the cohort-normalised scores of a head's labels, which a calibration takes.
+def cohort_context(session: Session, head: Head, vectors: FloatArray) -> Context:
+    """Return what a calibration takes beside the cosines of a head with images.
 
     Parameters
     ----------
@@ -53,18 +60,11 @@ def label_standings(
         Its background is the cohort.
     head
         n labels.
-    scores
-        The cosines (images, n) that `head.scores` gives for the vectors.
     vectors
         Unit rows (images, dim).
-
-    Returns
-    -------
-    float64 (images, n), see `clipsearch.calibration.formulas`.
     """
     background = session.background()
-    vague = background.vagueness(head.vectors)
-    return background.standings(scores, background.levels(vectors), vague)
+    return background.with_cohort(Context.of(head), head.vectors, background.levels(vectors))
 
 
 def image_levels(session: Session, ids: IdArray) -> FloatArray:
@@ -125,9 +125,10 @@ class LabelScorer:
     head: Head
     mode: Mode
     thresholds: Thresholds = HOLDS_FROM
-    background: Background | None = None
-    """Not needed in the mode `closed`, like the calibration."""
     calibration: Calibration | None = None
+    """Not needed in the mode `closed`."""
+    background: Background | None = None
+    """Not needed for a calibration without a cohort."""
 
     def __call__(
         self, vectors: FloatArray, top: int | None = None
@@ -159,15 +160,17 @@ class LabelScorer:
     def _probabilities(
         self, scores: FloatArray, vectors: FloatArray
     ) -> tuple[FloatArray, Sequence[float | None]]:
-        if self.mode == "closed" or self.background is None or self.calibration is None:
-            return self.head.probabilities(scores), [None] * len(scores)
-        vague = self.background.vagueness(self.head.vectors)
-        standings = self.background.standings(scores, self.background.levels(vectors), vague)
-        logits = self.calibration.logits(standings, self.head.labels)
+        context = Context.of(self.head)
+        if self.mode == "closed" or self.calibration is None:
+            return closed_set_probabilities(scores, context), [None] * len(scores)
+        if self.background is not None:
+            levels = self.background.levels(vectors)
+            context = self.background.with_cohort(context, self.head.vectors, levels)
+        logits = self.calibration.logits(scores, context)
         if self.mode == "multi":
-            single = holds(logits)
+            single = label_probabilities(logits)
             return single, (1 - single.max(axis=1)).tolist()
-        several, none = open_set(logits)
+        several, none = open_set_probabilities(logits)
         return several, none.tolist()
 
     def _least(self) -> list[float]:

@@ -11,11 +11,9 @@ from typing import TypeAlias
 import numpy as np
 
 from clipsearch._util.arrays import FloatArray
-from clipsearch.calibration import fit as fitting
-from clipsearch.calibration import to_json
+from clipsearch.calibration import DEFAULT_FORMULA, formula, to_json
 from clipsearch.calibration.background import version
-from clipsearch.calibration.fit import Fitted
-from clipsearch.calibration.formulas import Calibration
+from clipsearch.calibration.fit import Fitted, fit_calibration
 from clipsearch.errors import LibraryError, TooFewExamples, TooFewLabels
 from clipsearch.evaluation.ground_truth import read_truth
 from clipsearch.fewshot.choose import Wanted
@@ -25,8 +23,8 @@ from clipsearch.fewshot.task import Task, distinct
 from clipsearch.heads.head import Head
 from clipsearch.library.classify import LABEL_SOURCE, make_head
 from clipsearch.library.collection import encode_paths, stored_embeddings
-from clipsearch.library.evaluate import spoken
-from clipsearch.library.label_scores import calibration_key, label_standings
+from clipsearch.library.evaluate import make_class_prompts
+from clipsearch.library.label_scores import calibration_key, cohort_context
 from clipsearch.library.session import Session, ignore
 from clipsearch.types import (
     NONE,
@@ -95,7 +93,7 @@ def learn_head(
     given = _read_examples(session, examples, warned.append)
     if not given:
         raise TooFewExamples(f"{examples}: no image with one label, so nothing to learn from.")
-    named = labels or spoken(sorted(set(given.values())), templates)
+    named = labels or make_class_prompts(sorted(set(given.values())), templates)
     head = make_head(session, named, templates=templates, on_warning=warned.append)
     task = _task(session, head, given, warned.append)
     result = fit_head(
@@ -176,11 +174,12 @@ def _calibrate(
     head = result.head
     own = np.eye(len(head.labels), dtype=bool)[trial.truth]
     try:
-        found = fitting.fit(
-            label_standings(session, head, trial.scores, task.vectors[trial.which]),
+        found = fit_calibration(
+            formula(DEFAULT_FORMULA),
+            trial.scores,
             own,
-            head.labels,
-            before=Calibration.of_model(head.fingerprint),
+            cohort_context(session, head, task.vectors[trial.which]),
+            before=formula(DEFAULT_FORMULA).of_model(head.fingerprint),
             background=version(),
         )
     except TooFewExamples:

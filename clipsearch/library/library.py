@@ -160,7 +160,7 @@ class Library(OpenLibrary):
         images
             Files and folders to label instead of the library.
         top, mode, threshold, min_probability
-            See `ClassifyOptions`; formulas: `clipsearch.calibration.formulas`.
+            See `ClassifyOptions`; how probabilities come about: `clipsearch.calibration`.
         save
             Write the labels that hold into the catalog.
         truncate
@@ -369,6 +369,7 @@ class Library(OpenLibrary):
         truth: StrPath | parts.Truth,
         *,
         head: parts.Head | None = None,
+        formula: str = "cohort",
         templates: str | Sequence[str] | None = None,
         dry_run: bool = False,
         seed: int = 0,
@@ -381,6 +382,8 @@ class Library(OpenLibrary):
             See `read_truth`; the other labels of the file are the wrong cases.
         head
             Fit those of this head alone, not of the model.
+        formula
+            One of `clipsearch.calibration.FORMULAS`.
         templates
             As for `head`.
         dry_run
@@ -391,8 +394,14 @@ class Library(OpenLibrary):
         BadTruthFile, TooFewExamples, ModelMismatch, BadTemplate
         """
         known = truth if isinstance(truth, parts.Truth) else parts.ground_truth.read_truth(truth)
-        return parts.evaluate.fit_calibration(
-            self._session, known, head, templates=templates, dry_run=dry_run, seed=seed
+        return parts.evaluate.calibrate_labels(
+            self._session,
+            known,
+            head,
+            formula_name=formula,
+            templates=templates,
+            dry_run=dry_run,
+            seed=seed,
         )
 
     def calibration(self, head: parts.Head | None = None) -> parts.Calibration:

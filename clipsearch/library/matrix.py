@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 
+from clipsearch._util import LazyModule
 from clipsearch._util.arrays import FloatArray
 from clipsearch._util.presenting import presenter
+from clipsearch.calibration import Context, closed_set_probabilities
 from clipsearch.errors import EmptyQuery, UnreadableImage
 from clipsearch.heads.explain import Explanation, LabelParts, explain
 from clipsearch.heads.head import Head
@@ -35,7 +37,9 @@ from clipsearch.types import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import matplotlib.figure
+else:
+    matplotlib = LazyModule("matplotlib")
 
 SAME_ROW = 0.02
 """How far a label's row may be from the one its prompts give: stored vectors are rounded."""
@@ -92,7 +96,7 @@ class Matrix:
             paths=tuple(paths),
             texts=head.labels,
             scores=scores,
-            probabilities=head.probabilities(scores),
+            probabilities=closed_set_probabilities(scores, Context.of(head)),
             normalisation="softmax" if head.logit_bias is None else "sigmoid",
             model=head.model,
             failures=tuple(failures),
@@ -134,7 +138,7 @@ class Matrix:
 
     # --- shown -----------------------------------------------------------------------------
 
-    def figure(self, *, probabilities: bool = False) -> Figure:
+    def figure(self, *, probabilities: bool = False) -> matplotlib.figure.Figure:
         """Draw the matrix: thumbnails above, captions at the left, values in the cells.
 
         Parameters
@@ -147,7 +151,9 @@ class Matrix:
         FigureTooLarge
             There are more rows or columns than a person can read.
         """
-        return cast("Figure", presenter().figure(self, probabilities=probabilities))
+        return cast(
+            "matplotlib.figure.Figure", presenter().figure(self, probabilities=probabilities)
+        )
 
     def save(self, path: str | os.PathLike[str], *, probabilities: bool = False) -> None:
         """Write the figure to a file.

@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clipsearch.calibration import Calibration
     from clipsearch.calibration.fit import Fitted
-    from clipsearch.calibration.formulas import Calibration
     from clipsearch.evaluation import ground_truth
     from clipsearch.evaluation.ground_truth import Layout, Truth
     from clipsearch.evaluation.results import Evaluation
@@ -77,7 +77,7 @@ _MODULES = {
 }
 _TYPES = {
     "clipsearch.calibration.fit": "Fitted",
-    "clipsearch.calibration.formulas": "Calibration",
+    "clipsearch.calibration": "Calibration",
     "clipsearch.evaluation.ground_truth": "Layout Truth",
     "clipsearch.evaluation.results": "Evaluation",
     "clipsearch.fewshot.choose": "Wanted",

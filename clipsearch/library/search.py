@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from clipsearch._util.arrays import FloatArray, IdArray, unit
-from clipsearch.calibration.formulas import FEW, holds
+from clipsearch.calibration import SEARCH_PRIOR, Context, label_probabilities
 from clipsearch.errors import EncoderError, SnapshotUnreadable
 from clipsearch.heads.head import Head
 from clipsearch.library.label_scores import calibration_of, image_levels
@@ -261,15 +261,14 @@ def _relevant_ids(session: Session, query: QueryHead, rows: FloatArray, rough: S
 
 
 def _judge(session: Session, query: QueryHead, rows: FloatArray, found: Scores) -> FloatArray:
-    """Judge as `classify` judges one label alone, but with the base rate of a search, FEW."""
-    background = session.background()
-    vague = background.vagueness(rows)[found.rows]
-    levels = image_levels(session, found.ids)
-    standings = background.standings(found.scores[:, None], levels, vague[:, None])[:, 0]
+    """Judge as `classify` judges one label alone, but with the prior of a search."""
     calibration = calibration_of(session, query.own)
     labels: Sequence[str] = query.head.labels if query.own else [""] * len(rows)
-    shifts = np.array([calibration.shifts.get(label, 0.0) for label in labels])
-    return holds(calibration.logits(standings) + shifts[found.rows], FEW)
+    context = Context.of(query.head, labels=labels, columns=found.rows)
+    if calibration.needs_cohort:
+        levels = image_levels(session, found.ids)
+        context = session.background().with_cohort(context, rows, levels)
+    return label_probabilities(calibration.logits(found.scores, context), SEARCH_PRIOR)
 
 
 def _row_in_words(session: Session, query: QueryHead) -> FloatArray:

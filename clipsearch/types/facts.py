@@ -6,8 +6,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from clipsearch._util import LazyModule
+
 if TYPE_CHECKING:
     import numpy as np
+else:
+    np = LazyModule("numpy")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ import PIL.Image
 from cases import Cases, cases
 
 from clipsearch import Library
-from clipsearch.calibration.formulas import Calibration, holds
+from clipsearch.calibration import Calibration, label_probabilities
 from clipsearch.calibration.reliability import auroc, brier, ece
 from clipsearch.cli import main as clipsearch
-from clipsearch.library.label_scores import label_standings
+from clipsearch.library.label_scores import cohort_context
 
 
 def main() -> None:
@@ -79,12 +79,13 @@ def _measure(
         place = {str(file): number for file, number in zip(files, numbers, strict=True)}
         paths, vectors, _ = library.embed(files)
         head = library.head(labels)
-        standings = label_standings(library._session, head, head.scores(vectors), vectors)
+        context = cohort_context(library._session, head, vectors)
         rows = {place[path]: row for row, path in enumerate(paths)}
         columns = {label: column for column, label in enumerate(labels)}
         chosen = np.array([(rows[image], columns[label]) for image, label in pairs])
         used = with_ or library.calibration()
-        p = holds(used.logits(standings[tuple(chosen.T)]))
+        logits = used.logits(head.scores(vectors), context)
+        p = label_probabilities(logits[tuple(chosen.T)])
     so = np.repeat([True, False], [len(asked.right), len(asked.wrong)])
     print(
         f"| {name} | {100 * (p[so] >= 0.5).mean():.1f} % | {100 * (p[~so] < 0.5).mean():.1f} % "

@@ -17,7 +17,7 @@ import pytest
 import typer.main
 from catalog_rows import entry, model
 
-from clipsearch.calibration.formulas import FEW, holds
+from clipsearch.calibration import Context, label_probabilities
 from clipsearch.catalog import Catalog, embeddings
 from clipsearch.catalog import records as images
 from clipsearch.cli import app
@@ -45,6 +45,12 @@ ODD = (
 
 def fresh(*arguments: str) -> tuple[Any, set[str]]:
     """Run the command in a new process; return its JSON, and which forbidden modules it loaded."""
+    out, loaded = run_command(*arguments)
+    return (json.loads(out) if "json" in arguments else out), loaded & FORBIDDEN
+
+
+def run_command(*arguments: str) -> tuple[str, set[str]]:
+    """Run the command in a new process; return what it prints, and all modules that it loaded."""
     code = (
         "import sys; from clipsearch.cli import main\n"
         "code = main(sys.argv[1:])\n"
@@ -58,8 +64,7 @@ def fresh(*arguments: str) -> tuple[Any, set[str]]:
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    loaded = set(run.stderr.splitlines()[-1].split())
-    return (json.loads(run.stdout) if "json" in arguments else run.stdout), loaded & FORBIDDEN
+    return run.stdout, set(run.stderr.splitlines()[-1].split())
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +89,22 @@ def test_a_query_imports_nothing_heavy_and_finds_the_same_in_every_process(sampl
     for hit, best in zip(found, expected, strict=False):
         assert hit["score"] == pytest.approx(scores[hit["path"]], abs=1e-4)
         assert hit["score"] == pytest.approx(best.score, abs=1e-4)
+
+
+def test_a_search_from_python_imports_no_more_than_the_command_does(samples: Path) -> None:
+    code = (
+        "import sys; from clipsearch import Library; library = Library.open(sys.argv[1]); "
+        "library.search('a blue horse', k=5); print(*sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(samples)], capture_output=True, text=True, check=True
+    )
+    python = set(run.stdout.split())
+    _, command = run_command("query", "a blue horse", "-k", "5", "-L", str(samples), "-f", "json")
+    assert "clipsearch.library.search" in python and "clipsearch.library.explore" not in python
+    assert {name for name in python - command if name.startswith("clipsearch")} == set()
+    assert python & FORBIDDEN == set()
+    assert len(python) <= len(command)
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("status",), ("tokens", "a horse")])
@@ -123,13 +144,14 @@ def test_the_count_is_that_of_judging_every_image(library: Library, query: tuple
     every = library.search(query, k=None)
     assert list(found) == list(every)[:3]
     assert found.relevant == every.relevant == sum((h.relevance or 0) >= 0.5 for h in every)
-    head = library.encoder.encode_texts(["tree"])
     if query == ("tree",):
+        rows = library.encoder.encode_texts(["tree"])
         stored = library.embeddings()
         background = library._session.background()
-        levels, vague = background.levels(stored.vectors), background.vagueness(head)
-        where = background.standings(stored.vectors @ head.T, levels, vague)
-        likely = holds(library.calibration().logits(where), FEW)[:, 0]
+        plain = Context(("",), library.encoder.info.logit_scale)
+        context = background.with_cohort(plain, rows, background.levels(stored.vectors))
+        logits = library.calibration().logits(stored.vectors @ rows.T, context)
+        likely = label_probabilities(logits, 0.1)[:, 0]
         assert found.relevant == int((likely >= 0.5).sum())
 
 

@@ -23,7 +23,7 @@ from clipsearch.errors import (
 from clipsearch.evaluation.ground_truth import Truth
 from clipsearch.heads.head import Head
 from clipsearch.library import Library
-from clipsearch.library.evaluate import spoken
+from clipsearch.library.evaluate import make_class_prompts
 
 Make = Callable[..., list[Path]]
 NAMES = ("red cat", "blue dog", "green_bird")
@@ -142,7 +142,7 @@ def test_labels_left_out_are_judged_as_classify_judges_them(
     own = {str(path): NAMES[i % 3] for i, path in enumerate(images)}
     for fold in found.folds:
         kept = [label for label in sorted(NAMES) if label not in fold.left_out]
-        said = {p.path: p for p in library.classify(library.head(spoken(kept, None)))}
+        said = {p.path: p for p in library.classify(library.head(make_class_prompts(kept, None)))}
         known = [path for path, label in own.items() if label in kept]
         unknown = [path for path, label in own.items() if label in fold.left_out]
         assert (fold.known, fold.unknown) == (len(known), len(unknown)) == (16, 8)

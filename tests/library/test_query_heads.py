@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from clipsearch.encoders import Encoder
-from clipsearch.errors import LibraryError
+from clipsearch.errors import EmptyQuery, LibraryError, QueryError
 from clipsearch.library import Library
 from clipsearch.library.session import Session
 
@@ -72,3 +73,91 @@ def test_a_text_that_cannot_be_encoded_leaves_no_thread_behind(
     ):
         library.search("tree")
     assert threading.active_count() == before
+
+
+# --- what is no query ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query", [3, 2.5, None, b"tree", {"tree": 1}, object(), [3], ["tree", None]]
+)
+def test_what_is_no_query_is_refused_with_what_is_taken(
+    folder: Path, toy_encoder: Encoder, query: Any
+) -> None:
+    with Library.open(folder, encoder=toy_encoder) as library:
+        with pytest.raises(QueryError, match=r"a text, a Term|a term is a text") as error:
+            library.search(query)
+        assert not isinstance(error.value, EmptyQuery)
+
+
+@pytest.mark.parametrize("query", ["", [], ()])
+def test_nothing_is_an_empty_query(folder: Path, toy_encoder: Encoder, query: Any) -> None:
+    with Library.open(folder, encoder=toy_encoder) as library, pytest.raises(EmptyQuery):
+        library.search(query)
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [np.ones(3), np.ones((2, 32)), np.ones(()), np.zeros(32), np.full(32, np.nan), np.array(["a"])],
+)
+def test_a_vector_of_another_shape_is_no_empty_query(
+    folder: Path, toy_encoder: Encoder, vector: np.ndarray
+) -> None:
+    with Library.open(folder, encoder=toy_encoder) as library:
+        with pytest.raises(QueryError, match="a query vector") as error:
+            library.search(vector)
+        assert not isinstance(error.value, EmptyQuery)
+
+
+@pytest.mark.parametrize("k", [-1, 0, "5", True, 1.5])
+def test_a_number_of_hits_that_makes_no_sense_is_refused_everywhere(
+    folder: Path, toy_encoder: Encoder, k: Any
+) -> None:
+    with Library.open(folder, encoder=toy_encoder) as library:
+        path = library.embeddings().records[0].path
+        calls = (
+            lambda: library.search("tree", k=k),
+            lambda: library.similar(path, k=k),
+            lambda: library.matrix(None, "a tree", query="tree", k=k),
+            lambda: library.classify(["cat", "dog"], top=k),
+            lambda: library.suggest(k, labels=["cat", "dog"]),
+            lambda: library.index(path, batch_size=k),
+        )
+        for call in calls:
+            with pytest.raises(QueryError, match="is a whole number of at least 1"):
+                call()
+
+
+@pytest.mark.parametrize("seed", [-1, "0", 0.5, True, None])
+def test_a_seed_is_a_whole_number(folder: Path, toy_encoder: Encoder, seed: Any) -> None:
+    with Library.open(folder, encoder=toy_encoder) as library:
+        path = library.embeddings().records[0].path
+        calls = (
+            lambda: library.topics(seed=seed),
+            lambda: library.events(seed=seed),
+            lambda: library.suggest(labels=["cat", "dog"], seed=seed),
+            lambda: library.learn({path: "cat"}, seed=seed),
+            lambda: library.evaluate("truth.csv", seed=seed),
+        )
+        for call in calls:
+            with pytest.raises(QueryError, match="seed is a whole number of at least 0"):
+                call()
+
+
+@pytest.mark.parametrize("number", [float("nan"), "3", -1, True])
+def test_distances_and_scores_are_numbers(folder: Path, toy_encoder: Encoder, number: Any) -> None:
+    with Library.open(folder, encoder=toy_encoder) as library:
+        for name in ("gap_hours", "kilometres"):
+            with pytest.raises(QueryError, match=f"{name} is a number of 0 or more"):
+                library.events(**{name: number})
+        with pytest.raises(QueryError, match="min_score is a number from -1 to 1"):
+            library.dupes(min_score=2 if number == -1 else number)
+
+
+@pytest.mark.parametrize("labels", [3, None, b"cat", [3], ["cat", None]])
+def test_labels_are_texts(folder: Path, toy_encoder: Encoder, labels: Any) -> None:
+    with (
+        Library.open(folder, encoder=toy_encoder) as library,
+        pytest.raises(QueryError, match="label"),
+    ):
+        library.classify(labels)

@@ -1,0 +1,94 @@
+"""A str or a Path where paths are taken is that one path, in every method that takes paths."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ToyEncoder
+
+from clipsearch.errors import QueryError, VectorIndexError
+from clipsearch.library import Library
+
+Make = Callable[..., list[Path]]
+
+
+@pytest.fixture
+def paths(make_images: Make) -> list[Path]:
+    return make_images(4)
+
+
+@pytest.fixture
+def library(tmp_path: Path, toy_encoder: ToyEncoder, paths: list[Path]) -> Iterator[Library]:
+    with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
+        made.index([paths[0].parent])
+        yield made
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_removing_one_path_removes_that_file_alone(
+    library: Library, paths: list[Path], kind: Callable[[Path], str | Path]
+) -> None:
+    assert library.remove(kind(paths[0])) == 1
+    assert library.status().files == 3
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_indexing_one_folder_reads_that_folder_alone(
+    tmp_path: Path, toy_encoder: ToyEncoder, paths: list[Path], kind: Callable[[Path], str | Path]
+) -> None:
+    with Library.create(tmp_path / "other", encoder=toy_encoder) as library:
+        report = library.index(kind(paths[0].parent))
+        assert (report.added, report.failures) == (4, ())
+        assert library.status().roots == (str(paths[0].parent),)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_image_is_taken_wherever_images_are(
+    library: Library, paths: list[Path], kind: Callable[[Path], str | Path]
+) -> None:
+    one, path = kind(paths[1]), str(paths[1])
+    assert library.embed(one)[0] == [path]
+    assert [record.path for record in library.embeddings(paths=one).records] == [path]
+    assert [p.path for p in library.classify(["cat", "dog"], images=one)] == [path]
+    assert library.matrix(one, "a cat").paths == (path,)
+    assert library.search(images=one, k=1)[0].path == path
+
+
+@pytest.mark.parametrize("given", [None, 3, "", b"a.jpg", [None], {"a.jpg": "cat"}])
+def test_what_is_no_path_changes_nothing(library: Library, given: Any) -> None:
+    for call in (library.remove, library.index, library.embed):
+        with pytest.raises(QueryError, match="give "):
+            call(given)
+    assert library.status().files == 4
+
+
+def test_one_pattern_is_that_pattern(
+    library: Library, paths: list[Path], make_images: Make
+) -> None:
+    more = make_images(3, folder="more", seed=4)
+    (more[0].parent / "draft.png").write_bytes(more[0].read_bytes())
+    assert library.index(more[0].parent, exclude="draft*").added == 3
+
+
+@pytest.mark.parametrize("recall", [0, 1, 1.5, "0.9", True, float("nan")])
+def test_a_recall_is_a_share(library: Library, recall: Any) -> None:
+    with pytest.raises(VectorIndexError, match="between 0 and 1"):
+        library.rebuild(recall=recall)
+
+
+def test_an_indexing_run_leaves_the_warnings_of_the_process_alone(
+    library: Library, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def publish(self: object) -> None:
+        warnings.warn("from elsewhere", stacklevel=1)
+        raise VectorIndexError("no space left.")
+
+    monkeypatch.setattr("clipsearch.vectors.snapshots.Snapshots.publish", publish)
+    monkeypatch.setattr("clipsearch.vectors.snapshots.Snapshots.needs_publish", lambda self: True)
+    with pytest.warns(UserWarning, match="from elsewhere"):
+        report = library.index(paths[0].parent)
+    assert report.warnings == ("no space left. Searching is slower until then.",)
