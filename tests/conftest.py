@@ -23,6 +23,14 @@ os.environ["CLIPSEARCH_COMPILE"] = "no"
 atexit.register(shutil.rmtree, os.environ["CLIPSEARCH_CACHE"], ignore_errors=True)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say once which tests were left out, and why: without `-rs` pytest only counts them."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = {report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)}
+    for reason in sorted(reasons):
+        terminalreporter.write_line(reason.removeprefix("Skipped: "), yellow=True)
+
+
 class ToyTokenizer:
     """A Tokenizer of one token a word, with a start and an end."""
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from fastapi.testclient import TestClient
 
 from clipsearch.serve.guard import Guard
-from clipsearch.serve.http import application, listen, server
+from clipsearch.serve.http import listen, make_application, make_http_server
 from clipsearch.serve.service import Service
 
 HERE = "http://127.0.0.1"
@@ -18,7 +18,7 @@ HERE = "http://127.0.0.1"
 
 def client(service: Service, *, base: str = HERE, token: str | None = None) -> TestClient:
     """Return a client of the whole application, guard included, without a network."""
-    guarded = Guard(application(service), token=token)
+    guarded = Guard(make_application(service), token=token)
     return TestClient(guarded, base_url=base, raise_server_exceptions=False, follow_redirects=False)
 
 
@@ -26,7 +26,7 @@ def client(service: Service, *, base: str = HERE, token: str | None = None) -> T
 def running(service: Service, *, token: str | None = None) -> Iterator[str]:
     """Serve on a free port in a thread, and yield the address."""
     with listen("127.0.0.1", 0) as listening:
-        made = server(service, listening, token=token)
+        made = make_http_server(service, listening, token=token)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -88,25 +88,26 @@ def serve(
             f"a token has at least {SHORTEST_TOKEN} characters: letters, digits, '-' and '_'."
         )
     from clipsearch.library import Library
-    from clipsearch.serve import front
-    from clipsearch.serve.service import Service
+    from clipsearch.serve import load_front_end
 
-    served = front("mcp" if mcp else "http")
+    front_end = load_front_end("mcp" if mcp else "http")
+    from clipsearch.serve.service import Service  # it imports pydantic, as both front-ends do
+
     with Library.open(library) as lib:
         service = Service(lib, _heads(head or ()))
         if mcp:
             service.warm()
             with suppress(KeyboardInterrupt):
-                served.run(service)
+                front_end.serve_mcp(service)
             return
-        with served.listen(host, port) as listening:
+        with front_end.listen(host, port) as listening:
             where, number = listening.getsockname()[:2]
             if token is None and where not in ("127.0.0.1", "::1"):
                 token = secrets.token_urlsafe(24)
             service.warm()
             _announce(service, where, number, token, open_)
             with suppress(KeyboardInterrupt):
-                served.run(service, listening, token=token)
+                front_end.serve_http(service, listening, token=token)
 
 
 def _announce(service: Service, host: str, port: int, token: str | None, show: bool) -> None:

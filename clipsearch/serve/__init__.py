@@ -1,6 +1,6 @@
-"""A warm library for other programs: over HTTP with a web page (`http`), and as tools (`mcp`).
+"""Serve a library that stays open: over HTTP with a search page, and as tools for assistants (MCP).
 
-`service` says what can be asked, `asked` in which words; the two fronts only carry it.
+`service` answers requests, `schemas` says which there are; `http` and `mcp` are the two front-ends.
 """
 
 from __future__ import annotations
@@ -12,8 +12,23 @@ from typing import Literal
 from clipsearch.errors import MissingDependency
 
 
-def front(name: Literal["http", "mcp"]) -> ModuleType:
-    """Import a front. Raises MissingDependency if its packages are not installed."""
+def load_front_end(name: Literal["http", "mcp"]) -> ModuleType:
+    """Import a front-end.
+
+    Parameters
+    ----------
+    name
+        The module's name.
+
+    Returns
+    -------
+    The module `clipsearch.serve.http` or `clipsearch.serve.mcp`.
+
+    Raises
+    ------
+    MissingDependency
+        Its packages are not installed.
+    """
     extra = {"http": "serve", "mcp": "mcp"}[name]
     try:
         return import_module(f"{__name__}.{name}")

@@ -1,9 +1,9 @@
-"""Who may ask a server: the machine itself, or whoever has the token; never another web page.
+"""Access control: requests from this machine, or with the token; never from another web site.
 
 A server on 127.0.0.1 can be reached by every web page that its user opens in a browser. Two checks
 keep these out: a browser says which site a request comes from (`Sec-Fetch-Site`, `Origin`), and the
-host that it believes to talk to (`Host`) must be this one, or else a name of the attacker's that
-leads here would make the page look like the same site ("DNS rebinding").
+host that it connects to (`Host`) must be this one, or else a name of the attacker's that resolves to
+this machine would make the page look like the same site ("DNS rebinding").
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from urllib.parse import parse_qs, urlsplit
 
 from clipsearch.errors import ImageTooLarge
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[MutableMapping[str, Any], _Receive, _Send], Awaitable[None]]
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-LARGEST = 64 << 20
-"""Bytes of one request: a few photographs."""
-OPEN_PATHS = frozenset({"/healthz"})
-"""Asked by whoever watches over servers, who has no token."""
-HEADERS = (
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Names of this machine that no other machine can use."""
+_MAX_REQUEST_BYTES = 64 << 20  # a few photographs
+_OPEN_PATHS = frozenset({"/healthz"})  # monitoring has no token
+SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -41,12 +40,12 @@ HEADERS = (
         ),
     ),
 )
-"""On every answer. The policy lets the page load what comes from here, and nothing else."""
+"""On every response. The policy lets the page load what comes from this server, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a request is not answered."""
+class _Refusal:
+    """Why a request is refused."""
 
     status: int
     error: str
@@ -55,18 +54,30 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Stands before an application (ASGI) and lets through what may be asked."""
+    """An ASGI application that passes requests on to another one, or refuses them.
 
-    app: App
+    Parameters
+    ----------
+    app
+        The application to protect.
+    token
+        What requests have to carry. None: everybody who reaches the server may ask; it must then
+        listen on this machine alone.
+    hosts
+        The names of the server, where there is no token.
+    cookie
+        Name of the cookie that holds the token for a web browser.
+    """
+
+    app: _App
     token: str | None = None
-    """None: whoever reaches the server may ask; it must listen on this machine alone then."""
-    hosts: frozenset[str] = LOOPBACK
-    """The names that the server goes by, where there is no token."""
+    hosts: frozenset[str] = LOOPBACK_HOSTS
     cookie: str = "clipsearch"
-    """The name of the cookie that holds the token for a web browser."""
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer, or refuse to."""
+    async def __call__(
+        self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send
+    ) -> None:
+        """Pass a request on, or refuse it."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -76,46 +87,54 @@ class Guard:
         headers = {
             key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
         }
-        careful = _with_headers(send)
-        if signed := self._signing_in(scope):
-            await _answer(careful, 303, b"", [(b"location", b"/"), (b"set-cookie", signed)])
+        send_secured = _add_headers(send)
+        if signed := self._sign_in_cookie(scope):
+            await _send_response(
+                send_secured, 303, b"", [(b"location", b"/"), (b"set-cookie", signed)]
+            )
         elif refusal := self._refusal(scope, headers):
             body = json.dumps({"error": refusal.error, "message": refusal.message}).encode()
-            await _answer(careful, refusal.status, body, [(b"content-type", b"application/json")])
+            await _send_response(
+                send_secured, refusal.status, body, [(b"content-type", b"application/json")]
+            )
         else:
-            await self.app(scope, _limited(receive), careful)
+            await self.app(scope, _limit_body(receive), send_secured)
 
-    def _refusal(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        if scope["path"] in OPEN_PATHS:
+    def _refusal(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> _Refusal | None:
+        if scope["path"] in _OPEN_PATHS:
             return None
         host = headers.get("host", "")
-        if self.token is None and _name(host) not in self.hosts:
-            return Refusal(
+        if self.token is None and _host_name(host) not in self.hosts:
+            return _Refusal(
                 403,
                 "UnknownHost",
-                f"this server does not go by the name {_name(host)!r}: ask for 127.0.0.1, or start "
+                f"this server does not have the name {_host_name(host)!r}: use 127.0.0.1, or start "
                 "it with a token.",
             )
-        if not _from_here(scope, headers, host):
-            return Refusal(403, "CrossSite", "requests of other web sites are not answered.")
-        if self.token is not None and not self._may(headers):
-            return Refusal(
+        if not _is_own_request(scope, headers, host):
+            return _Refusal(403, "CrossSite", "requests of other web sites are not answered.")
+        if self.token is not None and not self._has_token(headers):
+            return _Refusal(
                 401,
                 "TokenNeeded",
                 "this server wants its token: open the address that `clipsearch serve` showed, or "
                 "send it as `Authorization: Bearer TOKEN`.",
             )
-        if int(headers.get("content-length") or 0) > LARGEST:
-            return Refusal(413, "ImageTooLarge", f"a request has at most {LARGEST:,} bytes.")
+        if int(headers.get("content-length") or 0) > _MAX_REQUEST_BYTES:
+            return _Refusal(
+                413, "ImageTooLarge", f"a request has at most {_MAX_REQUEST_BYTES:,} bytes."
+            )
         return None
 
-    def _may(self, headers: Mapping[str, str]) -> bool:
+    def _has_token(self, headers: Mapping[str, str]) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         sent = [given.strip()] if scheme.lower() == "bearer" else []
-        return any(map(self._is_token, [*sent, *_cookies(headers.get("cookie", ""), self.cookie)]))
+        return any(
+            map(self._is_token, [*sent, *_cookie_values(headers.get("cookie", ""), self.cookie)])
+        )
 
-    def _signing_in(self, scope: Mapping[str, Any]) -> bytes | None:
-        """Return the cookie for who opens `/?token=...`, the address that the server showed."""
+    def _sign_in_cookie(self, scope: Mapping[str, Any]) -> bytes | None:
+        """Return the cookie to set for a browser that opens `/?token=...`, the address shown."""
         if self.token is None or scope["path"] != "/" or scope["method"] != "GET":
             return None
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
@@ -127,7 +146,7 @@ class Guard:
         return secrets.compare_digest(given.encode(), (self.token or "").encode())
 
 
-def _name(host: str) -> str:
+def _host_name(host: str) -> str:
     """Return the host of a `Host` header without its port: `[::1]:8417` -> `::1`."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
@@ -135,10 +154,10 @@ def _name(host: str) -> str:
         return ""
 
 
-def _from_here(scope: Mapping[str, Any], headers: Mapping[str, str], host: str) -> bool:
-    """Tell whether a request comes from no web page, or from one of this server's own.
+def _is_own_request(scope: Mapping[str, Any], headers: Mapping[str, str], host: str) -> bool:
+    """Tell whether a request comes from no web page, or from one of this server.
 
-    A link of another site that leads to the page itself is harmless, and allowed.
+    A link on another site that leads to the page itself is harmless, and allowed.
     """
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2] != host:
@@ -149,7 +168,7 @@ def _from_here(scope: Mapping[str, Any], headers: Mapping[str, str], host: str) 
     return opens and scope["path"] == "/"
 
 
-def _cookies(header: str, name: str) -> Iterable[str]:
+def _cookie_values(header: str, name: str) -> Iterable[str]:
     jar = SimpleCookie()
     try:
         jar.load(header)
@@ -158,32 +177,32 @@ def _cookies(header: str, name: str) -> Iterable[str]:
     return [jar[name].value] if name in jar else []
 
 
-def _limited(receive: Receive) -> Receive:
-    """Let a body grow to LARGEST bytes, whatever its header said. Raises ImageTooLarge."""
+def _limit_body(receive: _Receive) -> _Receive:
+    """Let a body grow to _MAX_REQUEST_BYTES bytes, whatever its header says. Raises ImageTooLarge."""
     size = 0
 
-    async def limited() -> Message:
+    async def receive_limited() -> _Message:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
-        if size > LARGEST:
-            raise ImageTooLarge("the request", f"more than {LARGEST:,} bytes")
+        if size > _MAX_REQUEST_BYTES:
+            raise ImageTooLarge("the request", f"more than {_MAX_REQUEST_BYTES:,} bytes")
         return message
 
-    return limited
+    return receive_limited
 
 
-def _with_headers(send: Send) -> Send:
-    async def careful(message: Message) -> None:
+def _add_headers(send: _Send) -> _Send:
+    async def send_secured(message: _Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *HEADERS]
+            message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
         await send(message)
 
-    return careful
+    return send_secured
 
 
-async def _answer(
-    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]
+async def _send_response(
+    send: _Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]
 ) -> None:
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})

@@ -1,4 +1,4 @@
-"""The HTTP front: questions under /v1, and the search page. The only door to FastAPI."""
+"""The HTTP front-end: the API under /v1, and the search page. The only door to FastAPI."""
 
 from __future__ import annotations
 
@@ -19,130 +19,147 @@ from starlette.exceptions import HTTPException
 from clipsearch import __version__, errors
 from clipsearch.errors import CannotServe, ClipsearchError
 from clipsearch.output.render import write_json
-from clipsearch.serve.asked import Asked, ClassifyAsked, KnownPath, SearchAsked, SimilarAsked
-from clipsearch.serve.guard import LOOPBACK, Guard
-from clipsearch.serve.posted import Posted, body_schema
+from clipsearch.serve.guard import LOOPBACK_HOSTS, Guard
+from clipsearch.serve.schemas import (
+    ClassifyRequest,
+    KnownPathField,
+    LibraryRequest,
+    SearchRequest,
+    SimilarRequest,
+)
 from clipsearch.serve.service import Answer, Service
+from clipsearch.serve.uploads import PostedRequest, describe_body
 
-PAGE = Path(__file__).with_name("page")
-STATUSES: Mapping[type[ClipsearchError], int] = {
+_PAGE = Path(__file__).with_name("page")
+_STATUSES: Mapping[type[Exception], int] = {
     errors.UnknownImage: 404,
     errors.ImageTooLarge: 413,
     errors.ImageError: 422,
     errors.QueryError: 400,
     errors.LibraryLocked: 503,
     errors.ModelUnavailable: 503,
+    ClipsearchError: 500,
+    RequestValidationError: 422,
+    ValidationError: 422,
 }
-"""What an error means to HTTP: that of its class or the nearest one above, else 500."""
-MEDIA_TYPES = {"HEIF": "image/heic", "JPEG2000": "image/jp2", "PPM": "image/x-portable-anymap"}
-THUMBNAILS = Annotated[
+"""The HTTP status of an error: that of its class, or of the nearest one above."""
+_STATUS_NAMES = {404: "NotFound", 405: "MethodNotAllowed"}
+_MEDIA_TYPES = {"HEIF": "image/heic", "JPEG2000": "image/jp2", "PPM": "image/x-portable-anymap"}
+_ThumbnailSize = Annotated[
     int | None,
     Query(ge=16, le=2048, description="A JPEG that fits into this square; else the file itself."),
 ]
 
-api = APIRouter(prefix="/v1")
-pages = APIRouter(include_in_schema=False)
+_api = APIRouter(prefix="/v1")
+_pages = APIRouter(include_in_schema=False)
 
 
-def _service(request: Request) -> Service:
-    found: Service = request.app.state.service
-    return found
+def _get_service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
 
 
-Asking = Annotated[Service, Depends(_service)]
+_Served = Annotated[Service, Depends(_get_service)]
 
 
-# --- questions -----------------------------------------------------------------------------
+# --- the API -------------------------------------------------------------------------------
 
 
-@api.get("/search")
-def search(asked: Annotated[SearchAsked, Query()], service: Asking) -> Response:
+@_api.get("/search")
+def get_search(asked: Annotated[SearchRequest, Query()], service: _Served) -> Response:
     """Find images by words, by images of the library, or both."""
-    return _json(service.search(**asked.given()))
+    return _respond(service.search(asked))
 
 
-@api.post("/search", openapi_extra=body_schema(SearchAsked))
-async def search_posted(request: Request, service: Asking) -> Response:
-    """Find images; as JSON, or as a form with images of one's own as files `upload`."""
-    return await _posted(request, SearchAsked, service.search)
+@_api.post("/search", openapi_extra=describe_body(SearchRequest))
+async def post_search(request: Request, service: _Served) -> Response:
+    """Find images; as JSON, or as a form with images as files `upload`."""
+    return await _respond_to_post(request, SearchRequest, service.search)
 
 
-@api.get("/similar")
-def similar(asked: Annotated[SimilarAsked, Query()], service: Asking) -> Response:
+@_api.get("/similar")
+def get_similar(asked: Annotated[SimilarRequest, Query()], service: _Served) -> Response:
     """Find the images nearest to one of the library."""
-    return _json(service.similar(**asked.given()))
+    return _respond(service.similar(asked))
 
 
-@api.post("/classify", openapi_extra=body_schema(ClassifyAsked))
-async def classify(request: Request, service: Asking) -> Response:
-    """Label images of the library, or those sent as files `upload`, with words of one's own."""
-    return await _posted(request, ClassifyAsked, service.classify)
+@_api.post("/classify", openapi_extra=describe_body(ClassifyRequest))
+async def post_classify(request: Request, service: _Served) -> Response:
+    """Label images of the library, or those sent as files `upload`, with any labels."""
+    return await _respond_to_post(request, ClassifyRequest, service.classify)
 
 
-@api.get("/status")
-def status(service: Asking) -> Response:
-    """Say what the library holds, and which heads are served."""
-    return _json(service.status())
+@_api.get("/status")
+def get_status(service: _Served) -> Response:
+    """Return what the library holds, and which heads are served."""
+    return _respond(service.status())
 
 
-@api.get("/models")
-def models(service: Asking) -> Response:
+@_api.get("/models")
+def get_models(service: _Served) -> Response:
     """List models: size, languages, licence."""
-    return _json(service.models())
+    return _respond(service.models())
 
 
-@api.get("/image", response_class=Response)
-def image(
-    path: Annotated[KnownPath, Query()],
-    service: Asking,
-    size: THUMBNAILS = None,
+@_api.get("/image", response_class=Response)
+def get_image(
+    path: Annotated[KnownPathField, Query()],
+    service: _Served,
+    size: _ThumbnailSize = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Return an image of the library: its file as it was indexed, or a thumbnail."""
     if size is not None:
-        return _file(service.thumbnail(path, size), "image/jpeg", if_none_match)
-    data, record = service.original(path)
+        return _respond_file(service.thumbnail(path, size), "image/jpeg", if_none_match)
+    data, record = service.read_original(path)
     format_ = record.facts.format
-    return _file(data, MEDIA_TYPES.get(format_, f"image/{format_.lower()}"), if_none_match)
+    media_type = _MEDIA_TYPES.get(format_, f"image/{format_.lower()}")
+    return _respond_file(data, media_type, if_none_match)
 
 
-async def _posted(request: Request, model: type[Asked], ask: Callable[..., Answer]) -> Response:
-    async with Posted.read(request, model) as posted:
-        return _json(await run_in_threadpool(posted.answered, ask))
+async def _respond_to_post(
+    request: Request, model: type[LibraryRequest], ask: Callable[..., Answer]
+) -> Response:
+    async with PostedRequest.read(request, model) as posted:
+        return _respond(await run_in_threadpool(posted.answer, ask))
 
 
 # --- the page ------------------------------------------------------------------------------
 
 
-@pages.get("/")
-def page(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+@_pages.get("/")
+def get_page(if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """Return the search page."""
-    return _file((PAGE / "index.html").read_bytes(), "text/html; charset=utf-8", if_none_match)
+    return _respond_file(
+        (_PAGE / "index.html").read_bytes(), "text/html; charset=utf-8", if_none_match
+    )
 
 
-@pages.get("/page.css")
-def style(if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    """Return how the page looks."""
-    return _file((PAGE / "page.css").read_bytes(), "text/css; charset=utf-8", if_none_match)
+@_pages.get("/page.css")
+def get_style(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+    """Return the style sheet of the page."""
+    return _respond_file(
+        (_PAGE / "page.css").read_bytes(), "text/css; charset=utf-8", if_none_match
+    )
 
 
-@pages.get("/page.js")
-def script(if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    """Return what the page does."""
-    kind = "text/javascript; charset=utf-8"
-    return _file((PAGE / "page.js").read_bytes(), kind, if_none_match)
+@_pages.get("/page.js")
+def get_script(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+    """Return the script of the page."""
+    media_type = "text/javascript; charset=utf-8"
+    return _respond_file((_PAGE / "page.js").read_bytes(), media_type, if_none_match)
 
 
-@pages.get("/healthz")
-def healthz() -> Response:
-    """Say that the server is up."""
+@_pages.get("/healthz")
+def get_health() -> Response:
+    """Answer with 204: the server is up."""
     return Response(status_code=204)
 
 
-# --- answers -------------------------------------------------------------------------------
+# --- responses -----------------------------------------------------------------------------
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def _respond(value: Any, status: int = 200) -> Response:
     stream = io.StringIO()
     write_json(value, stream)
     return Response(
@@ -153,7 +170,7 @@ def _json(value: Any, status: int = 200) -> Response:
     )
 
 
-def _file(data: bytes, media_type: str, if_none_match: str | None) -> Response:
+def _respond_file(data: bytes, media_type: str, if_none_match: str | None) -> Response:
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     headers = {"etag": tag, "cache-control": "private, no-cache"}
     if if_none_match is not None and tag in if_none_match:
@@ -161,64 +178,79 @@ def _file(data: bytes, media_type: str, if_none_match: str | None) -> Response:
     return Response(data, media_type=media_type, headers=headers)
 
 
-def _failed(_: Request, error: Exception) -> Response:
-    """Answer with the name and the message of an error of ours."""
-    kinds = [STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES]
-    value = {"error": type(error).__name__, "message": str(error)}
-    return _json(value, next(iter(kinds), 500))
+def _respond_error(_: Request, error: Exception) -> Response:
+    """Answer an error of the table with its name and message."""
+    status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
+    if isinstance(error, RequestValidationError | ValidationError):
+        return _respond({"error": "BadRequest", "message": _list_faults(error)}, status)
+    return _respond({"error": type(error).__name__, "message": str(error)}, status)
 
 
-def _misread(_: Request, error: Exception) -> Response:
-    """Answer to words that are not understood, or beyond the limits."""
-    assert isinstance(error, RequestValidationError | ValidationError)
-    told = [
-        f"{'.'.join(str(part) for part in found['loc'] if part != 'query')}: {found['msg']}"
-        for found in error.errors()[:5]
-    ]
-    return _json({"error": "BadRequest", "message": "; ".join(told)}, 422)
+def _list_faults(error: RequestValidationError | ValidationError) -> str:
+    """Write the first faults as `k: Input should be greater than 0; ...`."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc'] if part != 'query')}: {fault['msg']}"
+        for fault in error.errors()[:5]
+    )
 
 
-def _unknown(_: Request, error: Exception) -> Response:
+def _respond_http_error(_: Request, error: Exception) -> Response:
+    """Answer what FastAPI refuses: unknown addresses and methods."""
     assert isinstance(error, HTTPException)
-    name = {404: "NotFound", 405: "MethodNotAllowed"}.get(error.status_code, "BadRequest")
-    return _json({"error": name, "message": str(error.detail)}, error.status_code)
+    name = _STATUS_NAMES.get(error.status_code, "BadRequest")
+    return _respond({"error": name, "message": str(error.detail)}, error.status_code)
 
 
-def _defect(_: Request, error: Exception) -> Response:
-    """Answer to what should not happen; the traceback is in the server's log."""
+def _respond_defect(_: Request, error: Exception) -> Response:
+    """Answer an error that should not happen; the traceback is in the server's log."""
     message = f"{type(error).__name__}: this is a defect in clipsearch; the server's log has more."
-    return _json({"error": "Defect", "message": message}, 500)
+    return _respond({"error": "Defect", "message": message}, 500)
 
 
 # --- the server ----------------------------------------------------------------------------
 
 
-def application(service: Service) -> FastAPI:
-    """Return the application (ASGI), without the guard before it."""
+def make_application(service: Service) -> FastAPI:
+    """Make the ASGI application, without the guard before it.
+
+    Parameters
+    ----------
+    service
+        Answers the requests.
+    """
     # Without FastAPI's own pages of documentation, which load scripts from other servers.
-    made = FastAPI(
+    application = FastAPI(
         title="clipsearch",
         version=__version__,
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
     )
-    made.state.service = service
-    made.include_router(api)
-    made.include_router(pages)
-    for kind, handler in (
-        (ClipsearchError, _failed),
-        (RequestValidationError, _misread),
-        (ValidationError, _misread),
-        (HTTPException, _unknown),
-        (Exception, _defect),
-    ):
-        made.add_exception_handler(kind, handler)
-    return made
+    application.state.service = service
+    application.include_router(_api)
+    application.include_router(_pages)
+    for kind in (ClipsearchError, RequestValidationError, ValidationError):
+        application.add_exception_handler(kind, _respond_error)
+    application.add_exception_handler(HTTPException, _respond_http_error)
+    application.add_exception_handler(Exception, _respond_defect)
+    return application
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return the socket to serve on; port 0 takes a free one. Raises CannotServe."""
+    """Open the socket to serve on.
+
+    Parameters
+    ----------
+    host
+        A name or an address of this machine.
+    port
+        0 takes a free one.
+
+    Raises
+    ------
+    CannotServe
+        The address is taken, or not this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=128)
@@ -229,17 +261,29 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def server(
+def make_http_server(
     service: Service, listening: socket.socket, *, token: str | None = None
 ) -> uvicorn.Server:
-    """Return the server for a socket of `listen`.
+    """Make the server, guard included.
 
-    Raises CannotServe for a place that others reach without a token.
+    Parameters
+    ----------
+    service
+        Answers the requests.
+    listening
+        From `listen`.
+    token
+        What clients have to send; None where only this machine can reach the server.
+
+    Raises
+    ------
+    CannotServe
+        Other machines reach the server, and there is no token.
     """
     host, port = listening.getsockname()[:2]
-    if token is None and host not in LOOPBACK:
+    if token is None and host not in LOOPBACK_HOSTS:
         raise CannotServe(f"{host} can be reached from other machines: give the server a token.")
-    guarded = Guard(application(service), token=token, cookie=f"clipsearch-{port}")
+    guarded = Guard(make_application(service), token=token, cookie=f"clipsearch-{port}")
     config = uvicorn.Config(
         guarded,
         log_level="warning",
@@ -251,6 +295,17 @@ def server(
     return uvicorn.Server(config)
 
 
-def run(service: Service, listening: socket.socket, *, token: str | None = None) -> None:
-    """Serve until interrupted. Raises what `server` does."""
-    server(service, listening, token=token).run(sockets=[listening])
+def serve_http(service: Service, listening: socket.socket, *, token: str | None = None) -> None:
+    """Serve until interrupted.
+
+    Parameters
+    ----------
+    service, listening, token
+        As for `make_http_server`.
+
+    Raises
+    ------
+    CannotServe
+        As `make_http_server` does.
+    """
+    make_http_server(service, listening, token=token).run(sockets=[listening])

@@ -1,7 +1,7 @@
-"""What a server answers: a library that stays open, its model loaded, asked by any thread.
+"""Answer requests from a library that stays open, with its model loaded, in any thread.
 
-It only reads: nothing that is asked changes the library. Images are named by paths that the
-library knows; no other file is ever opened for a request.
+The service only reads: no request changes the library. Images are named by paths that the library
+knows; no other file is ever opened for a request.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Semaphore
-from typing import Any
+from typing import Any, TypeAlias
 
 from clipsearch.encoders.listing import listed
 from clipsearch.errors import QueryError, UnknownImage, UnreadableImage
@@ -23,154 +23,236 @@ from clipsearch.images.decode import read_file
 from clipsearch.images.thumbnails import ThumbnailCache
 from clipsearch.library import Library
 from clipsearch.output.render import label_counts
+from clipsearch.serve.schemas import (
+    DEFAULT_COUNT,
+    MAX_COUNT,
+    ClassifyRequest,
+    SearchRequest,
+    SimilarRequest,
+)
 from clipsearch.text.encode import encode_texts
-from clipsearch.types import Hit, ImageRecord, Mode, Results, Term
+from clipsearch.types import HOLDS_FROM, Hit, ImageRecord, Results, Term
 
-COUNT, MOST = 10, 1000
-"""How many images an answer has if nothing is said, and at most."""
-UPLOADS_AT_ONCE = 2
-"""Questions with images of their own answered at one time: a large one takes a gigabyte."""
-WARM_TEXTS = 16
-"""Compiled models arrange their weights for speed once they have been asked for a few texts."""
+# Requests with images of their own answered at the same time: a large one takes a gigabyte.
+_UPLOADS_AT_ONCE = 2
+# Compiled models arrange their weights for speed once they have encoded a few texts.
+_WARM_TEXTS = 16
 
-Answer = dict[str, Any]
+
+Answer: TypeAlias = dict[str, Any]
+"""An answer as JSON types."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One library and the heads that are served with it; safe from several threads.
+    """One library and the heads that are served with it. Safe in threads.
+
+    Parameters
+    ----------
+    library
+        Open.
+    heads
+        Name -> head, for requests to name.
+    thumbnails
+        Caches the thumbnails of images.
 
     >>> service = Service(Library.open("index"))
     >>> service.warm()
-    >>> service.search(text=["a blue horse"], k=3)["results"][0]["path"]
+    >>> service.search(SearchRequest(text=["a blue horse"], k=3))["results"][0]["path"]
     """
 
     library: Library
     heads: Mapping[str, Head] = field(default_factory=dict)
-    """Name -> head, for requests to name."""
     thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
-    _decoding: Semaphore = field(default_factory=lambda: Semaphore(UPLOADS_AT_ONCE))
+    _decoding: Semaphore = field(default_factory=lambda: Semaphore(_UPLOADS_AT_ONCE))
 
     def warm(self) -> None:
-        """Load the model and open the vectors. Raises what `Library.encoder` raises."""
-        encode_texts(self.library.encoder, ["a photo of a cat"] * WARM_TEXTS)
+        """Load the model and open the vectors, so that the first request does not wait.
+
+        Raises
+        ------
+        EncoderError
+            The model cannot be loaded, or a head belongs to another model.
+        """
+        encode_texts(self.library.encoder, ["a photo of a cat"] * _WARM_TEXTS)
         self.library.search("a photo of a cat", k=1)
         for head in self.heads.values():
             head.check(self.library.encoder.info)
 
-    # --- questions -------------------------------------------------------------------------
+    # --- requests --------------------------------------------------------------------------
 
-    def search(
-        self,
-        *,
-        text: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        image: Sequence[str] = (),
-        head: str | None = None,
-        label: str | None = None,
-        k: int | None = None,
-        relevant: bool = False,
-        uploads: Sequence[Path] = (),
-        **options: Any,
-    ) -> Answer:
-        """Answer as `Library.search` does; its other arguments are the `options`.
+    def search(self, request: SearchRequest, *, uploads: Sequence[Path] = ()) -> Answer:
+        """Search as `Library.search` does.
 
-        image: terms of images that the library knows. head: the name of a served one. uploads:
-        image files that came with the request. Raises UnknownImage, and what the library does.
+        Parameters
+        ----------
+        request
+            Its images are terms that the library knows.
+        uploads
+            Image files that came with the request: further terms.
+
+        Returns
+        -------
+        `results` (hits), `relevant`, `searched` and `warnings`.
+
+        Raises
+        ------
+        UnknownImage
+            The library does not know an image.
+        QueryError, ImageError
+            As `Library.search` does.
         """
-        if head and (text or image or exclude or uploads):
+        if request.head and (request.text or request.image or request.exclude or uploads):
             raise QueryError("a head is a query by itself: leave out texts and images.")
-        terms = [*map(self._known_term, image), *(Term.image(str(file)) for file in uploads)]
+        terms = [
+            *map(self._known_term, request.image),
+            *(Term.image(str(file)) for file in uploads),
+        ]
         with self._room_for(uploads):
-            found = self.library.search(
-                self._head(head) if head else text,
+            results = self.library.search(
+                self._head(request.head) if request.head else request.text,
                 images=terms,
-                exclude=exclude,
-                label=label,
-                k=_wanted(k, relevant),
-                relevant=relevant,
-                **options,
+                exclude=request.exclude,
+                label=request.label,
+                k=_count(request.k, request.relevant),
+                where=request.where,
+                under=request.under,
+                min_score=request.min_score,
+                relevant=request.relevant,
+                truncate=request.truncate,
             )
-        return _hits(found)
+        return _answer_hits(results)
 
-    def similar(
-        self, path: str, *, k: int | None = None, relevant: bool = False, **options: Any
-    ) -> Answer:
-        """Answer as `Library.similar` does, for an image that the library knows."""
-        known = self.record(path).path
-        count = _wanted(k, relevant)
-        return _hits(self.library.similar(known, k=count, relevant=relevant, **options))
+    def similar(self, request: SimilarRequest) -> Answer:
+        """Find the neighbours of an image as `Library.similar` does.
 
-    def classify(
-        self,
-        *,
-        labels: Sequence[str] | Mapping[str, Sequence[str]] = (),
-        template: Sequence[str] = (),
-        head: str | None = None,
-        path: str | None = None,
-        mode: Mode = "open",
-        threshold: float | Mapping[str, float] | None = None,
-        k: int = MOST,
-        truncate: bool = False,
-        uploads: Sequence[Path] = (),
-        **options: Any,
-    ) -> Answer:
-        """Answer as `Library.classify` does, for the first `k` images by path, and count them all.
+        Parameters
+        ----------
+        request
+            Names an image that the library knows.
 
-        path: one image that the library knows. uploads: instead of the library's images.
+        Returns
+        -------
+        As of `search`.
+
+        Raises
+        ------
+        UnknownImage
+            The library does not know the image.
+        QueryError
+            As `Library.similar` does.
         """
-        if bool(labels) == bool(head):
+        results = self.library.similar(
+            self.record(request.path).path,
+            k=_count(request.k, request.relevant),
+            where=request.where,
+            under=request.under,
+            relevant=request.relevant,
+        )
+        return _answer_hits(results)
+
+    def classify(self, request: ClassifyRequest, *, uploads: Sequence[Path] = ()) -> Answer:
+        """Classify as `Library.classify` does.
+
+        Parameters
+        ----------
+        request
+            Names labels or a head, and perhaps one image that the library knows.
+        uploads
+            Image files that came with the request: they are classified instead of the library's.
+
+        Returns
+        -------
+        `results` (predictions of the first `k` images by path), `total` and `counts` of all of
+        them, and `warnings`.
+
+        Raises
+        ------
+        UnknownImage
+            The library does not know the image.
+        QueryError, ImageError
+            As `Library.classify` does.
+        """
+        if bool(request.labels) == bool(request.head):
             raise QueryError("name the labels, or a head, and not both.")
-        if uploads and (path or options.get("where") or options.get("under")):
+        if uploads and (request.path or request.where or request.under):
             raise QueryError("the images sent are classified, or those of the library, not both.")
         warnings: list[str] = []
-        made = self._head(head) if head else None
-        if made is None:
-            made = self.library.head(
-                labels,
-                templates=resolve_templates(template),
-                truncate=truncate,
+        head = self._head(request.head) if request.head else None
+        if head is None:
+            head = self.library.head(
+                request.labels,
+                templates=resolve_templates(request.template),
+                truncate=request.truncate,
                 on_warning=warnings.append,
             )
-        if path is not None:
-            options["under"] = self.record(path).path
-        if threshold is not None:
-            options["threshold"] = threshold
         with self._room_for(uploads):
-            found = self.library.classify(made, images=uploads or None, mode=mode, **options)
+            results = self.library.classify(
+                head,
+                images=uploads or None,
+                top=request.top,
+                where=request.where,
+                under=request.under if request.path is None else self.record(request.path).path,
+                mode=request.mode,
+                threshold=HOLDS_FROM if request.threshold is None else request.threshold,
+                min_probability=request.min_probability,
+            )
         return {
-            "results": [one.to_dict() for one in found[:k]],
-            "total": len(found),
-            "counts": label_counts(found),
-            "warnings": [*warnings, *found.warnings],
+            "results": [one.to_dict() for one in results[: request.k]],
+            "total": len(results),
+            "counts": label_counts(results),
+            "warnings": [*warnings, *results.warnings],
         }
 
     def status(self) -> Answer:
-        """Answer what `clipsearch status -f json` does, and which heads are served."""
-        served = {name: list(head.labels) for name, head in self.heads.items()}
-        return {**self.library.status().to_dict(), "heads": served}
+        """Return what `clipsearch status -f json` does, and which heads are served."""
+        heads = {name: list(head.labels) for name, head in self.heads.items()}
+        return {**self.library.status().to_dict(), "heads": heads}
 
     def models(self) -> list[Answer]:
-        """Answer what `clipsearch models -f json` does."""
+        """Return what `clipsearch models -f json` does."""
         return listed()
 
-    # --- images --------------------------------------------------------------------------
+    # --- images ----------------------------------------------------------------------------
 
     def record(self, path: str) -> ImageRecord:
-        """Return what the library knows of an image. Raises UnknownImage.
+        """Return what the library knows of an image.
 
-        path: whole, as results have it; what is relative means nothing to who asks from elsewhere.
+        Parameters
+        ----------
+        path
+            Absolute, as results have it: a relative one means nothing to a client elsewhere.
+
+        Raises
+        ------
+        UnknownImage
+            The library does not know it.
         """
-        found = self.library.record(path) if os.path.isabs(path) and "\0" not in path else None
-        if found is None:
+        record = self.library.record(path) if os.path.isabs(path) and "\0" not in path else None
+        if record is None:
             raise UnknownImage(path)
-        return found
+        return record
 
-    def original(self, path: str) -> tuple[bytes, ImageRecord]:
-        """Return the bytes of an image's file, if they are still those that were indexed.
+    def read_original(self, path: str) -> tuple[bytes, ImageRecord]:
+        """Read an image's file, if its bytes are still those that were indexed.
 
-        So that no other file is handed out, whatever has come to stand at the path since. Raises
-        UnknownImage, UnreadableImage.
+        So no other file is handed out, whatever stands at the path now.
+
+        Parameters
+        ----------
+        path
+            As for `record`.
+
+        Returns
+        -------
+        The bytes of the file, and the record of the image.
+
+        Raises
+        ------
+        UnknownImage
+            The library does not know it.
+        UnreadableImage
+            The file cannot be read, or it has changed.
         """
         record = self.record(path)
         data, sha256 = read_file(record.path)
@@ -179,9 +261,25 @@ class Service:
         return data, record
 
     def thumbnail(self, path: str, size: int) -> bytes:
-        """Return an image as a JPEG that fits into a square of `size` pixels.
+        """Return an image as a JPEG file that fits into a square.
 
-        Raises UnknownImage, UnreadableImage, ImageTooLarge.
+        Parameters
+        ----------
+        path
+            As for `record`.
+        size
+            Side of the square, in pixels.
+
+        Returns
+        -------
+        The bytes of the JPEG file.
+
+        Raises
+        ------
+        UnknownImage
+            The library does not know it.
+        UnreadableImage, ImageTooLarge
+            As `ThumbnailCache.get` does.
         """
         return self.thumbnails.get(self.record(path).path, size)
 
@@ -201,15 +299,15 @@ class Service:
         return self.heads[name]
 
 
-def _wanted(k: int | None, relevant: bool) -> int:
-    """Return how many images are wanted: as the command line, but never without an end."""
-    return min(k or (MOST if relevant else COUNT), MOST)
+def _count(k: int | None, relevant: bool) -> int:
+    """Return the number of images to answer: as the command line, but never without a limit."""
+    return min(k or (MAX_COUNT if relevant else DEFAULT_COUNT), MAX_COUNT)
 
 
-def _hits(found: Results[Hit]) -> Answer:
+def _answer_hits(results: Results[Hit]) -> Answer:
     return {
-        "results": [hit.to_dict() for hit in found],
-        "relevant": found.relevant,
-        "searched": found.searched,
-        "warnings": list(found.warnings),
+        "results": [hit.to_dict() for hit in results],
+        "relevant": results.relevant,
+        "searched": results.searched,
+        "warnings": list(results.warnings),
     }

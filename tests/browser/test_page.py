@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import chromium
 import pytest
 from conftest import ToyEncoder
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
@@ -18,21 +18,24 @@ from clipsearch.serve.service import Service
 
 pytestmark = pytest.mark.browser
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 WAIT = 60_000.0
 """Milliseconds: machines that test are busy."""
 expect.set_options(timeout=WAIT)
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert BROWSER, "install Chromium, or leave these tests out: -m 'not browser'"
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
     # Its sandbox does not work for root, as whom machines that test often run.
     arguments = ["--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else []
     with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        choice = chromium.choose_here(request.config.cache.mkdir("browser"), own)
+        if choice.reason:
+            (pytest.skip if chromium.may_leave_out(dict(os.environ)) else pytest.fail)(
+                choice.reason
+            )
         started = playwright.chromium.launch(
-            executable_path=BROWSER, args=arguments, timeout=2 * WAIT
+            executable_path=choice.executable, args=arguments, timeout=2 * WAIT
         )
         yield started
         started.close()

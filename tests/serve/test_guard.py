@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clipsearch.serve.guard import HEADERS, Guard
+from clipsearch.serve.guard import SECURITY_HEADERS, Guard
 
 TOKEN = "a-token-of-some-length"
 
@@ -140,7 +140,9 @@ def test_the_address_with_the_token_signs_a_browser_in() -> None:
 def test_every_answer_and_every_refusal_keeps_others_out() -> None:
     for headers in (HERE, {}):
         _, found = ask(headers)
-        assert {key.decode(): value.decode() for key, value in HEADERS}.items() <= found.items()
+        assert {
+            key.decode(): value.decode() for key, value in SECURITY_HEADERS
+        }.items() <= found.items()
         assert "access-control-allow-origin" not in found
 
 

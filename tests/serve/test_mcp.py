@@ -13,7 +13,7 @@ from conftest import ToyEncoder
 from mcp import Client
 
 from clipsearch.library import Library
-from clipsearch.serve.mcp import server
+from clipsearch.serve.mcp import make_mcp_server
 from clipsearch.serve.service import Service
 
 Make = Callable[..., list[Path]]
@@ -31,7 +31,7 @@ def call(library: Library, *calls: Call) -> list[Any]:
     """Call tools in turn, as an assistant would."""
 
     async def run() -> list[Any]:
-        async with Client(server(Service(library))) as client:
+        async with Client(make_mcp_server(Service(library))) as client:
             return [await client.call_tool(name, arguments) for name, arguments in calls]
 
     return asyncio.run(run())
@@ -78,7 +78,7 @@ def test_what_cannot_be_answered_says_what_to_do(library: Library) -> None:
 
 def test_tools_say_what_they_take(library: Library) -> None:
     async def listed() -> Any:
-        async with Client(server(Service(library))) as client:
+        async with Client(make_mcp_server(Service(library))) as client:
             return (await client.list_tools()).tools
 
     tools = {tool.name: tool for tool in asyncio.run(listed())}

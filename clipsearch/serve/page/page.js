@@ -1,8 +1,8 @@
 // The search page: asks the server under v1/, shows what it finds. The address holds the question.
 
-const PAGE = 120; // pictures at first, and how many more each time
+const PAGE = 120; // images at first, and how many more each time
 const MOST = 1000; // what the server gives at most
-const START = "Say what to look for, or drop a picture here. The key / brings you back to the box.";
+const START = "Say what to look for, or drop an image here. The key / brings you back to the box.";
 const THUMBNAIL = 448, LARGE = 1600; // pixels: twice a card, for sharp screens; a large screen
 
 const $ = (id) => document.getElementById(id);
@@ -51,10 +51,10 @@ async function ask() {
   }
   const body = new FormData();
   for (const [name, value] of pairs) {
-    // Pictures that are sent are classified alone, whatever the filter.
+    // Images that are sent are classified alone, whatever the filter.
     if (!(question.file && question.mode === "classify" && name === "where")) body.append(name, value);
   }
-  if (question.file) body.append("upload", question.file, question.file.name || "picture");
+  if (question.file) body.append("upload", question.file, question.file.name || "image");
   const url = question.mode === "classify" ? "v1/classify" : "v1/search";
   return answer(await fetch(url, { method: "POST", body, signal }));
 }
@@ -87,7 +87,7 @@ async function run() {
 function summary(value, milliseconds) {
   const parts = [];
   if (value.total !== undefined) {
-    parts.push(`${number(value.total)} ${value.total === 1 ? "picture" : "pictures"} labelled`);
+    parts.push(`${number(value.total)} ${value.total === 1 ? "image" : "images"} labelled`);
     if (value.results.length < value.total) parts.push(`the first ${number(value.results.length)} are shown`);
   } else {
     if (value.relevant !== null) parts.push(`${number(value.relevant)} relevant of ${number(value.searched)}`);
@@ -132,7 +132,7 @@ function fromForm() {
   };
 }
 
-let picture = ""; // the address of the picture in the box
+let preview = ""; // the address of the image in the box
 
 function showQuestion() {
   for (const name of ["mode", "words", "where", "exclude"]) form.elements[name].value = question[name];
@@ -142,16 +142,16 @@ function showQuestion() {
   const like = question.like || question.file;
   $("words").placeholder = classify ? "cat, dog, horse" : like ? "and words, if you like" : "a dog on the beach";
   $("words").ariaLabel = classify ? "Labels, with commas between them" : "What to find";
-  URL.revokeObjectURL(picture);
-  picture = question.file ? URL.createObjectURL(question.file) : question.like ? image(question.like, THUMBNAIL) : "";
-  $("picture").hidden = !picture;
-  $("picture").firstElementChild.src = picture;
-  document.title = `${question.words || (picture ? "similar pictures" : "")} – clipsearch`.replace(/^ – /, "");
+  URL.revokeObjectURL(preview);
+  preview = question.file ? URL.createObjectURL(question.file) : question.like ? imageAddress(question.like, THUMBNAIL) : "";
+  $("image").hidden = !preview;
+  $("image").firstElementChild.src = preview;
+  document.title = `${question.words || (preview ? "similar images" : "")} – clipsearch`.replace(/^ – /, "");
 }
 
 // --- results -----------------------------------------------------------------------------------
 
-const image = (path, size) => `v1/image?${new URLSearchParams(size ? { path, size } : { path })}`;
+const imageAddress = (path, size) => `v1/image?${new URLSearchParams(size ? { path, size } : { path })}`;
 const number = (n) => n.toLocaleString("en");
 const percent = (share) => `${Math.round(100 * share)} %`;
 const base = (path) => path.split(/[\\/]/).pop();
@@ -181,15 +181,15 @@ function card(one, place) {
   const made = $("card").content.cloneNode(true);
   const item = made.firstElementChild;
   const [part, text] = share(one);
-  const picture = made.querySelector("img");
+  const thumbnail = made.querySelector("img");
   const name = one.label ?? base(one.path);
   item.dataset.place = place;
   item.classList.toggle("likely", one.label !== undefined ? one.score !== null : part >= 0.5);
-  const known = one.path !== base(one.path); // a picture that was sent has no path here
-  picture.src = known ? image(one.path, THUMBNAIL) : $("picture").firstElementChild.src;
-  picture.addEventListener("error", () => picture.parentElement.classList.add("gone"));
+  const known = one.path !== base(one.path); // an image that was sent has no path here
+  thumbnail.src = known ? imageAddress(one.path, THUMBNAIL) : $("image").firstElementChild.src;
+  thumbnail.addEventListener("error", () => thumbnail.parentElement.classList.add("gone"));
   made.querySelector(".view").ariaLabel = `${base(one.path)}, ${text}`;
-  made.querySelector(".similar").ariaLabel = `Pictures similar to ${base(one.path)}`;
+  made.querySelector(".similar").ariaLabel = `Images similar to ${base(one.path)}`;
   made.querySelector(".similar").hidden = !known;
   made.querySelector(".name").textContent = name;
   made.querySelector(".name").title = one.path;
@@ -238,7 +238,7 @@ function chip([text, n, label]) {
   return item;
 }
 
-// --- one picture -------------------------------------------------------------------------------
+// --- one image -------------------------------------------------------------------------------
 
 let viewed = 0;
 
@@ -252,12 +252,12 @@ function view(place) {
   const judged = one.label !== undefined ? `${one.label} ${text}` : one.relevance !== null ? `${text} relevant` : "";
   const cosine = one.score === null ? "" : `cosine ${one.score.toFixed(3)}`;
   const known = one.path !== base(one.path);
-  $("large").src = known ? image(one.path, LARGE) : $("picture").firstElementChild.src;
+  $("large").src = known ? imageAddress(one.path, LARGE) : $("image").firstElementChild.src;
   $("large").alt = base(one.path);
   $("large-name").textContent = base(one.path);
   $("large-facts").textContent = [judged, cosine, size, one.format, bytes, taken, one.camera, one.lens, saved].filter(Boolean).join(" · ");
   $("large-path").textContent = known ? one.path : "";
-  $("original").href = known ? image(one.path) : "";
+  $("original").href = known ? imageAddress(one.path) : "";
   $("original").hidden = $("like").hidden = !known;
   $("previous").disabled = place === 0;
   $("next").disabled = place === shown.length - 1;
@@ -282,10 +282,10 @@ form.addEventListener("change", (event) => {
   else if (event.target.id === "file" && event.target.files.length) {
     const [file] = event.target.files;
     event.target.value = "";
-    byPicture(file);
+    searchByImage(file);
   }
 });
-$("picture").lastElementChild.addEventListener("click", () => {
+$("image").lastElementChild.addEventListener("click", () => {
   go({ like: "", file: undefined });
   $("words").focus();
 });
@@ -330,14 +330,14 @@ addEventListener("keydown", (event) => {
   $("words").select();
 });
 
-// A picture of the user's own: dropped, pasted or chosen.
-const byPicture = (file) => go({ ...fromForm(), words: question.mode === "classify" ? fromForm().words : "", like: "", file });
-const pictureIn = (data) => [...(data?.files ?? [])].find((file) => file.type.startsWith("image/") || /\.(hei[cf]|avif|jp2|ppm|pgm|tiff?)$/i.test(file.name));
+// An image of the user's: dropped, pasted or chosen.
+const searchByImage = (file) => go({ ...fromForm(), words: question.mode === "classify" ? fromForm().words : "", like: "", file });
+const imageIn = (data) => [...(data?.files ?? [])].find((file) => file.type.startsWith("image/") || /\.(hei[cf]|avif|jp2|ppm|pgm|tiff?)$/i.test(file.name));
 let depth = 0;
 
 addEventListener("paste", (event) => {
-  const file = pictureIn(event.clipboardData);
-  if (file) byPicture(file);
+  const file = imageIn(event.clipboardData);
+  if (file) searchByImage(file);
 });
 addEventListener("dragenter", (event) => {
   if (!event.dataTransfer?.types.includes("Files")) return;
@@ -353,13 +353,13 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   depth = 0;
   $("drop").hidden = true;
-  const file = pictureIn(event.dataTransfer);
-  if (file) byPicture(file);
+  const file = imageIn(event.dataTransfer);
+  if (file) searchByImage(file);
 });
 
 addEventListener("popstate", fromAddress);
 fetch("v1/status").then(answer).then(
-  (status) => { $("library").textContent = `${number(status.files)} pictures · ${status.model}`; $("library").title = status.path; },
+  (status) => { $("library").textContent = `${number(status.files)} images · ${status.model}`; $("library").title = status.path; },
   (error) => { $("library").textContent = error.message; },
 );
 fromAddress();

@@ -1,0 +1,153 @@
+"""Requests of the HTTP API and of the tools for assistants: their fields, descriptions and limits.
+
+Both front-ends validate by these models (pydantic), and `clipsearch.serve.service` answers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from clipsearch.types import Mode
+
+DEFAULT_COUNT, MAX_COUNT = 10, 1000
+"""Images in an answer, where the request does not say how many, and at most."""
+
+_MAX_CHARACTERS = 20_000  # of one text: several pages
+_MAX_TERMS, _MAX_LABELS = 100, 1000
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+TextField = Annotated[str, Field(max_length=_MAX_CHARACTERS)]
+TextsField = Annotated[list[TextField], BeforeValidator(_as_list), Field(max_length=_MAX_TERMS)]
+LabelsField = Annotated[
+    Annotated[list[TextField], Field(max_length=_MAX_LABELS)]
+    | Annotated[dict[TextField, TextsField], Field(max_length=_MAX_LABELS)],
+    BeforeValidator(_as_list),
+    Field(description="Labels, or label -> its own prompts."),
+]
+CountField = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=MAX_COUNT,
+        description=f"How many images: {DEFAULT_COUNT} by default, with relevant up to {MAX_COUNT}.",
+    ),
+]
+WhereField = Annotated[
+    TextField | None, Field(description="Only images whose facts match, e.g. 'taken >= 2024-01'.")
+]
+UnderField = Annotated[TextField | None, Field(description="Only images in this folder and below.")]
+RelevantField = Annotated[
+    bool, Field(description="Only images that more likely than not are what you want.")
+]
+TruncateField = Annotated[
+    bool, Field(description="Cut texts that are too long, instead of reading them in pieces.")
+]
+HeadNameField = Annotated[
+    TextField | None, Field(description="A head that the server was started with, by its name.")
+]
+KnownPathField = Annotated[
+    TextField, Field(description="An image of the library by its whole path, as results have it.")
+]
+SearchTextsField = Annotated[
+    TextsField, Field(description="What to find; several terms combine, `2:horse` counts double.")
+]
+ExcludedField = Annotated[TextsField, Field(description="What the images should not show.")]
+ImageTermsField = Annotated[
+    TextsField,
+    Field(description="Images of the library as terms: whole paths, also weighted `0.5:PATH`."),
+]
+
+
+class LibraryRequest(BaseModel):
+    """What all requests have in common; an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    where: WhereField = None
+    under: UnderField = None
+
+
+class SearchRequest(LibraryRequest):
+    """A search by texts, images or a head."""
+
+    text: SearchTextsField = Field(default_factory=list)
+    exclude: ExcludedField = Field(default_factory=list)
+    image: ImageTermsField = Field(default_factory=list)
+    head: HeadNameField = None
+    label: Annotated[TextField | None, Field(description="The label of the head to look for.")] = (
+        None
+    )
+    k: CountField = None
+    min_score: Annotated[float | None, Field(description="The smallest cosine.")] = None
+    relevant: RelevantField = False
+    truncate: TruncateField = False
+
+
+class SimilarRequest(LibraryRequest):
+    """The nearest neighbours of an image."""
+
+    path: KnownPathField
+    k: CountField = None
+    relevant: RelevantField = False
+
+
+class ClassifyRequest(LibraryRequest):
+    """Labels for images: of the library, or those that come with the request."""
+
+    labels: LabelsField = Field(default_factory=list)
+    template: Annotated[TextsField, Field(description="Prompts with {}, or names of sets.")] = (
+        Field(default_factory=list)
+    )
+    head: HeadNameField = None
+    path: KnownPathField | None = None
+    mode: Annotated[
+        Mode,
+        Field(description="open: one label or none; multi: each by itself; closed: one always."),
+    ] = "open"
+    threshold: Annotated[
+        float | dict[str, float] | None,
+        Field(description="With multi: the probability from which a label holds; 0.5 by default."),
+    ] = None
+    top: Annotated[int | None, Field(ge=1, description="Keep this many labels per image.")] = None
+    min_probability: Annotated[float | None, Field(ge=0, le=1)] = None
+    k: Annotated[int, Field(ge=1, le=MAX_COUNT, description="How many images, by path.")] = (
+        MAX_COUNT
+    )
+    truncate: TruncateField = False
+
+
+def parse_form(model: type[LibraryRequest], fields: Mapping[str, list[str]]) -> LibraryRequest:
+    """Read a request from the fields of a form, of which each value is a text.
+
+    Parameters
+    ----------
+    model
+        The kind of request.
+    fields
+        Name -> the values given. A field that takes several values gets them all, another one the
+        last.
+
+    Returns
+    -------
+    The request.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        An unknown field, or a value beyond the limits.
+    """
+    lists = {
+        name
+        for name, field in model.model_fields.items()
+        if _as_list in [getattr(part, "func", None) for part in field.metadata]
+    }
+    return model.model_validate(
+        {name: values if name in lists else values[-1] for name, values in fields.items()}
+    )
