@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from clipsearch._util.parallel import map_ahead
+from clipsearch._util.parallel import cores, map_ahead
 from clipsearch.catalog import Catalog, Pending
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import VectorIndexError
@@ -21,7 +21,15 @@ from clipsearch.images.walk import FoundFile, Walk
 from clipsearch.indexing.loader import LoadedFile, Loader, hash_file
 from clipsearch.indexing.pipeline import encode_stream
 from clipsearch.text.encode import warn
-from clipsearch.types import Failure, IndexReport, OnProgress, OnWarning, Progress
+from clipsearch.types import (
+    Failure,
+    IndexOptions,
+    IndexReport,
+    OnProgress,
+    OnWarning,
+    Progress,
+    ignore_progress,
+)
 from clipsearch.vectors.snapshots import Snapshots
 
 _SCAN_STEP = 1_000  # files between two reports of progress
@@ -76,14 +84,11 @@ class Indexer:
         Called when the first image has to be encoded, not before: loading takes seconds.
     snapshots
         Of the model; one is published at the end of a run where it is due.
+    options
+        Threads, batches, detail, and whether to retry or to count only; what is walked, and with
+        which engine, is decided by the caller.
     on_progress
         Is told of the progress.
-    workers
-        Number of threads that read and decode.
-    batch_size
-        Images per batch of the encoder and per commit.
-    fast
-        As for `Loader`.
     on_warning
         Is told what the user should know and no error is raised for.
     """
@@ -92,23 +97,21 @@ class Indexer:
     model_id: int
     encoder: Callable[[], Encoder]
     snapshots: Snapshots
-    on_progress: OnProgress
-    workers: int
-    batch_size: int = 32
-    fast: bool = False
+    options: IndexOptions = field(default_factory=IndexOptions)
+    on_progress: OnProgress = ignore_progress
     on_warning: OnWarning = warn
 
-    def run(self, walk: Walk, *, retry_failed: bool = False, dry_run: bool = False) -> IndexReport:
+    @property
+    def _workers(self) -> int:
+        return self.options.workers or cores()
+
+    def run(self, walk: Walk) -> IndexReport:
         """Scan, embed, prune and publish.
 
         Parameters
         ----------
         walk
             Over the files and folders.
-        retry_failed
-            Try unchanged files again that failed before.
-        dry_run
-            Count what would be done, and write nothing.
 
         Returns
         -------
@@ -120,15 +123,16 @@ class Indexer:
             The model cannot be loaded.
         """
         started, began = datetime.now(UTC), time.monotonic()
+        dry_run = self.options.dry_run
         tally, removed, renamed, interrupted = _Tally(), 0, 0, False
         scan = None
         try:
-            scan = self._scan(walk, retry=retry_failed)
+            scan = self._scan(walk)
             if dry_run:
                 self._count_only(scan, tally)
             else:
                 self._embed(scan, tally)
-            removed, renamed = self._prune(scan, tally, started, dry_run=dry_run)
+            removed, renamed = self._prune(scan, tally, started)
             if not dry_run:
                 self._publish()
         except KeyboardInterrupt:
@@ -148,9 +152,10 @@ class Indexer:
             failures=tuple(sorted(failures, key=lambda failure: failure.path)),
         )
 
-    def _scan(self, walk: Walk, *, retry: bool) -> _Scan:
+    def _scan(self, walk: Walk) -> _Scan:
         """Walk the folders and separate what has to be read from what has not changed."""
         todo, seen, unchanged, failures = [], set(), 0, []
+        retry = self.options.retry_failed
         for number, found in enumerate(self.catalog.pending(walk, self.model_id, retry=retry), 1):
             seen.add(found.file.path)
             if found.state == "unchanged":
@@ -170,12 +175,13 @@ class Indexer:
             return
         encoder = self.encoder()
         self._store_precision(encoder)
-        loader = Loader(encoder, self._is_known, self.fast)
+        loader = Loader(encoder, self._is_known, self.options.fast)
         total, done = len(scan.todo), 0
         pending = {found.file.path: found for found in scan.todo}
         self.on_progress(Progress("embed", 0, total))
         files = (found.file for found in scan.todo)
-        stream = encode_stream(files, loader, workers=self.workers, batch_size=self.batch_size)
+        batch_size = self.options.batch_size
+        stream = encode_stream(files, loader, workers=self._workers, batch_size=batch_size)
         with closing(stream):
             for group in stream:
                 same = self._same_bytes(group, pending)
@@ -199,9 +205,9 @@ class Indexer:
         """Count what `_embed` would do: reads and hashes, but neither decodes nor writes."""
         new: set[str] = set()
         pending = {found.file.path: found for found in scan.todo}
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="clipsearch-load") as pool:
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="clipsearch-load") as pool:
             files = (found.file for found in scan.todo)
-            hashed = map_ahead(pool, hash_file, files, 4 * self.workers)
+            hashed = map_ahead(pool, hash_file, files, 4 * self._workers)
             for number, item in enumerate(hashed, 1):
                 same = self._same_bytes([item], pending)
                 tally.count(pending[item.file.path], item, same=item.file.path in same)
@@ -227,9 +233,7 @@ class Indexer:
             if item.sha256 in ids and ids[item.sha256] == pending[item.file.path].content_id
         }
 
-    def _prune(
-        self, scan: _Scan, tally: _Tally, started: datetime, *, dry_run: bool
-    ) -> tuple[int, int]:
+    def _prune(self, scan: _Scan, tally: _Tally, started: datetime) -> tuple[int, int]:
         """Forget files that no longer exist; return how many vanished and how many moved.
 
         A vanished path and a new path with the same bytes are one renamed file.
@@ -240,7 +244,7 @@ class Indexer:
             if complete:
                 known = self.catalog.files_under(root)
                 vanished |= {path: known[path] for path in known.keys() - scan.seen}
-            if not dry_run:
+            if not self.options.dry_run:
                 files = scan.walk.count(root)
                 self.catalog.record_scan(root, started_at=started, complete=complete, files=files)
         known_now = self.catalog.known(tally.arrived, self.model_id)
@@ -249,7 +253,7 @@ class Indexer:
         )
         left = Counter(content for content in vanished.values() if content is not None)
         renamed = (arrivals & left).total()
-        if vanished and not dry_run:
+        if vanished and not self.options.dry_run:
             self.catalog.remove_paths(vanished)
         return len(vanished) - renamed, renamed
 

@@ -80,18 +80,12 @@ def index_files(
         model_id,
         encoder,
         session.snapshots(model_id),
+        options,
         on_progress,
-        options.workers or cores(),
-        options.batch_size,
-        options.fast,
         warned.append,
     )
     with session.write_lock():
-        report = indexer.run(
-            Walk(roots, exclude=options.exclude, hidden=options.hidden),
-            retry_failed=options.retry_failed,
-            dry_run=options.dry_run,
-        )
+        report = indexer.run(Walk(roots, exclude=options.exclude, hidden=options.hidden))
     _log.info(
         "indexed %d paths into %s: %d added, %d updated, %d removed, %d failed in %.1f s",
         *(len(roots), session.path, report.added, report.updated, report.removed, report.failed),

@@ -82,7 +82,7 @@ class AssistantTools:
         under: schemas.UnderField = None,
         mode: Mode = "open",
         k: Annotated[
-            int, Field(ge=1, le=schemas.MAX_COUNT, description="How many to list.")
+            int, Field(ge=1, le=schemas.MAX_RESULTS, description="How many to list.")
         ] = _LISTED,
     ) -> Answer:
         """Say for every image, or the one at `path`, which of the labels fits, or none of them.

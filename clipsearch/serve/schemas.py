@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from clipsearch.types import Mode
 
-DEFAULT_COUNT, MAX_COUNT = 10, 1000
+DEFAULT_RESULTS, MAX_RESULTS = 10, 1000
 """Images in an answer, where the request does not say how many, and at most."""
 
 _MAX_CHARACTERS = 20_000  # of one text: several pages
@@ -35,8 +35,8 @@ CountField = Annotated[
     int | None,
     Field(
         ge=1,
-        le=MAX_COUNT,
-        description=f"How many images: {DEFAULT_COUNT} by default, with relevant up to {MAX_COUNT}.",
+        le=MAX_RESULTS,
+        description=f"How many images: {DEFAULT_RESULTS} by default, with relevant up to {MAX_RESULTS}.",
     ),
 ]
 WhereField = Annotated[
@@ -117,8 +117,8 @@ class ClassifyRequest(LibraryRequest):
     ] = None
     top: Annotated[int | None, Field(ge=1, description="Keep this many labels per image.")] = None
     min_probability: Annotated[float | None, Field(ge=0, le=1)] = None
-    k: Annotated[int, Field(ge=1, le=MAX_COUNT, description="How many images, by path.")] = (
-        MAX_COUNT
+    k: Annotated[int, Field(ge=1, le=MAX_RESULTS, description="How many images, by path.")] = (
+        MAX_RESULTS
     )
     truncate: TruncateField = False
 

@@ -24,8 +24,8 @@ from clipsearch.images.thumbnails import ThumbnailCache
 from clipsearch.library import Library
 from clipsearch.output.render import label_counts
 from clipsearch.serve.schemas import (
-    DEFAULT_COUNT,
-    MAX_COUNT,
+    DEFAULT_RESULTS,
+    MAX_RESULTS,
     ClassifyRequest,
     SearchRequest,
     SimilarRequest,
@@ -301,7 +301,7 @@ class Service:
 
 def _count(k: int | None, relevant: bool) -> int:
     """Return the number of images to answer: as the command line, but never without a limit."""
-    return min(k or (MAX_COUNT if relevant else DEFAULT_COUNT), MAX_COUNT)
+    return min(k or (MAX_RESULTS if relevant else DEFAULT_RESULTS), MAX_RESULTS)
 
 
 def _answer_hits(results: Results[Hit]) -> Answer:

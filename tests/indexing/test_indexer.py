@@ -17,7 +17,7 @@ from clipsearch.errors import VectorIndexError
 from clipsearch.images.walk import Walk
 from clipsearch.indexing import indexer as module
 from clipsearch.indexing.indexer import Indexer
-from clipsearch.types import IndexReport, Progress
+from clipsearch.types import IndexOptions, IndexReport, Progress
 from clipsearch.vectors.snapshots import Snapshots
 
 Make = Callable[..., list[Path]]
@@ -48,12 +48,11 @@ class Runs:
             self.model_id,
             load,
             self.snapshots,
+            IndexOptions(workers=2, batch_size=4, **options),
             self.progress.append,
-            workers=2,
-            batch_size=4,
-            on_warning=self.warnings.append,
+            self.warnings.append,
         )
-        return indexer.run(Walk(list(paths) or [self.folder]), **options)
+        return indexer.run(Walk(list(paths) or [self.folder]))
 
     def paths(self) -> set[str]:
         return {record.path for record in self.catalog.records()}
