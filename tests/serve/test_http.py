@@ -309,7 +309,7 @@ def test_no_other_file_is_a_term(http: TestClient, paths: list[Path]) -> None:
         ({"text": "x" * 20_001}, 422, "BadRequest", "at most 20000"),
         ({"text": ["x"] * 101}, 422, "BadRequest", "at most 100"),
         ({"text": "x", "head": "pets"}, 400, "QueryError", "leave out"),
-        ({"text": "x", "label": "cat"}, 400, "EmptyQuery", "that of a head"),
+        ({"text": "x", "label": "cat"}, 400, "QueryError", "that of a head"),
     ],
 )
 def test_a_bad_question_is_told_so(
