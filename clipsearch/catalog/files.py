@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import numpy as np
 
 from clipsearch.catalog.engine import Connection, as_json
-from clipsearch.types import Facts
+from clipsearch.types.facts import FACTS, Fact, Facts
 
 
 class WalkedFile(Protocol):
@@ -174,11 +174,6 @@ def remove_paths(connection: Connection, paths: Iterable[str]) -> int:
     ).rowcount
 
 
-_CONTENT = (
-    "sha256", "bytes", "width", "height", "format", "taken_at", "camera", "lens", "lat", "lon",
-)  # fmt: skip
-
-
 def _upsert(table: str, key: str, columns: Sequence[str]) -> str:
     updates = ", ".join(f"{name} = excluded.{name}" for name in columns if name != key)
     return (
@@ -188,22 +183,20 @@ def _upsert(table: str, key: str, columns: Sequence[str]) -> str:
     )
 
 
-_PUT_CONTENT = _upsert("content", "sha256", _CONTENT)
+_PUT_CONTENT = _upsert("content", "sha256", ("sha256", "bytes", *(fact.name for fact in FACTS)))
 _PUT_FILE = _upsert("file", "path", ("path", "content_id", "size", "mtime_ns", "root", "error"))
 
 
 def _content_row(entry: Entry) -> dict[str, Any]:
     facts = entry.facts
     assert facts is not None
-    return {
-        "sha256": entry.sha256,
-        "bytes": entry.size,
-        "width": facts.width,
-        "height": facts.height,
-        "format": facts.format,
-        "taken_at": facts.taken_at.replace(tzinfo=None).isoformat() if facts.taken_at else None,
-        "camera": facts.camera,
-        "lens": facts.lens,
-        "lat": facts.lat,
-        "lon": facts.lon,
-    }
+    stored = {fact.name: _stored(fact, getattr(facts, fact.name)) for fact in FACTS}
+    return {"sha256": entry.sha256, "bytes": entry.size, **stored}
+
+
+def _stored(fact: Fact, value: Any) -> Any:
+    if value in (None, ()):
+        return None
+    if fact.kind == "date":
+        return value.replace(tzinfo=None).isoformat()
+    return json.dumps(value, ensure_ascii=False) if fact.kind == "texts" else value

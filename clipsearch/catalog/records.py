@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from clipsearch.catalog.engine import Connection, as_json, column
 from clipsearch.types import Facts, Failure, ImageRecord, Where
+from clipsearch.types.facts import FACTS
 
 
 def _condition(where: Where | None, under: str | None) -> tuple[str, dict[str, Any]]:
@@ -44,10 +46,13 @@ def files_under(connection: Connection, root: str) -> dict[str, int | None]:
     return {path: content_id for path, content_id in rows}
 
 
-_RECORD = "file.path, content.id, content.sha256, content.bytes, " + ", ".join(
-    f"content.{name}"
-    for name in ("width", "height", "format", "taken_at", "camera", "lens", "lat", "lon")
-)
+_KNOWN = ("file.path", "content.id", "content.sha256", "content.bytes")
+_RECORD = ", ".join((*_KNOWN, *(f"content.{fact.name}" for fact in FACTS)))
+_LOADERS: dict[str, Callable[[str], Any]] = {
+    "date": datetime.fromisoformat,
+    "texts": lambda text: tuple(json.loads(text)),
+}
+_LOADED = [(i, _LOADERS[fact.kind]) for i, fact in enumerate(FACTS) if fact.kind in _LOADERS]
 
 
 def records(
@@ -159,21 +164,10 @@ def _labels(connection: Connection, content_ids: Iterable[int]) -> dict[int, tup
 
 
 def _record(row: Sequence[Any], labels: Mapping[int, tuple[str, ...]]) -> ImageRecord:
-    path, content_id, sha256, size, width, height, format_, taken, camera, lens, lat, lon = row[:12]
-    return ImageRecord(
-        path=path,
-        content_id=content_id,
-        sha256=sha256,
-        bytes=size,
-        facts=Facts(
-            width=width,
-            height=height,
-            format=format_,
-            taken_at=datetime.fromisoformat(taken) if taken else None,
-            camera=camera,
-            lens=lens,
-            lat=lat,
-            lon=lon,
-        ),
-        labels=labels.get(content_id, ()),
-    )
+    path, content_id, sha256, size, *values = row[: len(_KNOWN) + len(FACTS)]
+    for place, load in _LOADED:
+        if values[place] is not None:
+            values[place] = load(values[place])
+        elif FACTS[place].kind == "texts":
+            values[place] = ()
+    return ImageRecord(path, content_id, sha256, size, Facts(*values), labels.get(content_id, ()))

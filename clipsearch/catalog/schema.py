@@ -25,7 +25,12 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from clipsearch.types.facts import FACTS
+
 METADATA = MetaData()
+
+# Dates are ISO 8601 without a zone, so that the order of texts is that of times; `texts` are JSON.
+_TYPES = {"integer": INTEGER, "number": REAL, "text": TEXT, "date": TEXT, "texts": TEXT}
 
 Table(
     "meta",
@@ -52,14 +57,7 @@ Table(
     Column("id", INTEGER, primary_key=True),
     Column("sha256", TEXT, nullable=False, unique=True),
     Column("bytes", INTEGER, nullable=False),
-    Column("width", INTEGER, nullable=False),
-    Column("height", INTEGER, nullable=False),
-    Column("format", TEXT, nullable=False),
-    Column("taken_at", TEXT),  # ISO 8601, the camera's wall clock: text order is time order
-    Column("camera", TEXT),
-    Column("lens", TEXT),
-    Column("lat", REAL),
-    Column("lon", REAL),
+    *(Column(fact.name, _TYPES[fact.kind], nullable=not fact.required) for fact in FACTS),
 )
 
 Table(
@@ -135,6 +133,22 @@ MIGRATIONS: tuple[Migration, ...] = (
     # A catalog's format is the number of steps it has had; `engine.FORMAT` is that of today.
     ("first tables", METADATA.create_all),
 )
+
+
+def add_fact_columns(connection: Connection) -> None:
+    """Add the columns of facts that a catalog lacks: the step of every fact that is new.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        In a transaction.
+    """
+    rows = connection.exec_driver_sql("PRAGMA table_info(content)")
+    present = {name for _, name, *_ in rows}
+    for fact in FACTS:
+        if fact.name not in present:
+            kind = _TYPES[fact.kind]().compile()
+            connection.exec_driver_sql(f"ALTER TABLE content ADD COLUMN {fact.name} {kind}")
 
 
 def migrate(connection: Connection, stored: int) -> None:

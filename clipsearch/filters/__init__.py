@@ -16,15 +16,16 @@
     DATE        = 2024 | 2024-01 | 2024-01-31 | 2024-01-31T18:30 | 2024-01-31T18:30:59
     TEXT        = "..." | '...'                         a quote inside is doubled: 'it''s'
 
-Fields: path name folder format camera lens orientation label (text), width height megapixels
-bytes lat lon (numbers), taken (date). Keywords and fields may be written in any case.
+Fields: path name folder (text), bytes megapixels (numbers), orientation label (text), and every
+fact that `clipsearch.types.facts` declares: a text, a number or a date. Keywords and fields may be
+written in any case.
 
 A date is the whole of its year, month, day, minute or second: `taken = 2024-01` is any time in
 that month, `taken > 2024` starts with 2025. A comparison with a missing fact is false; `!=`,
 `not like` and `not in` are exactly the negations of `=`, `like` and `in`, so they hold for a
 missing fact. An image has any number of labels: `label = "cat"` asks whether one is "cat",
-`label != "cat"` whether none is. Camera, lens, format and orientation ignore the case of ASCII
-letters, and `like` always does.
+`label != "cat"` whether none is. Facts and orientation ignore the case of ASCII letters, and
+`like` always does.
 """
 
 from __future__ import annotations

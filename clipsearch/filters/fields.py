@@ -1,4 +1,4 @@
-"""The fields that a where-expression may name, in SQL; dates and places as they are asked for."""
+"""The fields that a where-expression may name, as SQL, and dates as periods."""
 
 from __future__ import annotations
 
@@ -10,59 +10,62 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from clipsearch.filters.geo import distance_km
+from clipsearch.types.facts import FACTS, Fact
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """How a field is written in SQL, and what may be asked of it."""
+    """How a field is written in SQL, and which conditions it takes."""
 
     sql: str
     kind: str = "text"  # text, number or date
-    many: bool = False  # an image has any number of them, in the table `label`
+    among: str = ""
+    """Of a field of which an image has any number: the rows that hold them, up to their WHERE."""
     choices: tuple[str, ...] = ()
-    aliases: Mapping[str, str] = field(
-        default_factory=dict
-    )  # other spellings of a value, lower case
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other spellings of a value, lower case."""
 
     def holds(self, condition: str) -> str:
         """Return SQL that is 1 where the condition on this field holds, else 0, never NULL."""
-        if self.many:
-            return (
-                f"EXISTS (SELECT 1 FROM label WHERE label.content_id = content.id AND {condition})"
-            )
+        if self.among:
+            return f"EXISTS (SELECT 1 FROM {self.among} AND {condition})"
         return f"coalesce({condition}, 0)"
+
+
+def _field_of(fact: Fact) -> Field:
+    column = f"content.{fact.name}"
+    if fact.kind == "texts":
+        return Field("item.value COLLATE NOCASE", among=f"json_each({column}) AS item WHERE TRUE")
+    if fact.kind == "text":
+        return Field(f"{column} COLLATE NOCASE", aliases=fact.aliases)
+    return Field(column, "date" if fact.kind == "date" else "number")
 
 
 FIELDS: Mapping[str, Field] = {
     "path": Field("file.path"),
     "name": Field("base_name(file.path)"),
     "folder": Field("folder_name(file.path)"),
-    "format": Field(
-        "content.format COLLATE NOCASE",
-        aliases={"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000", "heic": "HEIF"},
-    ),
-    "width": Field("content.width", "number"),
-    "height": Field("content.height", "number"),
+    "bytes": Field("content.bytes", "number"),
     "megapixels": Field("(content.width * content.height / 1e6)", "number"),
     "orientation": Field(
         "(CASE WHEN content.width > content.height THEN 'landscape' "
         "WHEN content.width < content.height THEN 'portrait' ELSE 'square' END) COLLATE NOCASE",
         choices=("portrait", "landscape", "square"),
     ),
-    "bytes": Field("content.bytes", "number"),
-    "taken": Field("content.taken_at", "date"),
-    "camera": Field("content.camera COLLATE NOCASE"),
-    "lens": Field("content.lens COLLATE NOCASE"),
-    "lat": Field("content.lat", "number"),
-    "lon": Field("content.lon", "number"),
-    "label": Field("label.name", many=True),
+    **{fact.filter_name or fact.name: _field_of(fact) for fact in FACTS},
+    "label": Field("label.name", among="label WHERE label.content_id = content.id"),
 }
-OTHER_NAMES = {
-    "date": "taken", "time": "taken", "taken_at": "taken", "year": "taken",
-    "size": "bytes", "file": "path", "filename": "name", "dir": "folder", "directory": "folder",
-    "latitude": "lat", "longitude": "lon", "lng": "lon", "type": "format", "model": "camera",
-    "mp": "megapixels", "tag": "label",
-}  # fmt: skip
+"""Name -> field, of everything that a filter may name: facts, and what follows from them."""
+OTHER_NAMES: Mapping[str, str] = {
+    "size": "bytes",
+    "file": "path",
+    "filename": "name",
+    "dir": "folder",
+    "directory": "folder",
+    "mp": "megapixels",
+    "tag": "label",
+    **{other: fact.filter_name or fact.name for fact in FACTS for other in fact.synonyms},
+}
 """What people write for a field: for "did you mean" only."""
 
 

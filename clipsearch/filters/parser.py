@@ -169,7 +169,7 @@ class _Parser:
             raise self._error(
                 f"expected = != < <= > >= like, in or is after `{name}`.{hint}", token
             )
-        if operator not in ("=", "!=") and (field.many or field.choices):
+        if operator not in ("=", "!=") and (field.among or field.choices):
             raise self._error(f"{name} has no order: it takes = != like, in or is", token)
         return operator
 

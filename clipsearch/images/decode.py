@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, JpegImagePlugin
 
 from clipsearch._util.arrays import PixelArray
 from clipsearch.errors import ImageTooLarge, UnreadableImage
-from clipsearch.images.exif import ExifFacts, exif_facts
+from clipsearch.images.exif import facts_in, read_metadata
 from clipsearch.images.readers import (
     MAX_PIXELS,
     damage_error,
@@ -30,7 +30,7 @@ from clipsearch.types import Facts
 MAX_BYTES = 2 << 30
 """Largest file read: an image of MAX_PIXELS fits with 16 bits per channel and alpha."""
 
-_ORIENTATION, _EXIF_DIRECTORY, _GPS_DIRECTORY = 0x0112, 0x8769, 0x8825
+_ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -123,7 +123,7 @@ class EncodedImage:
             image.load()
             # TIFF and HEIC turn the image while they load it, and may change the size then.
             size = size if self._scale < 1 else image.size
-            orientation, known = _exif(image)
+            orientation, known = _orientation(image), facts_in(read_metadata(image))
             rgb = to_rgb(image)
             if orientation in _UPRIGHT:
                 rgb = rgb.transpose(_UPRIGHT[orientation])
@@ -280,13 +280,11 @@ def _check_size(size: tuple[int, int], name: str, limit: int) -> None:
         raise ImageTooLarge(name, describe_excess(size, limit))
 
 
-def _exif(image: Image.Image) -> tuple[int, ExifFacts]:
-    """Return the orientation still to be applied (1-8, as EXIF counts) and the facts."""
+def _orientation(image: Image.Image) -> int:
+    """Return the orientation still to be applied (1-8, as EXIF counts)."""
     try:
-        exif = image.getexif()
-        orientation = exif.get(_ORIENTATION, 1)
-        known = exif_facts(exif, exif.get_ifd(_EXIF_DIRECTORY), exif.get_ifd(_GPS_DIRECTORY))
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001
         # Half-written EXIF is common, fails in many ways, and the pixels are fine without it.
-        return 1, {}
-    return (orientation if orientation in _UPRIGHT else 1), known
+        return 1
+    return orientation if orientation in _UPRIGHT else 1

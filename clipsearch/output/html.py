@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from clipsearch.errors import ImageError
-from clipsearch.output.wording import Items, facts_of, percent, relevant_of, runners_up
+from clipsearch.output.wording import Items, details_of, facts_of, percent, relevant_of, runners_up
 from clipsearch.types import Hit, Prediction
 
 THUMBNAIL_PIXELS = 448
@@ -123,6 +123,7 @@ def _card(item: Hit | Prediction, thumbnail: str | None, best: float) -> str:
         saved = ", ".join(item.record.labels) if item.record else ""
         relevant = "" if item.relevance is None else f"{percent(item.relevance)} relevant"
         note = escape(" · ".join(filter(None, (relevant, size, taken[:10], saved))))
+    full = " · ".join(filter(None, (note, escape(details_of(item)))))
     alt = f"{name}: {escape(alt)}" if alt else name
     well = (
         f'<img src="{thumbnail}" alt="{alt}" loading="lazy" decoding="async">'
@@ -134,7 +135,7 @@ def _card(item: Hit | Prediction, thumbnail: str | None, best: float) -> str:
         f'<figcaption><p class="cs-line"><span class="cs-name" title="{path}">{name}</span>'
         f'<span class="cs-num">{number}</span></p>'
         f'<div class="cs-bar" aria-hidden="true"><i style="width:{100 * share:.1f}%"></i></div>'
-        f'<p class="cs-note" title="{note}">{note or "&nbsp;"}</p></figcaption></figure></li>'
+        f'<p class="cs-note" title="{full}">{note or "&nbsp;"}</p></figcaption></figure></li>'
     )
 
 

@@ -11,13 +11,11 @@ from typing import Any, Literal, TextIO
 
 from clipsearch.output.wording import Items, entries, facts_of, percent, runners_up
 from clipsearch.types import Hit, Prediction
+from clipsearch.types.facts import FACTS
 
 Format = Literal["table", "json", "jsonl", "csv", "paths", "html"]
 
-FACT_COLUMNS = (
-    *("width", "height", "format", "bytes", "taken_at", "camera", "lens", "lat", "lon"),
-    *("labels", "sha256"),
-)
+FACT_COLUMNS = ("bytes", *(fact.name for fact in FACTS), "labels", "sha256")
 FORMULA_STARTS = tuple("=+-@\t\r")
 
 
@@ -82,7 +80,9 @@ def _csv(items: Items, stream: TextIO) -> None:
             values = [item.score, item.relevance]
         values += [None] * (len(found) - len(values))
         facts = item.record.to_dict() if item.record else {}
-        facts["labels"] = "; ".join(facts.get("labels", ()))
+        facts |= {
+            name: "; ".join(value) for name, value in facts.items() if isinstance(value, list)
+        }
         row = [item.path, *values, *(facts.get(name) for name in FACT_COLUMNS)]
         writer.writerow(map(spreadsheet_safe, row))
 

@@ -35,6 +35,12 @@ def relevant_of(items: Items) -> str:
     return f"{items.relevant:,} relevant of {items.searched:,}"
 
 
+def details_of(item: Hit | Prediction) -> str:
+    """Return the facts of an image in one line: format, when and with what it was taken, ..."""
+    known = item.record.facts.details() if item.record else []
+    return " · ".join(text for _, text in known)
+
+
 def facts_of(item: Hit | Prediction) -> tuple[str, str]:
     facts: Facts | None = item.record.facts if item.record else None
     if facts is None:

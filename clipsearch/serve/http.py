@@ -101,6 +101,12 @@ def get_models(service: _Served) -> Response:
     return _respond(service.models())
 
 
+@_api.get("/details")
+def get_details(path: Annotated[KnownPathField, Query()], service: _Served) -> Response:
+    """Return the facts of an image of the library as labels and texts with units."""
+    return _respond(service.details(path))
+
+
 @_api.get("/image", response_class=Response)
 def get_image(
     path: Annotated[KnownPathField, Query()],

@@ -260,6 +260,11 @@ class Service:
             raise UnreadableImage(record.path, "it has changed: index its folder again")
         return data, record
 
+    def details(self, path: str) -> Answer:
+        """Answer the facts of an image as people read them. Raises UnknownImage."""
+        known = self.record(path).facts.details()
+        return {"details": [{"label": label, "text": text} for label, text in known]}
+
     def thumbnail(self, path: str, size: int) -> bytes:
         """Return an image as a JPEG file that fits into a square.
 

@@ -1,10 +1,17 @@
-"""Facts of images, and images with their vectors."""
+"""The facts of images, each declared once, and images with their vectors.
+
+A field of `Facts` is a fact: its metadata says where it is read from (EXIF, IPTC, XMP), how it is
+stored, filtered and shown. Catalog columns, filter fields, CSV columns, JSON keys and what the
+page shows are derived from `FACTS`, so that a new fact is one entry here.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from clipsearch._util import LazyModule
 
@@ -13,23 +20,161 @@ if TYPE_CHECKING:
 else:
     np = LazyModule("numpy")
 
+Kind = Literal["integer", "number", "text", "texts", "date"]
+"""`texts`: any number of them, none by default."""
+Source = tuple[str | int, ...]
+"""Where a fact is read from: ("exif", tag, ...), ("gps", tag, ...), ("iptc", dataset, ...) of the
+application record, or ("xmp", "prefix:name", ...). Several names are read together: date and time,
+maker and model, degrees and hemisphere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact of an image: where it is read from, how it is stored, filtered and shown."""
+
+    kind: Kind
+    label: str
+    """Its name for people."""
+    sources: tuple[Source, ...] = ()
+    """The best one first; `texts` come from all of them."""
+    reader: str = ""
+    """How sources are read (`clipsearch.images.exif`), by default as their kind."""
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    """Least and largest number; others make no sense and are left out."""
+    longest: int = 200
+    """Most characters of a text."""
+    show: Callable[[Any], str] = str
+    """Gives the value as text, with its unit."""
+    detail: bool = True
+    """Whether it is listed among the details of an image."""
+    filter_name: str = ""
+    """Its name in filters, by default that of the column."""
+    synonyms: tuple[str, ...] = ()
+    """What people write for the field: for "did you mean"."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other spellings of a value in filters, in lower case."""
+    name: str = ""
+    """The attribute of `Facts`, column of the catalog, JSON key and CSV column."""
+    required: bool = False
+    """Whether every image has it."""
+
+
+def _fact(kind: Kind, label: str, *sources: Source, **more: Any) -> dict[str, Fact]:
+    """Return the metadata of a field of `Facts`."""
+    return {"fact": Fact(kind, label, sources, **more)}
+
+
+def _show_time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an image says of itself: pixel size as shown (EXIF orientation applied) and EXIF facts."""
+    """What an image says of itself: its size as shown (EXIF orientation applied) and its metadata."""
 
-    width: int
-    height: int
-    format: str
+    width: int = field(metadata=_fact("integer", "Width", detail=False))
+    """Pixels."""
+    height: int = field(metadata=_fact("integer", "Height", detail=False))
+    """Pixels."""
+    format: str = field(
+        metadata=_fact(
+            "text",
+            "Format",
+            synonyms=("type",),
+            aliases={"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000", "heic": "HEIF"},
+        )
+    )
     """Pillow's name of the format: JPEG, PNG, HEIF, ..."""
-    taken_at: datetime | None = None
-    """Local wall-clock time of the camera, without a zone."""
-    camera: str | None = None
-    lens: str | None = None
-    lat: float | None = None
+    taken_at: datetime | None = field(
+        default=None,
+        metadata=_fact(
+            "date",
+            "Taken",
+            # The moment of the photograph, then of its digitization, then of the last change.
+            ("exif", 0x9003),
+            ("xmp", "exif:DateTimeOriginal"),
+            ("iptc", 55, 60),
+            ("xmp", "photoshop:DateCreated"),
+            ("exif", 0x9004),
+            ("xmp", "exif:DateTimeDigitized"),
+            ("xmp", "xmp:CreateDate"),
+            ("exif", 0x0132),
+            show=_show_time,
+            filter_name="taken",
+            synonyms=("date", "time", "taken_at", "year"),
+        ),
+    )
+    """Local wall-clock time of the camera, without a zone; midnight where only the day is known."""
+    camera: str | None = field(
+        default=None,
+        metadata=_fact(
+            "text",
+            "Camera",
+            ("exif", 0x010F, 0x0110),
+            ("xmp", "tiff:Make", "tiff:Model"),
+            reader="camera",
+            synonyms=("model",),
+        ),
+    )
+    """Maker and model."""
+    lens: str | None = field(
+        default=None,
+        metadata=_fact(
+            "text", "Lens", ("exif", 0xA434), ("xmp", "exifEX:LensModel"), ("xmp", "aux:Lens")
+        ),
+    )
+    lat: float | None = field(
+        default=None,
+        metadata=_fact(
+            "number",
+            "Latitude",
+            ("gps", 2, 1),
+            ("xmp", "exif:GPSLatitude"),
+            reader="latitude",
+            limits=(-90, 90),
+            detail=False,
+            synonyms=("latitude",),
+        ),
+    )
     """Degrees, north positive."""
-    lon: float | None = None
+    lon: float | None = field(
+        default=None,
+        metadata=_fact(
+            "number",
+            "Longitude",
+            ("gps", 4, 3),
+            ("xmp", "exif:GPSLongitude"),
+            reader="longitude",
+            limits=(-180, 180),
+            detail=False,
+            synonyms=("longitude", "lng"),
+        ),
+    )
     """Degrees, east positive."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return name -> value of every fact, as JSON types: times in ISO 8601, None if unknown."""
+        return {fact.name: _as_json(fact, getattr(self, fact.name)) for fact in FACTS}
+
+    def details(self) -> list[tuple[str, str]]:
+        """Return the known facts as (label, text with unit), for people; without size and place."""
+        known = ((fact, getattr(self, fact.name)) for fact in FACTS if fact.detail)
+        return [
+            (fact.label, fact.show(value)) for fact, value in known if value not in (None, "", ())
+        ]
+
+
+FACTS: tuple[Fact, ...] = tuple(
+    replace(one.metadata["fact"], name=one.name, required=one.default is MISSING)
+    for one in fields(Facts)
+)
+"""Every fact, in the order of the columns."""
+
+
+def _as_json(fact: Fact, value: Any) -> Any:
+    if fact.kind == "date":
+        return None if value is None else value.isoformat()
+    return list(value) if fact.kind == "texts" else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +190,11 @@ class ImageRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as JSON types, flat; times in ISO 8601."""
-        facts = asdict(self.facts)
-        taken = facts.pop("taken_at")
         return {
             "path": self.path,
             "bytes": self.bytes,
             "sha256": self.sha256,
-            **facts,
-            "taken_at": taken.isoformat() if taken else None,
+            **self.facts.to_dict(),
             "labels": list(self.labels),
         }
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from catalog_rows import entry, model
 
 from clipsearch.catalog import Catalog
 from clipsearch.catalog.engine import FORMAT, as_json
-from clipsearch.catalog.schema import METADATA, MIGRATIONS
+from clipsearch.catalog.schema import METADATA, MIGRATIONS, add_fact_columns
 from clipsearch.errors import LibraryCorrupt, LibraryNotFound, LibraryTooNew
+from clipsearch.types import Facts
 
 
 @pytest.fixture
@@ -109,6 +111,28 @@ def test_an_older_library_is_migrated_on_opening(
     assert steps == ["later"]
     value = raw.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
     assert value == (str(len(later)),)
+
+
+def test_a_new_fact_is_a_column_that_older_libraries_get_too(
+    tmp_path: Path, raw: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw.execute("ALTER TABLE content DROP COLUMN lens")
+    raw.execute("ALTER TABLE content DROP COLUMN lat")
+    later = (*MIGRATIONS, ("lens and lat", add_fact_columns))
+    monkeypatch.setattr("clipsearch.catalog.schema.MIGRATIONS", later)
+    monkeypatch.setattr("clipsearch.catalog.engine.FORMAT", 2)
+    with Catalog.open(tmp_path) as catalog:
+        catalog.commit(
+            [entry("/a.jpg", facts=Facts(1, 1, "PNG", lens="RF 50mm", lat=1.5))],
+            catalog.add_model(model()),
+        )
+        record = catalog.record("/a.jpg")
+    assert record is not None
+    assert (record.facts.lens, record.facts.lat) == ("RF 50mm", 1.5)
+    types = {row[1]: row[2] for row in raw.execute("PRAGMA table_info(content)")}
+    assert (types["lens"], types["lat"]) == ("TEXT", "REAL")
+    # A library that is made today has them already, and goes through the same steps.
+    Catalog.create(tmp_path / "new").close()
 
 
 def test_a_migration_that_fails_leaves_the_library_as_it_was(

@@ -6,15 +6,24 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
+import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from metadata import jpeg, png, xmp_packet
 from PIL.TiffImagePlugin import IFDRational
 
-from clipsearch.images.exif import exif_facts
+from clipsearch.images.decode import open_image
+from clipsearch.images.exif import Metadata, facts_in, parse_xmp, read_metadata
+from clipsearch.types import Facts
 
 MAKE, MODEL, DATE_TIME = 0x010F, 0x0110, 0x0132
 ORIGINAL, DIGITIZED, LENS = 0x9003, 0x9004, 0xA434
+
+
+def exif_facts(base: Any, exif: Any = None, gps: Any = None) -> dict[str, Any]:
+    """Return the facts of EXIF tags alone."""
+    return facts_in(Metadata(exif={**base, **(exif or {})}, gps=gps or {}))
 
 
 def test_a_full_set_of_tags_gives_every_fact() -> None:
@@ -85,7 +94,10 @@ def test_a_camera_name_of_a_megabyte_is_cut() -> None:
         ("0001:01:01 00:00:00", None),
         ("    :  :     :  :  ", None),
         ("2024:02:30 12:00:00", None),
-        ("2024:06:01 25:00:00", None),
+        # The day is known, and no time is made up.
+        ("2024:06:01 25:00:00", datetime(2024, 6, 1)),
+        ("2019:01:01 24:04:20", datetime(2019, 1, 1)),
+        ("2016:12:31 23:59:60", datetime(2016, 12, 31)),
         ("yesterday", None),
         ("", None),
         (1717245296, None),
@@ -113,7 +125,6 @@ def test_the_best_date_there_is_wins() -> None:
         ((40.0, 45.5), b"N\0", (73.0, 59.1), b"W\0", (40 + 45.5 / 60, -(73 + 59.1 / 60))),
         ((12.5,), "n", 7.25, "w", (12.5, -7.25)),
         ((IFDRational(97, 2), 0, 0), "N", (Fraction(9, 4), 0, 0), "E", (48.5, 2.25)),
-        ((-33.86, 0, 0), None, (151.2, 0, 0), None, (-33.86, 151.2)),
         ((0, 0, 0), "N", (6, 0, 0), "E", (0.0, 6.0)),
         ((90, 0, 0), "S", (180, 0, 0), "W", (-90.0, -180.0)),
     ],
@@ -130,6 +141,9 @@ def test_positions_are_degrees_north_and_east(
     [
         {1: "N", 2: (48.0, 0.0, 0.0)},  # half a position
         {1: "N", 2: (0, 0, 0), 3: "E", 4: (0, 0, 0)},  # no fix
+        {2: (33, 51, 30), 4: (151, 12, 0)},  # which hemisphere is not said
+        {1: "", 2: (33, 51, 30), 3: "\0", 4: (151, 12, 0)},
+        {1: "E", 2: (33, 51, 30), 3: "N", 4: (151, 12, 0)},
         {1: "N", 2: (90.1, 0, 0), 3: "E", 4: (2, 0, 0)},
         {1: "N", 2: (48, 0, 0), 3: "E", 4: (181, 0, 0)},
         {1: "N", 2: (IFDRational(0, 0),) * 3, 3: "E", 4: (IFDRational(0, 0),) * 3},
@@ -169,3 +183,137 @@ def test_whatever_the_tags_hold_the_facts_are_sound(base: Any, exif: Any, gps: A
     assert ("lat" in facts) == ("lon" in facts)
     assert -90 <= facts.get("lat", 0) <= 90
     assert -180 <= facts.get("lon", 0) <= 180
+
+
+# --- IPTC and XMP, in real files ----------------------------------------------------------------
+
+
+def facts_of(data: bytes) -> Facts:
+    return open_image(data)[1]
+
+
+EARLY = "1988-12-01T18:53:44"
+ORIGINAL_IN_XMP = f"<exif:DateTimeOriginal>{EARLY}</exif:DateTimeOriginal>"
+
+
+def test_the_date_of_the_photograph_in_xmp_comes_before_that_of_the_last_change() -> None:
+    data = jpeg(exif={DATE_TIME: "2015:06:29 18:19:12"}, xmp=xmp_packet(ORIGINAL_IN_XMP))
+    assert facts_of(data).taken_at == datetime(1988, 12, 1, 18, 53, 44)
+
+
+def test_exif_comes_before_xmp_where_both_say_when_the_photograph_was_taken() -> None:
+    data = jpeg(more_exif={ORIGINAL: "2001:02:03 04:05:06"}, xmp=xmp_packet(ORIGINAL_IN_XMP))
+    assert facts_of(data).taken_at == datetime(2001, 2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("make", [lambda xmp: jpeg(xmp=xmp), png])
+def test_xmp_is_read_from_jpeg_and_png(make: Any) -> None:
+    attributes = f'exif:DateTimeOriginal="{EARLY}" tiff:Make="Nikon" tiff:Model="FM2"'
+    facts = facts_of(make(xmp_packet("<aux:Lens>50mm f/1.4</aux:Lens>", attributes)))
+    assert (facts.taken_at, facts.camera, facts.lens) == (
+        datetime(1988, 12, 1, 18, 53, 44),
+        "Nikon FM2",
+        "50mm f/1.4",
+    )
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "place"),
+    [
+        ("48,53.322N", "21,2.592W", (48 + 53.322 / 60, -(21 + 2.592 / 60))),
+        ("33,51,36S", "151,12,0E", (-33.86, 151.2)),
+        ("48.5N", "2.25E", (48.5, 2.25)),
+        ("48,53.322", "21,2.592", (None, None)),
+        ("91,0N", "21,0E", (None, None)),
+        ("48,53.322E", "21,2.592N", (None, None)),
+    ],
+)
+def test_a_position_is_read_from_xmp(lat: str, lon: str, place: tuple[float, float]) -> None:
+    body = f"<exif:GPSLatitude>{lat}</exif:GPSLatitude><exif:GPSLongitude>{lon}</exif:GPSLongitude>"
+    facts = facts_of(jpeg(xmp=xmp_packet(body)))
+    assert (facts.lat, facts.lon) == pytest.approx(place)
+
+
+def test_an_iptc_date_and_time_are_one_moment() -> None:
+    day, time = (2, 55, b"20191014"), (2, 60, b"150020+0000")
+    assert facts_of(jpeg(iptc=[day, time])).taken_at == datetime(2019, 10, 14, 15, 0, 20)
+    assert facts_of(jpeg(iptc=[day])).taken_at == datetime(2019, 10, 14)
+    assert facts_of(jpeg(iptc=[time])).taken_at is None
+
+
+def test_exif_written_by_pillow_is_read_with_its_directories() -> None:
+    data = jpeg(
+        exif={MAKE: "Canon", MODEL: "Canon EOS R5"},
+        more_exif={ORIGINAL: "2024:06:01 12:34:56", LENS: "RF 50mm"},
+        gps={1: "S", 2: (33.0, 51.0, 36.0), 3: "E", 4: (151.0, 12.0, 0.0)},
+    )
+    facts = facts_of(data)
+    assert (facts.camera, facts.lens, facts.taken_at) == (
+        "Canon EOS R5",
+        "RF 50mm",
+        datetime(2024, 6, 1, 12, 34, 56),
+    )
+    assert (facts.lat, facts.lon) == pytest.approx((-33.86, 151.2))
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "lol"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>' + xmp_packet(
+    "<aux:Lens>&b;</aux:Lens>"
+)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        "",
+        "<x:xmpmeta",
+        "no XML at all",
+        BOMB,
+        b"\xff\xfe\0",
+        b"\xff" * 40,
+        "<a>" * 5000,
+        xmp_packet("<aux:Lens>50mm</aux:Lens>").replace("</rdf:RDF>", ""),
+        xmp_packet("<aux:Lens>50mm</aux:Lens>" + " " * 2_000_000),
+    ],
+    ids=range(9),
+)
+def test_damaged_or_hostile_xmp_costs_nothing_else(packet: str | bytes) -> None:
+    data = jpeg(exif={MODEL: "R5"}, xmp=packet[:60_000])
+    assert facts_of(data).camera == "R5"
+    assert facts_of(data).lens is None
+
+
+def test_xmp_larger_than_a_megabyte_is_not_read() -> None:
+    lens = "<aux:Lens>50mm</aux:Lens>"
+    assert parse_xmp(xmp_packet(lens + " " * 1_000_000))["aux:Lens"] == ["50mm"]
+    assert parse_xmp(xmp_packet(lens + " " * (1 << 20))) == {}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_xmp_may_be_in_each_of_its_encodings(encoding: str) -> None:
+    packet = xmp_packet("<aux:Lens>Ünïcode 50mm</aux:Lens>").encode(encoding)
+    assert parse_xmp(packet)["aux:Lens"] == ["Ünïcode 50mm"]
+
+
+def test_lists_and_languages_of_xmp_are_read() -> None:
+    body = (
+        "<dc:subject><rdf:Bag><rdf:li>beach</rdf:li><rdf:li>sea</rdf:li></rdf:Bag></dc:subject>"
+        '<dc:title><rdf:Alt><rdf:li xml:lang="de">Meer</rdf:li>'
+        '<rdf:li xml:lang="x-default">Sea</rdf:li></rdf:Alt></dc:title><dc:empty/>'
+    )
+    texts = parse_xmp(xmp_packet(body))
+    assert (texts["dc:subject"], texts["dc:title"]) == (["beach", "sea"], ["Sea", "Meer"])
+    assert texts["dc:empty"] == [""]
+
+
+def test_damaged_iptc_costs_nothing_else() -> None:
+    whole = jpeg(exif={MODEL: "R5"}, iptc=[(2, 55, b"20191014"), (2, 60, b"150020")])
+    at = whole.index(b"8BIM")
+    for cut in (b"8BIM\xff", b"8BIM\x04\x04\0\0\xff\xff\xff\xff", b"8BIM\x04\x04\xff\0\0\0\0\0"):
+        damaged = whole[:at] + cut + whole[at + len(cut) :]
+        assert facts_of(damaged).camera == "R5"
+
+
+def test_a_number_of_exif_that_is_no_number_is_no_metadata() -> None:
+    image = PIL.Image.new("RGB", (4, 4))
+    image.info["xmp"] = 7
+    assert read_metadata(image).xmp == {}

@@ -234,6 +234,12 @@ def test_status_and_models_are_those_of_the_command_line(
     assert {"mini", "default"} <= {one["name"] for one in listed()}
 
 
+def test_the_details_of_an_image_are_texts_with_labels(http: TestClient, paths: list[Path]) -> None:
+    answer = http.get("/v1/details", params={"path": str(paths[0])})
+    assert answer.json() == {"details": [{"label": "Format", "text": "PNG"}]}
+    assert http.get("/v1/details", params={"path": "/not/known.png"}).status_code == 404
+
+
 def test_thumbnails_are_made_to_size_and_not_sent_twice(
     http: TestClient, tmp_path: Path, library: Library
 ) -> None:
@@ -397,7 +403,8 @@ def test_errors_of_the_library_have_their_status(
 def test_the_api_describes_itself_without_other_servers(http: TestClient) -> None:
     described = http.get("/v1/openapi.json").json()
     assert set(described["paths"]) == {
-        f"/v1/{name}" for name in ("search", "similar", "classify", "status", "models", "image")
+        f"/v1/{name}"
+        for name in ("search", "similar", "classify", "status", "models", "details", "image")
     }
     names = {p["name"] for p in described["paths"]["/v1/search"]["get"]["parameters"]}
     assert {"text", "exclude", "image", "k", "where", "under", "min_score", "relevant"} <= names

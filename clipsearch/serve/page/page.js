@@ -246,7 +246,7 @@ function view(place) {
   if (!shown[place]) return;
   viewed = place;
   const one = shown[place];
-  const { size, taken, saved } = facts(one);
+  const { size, saved } = facts(one);
   const bytes = !one.bytes ? "" : one.bytes < 1e6 ? `${(one.bytes / 1e3).toFixed(1)} kB` : `${(one.bytes / 1e6).toFixed(1)} MB`;
   const [, text] = share(one);
   const judged = one.label !== undefined ? `${one.label} ${text}` : one.relevance !== null ? `${text} relevant` : "";
@@ -255,7 +255,18 @@ function view(place) {
   $("large").src = known ? imageAddress(one.path, LARGE) : $("image").firstElementChild.src;
   $("large").alt = base(one.path);
   $("large-name").textContent = base(one.path);
-  $("large-facts").textContent = [judged, cosine, size, one.format, bytes, taken, one.camera, one.lens, saved].filter(Boolean).join(" · ");
+  const line = (details) => {
+    const known = details.map(({ label, text }) => Object.assign(document.createElement("span"), { title: label, textContent: text }));
+    const parts = [judged, cosine, size, bytes, ...known, saved].filter(Boolean);
+    $("large-facts").replaceChildren(...parts.flatMap((part, i) => (i ? [" · ", part] : [part])));
+  };
+  line([]);
+  if (known) {
+    fetch(`v1/details?${new URLSearchParams({ path: one.path })}`).then(answer).then(
+      ({ details }) => shown[viewed] === one && line(details),
+      () => {}, // the picture is shown without them
+    );
+  }
   $("large-path").textContent = known ? one.path : "";
   $("original").href = known ? imageAddress(one.path) : "";
   $("original").hidden = $("like").hidden = !known;
