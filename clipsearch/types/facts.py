@@ -68,6 +68,14 @@ def _show_time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M}"
 
 
+def _show_seconds(seconds: float) -> str:
+    return f"1/{1 / seconds:.0f} s" if seconds < 0.3 else f"{seconds:g} s"
+
+
+def _show_stars(rating: int) -> str:
+    return "★" * rating + "☆" * (5 - rating)
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What an image says of itself: its size as shown (EXIF orientation applied) and its metadata."""
@@ -151,6 +159,98 @@ class Facts:
         ),
     )
     """Degrees, east positive."""
+    iso: int | None = field(
+        default=None,
+        metadata=_fact(
+            "integer",
+            "Sensitivity",
+            ("exif", 0x8827),
+            ("xmp", "exifEX:PhotographicSensitivity"),
+            ("xmp", "exif:ISOSpeedRatings"),
+            limits=(1, 10_000_000),
+            show="ISO {}".format,
+            synonyms=("sensitivity",),
+        ),
+    )
+    f_number: float | None = field(
+        default=None,
+        metadata=_fact(
+            "number",
+            "Aperture",
+            ("exif", 0x829D),
+            ("xmp", "exif:FNumber"),
+            limits=(0.1, 1000),
+            show="f/{:g}".format,
+            synonyms=("aperture", "fnumber", "f"),
+        ),
+    )
+    exposure: float | None = field(
+        default=None,
+        metadata=_fact(
+            "number",
+            "Exposure time",
+            ("exif", 0x829A),
+            ("xmp", "exif:ExposureTime"),
+            limits=(1e-7, 1e6),
+            show=_show_seconds,
+            synonyms=("exposure_time", "shutter"),
+        ),
+    )
+    """Seconds."""
+    focal_length: float | None = field(
+        default=None,
+        metadata=_fact(
+            "number",
+            "Focal length",
+            ("exif", 0x920A),
+            ("xmp", "exif:FocalLength"),
+            limits=(0.1, 1e5),
+            show="{:g} mm".format,
+            synonyms=("focal",),
+        ),
+    )
+    """Millimetres, of the lens itself."""
+    rating: int | None = field(
+        default=None,
+        metadata=_fact(
+            "integer",
+            "Rating",
+            ("xmp", "xmp:Rating"),
+            ("exif", 0x4746),
+            limits=(0, 5),
+            show=_show_stars,
+            synonyms=("stars",),
+        ),
+    )
+    """0 to 5 stars."""
+    title: str | None = field(
+        default=None,
+        metadata=_fact("text", "Title", ("xmp", "dc:title"), ("iptc", 5), ("exif", 0x9C9B)),
+    )
+    description: str | None = field(
+        default=None,
+        metadata=_fact(
+            "text",
+            "Description",
+            ("xmp", "dc:description"),
+            ("iptc", 120),
+            ("exif", 0x010E),
+            longest=2000,
+            synonyms=("caption", "comment"),
+        ),
+    )
+    keywords: tuple[str, ...] = field(
+        default=(),
+        metadata=_fact(
+            "texts",
+            "Keywords",
+            ("xmp", "dc:subject"),
+            ("iptc", 25),
+            ("exif", 0x9C9E),
+            show=", ".join,
+            synonyms=("keyword", "subject"),
+        ),
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """Return name -> value of every fact, as JSON types: times in ISO 8601, None if unknown."""

@@ -63,7 +63,10 @@ def test_512_numbers_cost_little_more_than_their_bytes(raw: sqlite3.Connection) 
 
 def test_ids_of_vectors_are_never_given_twice(raw: sqlite3.Connection) -> None:
     raw.execute("INSERT INTO model VALUES (1, 'm', 2, 1, NULL, 'f', '')")
-    raw.execute("INSERT INTO content VALUES (1, 'a', 1, 1, 1, '', NULL, NULL, NULL, NULL, NULL)")
+    raw.execute(
+        "INSERT INTO content (id, sha256, bytes, width, height, format) "
+        "VALUES (1, 'a', 1, 1, 1, '')"
+    )
     insert = "INSERT INTO embedding (content_id, model_id, vector) VALUES (1, 1, x'00')"
     first = raw.execute(insert).lastrowid
     raw.execute("DELETE FROM embedding")
