@@ -17,14 +17,15 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.catalog import embeddings, files, integrity, labels, settings
 from clipsearch.catalog import records as _records
+from clipsearch.catalog.embeddings import Parts
 from clipsearch.catalog.engine import FORMAT, Connection, Engine
-from clipsearch.catalog.files import Entry, File, Pending
+from clipsearch.catalog.files import Entry, File, PartVector, Pending
 from clipsearch.catalog.settings import Counts, SnapshotRow
 from clipsearch.errors import LibraryCorrupt
 from clipsearch.filters.fields import FUNCTIONS
 from clipsearch.types import Finding
 
-__all__ = ["Catalog", "Counts", "Entry", "Pending", "SnapshotRow"]
+__all__ = ["Catalog", "Counts", "Entry", "PartVector", "Parts", "Pending", "SnapshotRow"]
 
 _BUSY_TIMEOUT = 30.0  # seconds that a writer waits for another process before it gives up
 _CHUNK = 5_000  # files looked up by one query
@@ -120,6 +121,8 @@ class Catalog:
     max_id = _reads(embeddings.max_id)
     live_count = _reads(embeddings.live_count)
     stale_count = _reads(embeddings.stale_count)
+    parts = _reads(embeddings.parts)
+    places = _reads(embeddings.places)
     purge_stale = _writes(embeddings.purge_stale)
 
     save_labels = _writes(labels.save_labels)
@@ -191,26 +194,40 @@ class Catalog:
         with self._engine.write() as connection:
             content_ids = files.put_contents(connection, entries)
             files.put_files(connection, entries, content_ids)
-            vectors = [
-                (content_ids[entry.sha256], entry.vector, entry.path)
+            rows = [
+                embeddings.VectorRow(content_ids[entry.sha256], *part, entry.path)
                 for entry in entries
-                if entry.sha256 is not None and entry.vector is not None
+                if entry.sha256 is not None
+                for part in entry.all_parts()
             ]
-            return embeddings.append(connection, vectors, model_id)
+            return embeddings.append(connection, rows, model_id)
 
     def iter_vectors(
-        self, model_id: int, *, after: int = 0, batch: int = embeddings.BATCH
+        self, model_id: int, *, after: int = 0, batch: int = embeddings.BATCH, whole: bool = False
     ) -> Iterator[tuple[IdArray, FloatArray]]:
-        """Yield what `vectors` returns, `batch` rows at a time.
+        """Read what `vectors` does in batches, a transaction each.
 
-        Vectors without a live file are among them, as their file may come back. Before building
-        a snapshot, `purge_stale`.
+        Parameters
+        ----------
+        model_id
+            Whose vectors. Those without a live file are among them, as their file may come back:
+            before building a snapshot, `purge_stale`.
+        after
+            Only larger ids.
+        batch
+            Rows per batch.
+        whole
+            Only one vector per image: that of the whole image, else of its lowest part.
+
+        Yields
+        ------
+        int64 ids (n,), ascending, and their float32 unit rows (n, dim).
         """
         while True:
             # A transaction for each batch: one for all would keep the write-ahead log growing.
             with self._engine.read() as connection:
                 after, ids, rows = embeddings.read_page(
-                    connection, model_id, after=after, limit=batch
+                    connection, model_id, after=after, limit=batch, whole=whole
                 )
             if not after:
                 return

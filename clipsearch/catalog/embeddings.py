@@ -1,12 +1,15 @@
-"""The vectors of a catalog: a journal in the order of their ids, appended to and never updated."""
+"""The vectors of a catalog: an append-only journal in the order of their ids."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from clipsearch._util.arrays import BoolArray, FloatArray, IdArray
 from clipsearch.catalog.engine import Connection, as_json, cell
 from clipsearch.types import Finding
 
@@ -20,25 +23,62 @@ _TOLERANCE = 0.01
 """How far from 1 the length of a stored vector may be; float16 rounds by less than 0.001."""
 
 
-def append(
-    connection: Connection, rows: Sequence[tuple[int, np.ndarray, str]], model_id: int
-) -> int:
-    """Append (content id, vector, path) rows; return how many were new: a vector is never replaced.
+class VectorRow(NamedTuple):
+    """A vector to be stored: of which part of which content, and the path for messages."""
 
-    Raises ValueError, which names the path, for what is not a unit vector of the model's dim.
+    content_id: int
+    part: int
+    at: str | None
+    vector: FloatArray
+    path: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """The vectors of the images that have several; empty where every image has one."""
+
+    ids: IdArray
+    """(n,), ascending."""
+    firsts: IdArray
+    """(n,): the id of the lowest part of the same image, by which the image is named."""
+
+    def __bool__(self) -> bool:
+        return len(self.ids) > 0
+
+    def images_of(self, ids: IdArray) -> IdArray:
+        """Replace each id by that of the lowest part of its image; other ids stay."""
+        if not self:
+            return ids
+        places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return np.where(self.ids[places] == ids, self.firsts[places], ids)
+
+
+def append(connection: Connection, rows: Sequence[VectorRow], model_id: int) -> int:
+    """Append vectors; one that is stored already is never replaced.
+
+    Returns
+    -------
+    int
+        How many were new.
+
+    Raises
+    ------
+    ValueError
+        A vector is not a unit vector of the model's dim; the message names the path.
     """
     if not rows:
         return 0
     dim = _dim(connection, model_id)
-    for _, vector, path in rows:
-        if vector.shape != (dim,) or not _is_unit(np.linalg.norm(vector.astype(np.float32))):
-            raise ValueError(f"{path}: its vector is not a unit vector of {dim} finite numbers")
+    for row in rows:
+        length = np.linalg.norm(row.vector.astype(np.float32))
+        if row.vector.shape != (dim,) or not _is_unit(length):
+            raise ValueError(f"{row.path}: its vector is not a unit vector of {dim} finite numbers")
     return connection.executemany(
-        "INSERT INTO embedding (content_id, model_id, vector) VALUES (?, ?, ?) "
-        "ON CONFLICT (content_id, model_id) DO NOTHING",
+        "INSERT INTO embedding (content_id, model_id, part, at, vector) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (content_id, model_id, part) DO NOTHING",
         [
-            (content_id, model_id, vector.astype(_STORED).tobytes())
-            for content_id, vector, _ in rows
+            (row.content_id, model_id, row.part, row.at, row.vector.astype(_STORED).tobytes())
+            for row in rows
         ],
     ).rowcount
 
@@ -49,21 +89,37 @@ def vectors(
     *,
     after: int = 0,
     ids: Iterable[int] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids > `after`, int64 (n,) ascending, and their float32 unit rows (n, dim).
+) -> tuple[IdArray, FloatArray]:
+    """Read vectors in the order of their ids; damaged ones are left out, with a warning.
 
-    Of `ids` only, if given. Damaged vectors are left out, with a warning.
+    Parameters
+    ----------
+    model_id
+        Whose vectors.
+    after
+        Only larger ids.
+    ids
+        Only these, if given.
+
+    Returns
+    -------
+    int64 ids (n,), ascending, and their float32 unit rows (n, dim).
     """
-    found, blobs = _read(connection, model_id, after=after, ids=ids)
-    return _decode(found, blobs, _dim(connection, model_id))
+    stored, blobs = _read(connection, model_id, after=after, ids=ids)
+    return _decode(stored, blobs, _dim(connection, model_id))
 
 
-def vector_of(connection: Connection, path: str, model_id: int) -> np.ndarray | None:
-    """Return the float32 unit vector (dim,) of a file, None if it has none."""
+def vector_of(connection: Connection, path: str, model_id: int) -> FloatArray | None:
+    """Read the vector of a file, of its lowest part.
+
+    Returns
+    -------
+    A float32 unit vector (dim,), or None if the file has none.
+    """
     row = connection.execute(
         "SELECT embedding.id, vector FROM file "
         "JOIN embedding ON embedding.content_id = file.content_id "
-        "WHERE file.path = :path AND model_id = :model",
+        "WHERE file.path = :path AND model_id = :model ORDER BY part LIMIT 1",
         {"path": path, "model": model_id},
     ).fetchone()
     if row is None:
@@ -73,17 +129,46 @@ def vector_of(connection: Connection, path: str, model_id: int) -> np.ndarray | 
 
 
 def read_page(
-    connection: Connection, model_id: int, *, after: int, limit: int
-) -> tuple[int, np.ndarray, np.ndarray]:
-    """Return what `vectors` does, of the next `limit` rows, and the last id; 0 at the end."""
-    found, blobs = _read(connection, model_id, after=after, limit=limit)
-    ids, rows = _decode(found, blobs, _dim(connection, model_id))
-    return (found[-1] if found else 0), ids, rows
+    connection: Connection, model_id: int, *, after: int, limit: int, whole: bool
+) -> tuple[int, IdArray, FloatArray]:
+    """Read what `vectors` does, of the next `limit` rows, and the last id; 0 at the end."""
+    stored, blobs = _read(connection, model_id, after=after, limit=limit, whole=whole)
+    ids, rows = _decode(stored, blobs, _dim(connection, model_id))
+    return (stored[-1] if stored else 0), ids, rows
+
+
+def parts(connection: Connection, model_id: int) -> Parts:
+    """Return which vectors belong to images with several of them."""
+    # CROSS JOIN: from the few images with parts to their vectors, never through all vectors.
+    rows = connection.execute(
+        f"SELECT id, (SELECT other.id FROM embedding AS other WHERE {_SAME_IMAGE} "
+        "ORDER BY other.part LIMIT 1) FROM (SELECT DISTINCT content_id FROM embedding "
+        "WHERE model_id = :model AND part > 0) AS several CROSS JOIN embedding "
+        "ON embedding.content_id = several.content_id AND embedding.model_id = :model ORDER BY id",
+        {"model": model_id},
+    ).fetchall()
+    ids, firsts = np.array(rows, dtype=np.int64).reshape(-1, 2).T.copy()
+    return Parts(ids, firsts)
+
+
+def places(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[int, str | None]]:
+    """Return id -> (part, at) of those vectors that are not of a whole image."""
+    rows = connection.execute(
+        "SELECT id, part, at FROM embedding "
+        "WHERE id IN (SELECT value FROM json_each(:ids)) AND part > 0",
+        {"ids": as_json(ids)},
+    )
+    return {number: (part, at) for number, part, at in rows}
 
 
 # --- the journal ---------------------------------------------------------------------------
 
 _LAST = 2**63 - 1
+_SAME_IMAGE = "other.content_id = embedding.content_id AND other.model_id = embedding.model_id"
+_LOWEST_PART = (
+    "(embedding.part = 0 OR embedding.part = "
+    f"(SELECT min(other.part) FROM embedding AS other WHERE {_SAME_IMAGE}))"
+)
 _LIVE = "EXISTS (SELECT 1 FROM file WHERE file.content_id = embedding.content_id)"
 
 
@@ -114,7 +199,7 @@ def purge_stale(connection: Connection, model_id: int) -> int:
 
 
 def check_vectors(connection: Connection, *, repair: bool) -> list[Finding]:
-    """Find vectors that are not what an encoder gives; repair deletes them, to be made anew."""
+    """Find vectors that are not what an encoder gives; repair deletes them, so that they are encoded again."""
     findings = []
     models = connection.execute("SELECT id, name, dim FROM model ORDER BY id").fetchall()
     for model_id, name, dim in models:
@@ -129,8 +214,8 @@ def check_vectors(connection: Connection, *, repair: bool) -> list[Finding]:
                 Finding(
                     "vector-damaged",
                     f"{len(damaged)} vectors of model {name} are damaged (first: id {damaged[0]})",
-                    "`clipsearch check --repair` drops them; the next `clipsearch index` makes "
-                    "them anew.",
+                    "`clipsearch check --repair` drops them; the next `clipsearch index` encodes "
+                    "them again.",
                     repaired=repair,
                 )
             )
@@ -164,10 +249,13 @@ def _read(
     after: int = 0,
     ids: Iterable[int] | None = None,
     limit: int = -1,
+    whole: bool = False,
 ) -> tuple[list[int], list[bytes]]:
     wanted = "model_id = :model AND id > :after"
     if ids is not None:  # looked up one by one: the `+` keeps SQLite from going through them all
         wanted = "id IN (SELECT value FROM json_each(:ids)) AND +model_id = :model AND +id > :after"
+    if whole:
+        wanted += f" AND {_LOWEST_PART}"
     rows = connection.execute(
         f"SELECT id, vector FROM embedding WHERE {wanted} ORDER BY id LIMIT :limit",
         {
@@ -188,7 +276,7 @@ def _dim(connection: Connection, model_id: int) -> int:
 # --- blobs ---------------------------------------------------------------------------------
 
 
-def _decode(ids: Sequence[int], blobs: Sequence[bytes], dim: int) -> tuple[np.ndarray, np.ndarray]:
+def _decode(ids: Sequence[int], blobs: Sequence[bytes], dim: int) -> tuple[IdArray, FloatArray]:
     """Return int64 ids and float32 unit rows of the sound blobs; warn of the others."""
     rows = _unpack(blobs, dim)
     numbers = np.asarray(ids, dtype=np.int64)
@@ -197,7 +285,7 @@ def _decode(ids: Sequence[int], blobs: Sequence[bytes], dim: int) -> tuple[np.nd
     if not sound.all():
         warnings.warn(
             f"{np.count_nonzero(~sound)} stored vectors are damaged and were left out. "
-            "`clipsearch check --repair` drops them; the next `clipsearch index` makes them anew.",
+            "`clipsearch check --repair` drops them; the next `clipsearch index` encodes them again.",
             stacklevel=4,
         )
         rows, numbers, lengths = rows[sound], numbers[sound], lengths[sound]
@@ -206,12 +294,12 @@ def _decode(ids: Sequence[int], blobs: Sequence[bytes], dim: int) -> tuple[np.nd
     return numbers, rows
 
 
-def _unpack(blobs: Sequence[bytes], dim: int) -> np.ndarray:
+def _unpack(blobs: Sequence[bytes], dim: int) -> FloatArray:
     """Return float32 rows, as stored; zeros for a blob of the wrong size."""
     size = dim * _STORED.itemsize
     joined = b"".join(blob if len(blob) == size else bytes(size) for blob in blobs)
     return np.frombuffer(joined, dtype=_STORED).reshape(len(blobs), dim).astype(np.float32)
 
 
-def _is_unit(lengths: np.ndarray | np.floating) -> np.ndarray:
-    return np.abs(lengths - 1) <= _TOLERANCE  # not so for NaN either
+def _is_unit(lengths: FloatArray | np.floating[Any]) -> BoolArray:
+    return np.asarray(np.abs(lengths - 1) <= _TOLERANCE)  # not so for NaN either

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-import numpy as np
-
+from clipsearch._util.arrays import FloatArray
 from clipsearch.catalog.engine import Connection, as_json
 from clipsearch.types.facts import FACTS, Fact, Facts
 
@@ -48,6 +47,16 @@ class Pending(Generic[File]):
         return self.state in ("new", "changed", "unembedded")
 
 
+class PartVector(NamedTuple):
+    """The vector of a part of an image."""
+
+    part: int
+    """0 is the whole image; a frame, a page or a crop has a number of its own."""
+    at: str | None
+    """Which part it is: seconds, a page or a box."""
+    vector: FloatArray
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A file as it was read, to be committed: with what is new of it.
@@ -62,8 +71,16 @@ class Entry:
     root: str
     sha256: str | None = None
     facts: Facts | None = None
-    vector: np.ndarray | None = None
+    vector: FloatArray | None = None
+    """Of the whole image."""
     error: str | None = None
+    parts: Sequence[PartVector] = ()
+    """Of parts of it: frames of a video, pages, crops."""
+
+    def all_parts(self) -> list[PartVector]:
+        """Return the vectors, with that of the whole image as part 0."""
+        whole = [] if self.vector is None else [PartVector(0, None, self.vector)]
+        return [*whole, *self.parts]
 
 
 # --- what is to do -------------------------------------------------------------------------
@@ -74,10 +91,10 @@ def pending(
 ) -> list[Pending[File]]:
     """Compare files with the catalog, in their order, by one query."""
     rows = connection.execute(
-        "SELECT file.path, file.size, file.mtime_ns, file.error, file.content_id, embedding.id "
-        "FROM json_each(:paths) AS wanted JOIN file ON file.path = wanted.value "
-        "LEFT JOIN embedding ON embedding.content_id = file.content_id "
-        "AND embedding.model_id = :model",
+        "SELECT file.path, file.size, file.mtime_ns, file.error, file.content_id, "
+        "EXISTS (SELECT 1 FROM embedding WHERE embedding.content_id = file.content_id "
+        "AND embedding.model_id = :model) "
+        "FROM json_each(:paths) AS wanted JOIN file ON file.path = wanted.value",
         {"paths": json.dumps([file.path for file in found]), "model": model_id},
     )
     known = {row[0]: row for row in rows}
@@ -87,12 +104,12 @@ def pending(
 def _compare(file: File, row: Sequence[Any] | None, retry: bool) -> Pending[File]:
     if row is None:
         return Pending(file, "new")
-    _, size, mtime_ns, error, content_id, embedding_id = row
+    _, size, mtime_ns, error, content_id, embedded = row
     if size != file.size or mtime_ns != file.mtime_ns or (error is not None and retry):
         return Pending(file, "changed", content_id)
     if error is not None:
         return Pending(file, "failed", reason=error)
-    return Pending(file, "unembedded" if embedding_id is None else "unchanged", content_id)
+    return Pending(file, "unchanged" if embedded else "unembedded", content_id)
 
 
 def known(
@@ -100,10 +117,10 @@ def known(
 ) -> dict[str, tuple[int, bool]]:
     """Return sha256 -> (content id, whether it has a vector of this model)."""
     rows = connection.execute(
-        "SELECT content.sha256, content.id, embedding.id IS NOT NULL "
-        "FROM json_each(:hashes) AS wanted JOIN content ON content.sha256 = wanted.value "
-        "LEFT JOIN embedding ON embedding.content_id = content.id "
-        "AND embedding.model_id = :model",
+        "SELECT content.sha256, content.id, "
+        "EXISTS (SELECT 1 FROM embedding WHERE embedding.content_id = content.id "
+        "AND embedding.model_id = :model) "
+        "FROM json_each(:hashes) AS wanted JOIN content ON content.sha256 = wanted.value",
         {"hashes": json.dumps(list(sha256s)), "model": model_id},
     )
     return {sha256: (content_id, bool(embedded)) for sha256, content_id, embedded in rows}

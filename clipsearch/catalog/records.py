@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from clipsearch._util.arrays import IdArray
+from clipsearch.catalog.embeddings import parts
 from clipsearch.catalog.engine import Connection, as_json, column
 from clipsearch.types import Facts, Failure, ImageRecord, Where
 from clipsearch.types.facts import FACTS
@@ -103,7 +105,7 @@ def hits(
     return found
 
 
-def live_ids(connection: Connection, ids: Iterable[int]) -> np.ndarray:
+def live_ids(connection: Connection, ids: Iterable[int]) -> IdArray:
     """Return those of the embedding ids, int64 ascending, whose image has a file."""
     rows = connection.execute(
         "SELECT id FROM embedding WHERE id IN (SELECT value FROM json_each(:ids)) AND EXISTS ("
@@ -115,7 +117,7 @@ def live_ids(connection: Connection, ids: Iterable[int]) -> np.ndarray:
 
 def allowed_ids(
     connection: Connection, model_id: int, *, where: Where | None = None, under: str | None = None
-) -> np.ndarray:
+) -> IdArray:
     """Return the ids, int64 ascending, of the vectors with a live file that passes."""
     sql, params = _condition(where, under)
     rows = connection.execute(
@@ -129,8 +131,22 @@ def allowed_ids(
 
 def searched(
     connection: Connection, model_id: int, *, where: Where | None = None, under: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what `allowed_ids` does, and how many files that pass each has, int64 as well."""
+) -> tuple[IdArray, IdArray]:
+    """Return what is searched: vectors, and how many files each stands for.
+
+    Parameters
+    ----------
+    model_id
+        Whose vectors.
+    where, under
+        Only files that match a filter, and lie below a folder.
+
+    Returns
+    -------
+    The ids of `allowed_ids`, and the number of files that pass of each, int64 (n,) both. Of the
+    vectors of one image the lowest part has its files and the others have 0, so that their sum
+    counts each file once.
+    """
     sql, params = _condition(where, under)
     rows = connection.execute(
         "SELECT embedding.id, count(*) FROM embedding "
@@ -140,6 +156,8 @@ def searched(
         params | {"model": model_id},
     ).fetchall()
     ids, files = np.array(rows, dtype=np.int64).reshape(-1, 2).T.copy()
+    if several := parts(connection, model_id):
+        files[several.images_of(ids) != ids] = 0
     return ids, files
 
 

@@ -1,7 +1,7 @@
 """The tables of `catalog.db` and their migrations.
 
 content 1 ── n file            equal bytes are one content, whatever their paths
-content 1 ── n embedding       at most one for each model; embedding.id is the vector id
+content 1 ── n embedding       one per model and part; embedding.id is the vector id
 content 1 ── n label
 model   1 ── n embedding, snapshot
 """
@@ -23,6 +23,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from clipsearch.types.facts import FACTS
@@ -79,8 +80,13 @@ Table(
     Column("id", INTEGER, primary_key=True),
     Column("content_id", INTEGER, ForeignKey("content.id"), nullable=False),
     Column("model_id", INTEGER, ForeignKey("model.id"), nullable=False),
+    # 0: the whole image; else a frame of a video, a page or a crop, and `at` says which.
+    Column("part", INTEGER, nullable=False, server_default=text("0")),
+    Column("at", TEXT),
     Column("vector", BLOB, nullable=False),  # little-endian float16
-    UniqueConstraint("content_id", "model_id"),
+    UniqueConstraint("content_id", "model_id", "part"),
+    # Says at once that there are no parts, which every search asks.
+    Index("embedding_parts", "model_id", "content_id", sqlite_where=text("part > 0")),
     # Answers "which ids, newest first, of which content" without touching a page of vectors.
     Index("embedding_journal", "model_id", "id", "content_id"),
     # Ids are never given twice, or a snapshot could hold another image's vector under one.

@@ -261,7 +261,7 @@ def _predict_library(
     model_id, selection = session.model()[0], options.selection
     filters = filters_of(selection)
     allowed = session.catalog.allowed_ids(model_id, **filters) if selection else None
-    for ids, vectors in session.catalog.iter_vectors(model_id):
+    for ids, vectors in session.catalog.iter_vectors(model_id, whole=True):
         if allowed is not None:
             inside = np.isin(ids, allowed)
             ids, vectors = ids[inside], vectors[inside]

@@ -140,7 +140,7 @@ def stored_embeddings(
     allowed = session.catalog.allowed_ids(model_id, **filters) if selection else None
     wanted = None if paths is None else {os.path.abspath(path) for path in as_paths(paths)}
     found: list[tuple[ImageRecord, FloatArray]] = []
-    for ids, vectors in session.catalog.iter_vectors(model_id):
+    for ids, vectors in session.catalog.iter_vectors(model_id, whole=True):
         if allowed is not None:
             inside = np.isin(ids, allowed)
             ids, vectors = ids[inside], vectors[inside]

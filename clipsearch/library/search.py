@@ -12,6 +12,7 @@ import numpy as np
 
 from clipsearch._util.arrays import FloatArray, IdArray, unit
 from clipsearch.calibration import SEARCH_PRIOR, Context, label_probabilities
+from clipsearch.catalog import Parts
 from clipsearch.errors import EncoderError, SnapshotUnreadable
 from clipsearch.heads.head import Head
 from clipsearch.library.label_scores import calibration_of, image_levels
@@ -128,14 +129,16 @@ def _rank(session: Session, query: QueryHead, options: SearchOptions) -> _Rankin
     width = len(live)
     if k is not None and not (options.relevant and counting):
         width = min(k, len(live))
-    rough = None
-    if query.head.cache is not None:
-        best = _score_with_cache(session, query.head, live)
-    elif counting and width < len(live):
-        rough = _all_cosines(session, query.head.vectors, live)
-        best = _best_of(session, rough, query.head.vectors, width)
-    else:
-        best = _score(session, query.head.vectors, width, live, filtered=filtered)
+    parts = session.catalog.parts(session.model()[0])
+    deep = width
+    while True:
+        best, rough = _best_vectors(
+            session, query.head, deep, live, counting=counting, filtered=filtered
+        )
+        best = _one_per_image(best, parts)
+        if len(best.ids) >= width or deep >= len(live):
+            break
+        deep = min(2 * deep, len(live))  # several of the best are parts of one image
     count, relevance = None, None
     warnings: tuple[str, ...] = ()
     try:
@@ -144,10 +147,39 @@ def _rank(session: Session, query: QueryHead, options: SearchOptions) -> _Rankin
             known = best.ids[relevance >= RELEVANT]
             if rough is not None:
                 known = _relevant_ids(session, query, rows, rough)
+            if parts:
+                known = np.unique(parts.images_of(known))
             count = int(files[np.searchsorted(live, known)].sum())
     except EncoderError as error:  # the background is not encoded yet, and cannot be
         warnings = (f"relevance is not known: {error}",)
     return _Ranking(best.ids, best.scores, relevance, count, int(files.sum()), warnings)
+
+
+def _best_vectors(
+    session: Session,
+    head: Head,
+    width: int,
+    live: IdArray,
+    *,
+    counting: bool,
+    filtered: bool,
+) -> tuple[Scores, Scores | None]:
+    """Return the best `width` (or more) live vectors, and all cosines if all were compared."""
+    if head.cache is not None:
+        return _score_with_cache(session, head, live), None
+    if counting and width < len(live):
+        rough = _all_cosines(session, head.vectors, live)
+        return _best_of(session, rough, head.vectors, width), rough
+    return _score(session, head.vectors, width, live, filtered=filtered), None
+
+
+def _one_per_image(best: Scores, parts: Parts) -> Scores:
+    """Keep the best vector of each image."""
+    if not parts:
+        return best
+    _, first = np.unique(parts.images_of(best.ids), return_index=True)
+    first.sort()
+    return Scores(best.ids[first], best.scores[first], best.rows[first])
 
 
 def _searched(session: Session, selection: Selection) -> tuple[IdArray, IdArray]:
@@ -300,12 +332,14 @@ def _hits(session: Session, ranking: _Ranking, options: SearchOptions) -> list[H
     rows = among[: options.k]
     ids = ranking.ids[rows].tolist()
     records = session.catalog.hits(ids, **filters_of(options.selection))
+    places = session.catalog.places(ids)
     hits = [
         Hit(
             record.path,
             float(ranking.scores[row]),
             record,
             None if relevance is None else float(relevance[row]),
+            *places.get(number, (0, None)),
         )
         for row, number in zip(rows.tolist(), ids, strict=True)
         for record in records.get(number, ())

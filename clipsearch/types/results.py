@@ -20,13 +20,21 @@ class Hit:
     """None for an image that is not in a library."""
     relevance: float | None = None
     """How likely it is that the image is what was asked for; None where that was not judged."""
+    part: int = 0
+    """The part of the image that is nearest: 0 is the whole, else a frame, a page or a crop."""
+    at: str | None = None
+    """Which part that is: seconds, a page or a box."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return `{"path", "score", "relevance", ...facts}`: the JSON contract of `query`."""
+        """Return `{"path", "score", "relevance", ...facts}`: the JSON contract of `query`.
+
+        A hit that is a part of its image has `part` and `at` too.
+        """
         return {
             "path": self.path,
             "score": self.score,
             "relevance": self.relevance,
+            **({"part": self.part, "at": self.at} if self.part else {}),
             **(
                 {k: v for k, v in self.record.to_dict().items() if k != "path"}
                 if self.record

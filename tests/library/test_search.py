@@ -7,11 +7,14 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ToyEncoder
 
+from clipsearch._util.arrays import FloatArray
+from clipsearch.catalog import Catalog, Entry, PartVector
 from clipsearch.library import Library
-from clipsearch.types import Hit, Results
+from clipsearch.types import Hit, ImageRecord, Results
 
 COUNT = 40
 
@@ -77,3 +80,81 @@ def test_a_lost_vector_does_not_hide_that_another_is_dead(
         with opened(library) as damaged:
             assert found(damaged.search("a boy", k=5)) == found(ranked[1:6])
             assert len(damaged.search("a boy", k=None)) == COUNT - 2
+
+
+# --- images with several vectors ---------------------------------------------------------------
+
+
+@pytest.fixture
+def parted(library: Path) -> Path:
+    """The library, in which two images have three frames each beside the whole."""
+    with Catalog.open(library) as catalog:
+        for number, record in enumerate(catalog.records()[:2]):
+            frames = [
+                PartVector(part, f"{part}.5", vector_near(number, part)) for part in (1, 2, 3)
+            ]
+            known = Entry(record.path, record.bytes, 1, "/", sha256=record.sha256, parts=frames)
+            catalog.commit([known], 1)
+    return library
+
+
+def vector_near(number: int, part: int) -> FloatArray:
+    """A unit vector that has the cosine 1 - part / 10 with axis `number`."""
+    cosine = 1 - part / 10
+    row = np.zeros(ToyEncoder().info.dim, np.float32)
+    row[number], row[-1] = cosine, np.sqrt(1 - cosine**2)
+    return row
+
+
+def axis(number: int) -> FloatArray:
+    return np.eye(ToyEncoder().info.dim, dtype=np.float32)[number]
+
+
+@pytest.mark.parametrize("counted", [0, 200_000])
+@pytest.mark.parametrize("k", [1, 3, COUNT, None])
+def test_an_image_with_several_vectors_is_one_hit_with_its_best_part(
+    parted: Path, monkeypatch: pytest.MonkeyPatch, k: int | None, counted: int
+) -> None:
+    monkeypatch.setattr("clipsearch.library.search.COUNTED", counted)
+    with opened(parted) as library:
+        stored = {record.path: row for record, row in zip(*embeddings_of(library), strict=True)}
+        best = {path: float(row[1]) for path, row in stored.items()}
+        first, second = sorted(best)[:2]
+        best[second] = 0.9
+        best[first] = max(best[first], max(float(vector_near(0, part)[1]) for part in (1, 2, 3)))
+        expected = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:k]
+        hits = library.search(axis(1), k=k)
+        assert [path for path, _ in found(hits)] == [path for path, _ in expected]
+        assert [hit.score for hit in hits] == pytest.approx([s for _, s in expected], abs=1e-3)
+        assert hits.searched == COUNT
+        assert (hits[0].path, hits[0].part, hits[0].at) == (second, 1, "1.5")
+        assert hits[0].to_dict()["at"] == "1.5"
+        whole = [hit for hit in hits if hit.path not in (first, second)]
+        assert {(hit.part, hit.at) for hit in whole} <= {(0, None)}
+        assert all("part" not in hit.to_dict() for hit in whole)
+
+
+def test_what_is_relevant_is_counted_by_files_not_by_parts(parted: Path) -> None:
+    with opened(parted) as library:
+        hits = library.search(axis(1), k=None)
+        assert hits.relevant == sum((hit.relevance or 0) >= 0.5 for hit in hits)
+        assert library.search(axis(1), k=1).relevant == hits.relevant
+
+
+def test_a_filter_applies_to_images_with_several_vectors(parted: Path) -> None:
+    with opened(parted) as library:
+        (path,) = [hit.path for hit in library.search(axis(1), k=1)]
+        hits = library.search(axis(1), k=5, where=f"path = '{path}'")
+        assert [(hit.path, hit.part) for hit in hits] == [(path, 1)]
+        assert hits.searched == 1
+
+
+def test_labels_and_embeddings_are_those_of_the_whole_image(parted: Path) -> None:
+    with opened(parted) as library:
+        assert len(library.embeddings()) == COUNT
+        assert len(library.classify(["a cat", "a dog"])) == COUNT
+
+
+def embeddings_of(library: Library) -> tuple[tuple[ImageRecord, ...], FloatArray]:
+    embeddings = library.embeddings()
+    return embeddings.records, embeddings.vectors
