@@ -76,11 +76,20 @@ def _describe(method: Any, function: Callable[..., Any]) -> Any:
 
 
 class Catalog:
-    """The truth of one library, in `catalog.db`.
+    """The catalog of one library, the file `catalog.db`; opened by `create` or `open`.
 
     Every method is one transaction and may be called from any thread. All raise LibraryLocked
     (another process writes), LibraryCorrupt and LibraryError (no permission, full disk).
 
+    Attributes
+    ----------
+    folder, path : Path
+        The library, and its `catalog.db`; absolute.
+    format : int
+        The format of the library.
+
+    Examples
+    --------
     >>> with Catalog.open("index") as catalog:
     ...     catalog.record("/images/horse.jpg").facts.width
     """
@@ -137,7 +146,22 @@ class Catalog:
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], *, busy_timeout: float = _BUSY_TIMEOUT) -> Self:
-        """Make the catalog of the library in `folder`, or open the one that is there."""
+        """Make the catalog of a library, or open the one that is there.
+
+        Parameters
+        ----------
+        folder
+            The library; made if it is not there.
+        busy_timeout
+            Seconds to wait for another process that writes.
+
+        Raises
+        ------
+        LibraryError
+            The folder cannot be made or written.
+        LibraryTooNew, LibraryCorrupt
+            As for `open`.
+        """
         engine = _engine_of(folder, busy_timeout)
         try:
             engine.create()
@@ -148,9 +172,23 @@ class Catalog:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], *, busy_timeout: float = _BUSY_TIMEOUT) -> Self:
-        """Open the catalog of the library in `folder`.
+        """Open the catalog of a library.
 
-        Raises LibraryNotFound, LibraryTooNew, LibraryCorrupt.
+        Parameters
+        ----------
+        folder
+            The library.
+        busy_timeout
+            Seconds to wait for another process that writes.
+
+        Raises
+        ------
+        LibraryNotFound
+            There is no catalog in the folder.
+        LibraryTooNew
+            A later version of clipsearch wrote it.
+        LibraryCorrupt
+            The file is damaged, or a database of another program.
         """
         engine = _engine_of(folder, busy_timeout)
         try:
@@ -173,9 +211,20 @@ class Catalog:
     def pending(
         self, found: Iterable[File], model_id: int, *, retry: bool = False
     ) -> Iterator[Pending[File]]:
-        """Say of each file found, in order, whether it has to be read; streams.
+        """Compare files of a walk with the catalog, in their order.
 
-        retry: read files again that failed, though they have not changed.
+        Parameters
+        ----------
+        found
+            Files; any number of them, for they are streamed.
+        model_id
+            The model whose vectors are wanted.
+        retry
+            Read files again that failed, though they have not changed.
+
+        Yields
+        ------
+        Whether each file is new, changed, without a vector, unchanged, or failed before.
         """
         stream = iter(found)
         while chunk := list(islice(stream, _CHUNK)):
@@ -184,10 +233,24 @@ class Catalog:
             yield from states
 
     def commit(self, entries: Sequence[Entry], model_id: int) -> int:
-        """Write a batch, all of it or nothing; return the number of vectors that were new.
+        """Write a batch of files with their contents and vectors, all of it or nothing.
 
-        Raises ValueError for an entry that would break the catalog: neither bytes nor an error,
-        unknown bytes without facts, or what is not a unit vector of the model's dim.
+        Parameters
+        ----------
+        entries
+            Files as they were read.
+        model_id
+            The model of the vectors.
+
+        Returns
+        -------
+        How many vectors were new.
+
+        Raises
+        ------
+        ValueError
+            An entry would break the catalog: it has neither bytes nor an error, its bytes are
+            unknown and have no facts, or a vector is not a unit vector of the model's dim.
         """
         if not entries:
             return 0
@@ -234,7 +297,17 @@ class Catalog:
             yield ids, rows
 
     def check(self, *, repair: bool = False) -> list[Finding]:
-        """Check pages, references and vectors; repair what can be repaired from the rest."""
+        """Check pages, references and vectors.
+
+        Parameters
+        ----------
+        repair
+            Repair what can be repaired from the rest.
+
+        Returns
+        -------
+        The damage found, each with its remedy and whether it was repaired.
+        """
         transaction = self._engine.write if repair else self._engine.read
         try:
             with transaction() as connection:

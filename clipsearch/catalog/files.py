@@ -1,4 +1,4 @@
-"""The files of a catalog and their contents: what is known of each path, and how it is written."""
+"""Files and contents in the catalog: compare them with a walk, write batches, remove paths."""
 
 from __future__ import annotations
 
@@ -115,7 +115,19 @@ def _compare(file: File, row: Sequence[Any] | None, retry: bool) -> Pending[File
 def known(
     connection: Connection, sha256s: Iterable[str], model_id: int
 ) -> dict[str, tuple[int, bool]]:
-    """Return sha256 -> (content id, whether it has a vector of this model)."""
+    """Look contents up by the hashes of their bytes.
+
+    Parameters
+    ----------
+    sha256s
+        Hashes in hex; unknown ones are left out of the answer.
+    model_id
+        The model that is asked about.
+
+    Returns
+    -------
+    sha256 -> (content id, whether it has a vector of this model).
+    """
     rows = connection.execute(
         "SELECT content.sha256, content.id, "
         "EXISTS (SELECT 1 FROM embedding WHERE embedding.content_id = content.id "
@@ -127,7 +139,7 @@ def known(
 
 
 def paths_of(connection: Connection, content_ids: Iterable[int]) -> dict[int, list[str]]:
-    """Return content id -> the paths that hold it."""
+    """Return content id -> the paths of the files that hold it, in order."""
     rows = connection.execute(
         "SELECT content_id, path FROM file "
         "WHERE content_id IN (SELECT value FROM json_each(:ids)) ORDER BY path",
@@ -184,7 +196,17 @@ def put_files(
 
 
 def remove_paths(connection: Connection, paths: Iterable[str]) -> int:
-    """Forget files; their contents stay, for the case that they come back."""
+    """Delete files from the catalog; their contents and vectors stay, should they come back.
+
+    Parameters
+    ----------
+    paths
+        Absolute paths; those that are not in the catalog are ignored.
+
+    Returns
+    -------
+    How many files were deleted.
+    """
     return connection.execute(
         "DELETE FROM file WHERE path IN (SELECT value FROM json_each(:paths))",
         {"paths": json.dumps(list(paths))},

@@ -1,4 +1,4 @@
-"""The labels that a classification left on images: saved, replaced and counted."""
+"""Labels saved by classifications: write, replace, count and list them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,23 @@ def save_labels(
     sources: Iterable[str] = (),
     among: Iterable[int] | None = None,
 ) -> int:
-    """Write labels; return how many.
+    """Write labels.
 
-    replace_source: drop first what the same sources said of the contents `among` (default: those
-    of the rows). Give all that were classified, and those that now fall short lose their label;
-    and the `sources`, in case that none got one.
+    Parameters
+    ----------
+    rows
+        (content id, name, source, score) each.
+    replace_source
+        First delete the labels of the same sources on the contents `among`.
+    sources
+        Further sources to replace, of classifications that gave no label.
+    among
+        Ids of all contents that were classified, so that those without a label now lose theirs;
+        by default the contents of the rows.
+
+    Returns
+    -------
+    How many labels were written.
     """
     sources = sorted({*sources, *(source for _, _, source, _ in rows)})
     if replace_source:

@@ -1,4 +1,4 @@
-"""The join that turns files, contents and labels into ImageRecords, filtered."""
+"""Queries for image records, hits and vector ids, filtered by where-clauses and folders."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _below(folder: str) -> tuple[str, dict[str, Any]]:
 
 
 def files_under(connection: Connection, root: str) -> dict[str, int | None]:
-    """Return path -> content id of `root` and all files in it; None for failures."""
+    """Return path -> content id of all files in a folder, or of one file; None for failures."""
     sql, params = _below(root)
     rows = connection.execute(f"SELECT path, content_id FROM file WHERE {sql}", params)
     return {path: content_id for path, content_id in rows}
@@ -60,7 +60,19 @@ _LOADED = [(i, _LOADERS[fact.kind]) for i, fact in enumerate(FACTS) if fact.kind
 def records(
     connection: Connection, *, where: Where | None = None, under: str | None = None
 ) -> list[ImageRecord]:
-    """Return the records of all live files that pass, by path."""
+    """Return the records of files.
+
+    Parameters
+    ----------
+    where
+        Only files that match this filter.
+    under
+        Only files below this folder, or this one file; relative to the working directory.
+
+    Returns
+    -------
+    One record per file that could be read, by path.
+    """
     sql, params = _condition(where, under)
     rows = connection.execute(
         f"SELECT {_RECORD} FROM file JOIN content ON content.id = file.content_id "
@@ -72,7 +84,7 @@ def records(
 
 
 def record(connection: Connection, path: str) -> ImageRecord | None:
-    """Return the record of one path, None if it is not known or had failed."""
+    """Return the record of a file, None if it is not in the catalog or could not be read."""
     row = connection.execute(
         f"SELECT {_RECORD} FROM file JOIN content ON content.id = file.content_id "
         "WHERE file.path = :path",
@@ -88,7 +100,19 @@ def hits(
     where: Where | None = None,
     under: str | None = None,
 ) -> dict[int, list[ImageRecord]]:
-    """Return embedding id -> the live files, by path, that hold this image and pass."""
+    """Return the files that vectors stand for.
+
+    Parameters
+    ----------
+    ids
+        Ids of vectors; any number of them.
+    where, under
+        Only files that match a filter, and lie below a folder.
+
+    Returns
+    -------
+    Id -> the records of the files with this image, by path; ids without a file are left out.
+    """
     sql, params = _condition(where, under)
     rows = connection.execute(
         f"SELECT {_RECORD}, embedding.id FROM embedding "
@@ -106,7 +130,7 @@ def hits(
 
 
 def live_ids(connection: Connection, ids: Iterable[int]) -> IdArray:
-    """Return those of the embedding ids, int64 ascending, whose image has a file."""
+    """Return which of the ids of vectors, int64 ascending, belong to an image with a file."""
     rows = connection.execute(
         "SELECT id FROM embedding WHERE id IN (SELECT value FROM json_each(:ids)) AND EXISTS ("
         "SELECT 1 FROM file WHERE file.content_id = embedding.content_id) ORDER BY id",
@@ -118,7 +142,15 @@ def live_ids(connection: Connection, ids: Iterable[int]) -> IdArray:
 def allowed_ids(
     connection: Connection, model_id: int, *, where: Where | None = None, under: str | None = None
 ) -> IdArray:
-    """Return the ids, int64 ascending, of the vectors with a live file that passes."""
+    """Return the ids of the vectors, int64 ascending, of images with a file that passes.
+
+    Parameters
+    ----------
+    model_id
+        Whose vectors.
+    where, under
+        Only files that match a filter, and lie below a folder.
+    """
     sql, params = _condition(where, under)
     rows = connection.execute(
         "SELECT id FROM embedding WHERE model_id = :model AND content_id IN ("

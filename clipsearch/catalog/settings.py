@@ -1,4 +1,4 @@
-"""What a catalog notes of its library: settings, models, snapshots, scans and totals."""
+"""Settings, models, snapshots, scans and totals of a library."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class Counts:
 
 
 def get_meta(connection: Connection, key: str, default: str | None = None) -> str | None:
-    """Return a setting."""
+    """Return a setting, `default` if it is not set."""
     query = "SELECT value FROM meta WHERE key = :key"
-    found: str | None = cell(connection.execute(query, {"key": key}))
-    return default if found is None else found
+    value: str | None = cell(connection.execute(query, {"key": key}))
+    return default if value is None else value
 
 
 def set_meta(connection: Connection, key: str, value: str) -> None:
@@ -65,7 +65,7 @@ def set_meta(connection: Connection, key: str, value: str) -> None:
 
 
 def revision(connection: Connection) -> int:
-    """Return a number that is another one after every change; 0 if there was none yet."""
+    """Return a number that differs after every change; 0 before the first."""
     return int(cell(connection.execute("PRAGMA user_version")))
 
 
@@ -73,7 +73,7 @@ def revision(connection: Connection) -> int:
 
 
 def models(connection: Connection) -> dict[int, ModelInfo]:
-    """Return id -> model, in the order they were added."""
+    """Return id -> model, in the order in which they were added."""
     rows = connection.execute(
         "SELECT id, name, dim, logit_scale, logit_bias, fingerprint, spec FROM model ORDER BY id"
     )
@@ -87,10 +87,16 @@ def current_model(connection: Connection) -> tuple[int, ModelInfo] | None:
 
 
 def add_model(connection: Connection, info: ModelInfo) -> int:
-    """Add a model, the first as the current one, or find the one there; return its id.
+    """Add a model, unless one with its fingerprint is there; the first becomes the current one.
 
-    The fingerprint decides what is the same model: under another name it is found again.
-    Raises ModelMismatch if the name is taken by a model with another fingerprint.
+    Returns
+    -------
+    The id of the model. The fingerprint decides which models are the same, whatever their names.
+
+    Raises
+    ------
+    ModelMismatch
+        The name belongs to a model with another fingerprint.
     """
     known = models(connection)
     for model_id, other in known.items():
@@ -115,7 +121,13 @@ def add_model(connection: Connection, info: ModelInfo) -> int:
 
 
 def use_model(connection: Connection, name: str) -> int:
-    """Make the model of this name the current one; return its id. Raises UnknownModel."""
+    """Make a model the current one, and return its id.
+
+    Raises
+    ------
+    UnknownModel
+        The library has no model of this name.
+    """
     ids = {info.name: model_id for model_id, info in models(connection).items()}
     if name not in ids:
         raise UnknownModel(
@@ -134,7 +146,7 @@ _SNAPSHOT = "model_id, kind, watermark, rows, sha256, file, bytes, id, created_a
 
 
 def snapshots(connection: Connection, model_id: int | None = None) -> list[SnapshotRow]:
-    """Return the published snapshots, of one model or of all, newest first."""
+    """Return the published snapshots of a model, or of all, newest first."""
     rows = connection.execute(
         f"SELECT {_SNAPSHOT} FROM snapshot "
         "WHERE :model IS NULL OR model_id = :model ORDER BY id DESC",
@@ -155,7 +167,7 @@ def publish_snapshot(connection: Connection, row: SnapshotRow) -> SnapshotRow:
 
 
 def drop_snapshot(connection: Connection, snapshot_id: int) -> None:
-    """Unpublish a snapshot; its file is the caller's."""
+    """Delete the row of a snapshot; its file is left to the caller."""
     connection.execute("DELETE FROM snapshot WHERE id = :id", {"id": snapshot_id})
 
 
@@ -165,7 +177,19 @@ def drop_snapshot(connection: Connection, snapshot_id: int) -> None:
 def record_scan(
     connection: Connection, root: str, *, started_at: datetime, complete: bool, files: int
 ) -> None:
-    """Note that the walk of `root` ended now, having seen `files` files; started_at has a zone."""
+    """Store that a walk has ended now.
+
+    Parameters
+    ----------
+    root
+        The folder or file that was walked.
+    started_at
+        With a time zone.
+    complete
+        Whether every folder could be listed.
+    files
+        How many files it found.
+    """
     connection.execute(
         "INSERT INTO scan (root, started_at, finished_at, complete, files) "
         "VALUES (:root, :started_at, :finished_at, :complete, :files)",
@@ -180,7 +204,7 @@ def record_scan(
 
 
 def last_scan(connection: Connection) -> datetime | None:
-    """Return when the last walk ended (UTC), None before the first."""
+    """Return the time at which the last walk ended (UTC), None before the first."""
     last = cell(connection.execute("SELECT max(finished_at) FROM scan"))
     return None if last is None else datetime.fromisoformat(last)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import pydoc
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -286,3 +289,27 @@ def test_two_models_keep_their_vectors_apart(catalog: Catalog, first: int) -> No
     assert list(catalog.allowed_ids(first)) == list(ids1)
     assert list(catalog.live_ids([*ids2, *ids1, 99])) == sorted([*ids1, *ids2])
     assert catalog.status_counts().vectors == {"toy": 1, "other": 1}
+
+
+METHODS = {
+    name: method for name, method in vars(Catalog).items() if inspect.isfunction(method)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith("_")])
+def test_methods_show_what_they_take_and_return(name: str) -> None:
+    method = METHODS[name]
+    parameters = list(inspect.signature(method).parameters)
+    assert parameters[0] == "self"
+    assert "connection" not in parameters
+    hints = get_type_hints(method)
+    assert set(parameters[1:]) | {"return"} == hints.keys()
+    assert (method.__qualname__, method.__module__) == (f"Catalog.{name}", "clipsearch.catalog")
+    assert method.__doc__
+
+
+def test_help_shows_the_parameters_of_a_query(catalog: Catalog) -> None:
+    text = pydoc.plain(pydoc.render_doc(Catalog.hits))
+    assert "hits(self, ids: 'Iterable[int]', *, where: 'Where | None' = None" in text
+    assert "connection" not in text
+    assert next(iter(inspect.signature(catalog.hits).parameters)) == "ids"

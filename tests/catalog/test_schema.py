@@ -79,7 +79,7 @@ def test_ids_of_vectors_are_never_given_twice(raw: sqlite3.Connection) -> None:
         "INSERT INTO file VALUES (1, '/a', NULL, 1, 1, '/', NULL)",  # neither content nor error
         "INSERT INTO file VALUES (1, '/a', 7, 1, 1, '/', NULL)",  # no such content
         "INSERT INTO label VALUES (1, 7, 'cat', 'me', 1, '')",
-        "INSERT INTO embedding VALUES (1, 7, 7, x'00')",
+        "INSERT INTO embedding VALUES (1, 7, 7, 0, NULL, x'00')",
         "INSERT INTO snapshot VALUES (1, 7, 'flat', 1, 1, '', '', 1, '')",
     ],
 )
