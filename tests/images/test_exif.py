@@ -8,7 +8,7 @@ from typing import Any
 
 import PIL.Image
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from metadata import jpeg, png, xmp_packet
 from PIL.TiffImagePlugin import IFDRational
@@ -173,6 +173,7 @@ _tags = st.dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(_tags, _tags, _tags)
 def test_whatever_the_tags_hold_the_facts_are_sound(base: Any, exif: Any, gps: Any) -> None:
     facts = exif_facts(base, exif, gps)
