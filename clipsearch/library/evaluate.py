@@ -163,11 +163,8 @@ class _Measuring:
         scores = head.scores(vectors)
         several = bool((relevant.sum(axis=1) > 1).any())
         logits = self._logits(head, scores, vectors) if several or options.open_set else scores
-        probabilities = (
-            label_probabilities(logits)
-            if several
-            else closed_set_probabilities(scores, Context.of(head))
-        )
+        closed = closed_set_probabilities(scores, Context.of(head))
+        probabilities = label_probabilities(logits) if several else closed
         mode: Mode = "multi" if several else "closed"
         result = classification(
             Scored(own, head.labels, scores, probabilities, relevant, mode),
@@ -221,13 +218,8 @@ class _Measuring:
         encoder, warn = self.session.encoder, self.on_warning
         with reading(encoder, truncate=options.truncate, on_warning=warn) as reader:
             texts = reader.encode_texts(gallery.texts)
-        return retrieval(
-            gallery,
-            texts,
-            misses=options.mistakes,
-            resamples=options.resamples,
-            seed=options.seed,
-        )
+        resamples, seed = options.resamples, options.seed
+        return retrieval(gallery, texts, misses=options.mistakes, resamples=resamples, seed=seed)
 
 
 def _answer_open_set(logits: FloatArray, kept: IdArray) -> Said:

@@ -212,12 +212,7 @@ class OpenLibrary:
         return type(self)(self._session.for_model(name))
 
     def tokens(self, texts: str | Sequence[str]) -> list[parts.TokenTable]:
-        """Return the tokens that the current model reads of each text.
-
-        Parameters
-        ----------
-        texts
-            A text or several.
+        """Return the tokens that the current model reads of a text, or of each of several.
 
         Examples
         --------
@@ -226,11 +221,8 @@ class OpenLibrary:
         (5, 72)
         """
         tokenizer, name = self.tokenizer, self._session.info.name
-        table = parts.tokens.TokenTable
-        return [
-            table.of(text, tokenizer, name)
-            for text in ([texts] if isinstance(texts, str) else texts)
-        ]
+        given = [texts] if isinstance(texts, str) else texts
+        return [parts.TokenTable.of(text, tokenizer, name) for text in given]
 
     # --- images ----------------------------------------------------------------------------
 
@@ -272,16 +264,9 @@ class OpenLibrary:
             Another process is indexing.
         UnknownModel, ModelUnavailable, QueryError
         """
+        patterns = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         options = IndexOptions(
-            exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
-            hidden=hidden,
-            dry_run=dry_run,
-            retry_failed=retry_failed,
-            fast=fast,
-            engine=engine,
-            precision=precision,
-            batch_size=batch_size,
-            workers=workers,
+            patterns, hidden, dry_run, retry_failed, fast, engine, precision, batch_size, workers
         )
         return parts.collection.index_files(
             self._session, paths, options, model=model, on_progress=on_progress or ignore_progress

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from clipsearch.library.learn import Examples
     from clipsearch.library.matrix import Matrix
     from clipsearch.library.query_heads import Query
-    from clipsearch.text import tokens
     from clipsearch.text.tokens import TokenTable
 
 __all__ = [
@@ -66,14 +65,12 @@ __all__ = [
     "matrix",
     "query_heads",
     "search",
-    "tokens",
 ]
 
 _MODULES = {
     "clipsearch.evaluation": "ground_truth",
     "clipsearch.library": "classify collection evaluate explore label_scores learn matrix "
     "query_heads search",
-    "clipsearch.text": "tokens",
 }
 _TYPES = {
     "clipsearch.calibration.fit": "Fitted",
