@@ -89,8 +89,7 @@ def clipsearch(
     clipsearch query "a dog on the beach"
     clipsearch classify cat dog horse
     """
-    if device:
-        os.environ["CLIPSEARCH_DEVICE"] = device
+    console.set_device(device)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipsearch.cli.classify import named_templates
-from clipsearch.cli.console import UsageError, say, warn_all
+from clipsearch.cli.console import UsageError, get_device, say, warn_all
 from clipsearch.cli.options import (
     HeadOption,
     LibraryOption,
@@ -76,7 +76,7 @@ def calibrate(
     from clipsearch.heads.head import Head
     from clipsearch.library import Library
 
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         own = Head.load(head) if head else None
         if truth is None:
             _reset(lib, own, format)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from clipsearch.cli.console import UsageError, progress, say
+from clipsearch.cli.console import UsageError, get_device, progress, say
 from clipsearch.cli.options import LibraryOption, PlainFormatOption
 from clipsearch.errors import LibraryNotFound, UnknownModel
 from clipsearch.output.render import table, write_json
@@ -113,7 +113,9 @@ def compile_at_first(
         with suppress(LibraryNotFound, UnknownModel), Library.open(library) as found:
             model = found.models()[0].spec
     name = model or "default"
-    reason = compile_once(name, precision=precision, images=images, progress=draw)
+    reason = compile_once(
+        name, device=get_device(), precision=precision, images=images, progress=draw
+    )
     if reason:
         say(reason)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import clipsearch
-from clipsearch.cli.console import progress, say
+from clipsearch.cli.console import get_device, progress, say
 from clipsearch.cli.options import LibraryOption, OpenOption
 from clipsearch.cli.output import show_in_browser
 from clipsearch.errors import ClipsearchError, ModelMismatch
@@ -52,11 +52,11 @@ def demo(library: LibraryOption = None, open_: OpenOption = False) -> None:
 
     folder = Path(library or platformdirs.user_data_path("clipsearch") / "demo")
     try:
-        with Library.open_or_create(folder, model="mini") as lib:
+        with Library.open_or_create(folder, model="mini", device=get_device()) as lib:
             page = _run(lib)
     except ModelMismatch:  # made by the bundled model of another version
         _clear(folder)
-        with Library.create(folder, model="mini") as lib:
+        with Library.create(folder, model="mini", device=get_device()) as lib:
             page = _run(lib)
     print(f"\ncontact sheet: {page}")
     say(f'more: clipsearch query "two yellow cats" -L {folder}')
@@ -68,7 +68,7 @@ def _clear(folder: Path) -> None:
     """Delete a library of an older bundled model, if it is the demo's own and nothing else."""
     from clipsearch.library import Library
 
-    with Library.open(folder) as lib:
+    with Library.open(folder, device=get_device()) as lib:
         if set(lib.status().roots) - {str(samples())}:
             raise ClipsearchError(
                 f"{folder} was made with an older `mini` and holds images of yours: "

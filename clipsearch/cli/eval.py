@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipsearch.cli.classify import named_templates
-from clipsearch.cli.console import UsageError, say, warn_all
+from clipsearch.cli.console import UsageError, get_device, say, warn_all
 from clipsearch.cli.options import (
     HeadOption,
     KnownLabelsFileOption,
@@ -111,7 +111,7 @@ def eval(
         from clipsearch.output.report import check_name
 
         check_name(output)
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         found = lib.evaluate(
             truth,
             models=model or (),

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from clipsearch.cli.compile import compile_at_first
-from clipsearch.cli.console import UsageError, progress, say, warn_all
+from clipsearch.cli.console import UsageError, get_device, progress, say, warn_all
 from clipsearch.cli.options import LibraryOption, ModelOption, PlainFormat, PlainFormatOption
 from clipsearch.errors import LibraryNotFound
 from clipsearch.output.render import shown_path, table, write_json
@@ -113,14 +113,16 @@ def index(
         lib = None
         if dry_run:
             with suppress(LibraryNotFound):
-                lib = stack.enter_context(Library.open(library))
+                lib = stack.enter_context(Library.open(library, device=get_device()))
         if dry_run and lib is None:
             # What would be added to a library that is not there does not depend on its model.
             library, spec = Path(stack.enter_context(TemporaryDirectory())), "mini"
         on_progress = stack.enter_context(progress())
         if compile and not dry_run and engine in ("auto", "onnx"):
             compile_at_first(spec, paths, library, on_progress, precision)
-        lib = lib or stack.enter_context(Library.open_or_create(library, model=spec))
+        lib = lib or stack.enter_context(
+            Library.open_or_create(library, model=spec, device=get_device())
+        )
         report = lib.index(
             paths,
             model=spec,
@@ -173,7 +175,7 @@ def errors(format: PlainFormatOption = "table", library: LibraryOption = None) -
     """List the files that could not be indexed, and why."""
     from clipsearch.library import Library
 
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         failures = lib.errors()
     if format == "json":
         write_json([{"path": f.path, "reason": f.reason} for f in failures], sys.stdout)
@@ -197,7 +199,7 @@ def remove(
     """
     from clipsearch.library import Library
 
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         count = lib.remove(paths)
     say(f"removed {count:,} images from the library; the files stay where they are.")
     if not count:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from clipsearch.cli.classify import named_templates
-from clipsearch.cli.console import UsageError, say, warn_all
+from clipsearch.cli.console import UsageError, get_device, say, warn_all
 from clipsearch.cli.options import (
     FormatOption,
     HeadOption,
@@ -123,7 +123,7 @@ def learn(
 
     labels = labels_from_file(labels_file) if labels_file else None
     templates = named_templates(template or ())
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         if suggest is not None:
             from clipsearch.heads.head import Head
 

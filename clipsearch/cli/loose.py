@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipsearch.cli.console import UsageError, say
+from clipsearch.cli.console import UsageError, get_device, say
 from clipsearch.errors import LibraryNotFound
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def library_for(
     if model and not images:
         raise UsageError(f"--model is for images that are named, by {option}.")
     if model:
-        return Library.loose(model)
+        return Library.loose(model, device=get_device())
     try:
-        return Library.open(library)
+        return Library.open(library, device=get_device())
     except LibraryNotFound:
         if not images or library or os.environ.get(ENVIRONMENT):
             raise
     say(f"there is no library here: the model `{otherwise}` is asked (--model takes another).")
-    return Library.loose(otherwise)
+    return Library.loose(otherwise, device=get_device())

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from clipsearch.cli.console import UsageError, say, warn_all
+from clipsearch.cli.console import UsageError, get_device, say, warn_all
 from clipsearch.cli.options import (
     FormatOption,
     HeadOption,
@@ -124,7 +124,7 @@ def query(
     from clipsearch.heads.head import Head
     from clipsearch.library import Library
 
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         hits = lib.search(
             Head.load(head) if head else texts or (),
             images=image or (),
@@ -175,7 +175,7 @@ def similar(
     target = Output.choose(format, null, output, open_)
     from clipsearch.library import Library
 
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         hits = lib.similar(
             file, k=_wanted(count, relevant), where=where, under=under, relevant=relevant
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipsearch.cli.console import UsageError, say
+from clipsearch.cli.console import UsageError, get_device, say
 from clipsearch.cli.options import LibraryOption
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def serve(
     front_end = load_front_end("mcp" if mcp else "http")
     from clipsearch.serve.service import Service  # it imports pydantic, as both front-ends do
 
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         service = Service(lib, _heads(head or ()))
         if mcp:
             service.warm()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from clipsearch.cli.console import UsageError, progress, say
+from clipsearch.cli.console import UsageError, get_device, progress, say
 from clipsearch.cli.options import (
     LibraryOption,
     OpenOption,
@@ -99,7 +99,7 @@ def topics(
     from clipsearch.grouping.events import GAP_HOURS, KILOMETRES
     from clipsearch.library import Library
 
-    with Library.open(library) as lib, progress() as on_progress:
+    with Library.open(library, device=get_device()) as lib, progress() as on_progress:
         if by_events:
             found = lib.events(
                 where=where,

@@ -120,7 +120,7 @@ def test_every_option_of_query_reaches_the_search(cli: Cli, notes: Notes) -> Non
     facts = ("--where", "width > 2", "--min-score", "0.2", "--truncate")
     run = cli(*line.split(), *facts, "-L", "lib")
     assert run.code == 0
-    assert notes.call("open") == ((Path("lib"),), {})
+    assert notes.call("open") == ((Path("lib"),), {"device": None})
     assert notes.call("search") == (
         (["2:horse", "tree"],),
         {
@@ -187,7 +187,7 @@ def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_p
     more = "--retry-failed --fast --engine torch --precision fp32 --batch-size 8 --workers 3 -L lib"
     run = cli(*line.split(), *more.split(), "--checkpoint", weights)
     assert run.code == 0
-    assert notes.call("open") == ((Path("lib"),), {})  # nothing is made by a dry run
+    assert notes.call("open") == ((Path("lib"),), {"device": None})  # nothing is made by a dry run
     args, kwargs = notes.call("index")
     assert args == ([Path("a"), Path("b")],)
     assert kwargs.pop("on_progress") is None  # not a terminal

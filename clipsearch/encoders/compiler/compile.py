@@ -6,7 +6,6 @@ tower is kept only if its vectors are those of the model; int8 only if it passes
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,9 +25,7 @@ from clipsearch.encoders.sources import find
 from clipsearch.encoders.tokenizers.data import write_tokens
 from clipsearch.encoders.torch import OpenClipEncoder
 from clipsearch.errors import EncoderError
-from clipsearch.types import OnProgress, Progress
-
-StrPath = str | os.PathLike[str]
+from clipsearch.types import OnProgress, Progress, StrPath
 
 STEPS = 3  # text tower, image tower, the rest
 AT_ONCE = 32
