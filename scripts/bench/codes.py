@@ -1,8 +1,8 @@
-"""How soon codes of a bit for each number propose the ten nearest of a text: three ways, side by side.
+"""Recall of the ten nearest of a text among the candidates of one-bit codes: three ways, side by side.
 
     python scripts/bench/codes.py [--rows 200000] [--dim 512] [--spectrum steep|even]
 
-`turned` is what clipsearch keeps (`vectors/codes.py`), `signs` FAISS's RaBitQ, `plain` its product
+`rotated` is what clipsearch uses (`vectors/codes.py`), `signs` FAISS's RaBitQ, `plain` its product
 quantization of the numbers as they are; all with fast scan, on one core. Prints the share of the ten
 nearest that is among so many proposals, and the milliseconds of a search for 500, the median of
 rounds in turn. Images and texts lie as `fabricate` says (steep), or with variances that fall as 1/n
@@ -56,7 +56,7 @@ def main() -> None:
     texts = law.texts(np.random.default_rng(1), TEXTS)
     truth = np.argsort(-(texts @ images.T), axis=1)[:, :NEAREST]
     faiss.omp_set_num_threads(1)
-    ways = {"turned": turned(images), "signs": signs(images), "plain": plain(images)}
+    ways = {"rotated": rotated(images), "signs": signs(images), "plain": plain(images)}
     took: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, propose in ways.items():
@@ -72,7 +72,7 @@ def main() -> None:
         print(f"| {name} | {shares} | {1000 * statistics.median(took[name]):.2f} |")
 
 
-def turned(images: np.ndarray) -> Propose:
+def rotated(images: np.ndarray) -> Propose:
     """Return the codes of clipsearch; up to 262,144 are in one shard."""
     blocks = [(np.arange(len(images)), images)]
     codes = PQCodes.build(images[:SAMPLE], blocks, cells=0, rows=len(images))
