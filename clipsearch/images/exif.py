@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 from PIL import Image, IptcImagePlugin
 
-from clipsearch.types.facts import FACTS, Fact, Source
+from clipsearch.types.facts import FACTS, Fact, FactSource
 
 Tags = Mapping[Any, Any]
 """One block of metadata: tag -> value, or values, as it was read."""
@@ -187,7 +187,7 @@ def _utf8_or_latin1(value: bytes) -> str:
 # --- values of a source ------------------------------------------------------------------------
 
 
-def _values(source: Source, metadata: Metadata) -> list[Any]:
+def _values(source: FactSource, metadata: Metadata) -> list[Any]:
     """Return the values under the names of a source, one each; of `texts` there may be more."""
     block, *names = source
     tags: Tags = getattr(metadata, str(block))
@@ -209,11 +209,11 @@ def _exif_value(tag: Any, value: Any) -> Any:
     return value
 
 
-Reader = Callable[[Fact, Sequence[Any]], Any]
+_Reader = Callable[[Fact, Sequence[Any]], Any]
 """Reads the values of one source; None for what makes no sense."""
 
 
-def _first(fact: Fact, read: Reader, sources: Iterable[Sequence[Any]]) -> Any:
+def _first(fact: Fact, read: _Reader, sources: Iterable[Sequence[Any]]) -> Any:
     """Return what the first source gives that makes sense."""
     values = (read(fact, source) for source in sources if source)
     return next((value for value in values if value not in (None, "")), None)
@@ -321,7 +321,7 @@ def _degrees(fact: Fact, values: Sequence[Any], positive: str, negative: str) ->
     return _number(fact, [-degrees if hemisphere == negative else degrees])
 
 
-_READERS: dict[str, Reader] = {
+_READERS: dict[str, _Reader] = {
     "text": _text,
     "texts": _text,
     "date": _date,

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 else:
     np = LazyModule("numpy")
 
-Kind = Literal["integer", "number", "text", "texts", "date"]
+FactKind = Literal["integer", "number", "text", "texts", "date"]
 """`texts`: any number of them, none by default."""
-Source = tuple[str | int, ...]
+FactSource = tuple[str | int, ...]
 """Where a fact is read from: ("exif", tag, ...), ("gps", tag, ...), ("iptc", dataset, ...) of the
 application record, or ("xmp", "prefix:name", ...). Several names are read together: date and time,
 maker and model, degrees and hemisphere."""
@@ -32,10 +32,10 @@ maker and model, degrees and hemisphere."""
 class Fact:
     """One fact of an image: where it is read from, how it is stored, filtered and shown."""
 
-    kind: Kind
+    kind: FactKind
     label: str
     """Its name for people."""
-    sources: tuple[Source, ...] = ()
+    sources: tuple[FactSource, ...] = ()
     """The best one first; `texts` come from all of them."""
     reader: str = ""
     """How sources are read (`clipsearch.images.exif`), by default as their kind."""
@@ -59,7 +59,7 @@ class Fact:
     """Whether every image has it."""
 
 
-def _fact(kind: Kind, label: str, *sources: Source, **more: Any) -> dict[str, Fact]:
+def _fact(kind: FactKind, label: str, *sources: FactSource, **more: Any) -> dict[str, Fact]:
     """Return the metadata of a field of `Facts`."""
     return {"fact": Fact(kind, label, sources, **more)}
 

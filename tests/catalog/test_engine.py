@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -246,3 +246,26 @@ def test_the_tables_are_those_that_the_code_declares(engine: Engine) -> None:
         for name, table in METADATA.tables.items():
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
             assert columns == [column.name for column in table.columns]
+
+
+def test_a_mistake_in_a_statement_that_writes_is_told_as_it_is(engine: Engine) -> None:
+    with pytest.raises(Exception, match="no such table") as caught, engine.write() as connection:
+        connection.execute("INSERT INTO missing VALUES (1)")
+    assert not isinstance(caught.value, LibraryError)
+
+
+def test_a_catalog_that_vanished_is_explained_to_readers_and_writers(engine: Engine) -> None:
+    engine.close()
+    engine.path.unlink()
+    for transaction in (engine.read, engine.write):
+        with pytest.raises(LibraryError, match=r"cannot use .*permissions"), transaction():
+            raise AssertionError("a catalog that is not there was opened")
+    assert not engine.path.exists()
+
+
+def test_more_readers_at_once_than_are_kept_open(engine: Engine) -> None:
+    with ExitStack() as stack:
+        readers = [stack.enter_context(engine.read()) for _ in range(7)]
+        for reader in readers:
+            assert reader.execute("SELECT 1").fetchone() == (1,)
+    assert len(engine._idle) == 4

@@ -118,3 +118,8 @@ def test_labels_outlive_a_file_that_goes_and_comes_back(catalog: Catalog) -> Non
     catalog.commit([entry("/a2", "/a")], 1)
     assert labels(catalog)["/a2"] == ("cat",)
     assert [r.path for r in catalog.records(where=parse('label = "cat"'))] == ["/a2"]
+
+
+def test_saved_labels_are_listed_by_content(catalog: Catalog) -> None:
+    catalog.save_labels([(2, "dog", "me", 0.5), (1, "cat", "you", 0.5), (1, "cat", "me", 0.9)])
+    assert catalog.saved_labels() == [(1, "cat", "me"), (1, "cat", "you"), (2, "dog", "me")]

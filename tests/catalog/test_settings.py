@@ -144,3 +144,11 @@ def test_totals_count_files_images_failures_and_vectors(catalog: Catalog) -> Non
     assert dataclasses.asdict(catalog.status_counts()) == {
         "files": 2, "contents": 1, "failed": 1, "vectors": {"one": 2, "two": 0},
     }  # fmt: skip
+
+
+def test_the_revision_differs_after_every_change_and_only_then(catalog: Catalog) -> None:
+    before = catalog.revision()
+    catalog.get_meta("key")
+    assert catalog.revision() == before
+    catalog.set_meta("key", "value")
+    assert catalog.revision() != before
