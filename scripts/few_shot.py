@@ -14,7 +14,7 @@ import random
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def tasks(encoder: Encoder, images: int) -> Iterator[tuple[str, Task]]:
 # --- the first table: accuracy over shots ----------------------------------------------------
 
 
-def curve_table(curves: dict[str, Sequence[CurvePoint]], plain: dict[str, list[float]]) -> str:
+def curve_table(curves: Mapping[str, Sequence[CurvePoint]], plain: dict[str, list[float]]) -> str:
     """Return a table: few-shot with the range of draws, and a probe without text below it."""
     shots = [point.shots for point in next(iter(curves.values()))]
     rows = [f"| images | zero-shot | {' | '.join(map(str, shots))} |", "| --- " * 7 + "|"]

@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from clipsearch.encoders.base import Tokenizer
 from clipsearch.types import ModelInfo
 
 # What this machine has compiled stays out of the tests, and what they compile out of its cache.
@@ -34,7 +35,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 class ToyTokenizer:
     """A Tokenizer of one token a word, with a start and an end."""
 
-    start, end, last, padding = (1,), (2,), (), 0
+    start: tuple[int, ...] = (1,)
+    end: tuple[int, ...] = (2,)
+    last: tuple[int, ...] = ()
+    padding = 0
     multilingual = False
 
     def __init__(self, context_length: int = 77) -> None:
@@ -61,7 +65,7 @@ class ToyEncoder:
 
     def __init__(self, name: str = "toy", *, seed: int = 0, context_length: int = 77) -> None:
         self.context_length = context_length
-        self.tokenizer = ToyTokenizer(context_length)
+        self.tokenizer: Tokenizer = ToyTokenizer(context_length)
         self.info = ModelInfo(
             name=name,
             dim=32,

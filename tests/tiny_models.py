@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-CLIP = {
+CLIP: dict[str, Any] = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
 # As SigLIP 2: timm tower, sigmoid bias, no causal mask, its own tokenizer and context length.
-SIGLIP = {
+SIGLIP: dict[str, Any] = {
     "embed_dim": 64,
     "init_logit_bias": -10,
     "custom_text": True,
@@ -41,7 +41,7 @@ SIGLIP = {
         "act_kwargs": {"approximate": "tanh"},
     },
 }
-SIGLIP_PREPROCESS = {
+SIGLIP_PREPROCESS: dict[str, Any] = {
     "mean": [0.5, 0.5, 0.5],
     "std": [0.5, 0.5, 0.5],
     "interpolation": "bicubic",

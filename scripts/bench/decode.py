@@ -51,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report.finish(options)
 
 
+def _read_all(read: Read, files: Sequence[Path]) -> None:
+    for file in files:
+        read(file)
+
+
 def measure(report: Report, options: Options, size: str, count: int) -> None:
     """Measure all ways on photographs of one size."""
     files = sorted(material.photos(options.cache, size, count).iterdir())
@@ -58,7 +63,7 @@ def measure(report: Report, options: Options, size: str, count: int) -> None:
     readers: dict[str, Read] = {way: partial(ours, at_least=n) for way, n in AT_LEAST.items()}
     ways = {
         "whole": timed(lambda: [transform(PIL.Image.open(file)) for file in files]),
-        **{way: timed(lambda read=read: [read(f) for f in files]) for way, read in readers.items()},
+        **{way: timed(partial(_read_all, read, files)) for way, read in readers.items()},
     }
     seconds = in_turn(ways, options.rounds)
     expected = [theirs(file, transform) for file in files]

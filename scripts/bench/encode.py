@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import material
 import numpy as np
@@ -103,7 +104,7 @@ def gflop(name: str) -> float:
 
     from clipsearch import load_encoder
 
-    encoder = load_encoder(name, engine="torch", device="cpu", precision="fp32")
+    encoder: Any = load_encoder(name, engine="torch", device="cpu", precision="fp32")
     # The fused attention of inference is one operator, which is not counted.
     torch.backends.mha.set_fastpath_enabled(False)
     with FlopCounterMode(display=False) as counter:
@@ -196,7 +197,7 @@ def index(bench: Bench) -> None:
     """Index photographs on the card, in its own precision, and say how long it waits for them."""
     from clipsearch import Library, load_encoder
 
-    encoder = load_encoder(bench.name, engine="torch", device=bench.options.given.device)
+    encoder: Any = load_encoder(bench.name, engine="torch", device=bench.options.given.device)
     pixels = np.zeros((256, *encoder.prepare.size, 3), np.uint8)
     encoder.encode_images(pixels)
     start = time.perf_counter()

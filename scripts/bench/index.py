@@ -138,7 +138,7 @@ def tell(
         rows.append([WAYS[way], rate, *found, f"{cosines[way]:.5f}"])
     columns = [f"{count} photographs of {size}", "a second", "× naive", "× rclip's", "least cosine"]
     report.tables.append(Table(f"Indexing, {size}", columns, rows))
-    bars = [(way, rate) for way, rate in rates.items()]
+    bars: list[tuple[str | float, float]] = [(way, rate) for way, rate in rates.items()]
     if report.charts:
         report.charts[0].series[size] = bars
     else:
@@ -197,7 +197,9 @@ def unchanged(report: Report, options: Options) -> None:
     report.seconds |= seconds
     names = {"walk": "scandir and stat alone", "unchanged": "clipsearch index, none changed"}
     rates = {way: count / statistics.median(took) for way, took in seconds.items()}
-    rows = [[names[way], rate, statistics.median(seconds[way])] for way, rate in rates.items()]
+    rows: list[list[Cell]] = [
+        [names[way], rate, statistics.median(seconds[way])] for way, rate in rates.items()
+    ]
     columns = [f"{count:,} files", "files a second", "seconds"]
     report.tables.append(Table("Indexing again", columns, rows))
     limit = None if options.quick else FILES_A_SECOND

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ways = {name: timed(_repeated(work, repeats[name])) for name, work in products.items()}
     seconds = in_turn(ways, options.rounds)
     rates = {
-        name: 2e-9 * np.prod(shape) * repeats[name] / statistics.median(took)
+        name: 2e-9 * float(np.prod(shape)) * repeats[name] / statistics.median(took)
         for name, took in seconds.items()
     }
     _tell(report, "Products of matrices", "billion operations a second", rates)

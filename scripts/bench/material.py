@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -145,7 +146,11 @@ def _export(model: str, folder: Path) -> None:
             dynamic_axes={"x": {0: "batch"}},
             dynamo=False,
         )
-    shape = {"size": size, "mean": np.float32(config["mean"]), "std": np.float32(config["std"])}
+    shape: dict[str, Any] = {
+        "size": size,
+        "mean": np.float32(config["mean"]),
+        "std": np.float32(config["std"]),
+    }
     np.savez(folder / "preprocess.npz", **shape)
 
 

@@ -97,8 +97,8 @@ class Rclip:
                 break
         while waiting:
             batch.append(waiting.popleft().result())
-            if (file := next(todo, None)) is not None:
-                waiting.append(pool.submit(self._prepare, file))
+            if (following := next(todo, None)) is not None:
+                waiting.append(pool.submit(self._prepare, following))
             if len(batch) == RCLIP_BATCH or not waiting:
                 yield np.stack(batch)
                 batch = []

@@ -94,8 +94,9 @@ def vectors(cache: Path, dim: int, size: int) -> Path:
     if not folder.exists():
         with material.whole(folder) as unfinished:
             unfinished.mkdir(parents=True, exist_ok=True)
-            shape = {"dtype": np.float16, "shape": (size, dim)}
-            rows = np.lib.format.open_memmap(unfinished / "vectors.npy", "w+", **shape)
+            rows = np.lib.format.open_memmap(
+                unfinished / "vectors.npy", "w+", dtype=np.float16, shape=(size, dim)
+            )
             start = 0
             for _, block in stores.blocks(dim, size):
                 rows[start : start + len(block)] = block

@@ -153,7 +153,8 @@ def exact(folder: Path, share: float | None) -> np.ndarray:
             scores = np.concatenate([scores, found], axis=1)
             best = np.concatenate([best, np.broadcast_to(ids[inside], found.shape)], axis=1)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :BEST]
-            best, scores = (np.take_along_axis(one, order, axis=1) for one in (best, scores))
+            best = np.take_along_axis(best, order, axis=1)
+            scores = np.take_along_axis(scores, order, axis=1)
         np.save(file, best)
     return np.asarray(np.load(file))
 

@@ -91,11 +91,12 @@ def claims(required: Sequence[Claim]) -> str:
     """Write claims as rows: what, measured, required."""
     rows = ["| what | measured | required |", "| --- | ---: | ---: |"]
     for claim in required:
+        wanted = with_unit(claim.required or 0.0, claim.unit)
         spread = f" ({shown(claim.low)} to {shown(claim.high)})" if claim.pairs else ""
         missed = "" if claim.holds else ", missed"
         rows.append(
             f"| {claim.what} | {with_unit(claim.value, claim.unit)}{spread} "
-            f"| {_sign(claim)} {with_unit(claim.required, claim.unit)}{missed} |"
+            f"| {_sign(claim)} {wanted}{missed} |"
         )
     return "\n".join(rows)
 

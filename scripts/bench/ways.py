@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def product(way: str, model: str, cache: Path) -> Index:
     from clipsearch import Library, load_encoder
 
     precision = "fp32" if way == "fp32" else "auto"
-    told = {"fast": True} if way == "fast" else {}
+    told: dict[str, Any] = {"fast": True} if way == "fast" else {}
     encoder = load_encoder(model, engine="onnx", device="cpu", precision=precision)
 
     def index(photos: Path, empty: Path) -> tuple[float, np.ndarray]:

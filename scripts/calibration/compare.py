@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import heldout
@@ -87,7 +87,7 @@ def kinds(world: World, scenes: heldout.Scenes, line: Line, test: Cases) -> list
     return rows
 
 
-def _kinds(scenes: heldout.Scenes) -> Iterator[tuple[str, object]]:
+def _kinds(scenes: heldout.Scenes) -> Iterator[tuple[str, Callable[[int, str], bool]]]:
     yield "one thing", lambda i, label: len(scenes.items[i]) == 1
     yield "two things", lambda i, label: len(scenes.items[i]) == 2
     yield "drawn cleanly", lambda i, label: scenes.plain[i]

@@ -10,6 +10,7 @@ import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,9 @@ def draw(file: Path = FILE) -> None:
     from sprites import FAMILIES, STYLES, load_sprites
 
     world = World(load_sprites(), [s for s in STYLES if FAMILIES[s] != UNSEEN], size=SIZE)
-    rng, chosen, said = random.Random(SEED), [], set()
+    rng = random.Random(SEED)
+    chosen: list[Any] = []
+    said: set[str] = set()
     for kind, count in (("single", SINGLES), ("pair", PAIRS)):
         goal = len(chosen) + count
         while len(chosen) < goal:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sklearn.datasets
@@ -145,7 +146,7 @@ def same(image: Drawing) -> tuple[Drawing, Drawing]:
     return image, image
 
 
-Change = tuple[str, str, dict[str, object], Callable[[Drawing], tuple[Drawing, Drawing]]]
+Change = tuple[str, str, dict[str, Any], Callable[[Drawing], tuple[Drawing, Drawing]]]
 COPY: list[Change] = [
     *(("copy", f"JPEG {q}.jpg", {"quality": q}, same) for q in (95, 75, 50, 30, 20, 10)),
     *(("copy", f"WebP {q}.webp", {"quality": q}, same) for q in (80, 50, 20)),

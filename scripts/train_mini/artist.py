@@ -147,9 +147,7 @@ class Artist:
         size = self.size
         if place:
             top, bottom = PLACE_COLOURS[place]
-            top, bottom = (
-                tuple(max(0, min(255, v + rng.randint(-12, 12))) for v in c) for c in (top, bottom)
-            )
+            top, bottom = (_varied(colour, rng) for colour in (top, bottom))
             canvas = Image.new("RGB", (size, size), top)
             brush = ImageDraw.Draw(canvas)
             brush.rectangle([0, round(size * rng.uniform(0.45, 0.7)), size, size], fill=bottom)
@@ -161,8 +159,8 @@ class Artist:
         if roll < 0.6:
             return Image.new("RGB", (size, size), tuple(rng.randint(140, 255) for _ in range(3)))
         clutter = rng.choice(self._clutter)
-        left, top = rng.randint(0, clutter.width - size), rng.randint(0, clutter.height - size)
-        canvas = clutter.crop((left, top, left + size, top + size))
+        x, y = rng.randint(0, clutter.width - size), rng.randint(0, clutter.height - size)
+        canvas = clutter.crop((x, y, x + size, y + size))
         return canvas.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else canvas
 
     def finish(self, canvas: Image.Image, rng: random.Random, *, plain: bool) -> Image.Image:
@@ -302,7 +300,13 @@ def _main_colour(sprite: np.ndarray) -> tuple[int, int, int]:
     if len(opaque) == 0:
         return (200, 200, 200)
     colours, counts = np.unique(opaque, axis=0, return_counts=True)
-    return tuple(int(v) * 32 + 16 for v in colours[counts.argmax()])
+    red, green, blue = (int(v) * 32 + 16 for v in colours[counts.argmax()])
+    return red, green, blue
+
+
+def _varied(colour: tuple[int, int, int], rng: random.Random) -> tuple[int, int, int]:
+    red, green, blue = (max(0, min(255, v + rng.randint(-12, 12))) for v in colour)
+    return red, green, blue
 
 
 def _enclosed(ink: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import language as words
 import numpy as np
@@ -34,7 +35,9 @@ def evaluate(
 
 def pairs(world: World, n: int, *, seed: int) -> list[Scene]:
     """Return `n` two-object scenes with a held-out combination, all captions different."""
-    rng, scenes, said = random.Random(seed), [], set()
+    rng = random.Random(seed)
+    scenes: list[Scene] = []
+    said: set[str] = set()
     while len(scenes) < n:
         scene = world.scene(rng, "pair")
         caption = world.caption(scene, random.Random(0), plain=True)
@@ -64,7 +67,10 @@ def swaps(model: torch.nn.Module, tokens: Tokens, world: World, n: int) -> dict:
     """Right caption against its colour-swapped twin."""
     from dataclasses import replace
 
-    rng, drawn, right, wrong = random.Random(8), [], [], []
+    rng = random.Random(8)
+    drawn: list[Any] = []
+    right: list[Any] = []
+    wrong: list[Any] = []
     for scene in pairs(world, 6 * n, seed=8):
         a, b = scene.items
         if a.colour and b.colour and a.colour != b.colour and len(right) < n:

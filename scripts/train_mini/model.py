@@ -105,7 +105,7 @@ def encode_tokens(model: CLIP, tokens: Sequence[Sequence[int]], *, groups: int =
     sorted by length and encoded in a few groups, each as long as its longest.
     """
     order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-    rows = [None] * len(tokens)
+    rows = [torch.empty(0)] * len(tokens)
     cuts = np.linspace(0, len(order), groups + 1).astype(int)
     for low, high in pairwise(cuts):
         part = [tokens[i] for i in order[low:high]]
@@ -126,7 +126,8 @@ class Tokens:
     """The standard CLIP tokenizer, with a memory."""
 
     def __init__(self) -> None:
-        self._tokenizer, self._known = SimpleTokenizer(), {}
+        self._tokenizer = SimpleTokenizer()
+        self._known: dict[str, list[int]] = {}
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         if len(self._known) > 400_000:

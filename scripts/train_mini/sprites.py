@@ -14,6 +14,7 @@ import subprocess
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -25,7 +26,7 @@ SIZE = 144
 MOST = 6
 """Drawings of one thing in one style."""
 
-COLOUR = ("noto", "noto-v1", "twemoji", "fluent-emoji", "fluent-emoji-flat", "emojione", "fxemoji",
+COLOUR: tuple[str, ...] = ("noto", "noto-v1", "twemoji", "fluent-emoji", "fluent-emoji-flat", "emojione", "fxemoji",
           "streamline-emojis")  # fmt: skip
 LINE = ("noto-emoji", "hugeicons", "lucide", "ph", "tabler")
 """Drawn with lines; the ink of the other one-colour styles is the body of the thing."""
@@ -143,7 +144,15 @@ def _freeze(thing: Thing) -> tuple:
 
 def _thaw(frozen: tuple) -> Thing:
     *facts, sprites = frozen
-    return Thing(*facts, {s: [Image.fromarray(a, "RGBA") for a in d] for s, d in sprites.items()})
+    hexcode, label, tags, group, subgroup = facts
+    return Thing(
+        hexcode,
+        label,
+        tags,
+        group,
+        subgroup,
+        {s: [Image.fromarray(a, "RGBA") for a in d] for s, d in sprites.items()},
+    )
 
 
 def install() -> None:
@@ -171,7 +180,8 @@ def render(things: list[Thing]) -> None:
     aliases = {
         slug(old): by_slug[slug(new)] for old, new in ALIASES.items() if slug(new) in by_slug
     }
-    jobs, drawn = [], Counter()
+    jobs: list[Any] = []
+    drawn: Counter[Any] = Counter()
     for style in (s for s in STYLES if s != "noto-emoji"):
         icons = json.loads((CACHE / f"node_modules/@iconify-json/{style}/icons.json").read_text())
         for name, icon in icons["icons"].items():

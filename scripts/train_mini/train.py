@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import language as words
 import numpy as np
@@ -30,7 +31,8 @@ from scenes import Item, World, held_out
 from sprites import CACHE, FAMILIES, STYLES, load_sprites
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-PATCH = CONFIG["vision_cfg"]["patch_size"]
+VISION: Any = CONFIG["vision_cfg"]
+PATCH = VISION["patch_size"]
 COLOURS = list(words.COLOURS)
 SAID = 3
 """Captions (and twins) made for every image."""
@@ -120,7 +122,8 @@ class Pool:
     """The latest samples. Drawing costs as much as learning: each is learned from a few times."""
 
     def __init__(self, source: Iterator[list[Sample]], *, capacity: int) -> None:
-        self.source, self.capacity, self.samples, self.next = source, capacity, [], 0
+        self.source, self.capacity, self.next = source, capacity, 0
+        self.samples: list[Sample] = []
 
     def batch(self, size: int, rng: random.Random) -> list[Sample]:
         """Return `size` samples: those just drawn, and others of the pool."""
@@ -184,7 +187,7 @@ def loss_of(
     logits = regions.holds[0].exp() * image_rows @ torch.cat([label_rows, text_rows]).T
     label_loss = sigmoid_loss(logits + regions.holds[1], holds, asked)
     parts = (caption_loss, thing_loss, colour_loss, name_loss, label_loss)
-    loss = sum(w * part for w, part in zip(WEIGHTS, parts, strict=True))
+    loss = torch.stack([w * part for w, part in zip(WEIGHTS, parts, strict=True)]).sum()
     return loss, [part.item() for part in parts]
 
 
@@ -317,7 +320,7 @@ def main() -> None:
     things = load_sprites()
     world = World(things, styles, size=SIZE, animals=0.65, kinds=KINDS, hard=HARD)
     tokens, model = Tokens(), build()
-    regions = Regions(CONFIG["vision_cfg"]["width"], len(world.things), len(COLOURS) + 1)
+    regions = Regions(VISION["width"], len(world.things), len(COLOURS) + 1)
     average = {k: v.clone() for k, v in model.state_dict().items()}
     learned = [*model.parameters(), *regions.parameters()]
     matrices = [p for p in model.parameters() if p.ndim >= 2]

@@ -124,7 +124,7 @@ def test_the_digest_of_pages_notices_a_bit_a_swapped_page_and_another_size() -> 
 
 # --- cached arrays -------------------------------------------------------------------------
 
-ARRAYS = (np.arange(3_000, dtype=np.int64), np.eye(3, dtype=np.float32))
+ARRAYS: tuple[np.ndarray, ...] = (np.arange(3_000, dtype=np.int64), np.eye(3, dtype=np.float32))
 
 
 def test_cached_arrays_come_back_under_their_key(tmp_path: Path) -> None:

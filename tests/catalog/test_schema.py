@@ -68,7 +68,7 @@ def test_ids_of_vectors_are_never_given_twice(raw: sqlite3.Connection) -> None:
         "VALUES (1, 'a', 1, 1, 1, '')"
     )
     insert = "INSERT INTO embedding (content_id, model_id, vector) VALUES (1, 1, x'00')"
-    first = raw.execute(insert).lastrowid
+    first = raw.execute(insert).lastrowid or 0
     raw.execute("DELETE FROM embedding")
     assert raw.execute(insert).lastrowid == first + 1
 

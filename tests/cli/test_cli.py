@@ -267,7 +267,9 @@ def test_images_takes_all_paths_up_to_the_next_option(
     run = cli(*line.split())
     assert run.code == 0, run.err
     assert notes.call("head")[0] == (labels,)
-    assert notes.call("classify")[1]["images"] == (images and list(map(Path, images)))
+    assert notes.call("classify")[1]["images"] == (
+        [Path(image) for image in images] if images else images
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ToyEncoder
@@ -73,7 +74,8 @@ def test_many_images_are_a_table_with_stars_and_a_legend(run: Command, images: l
 def test_one_image_is_a_list_of_texts_the_best_first(run: Command, images: list[Path]) -> None:
     texts = ["a cat", "a dog", "a blue horse"]
     code, out, err = run("matrix", images[4], "--texts", *texts)
-    (image,) = compared([images[4]], texts)["images"]  # type: ignore[misc]
+    answer: Any = compared([images[4]], texts)
+    (image,) = answer["images"]
     ranked = sorted(zip(image["scores"], texts, strict=True), reverse=True)
     rows = [line.split(maxsplit=3) for line in out.splitlines()]
     assert code == 0 and "softmax over these texts" in err

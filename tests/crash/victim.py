@@ -10,6 +10,7 @@ import time
 from itertools import count
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 from conftest import ToyEncoder
@@ -105,6 +106,5 @@ def index(folder: Path, images: Path, kind: str) -> None:
 if __name__ == "__main__":
     job, *arguments = sys.argv[1:]
     *folders, wanted = arguments
-    {"lines": lines, "publish": publish, "commit": commit, "index": index}[job](
-        *map(Path, folders), wanted
-    )
+    jobs: dict[str, Any] = {"lines": lines, "publish": publish, "commit": commit, "index": index}
+    jobs[job](*map(Path, folders), wanted)

@@ -34,7 +34,8 @@ ALLOWED = {
     "docs/glossary.md": {"image"},
 }
 PAGES = [
-    *(ROOT / "docs").rglob("*.md"),
+    # The reference of commands is the help of the code.
+    *(page for page in (ROOT / "docs").rglob("*.md") if page.name != "cli.md"),
     *(path for path in ROOT.glob("*.md")),
     ROOT / "requirements/README.md",
 ]

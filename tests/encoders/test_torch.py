@@ -149,7 +149,7 @@ def test_probabilities_are_those_of_the_model(
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 def test_images_are_prepared_in_every_way_of_open_clip(tmp_path: Path, mode: str) -> None:
-    preprocess = {
+    preprocess: dict[str, Any] = {
         "resize_mode": mode,
         "interpolation": "bilinear",
         "mean": [0.1, 0.5, 0.9],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_flickr8k_token_lines(tmp_path: Path) -> None:
 def test_coco_captions_and_instances(tmp_path: Path) -> None:
     images = [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}]
     captions = [{"image_id": 9, "caption": "a dog"}, {"image_id": 9, "caption": "one dog"}]
-    whole = {"images": images, "annotations": captions}
+    whole: dict[str, Any] = {"images": images, "annotations": captions}
     truth = read(tmp_path, json.dumps(whole), "captions.json")
     assert names(truth.captions, tmp_path) == {"b.jpg": ("a dog", "one dog")}
     boxes = [{"image_id": 7, "category_id": c} for c in (2, 1, 2)]

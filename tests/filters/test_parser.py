@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import pytest
 from catalog_rows import entry, model
@@ -16,7 +17,7 @@ from clipsearch.filters.parser import tokenize
 from clipsearch.types import Facts
 
 PIXEL, CANON = "Google Pixel 8", "Canon EOS R5"
-IMAGES = {
+IMAGES: dict[str, Any] = {
     # path: (width, height, format, taken, camera, lens, lat, lon, bytes, labels)
     "/p/paris.jpg": (4000, 3000, "JPEG", "2024-01-31T23:59:59", PIXEL, "f/1.7", 48.8584, 2.2945, 900, ["tower", "cat"]),
     "/p/London.JPG": (3000, 4000, "JPEG", "2024-02-01T00:00:00", CANON, None, 51.5, -0.12, 2000, ["cat"]),

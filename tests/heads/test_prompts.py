@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_names_of_sets_and_templates_may_be_mixed() -> None:
 
 
 def test_weights_times_rows_are_the_unit_row_of_the_label(toy_encoder: ToyEncoder) -> None:
-    prompts = {"cat": ["a cat", Term.text("a kitten", 2)], "dog": ["a dog"]}
+    prompts: dict[str, Any] = {"cat": ["a cat", Term.text("a kitten", 2)], "dog": ["a dog"]}
     cat, dog = encode_prompts(toy_encoder, prompts)
     texts = toy_encoder.encode_texts(["a cat", "a kitten"]).astype(np.float64)
     np.testing.assert_allclose(cat[0], texts)

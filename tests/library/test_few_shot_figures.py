@@ -18,10 +18,10 @@ POINTS = (CurvePoint(1, 0.4, 0.5, 0.45, 0.52, 10), CurvePoint(4, 0.42, 0.7, 0.66
 def test_a_curve_shows_both_lines_and_the_range_of_draws() -> None:
     (axes,) = learning_curves({"birds": POINTS}).axes
     few_shot, zero_shot = axes.lines
-    assert few_shot.get_xydata().tolist() == [[1, 0.5], [4, 0.7]]
-    assert zero_shot.get_xydata().tolist() == [[1, 0.4], [4, 0.42]]
+    assert np.asarray(few_shot.get_xydata()).tolist() == [[1, 0.5], [4, 0.7]]
+    assert np.asarray(zero_shot.get_xydata()).tolist() == [[1, 0.4], [4, 0.42]]
     (band,) = axes.collections
-    ends = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
+    ends = {tuple(point) for point in np.asarray(band.get_paths()[0].vertices).tolist()}
     assert {(1, 0.45), (1, 0.52), (4, 0.66), (4, 0.75)} <= ends
     assert axes.get_title(loc="left") == "birds"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "4"]
@@ -40,7 +40,7 @@ def test_a_confusion_matrix_shows_counts_coloured_by_their_share_of_the_row() ->
     counts = np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]])
     (axes,) = confusion_matrix(counts, ["ape", "cat", "owl"], title="animals").axes
     (cells,) = axes.images
-    assert cells.get_array().tolist() == [[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0]]
+    assert np.asarray(cells.get_array()).tolist() == [[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0]]
     texts = {text.get_position(): text.get_text() for text in axes.texts}
     assert texts == {(0, 0): "3", (1, 0): "1", (1, 1): "2"}
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["ape", "cat", "owl"]

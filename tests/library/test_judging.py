@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -83,9 +84,9 @@ def test_open_set_probabilities_are_those_of_the_formula(
     total = 1 + ratios.mean(1)
     refused = 0
     for one, row, rest in zip(found, ratios / 3 / total[:, None], 1 / total, strict=True):
-        given = {label.label: label.probability for label in one.labels}
+        given: dict[str, Any] = {label.label: label.probability for label in one.labels}
         np.testing.assert_allclose([given[x] for x in LABELS], row, atol=0.01)
-        assert one.none == pytest.approx(rest, abs=0.01)
+        assert one.none is not None and one.none == pytest.approx(rest, abs=0.01)
         assert sum(given.values()) + one.none == pytest.approx(1, abs=1e-6)
         best = max(given, key=given.__getitem__)
         refused += one.none > 0.5
@@ -169,7 +170,7 @@ def test_relevance_and_the_number_of_relevant_images(library: Library, filled: l
     expected = relevance(library, filled, library.encoder.encode_texts(["a red horse"]))
     found = library.search("a red horse", k=5)
     assert (found.relevant, found.searched) == (int((expected >= 0.5).sum()), 60)
-    assert 5 < found.relevant < 60
+    assert found.relevant is not None and 5 < found.relevant < 60
     of = dict(zip(map(str, filled), expected, strict=True))
     for hit in found:
         assert hit.relevance == pytest.approx(of[hit.path], abs=0.01)
@@ -220,7 +221,8 @@ def test_an_image_as_a_term_is_judged_in_words(library: Library, filled: list[Pa
     row = (row / np.linalg.norm(row))[None]
     found = library.search([Term.text("tree", 2), Term.image(str(filled[0]))], k=60)
     of = dict(zip(map(str, filled), relevance(library, filled, row), strict=True))
-    np.testing.assert_allclose([h.relevance for h in found], [of[h.path] for h in found], atol=0.02)
+    relevances = [h.relevance or 0.0 for h in found]
+    np.testing.assert_allclose(relevances, [of[h.path] for h in found], atol=0.02)
 
 
 def test_an_image_is_no_neighbour_of_its_own_in_the_count(
@@ -294,7 +296,8 @@ def test_a_calibration_is_used_from_then_on_and_can_be_dropped(
     assert library.calibration().source == "fitted"
     assert found.after.brier < found.before.brier
     rows = library.head(LABELS).vectors
-    shifts = np.array([found.calibration.shifts[label] for label in LABELS])
+    fitted: Any = found.calibration
+    shifts = np.array([fitted.shifts[label] for label in LABELS])
     ratios = np.exp(logits(library, filled, rows) + shifts)
     for one, row in zip(library.classify(LABELS), ratios, strict=True):
         assert one.none == pytest.approx(1 / (1 + row.mean()), abs=0.02)

@@ -142,7 +142,13 @@ def test_what_is_no_example_is_left_out_with_a_warning(
     unclear = tmp_path / "unclear.png"
     unclear.write_bytes((images / "owl" / "owl-0.png").read_bytes())
     library.index([twice, unclear])
-    given = {**good, bad: "ape", twice: "ape", unclear: "cat", tmp_path / "x.png": NONE}
+    given: dict[Any, str] = {
+        **good,
+        bad: "ape",
+        twice: "ape",
+        unclear: "cat",
+        tmp_path / "x.png": NONE,
+    }
     lesson = library.learn(given, curve=False)
     assert lesson.head.labels == LABELS
     assert lesson.images == 17  # a copy counts once, what has two labels not at all

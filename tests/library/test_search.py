@@ -6,6 +6,7 @@ import sqlite3
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def opened(library: Path) -> Library:
     return Library.open(library, encoder=ToyEncoder())
 
 
-def found(results: Results | tuple[Hit, ...]) -> list[tuple[str, float]]:
+def found(results: Results[Hit] | tuple[Hit, ...]) -> list[tuple[str, Any]]:
     return [(hit.path, pytest.approx(hit.score, abs=1e-6)) for hit in results]
 
 

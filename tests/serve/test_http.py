@@ -86,7 +86,7 @@ def test_a_search_answers_what_the_library_does(http: TestClient, library: Libra
 def test_every_option_of_a_search_counts(
     http: TestClient, library: Library, paths: list[Path]
 ) -> None:
-    for options in (
+    each: tuple[dict[str, Any], ...] = (
         {"text": ["2:horse", "snow"], "exclude": ["rain"]},
         {"text": ["horse"], "image": [f"0.5:{paths[3]}"]},
         {"text": ["horse"], "where": f'name in ("{paths[4].name}", "{paths[7].name}")'},
@@ -94,10 +94,11 @@ def test_every_option_of_a_search_counts(
         {"text": ["horse"], "min_score": 0.05},
         {"text": ["horse"], "relevant": True},
         {"text": ["horse " * 90], "truncate": True},
-    ):
+    )
+    for options in each:
         own = dict(options)
         images = own.pop("image", ())
-        expected = library.search(own.pop("text"), images=images, k=12, **own)  # type: ignore[arg-type]
+        expected = library.search(own.pop("text"), images=images, k=12, **own)
         same = [(hit.path, hit.score) for hit in expected]
         assert found(http.get("/v1/search", params={**options, "k": 12})) == same
         assert found(http.post("/v1/search", json={**options, "k": 12})) == same
@@ -247,7 +248,7 @@ def test_thumbnails_are_made_to_size_and_not_sent_twice(
     folder.mkdir()
     PIL.Image.new("RGB", (400, 200), "red").save(folder / "red.png")
     library.index([folder])
-    question = {"path": str(folder / "red.png"), "size": 100}
+    question: Any = {"path": str(folder / "red.png"), "size": 100}
     answer = http.get("/v1/image", params=question)
     with PIL.Image.open(io.BytesIO(answer.content)) as image:
         assert (image.format, image.size) == ("JPEG", (100, 50))
@@ -282,7 +283,7 @@ def test_no_other_file_is_sent(http: TestClient, paths: list[Path], size: int | 
     asked = ["/etc/passwd", str(unknown), str(paths[0].parent / "secret.txt"), paths[0].name]
     asked += [f"{paths[0]}\0.png", f"{paths[0]}/../secret.txt", f"file://{paths[0]}", "~", ""]
     for path in asked:
-        question = {"path": path} if size is None else {"path": path, "size": size}
+        question: Any = {"path": path} if size is None else {"path": path, "size": size}
         answer = http.get("/v1/image", params=question)
         assert (answer.status_code, answer.json()["error"]) == (404, "UnknownImage"), path
         assert http.get("/v1/similar", params={"path": path}).status_code == 404

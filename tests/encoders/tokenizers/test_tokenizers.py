@@ -25,7 +25,7 @@ def make(tmp_path: Path) -> Callable[..., Any]:
         from tokenizers import processors
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(tiny_models.make_tokenizer(tmp_path))
+        tokenizer: Any = AutoTokenizer.from_pretrained(tiny_models.make_tokenizer(tmp_path))
         tokenizer.add_special_tokens(specials)
         named = [(token, tokenizer.convert_tokens_to_ids(token)) for token in specials.values()]
         tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
