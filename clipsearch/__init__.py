@@ -35,12 +35,11 @@ if TYPE_CHECKING:
     from clipsearch.encoders.base import Encoder, Tokenizer
     from clipsearch.encoders.compiler.compile import Compilation, compile_model
     from clipsearch.errors import (
-        BadFigureFile,
         BadFilter,
         BadGlob,
         BadGrouping,
         BadLabelFile,
-        BadReportFile,
+        BadOutputFile,
         BadTemplate,
         BadTerm,
         BadTruthFile,
@@ -130,7 +129,7 @@ _HOMES = {
     "clipsearch.grouping.topics": "Topic",
     "clipsearch.types": "ClassifyOptions Embeddings Facts Failure Finding Hit ImageRecord IndexOptions "
     "IndexReport LabelScore ModelInfo Prediction Progress Results SearchOptions Selection Status Where",
-    "clipsearch.errors": "BadFigureFile BadFilter BadGlob BadGrouping BadLabelFile BadReportFile BadTemplate BadTerm BadTruthFile "
+    "clipsearch.errors": "BadFilter BadGlob BadGrouping BadLabelFile BadOutputFile BadTemplate BadTerm BadTruthFile "
     "CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotCompilable QueryError "
     "SnapshotUnreadable TooFewExamples TooFewLabels UnknownImage UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
@@ -139,12 +138,11 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
-    "BadFigureFile",
     "BadFilter",
     "BadGlob",
     "BadGrouping",
     "BadLabelFile",
-    "BadReportFile",
+    "BadOutputFile",
     "BadTemplate",
     "BadTerm",
     "BadTruthFile",

@@ -7,7 +7,7 @@ ClipsearchError
 │                       NotCompilable                            it runs on torch, which says so
 ├ VectorIndexError      UnknownVectorIndex · SnapshotUnreadable  caught: rebuild and warn
 ├ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter
-│                       BadTruthFile · BadGlob · BadFigureFile · BadReportFile · FigureTooLarge · UnknownLabel · TooFewExamples
+│                       BadTruthFile · BadGlob · BadOutputFile · FigureTooLarge · UnknownLabel · TooFewExamples
 │                       BadGrouping · UnknownImage
 └ CannotServe           the server cannot start as it was asked to
 
@@ -229,19 +229,11 @@ class BadLabelFile(QueryError):
     """A file of labels that cannot be read."""
 
 
-class BadFigureFile(QueryError):
-    """A file name that does not say which kind of figure to write."""
+class BadOutputFile(QueryError):
+    """A file name whose suffix is no format of what is to be written."""
 
     def __init__(self, path: str | PathLike[str], suffixes: Sequence[str]) -> None:
-        super().__init__(f"{path}: figures are written as {', '.join(suffixes)}: end its name so.")
-        self.path = str(path)
-
-
-class BadReportFile(QueryError):
-    """A file name that does not say which kind of report to write."""
-
-    def __init__(self, path: str | PathLike[str], suffixes: Sequence[str]) -> None:
-        super().__init__(f"{path}: reports are written as {', '.join(suffixes)}: end its name so.")
+        super().__init__(f"{path}: its suffix names no format: take one of {', '.join(suffixes)}.")
         self.path = str(path)
 
 

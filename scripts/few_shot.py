@@ -33,8 +33,8 @@ from clipsearch.fewshot.task import Task
 from clipsearch.fewshot.trial import CurvePoint, learning_curve
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
-from clipsearch.output.plots.base import save
-from clipsearch.output.plots.curve import learning_curves
+from clipsearch.output.plots import save_figure
+from clipsearch.output.plots.curves import learning_curves
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "train_mini"))
@@ -264,7 +264,7 @@ def main() -> None:
         "careful": careful_table(drawn, given.repeats),
     }
     figure = given.docs / "images" / "few-shot.png"
-    save(learning_curves(curves), figure)
+    save_figure(learning_curves(curves), figure)
     # Few colours: a quarter of the size, and nobody sees it.
     Image.open(figure).convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(figure)
     page = given.docs / "guides" / "few-shot.md"

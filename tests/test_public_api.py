@@ -20,7 +20,7 @@ PUBLIC = {
     *("Library", "Head", "Term", "load_encoder", "Encoder", "VectorIndex", "__version__"),
     *("Calibration", "Fitted"),
     *("Hit", "Prediction", "LabelScore", "Results", "ImageRecord", "Facts"),
-    *("Matrix", "Explanation", "labels_from_file", "BadFigureFile", "FigureTooLarge"),
+    *("Matrix", "Explanation", "labels_from_file", "BadOutputFile", "FigureTooLarge"),
     *("SearchOptions", "ClassifyOptions", "IndexOptions", "Selection", "Where"),
     *("IndexReport", "Failure", "Progress", "Finding", "Status", "ModelInfo"),
     *("Embeddings", "Topic", "Duplicates", "BadGrouping"),
@@ -33,7 +33,6 @@ PUBLIC = {
     *("BadTerm", "BadTemplate", "TooFewLabels", "BadLabelFile", "BadFilter", "BadGlob"),
     *(
         "BadTruthFile",
-        "BadReportFile",
         "Truth",
         "read_truth",
         "Evaluation",

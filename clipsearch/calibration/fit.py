@@ -72,7 +72,7 @@ class Fitted:
     warnings: tuple[str, ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Draw the reliability diagram, as PNG, SVG or PDF. Raises BadFigureFile."""
+        """Draw the reliability diagram, as PNG, SVG or PDF. Raises BadOutputFile."""
         presenter().save(self, path)
 
     def to_dict(self) -> dict[str, Any]:

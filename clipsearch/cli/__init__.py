@@ -21,27 +21,27 @@ from clipsearch.cli.commands import Commands, group_of
 from clipsearch.errors import ClipsearchError
 
 COMMANDS = {
-    "index": "index",
+    "index": "library",
     "query": "query",
     "similar": "query",
     "classify": "classify",
     "matrix": "matrix",
     "learn": "learn",
-    "eval": "eval",
-    "calibrate": "calibrate",
-    "topics": "topics",
-    "dupes": "dupes",
+    "eval": "evaluate",
+    "calibrate": "evaluate",
+    "topics": "grouping",
+    "dupes": "grouping",
     "status": "library",
-    "errors": "index",
-    "remove": "index",
+    "errors": "library",
+    "remove": "library",
     "check": "library",
     "rebuild": "library",
     "models": "models",
-    "compile": "compile",
+    "compile": "models",
     "use": "library",
     "serve": "serve",
     "demo": "demo",
-    "tokens": "tokens",
+    "tokens": "models",
 }
 """Command -> the file of this folder that holds its function, in the order of the help."""
 SETTINGS: dict[str, Any] = {

@@ -1,34 +1,40 @@
-"""`clipsearch classify`: label the library, or loose images, with words of your own."""
+"""`clipsearch classify`: label the library, or images that are named, with labels of your choice."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipsearch.cli import explanations
-from clipsearch.cli.console import UsageError, bar_chart, say, warn_all
-from clipsearch.cli.loose import library_for
-from clipsearch.cli.many import taking_many
+from clipsearch.cli.commands import taking_many
+from clipsearch.cli.console import UsageError, bar_chart, get_device, say, warn_all
 from clipsearch.cli.options import (
-    FormatOption,
     HeadOption,
     LabelsFileOption,
     LibraryOption,
     LooseModelOption,
     NullOption,
     OpenOption,
-    OutputOption,
+    Output,
+    PredictionsFile,
+    PredictionsFormat,
     TemplateOption,
     TruncateOption,
     UnderOption,
     WhereOption,
 )
-from clipsearch.cli.output import Output, opened
-from clipsearch.output.render import label_counts
+from clipsearch.errors import LibraryNotFound
+from clipsearch.output.data import label_counts
+from clipsearch.output.formats import WriteOptions
+from clipsearch.output.wording import plural
+
+if TYPE_CHECKING:
+    from clipsearch.library import Library
+    from clipsearch.types import Mode, Prediction, Results
 
 PARSERS = {"classify": taking_many(images="a file or a folder")}
 
@@ -92,9 +98,9 @@ def classify(
     truncate: TruncateOption = False,
     under: UnderOption = None,
     where: WhereOption = None,
-    format: FormatOption = None,
+    format: PredictionsFormat = None,
     null: NullOption = False,
-    output: OutputOption = None,
+    output: PredictionsFile = None,
     open_: OpenOption = False,
     model: LooseModelOption = None,
     library: LibraryOption = None,
@@ -108,20 +114,17 @@ def classify(
     clipsearch classify cat dog --images *.png --model mini
     clipsearch classify --labels aliens.yaml --images strange.jpg --explain
     """
-    if sum(map(bool, (labels, labels_file, head))) != 1:
-        raise UsageError("name the labels: as LABEL..., in a --labels FILE or by a --head FILE.")
-    if head and template:
-        raise UsageError("--template makes prompts of labels: a --head has its own.")
-    if save and images:
-        raise UsageError("--save keeps labels of images in the library: not --images.")
-    if closed and multi_label:
-        raise UsageError("--closed is for one label an image, --multi-label for any number.")
-    if threshold and not multi_label:
-        raise UsageError("--threshold is for --multi-label; else --min-probability cuts.")
+    _check_usage(
+        labels=sum(map(bool, (labels, labels_file, head))),
+        prompts_twice=bool(head and template),
+        save_loose=bool(save and images),
+        two_modes=closed and multi_label,
+        lone_threshold=bool(threshold) and not multi_label,
+    )
     least = _thresholds(threshold or ())
-    target = Output.choose(format, null, output, open_)
-    if explain:
-        explanations.check_format(target.format)
+    target = Output.choose(
+        "explanations" if explain else "predictions", format, output, null=null, open_=open_
+    )
     from clipsearch.heads.head import Head
     from clipsearch.heads.label_file import labels_from_file
 
@@ -138,26 +141,47 @@ def classify(
             top=top,
             where=where,
             under=under,
-            mode="closed" if closed else "multi" if multi_label else "open",
+            mode=_mode(closed, multi_label),
             threshold=least,
             min_probability=min_probability,
             save=save,
         )
-        reasons = lib.explain(made, found, truncate=truncate) if explain else []
+        reasons = lib.explain(made, found, truncate=truncate) if explain else None
     warn_all(found.warnings)
-    if explain:
-        with opened(target.file) as stream:
-            explanations.write(reasons, target.format, stream)
-    else:
-        target.write(found, title=found.title)
+    target.write(found if reasons is None else reasons, WriteOptions(title=found.title))
+    _sum_up(found, chart=target.format == "table" and not explain)
+    if save:
+        labelled = sum(bool(one.holding) for one in found)
+        say(f"saved labels of {plural(labelled, 'image')}.")
+
+
+def _check_usage(
+    *, labels: int, prompts_twice: bool, save_loose: bool, two_modes: bool, lone_threshold: bool
+) -> None:
+    """Raise UsageError for options that contradict each other."""
+    complaints = {
+        "name the labels: as LABEL..., in a --labels FILE or by a --head FILE.": labels != 1,
+        "--template makes prompts of labels: a --head has its own.": prompts_twice,
+        "--save keeps labels of images in the library: not of --images.": save_loose,
+        "--closed is for one label per image, --multi-label for any number.": two_modes,
+        "--threshold is for --multi-label; else use --min-probability.": lone_threshold,
+    }
+    for complaint, holds in complaints.items():
+        if holds:
+            raise UsageError(complaint)
+
+
+def _mode(closed: bool, multi_label: bool) -> Mode:
+    return "closed" if closed else "multi" if multi_label else "open"
+
+
+def _sum_up(found: Results[Prediction], *, chart: bool) -> None:
     if not found:
-        say("no image fits.")
-    if target.format == "table" and found and not explain:
+        say("no image matches.")
+    elif chart:
         sys.stdout.flush()
         say("")
         bar_chart(label_counts(found))
-    if save:
-        say(f"saved labels of {sum(bool(one.holding) for one in found):,} images.")
 
 
 def _thresholds(given: Sequence[str]) -> dict[str, float]:
@@ -175,7 +199,52 @@ def _thresholds(given: Sequence[str]) -> dict[str, float]:
 
 
 def named_templates(names: Sequence[str]) -> list[str] | None:
-    """Resolve each name of a set to its templates; what has {} is a template itself."""
+    """Resolve each name of a set to its templates; a text with {} is a template itself."""
     from clipsearch.heads.prompts import resolve_templates
 
     return resolve_templates(names)
+
+
+def library_for(
+    images: Sequence[Path] | None,
+    library: Path | None,
+    model: str | None,
+    *,
+    option: str,
+    otherwise: str = "default",
+) -> Library:
+    """Open the library; if images are named, a model alone will do where there is none.
+
+    Parameters
+    ----------
+    images : sequence of Path or None
+        The images that the command line names.
+    library, model : Path and str or None
+        -L and --model; a model takes the place of the library.
+    option : str
+        How this command names images, for messages.
+    otherwise : str
+        The model to use where there is no library.
+
+    Raises
+    ------
+    UsageError
+        If both are given, or a model without images.
+    LibraryNotFound
+        If no library is there and no images are named.
+    """
+    from clipsearch.library import ENVIRONMENT, Library
+
+    if model and library:
+        raise UsageError("a --library has its model: name one of the two.")
+    if model and not images:
+        raise UsageError(f"--model is for images that are named, by {option}.")
+    if model:
+        return Library.loose(model, device=get_device())
+    try:
+        return Library.open(library, device=get_device())
+    except LibraryNotFound:
+        if not images or library or os.environ.get(ENVIRONMENT):
+            raise
+    say(f"there is no library here: using the model `{otherwise}` (--model names another).")
+    return Library.loose(otherwise, device=get_device())

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import typer.main
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+
+from clipsearch.cli.console import UsageError
 
 Convert = Callable[[Any], Any]
 """Returns the value that an option's text stands for. Raises ValueError if that is not plain."""
@@ -167,3 +169,42 @@ def _number(kind: type, limits: tuple[float, float]) -> Convert:
         return kind(text)
 
     return converted
+
+
+# --- options with many values ----------------------------------------------------------------
+
+
+def taking_many(**names: str) -> type[TyperCommand]:
+    """Make a kind of command whose options of these names take many values (a shell's `*.jpg`).
+
+    names: the option without its dashes, and what it needs, for the message if it gets nothing.
+    """
+    options = {f"--{name.replace('_', '-')}": needs for name, needs in names.items()}
+
+    class TakingMany(TyperCommand):
+        """Repeats the option before each value, which is the form that typer reads."""
+
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            return super().parse_args(ctx, _spread(args, options, ctx))
+
+    return TakingMany
+
+
+def _spread(args: list[str], options: dict[str, str], ctx: Any) -> list[str]:
+    spread: list[str] = []
+    taking = empty = ""
+    for place, arg in enumerate(args):
+        if arg != "--" and not arg.startswith("-"):
+            spread += [taking, arg] if taking else [arg]
+            empty = ""
+            continue
+        if empty:
+            break
+        if arg == "--":
+            spread += args[place:]
+            break
+        taking = empty = arg if arg in options else ""
+        spread += [] if taking else [arg]
+    if empty:
+        raise UsageError(f"{empty} needs {options[empty]}.", ctx)
+    return spread

@@ -13,10 +13,10 @@ from typing import TextIO
 
 import typer
 
-from clipsearch.output.render import printable
+from clipsearch.output.wording import printable
 from clipsearch.types import OnProgress, Progress
 
-PHASES = {
+_PHASES = {
     "scan": ("looking for images", "files"),
     "hash": ("reading", "files"),
     "embed": ("indexing", "images"),
@@ -31,10 +31,14 @@ PHASES = {
 }
 """Progress.phase -> what a person calls it, and what it counts."""
 
-
-BAR_WIDTH = 40
-NAME_WIDTH = 40
+_BAR_WIDTH = 40
+_NAME_WIDTH = 40
 """Labels may be whole stories; a chart shows how they begin."""
+
+
+SOME_FILES_FAILED = 3
+INTERRUPTED = 130
+"""Exit codes."""
 
 
 class UsageError(typer.BadParameter):
@@ -104,7 +108,7 @@ def _drawer(add: Callable[..., object], update: Callable[..., object]) -> OnProg
     tasks: dict[str, tuple[object, float, int]] = {}
 
     def draw(step: Progress) -> None:
-        verb, unit = PHASES.get(step.phase, (step.phase, "done"))
+        verb, unit = _PHASES.get(step.phase, (step.phase, "done"))
         if step.phase not in tasks:
             task = add(verb, total=step.total, completed=step.done, speed="")
             tasks[step.phase] = (task, monotonic(), step.done)
@@ -122,7 +126,7 @@ def bar_chart(counts: Mapping[str, int]) -> None:
     name_width = max(map(len, names.values()), default=0)
     top, total = max(counts.values(), default=0), sum(counts.values())
     digits = len(f"{top:,}")
-    width = min(BAR_WIDTH, shutil.get_terminal_size().columns - name_width - digits - 12)
+    width = min(_BAR_WIDTH, shutil.get_terminal_size().columns - name_width - digits - 12)
     block = "█" if (sys.stderr.encoding or "").lower().startswith("utf") else "#"
     for label, count in counts.items():
         bar = block * max(1, round(max(8, width) * count / top))
@@ -131,19 +135,4 @@ def bar_chart(counts: Mapping[str, int]) -> None:
 
 
 def _beginning(name: str) -> str:
-    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1].rstrip()}…"
-
-
-# --- the device ------------------------------------------------------------------------------
-
-_DEVICE: list[str | None] = [None]
-
-
-def set_device(name: str | None) -> None:
-    """Store what --device names, for the command that follows it; None where it is not given."""
-    _DEVICE[:] = [name]
-
-
-def get_device() -> str | None:
-    """Return the device that the command is to load models on; None for the default."""
-    return _DEVICE[0]
+    return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1].rstrip()}…"

@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING
 
 import clipsearch
 from clipsearch.cli.console import get_device, progress, say
-from clipsearch.cli.options import LibraryOption, OpenOption
-from clipsearch.cli.output import show_in_browser
+from clipsearch.cli.options import LibraryOption, OpenOption, show_in_browser
 from clipsearch.errors import ClipsearchError, ModelMismatch
-from clipsearch.output.html import contact_page
-from clipsearch.output.render import label_counts, table
+from clipsearch.output.data import label_counts
+from clipsearch.output.html import sheets_page
+from clipsearch.output.table import table
+from clipsearch.output.wording import exact_percent, plural
 from clipsearch.types import Hit, Prediction
 
 if TYPE_CHECKING:
     from clipsearch.library import Library
 
-QUERY = "orange boy riding a blue horse"
-ANIMALS = (
+_QUERY = "orange boy riding a blue horse"
+_ANIMALS = (
     *("bear", "bee", "butterfly", "camel", "cat", "chicken", "cow", "crab", "dog", "dolphin"),
     *("duck", "elephant", "fish", "fox", "frog", "horse", "lion", "monkey", "mouse", "octopus"),
     *("owl", "panda", "penguin", "pig", "rabbit", "sheep", "snail", "snake", "tiger", "turtle"),
 )
-BEST_OF_LABEL = 4
+_BEST_PER_LABEL = 4
 
 
 def samples() -> Path:
@@ -74,7 +75,7 @@ def _clear(folder: Path) -> None:
                 f"{folder} was made with an older `mini` and holds images of yours: "
                 "name another folder for the demo with -L."
             )
-    say(f"{folder} was made with an older model; making it anew.")
+    say(f"{folder} was made with an older model; making it again.")
     for name in ("catalog.db", "catalog.db-wal", "catalog.db-shm"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "snapshots", ignore_errors=True)
@@ -84,11 +85,11 @@ def _run(library: Library) -> Path:
     """Index, query and classify; print two tables; return the path of the contact sheet."""
     with progress() as on_progress:
         report = library.index([samples()], on_progress=on_progress)
-    say(f"{report.added:,} images added, {report.unchanged:,} already there.")
-    hits: Sequence[Hit] = library.search(QUERY, k=10)
-    animals: Sequence[Prediction] = library.classify(library.head(ANIMALS), top=3)
+    say(f"{plural(report.added, 'image')} added, {report.unchanged:,} already there.")
+    hits: Sequence[Hit] = library.search(_QUERY, k=10)
+    animals: Sequence[Prediction] = library.classify(library.head(_ANIMALS), top=3)
     captions = _captions()
-    print(f'clipsearch query "{QUERY}"\n')
+    print(f'clipsearch query "{_QUERY}"\n')
     rows = [
         (f"{hit.score:.3f}", Path(hit.path).name, captions.get(Path(hit.path).name, ""))
         for hit in hits
@@ -96,16 +97,16 @@ def _run(library: Library) -> Path:
     table((">score", "image", "caption, which the search has not seen"), rows, sys.stdout)
     best = _best_of_each(animals)
     counts = label_counts(animals)
-    print(f"\nclipsearch classify {' '.join(ANIMALS[:4])} ...  ({len(ANIMALS)} animals)\n")
+    print(f"\nclipsearch classify {' '.join(_ANIMALS[:4])} ...  ({len(_ANIMALS)} animals)\n")
     tops = [(label, f"{counts[label]}", best[label][0]) for label in counts]
     lines = [
-        (label, n, f"{100 * p.probability:.1f} %", captions.get(Path(p.path).name, ""))
+        (label, n, exact_percent(p.probability), captions.get(Path(p.path).name, ""))
         for label, n, p in tops
     ]
     table(("label", ">images", ">best", "caption of the best"), lines, sys.stdout)
     page = Path(library.path) / "demo.html"
     shown = [prediction for label in counts for prediction in best[label]]
-    page.write_text(contact_page({QUERY: hits, "Which animal?": shown}), encoding="utf-8")
+    page.write_text(sheets_page({_QUERY: hits, "Which animal?": shown}), encoding="utf-8")
     return page
 
 
@@ -113,7 +114,7 @@ def _best_of_each(predictions: Sequence[Prediction]) -> dict[str, list[Predictio
     best: dict[str, list[Prediction]] = {}
     for prediction in sorted(predictions, key=lambda p: -p.probability):
         best.setdefault(prediction.label, []).append(prediction)
-    return {label: found[:BEST_OF_LABEL] for label, found in best.items()}
+    return {label: found[:_BEST_PER_LABEL] for label, found in best.items()}
 
 
 def _captions() -> dict[str, str]:

@@ -1,75 +1,226 @@
-"""`clipsearch status`, `check`, `rebuild` and `use`: the library as a whole."""
+"""`clipsearch index`, `status`, `errors`, `remove`, `check`, `rebuild`, `use`: the library itself."""
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
-from clipsearch.cli.console import say
-from clipsearch.cli.options import LibraryOption, PlainFormatOption
-from clipsearch.output.render import table, write_json
-from clipsearch.types import Status
+from clipsearch.cli.console import (
+    INTERRUPTED,
+    SOME_FILES_FAILED,
+    UsageError,
+    get_device,
+    progress,
+    say,
+    warn_all,
+)
+from clipsearch.cli.options import LibraryOption, ModelOption, ReportFormat, write_report
+from clipsearch.errors import LibraryNotFound
+from clipsearch.output.wording import plural, shown_path
+from clipsearch.types import IndexReport
+
+_FAILURES_SHOWN = 5
 
 
-def status(format: PlainFormatOption = "table", library: LibraryOption = None) -> None:
-    """Say what the library holds, and where."""
+def index(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Folders (and all below) and files."),
+    ],
+    model: ModelOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights for --model ARCH, from a file of your own.",
+            show_default=False,
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Skip paths that match, by the rules of .gitignore. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    hidden: Annotated[
+        bool, typer.Option("--hidden", help="Include hidden files and folders.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try unchanged files that failed before again.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report what would be done without doing it.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 3 if some files failed.")
+    ] = False,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast",
+            help="Decode JPEG files with as much detail as the model sees, not twice that.",
+        ),
+    ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="ENGINE",
+            help="onnx (compiled, on the CPU), torch, or auto: onnx on a CPU if it can be compiled.",
+        ),
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "int8", "fp16", "bf16"],
+        typer.Option(help="auto: on a CPU int8 if its vectors are near enough, else fp32."),
+    ] = "auto",
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Images per batch and per commit.")
+    ] = 32,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Threads that decode, and on a CPU encode: default: one per core.",
+            show_default=False,
+        ),
+    ] = None,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            envvar="CLIPSEARCH_COMPILE",
+            show_envvar=False,
+            help="Compile the model first, once, if it runs on a CPU: see `clipsearch compile`.",
+        ),
+    ] = True,
+    format: ReportFormat = None,
+    library: LibraryOption = None,
+) -> None:
+    """Add images, or bring the library up to date.
+
+    Finds new, changed, renamed and deleted files; unchanged files take almost no time.
+
+    \b
+    clipsearch index ~/Pictures
+    clipsearch index . --exclude "*.gif" --exclude drafts/
+    clipsearch index ~/Pictures --model mini -L ~/small-library
+    """
+    if checkpoint and not model:
+        raise UsageError("--checkpoint needs --model ARCH: which architecture is it?")
+    from tempfile import TemporaryDirectory
+
+    from clipsearch.cli.models import compile_at_first
     from clipsearch.library import Library
 
-    with Library.open(library) as lib:
+    spec = f"{model}@{checkpoint.absolute()}" if checkpoint else model
+    with ExitStack() as stack:
+        lib = None
+        if dry_run:
+            with suppress(LibraryNotFound):
+                lib = stack.enter_context(Library.open(library, device=get_device()))
+        if dry_run and lib is None:
+            # What would be added to a library that does not exist does not depend on its model.
+            library, spec = Path(stack.enter_context(TemporaryDirectory())), "mini"
+        on_progress = stack.enter_context(progress())
+        if compile and not dry_run and engine in ("auto", "onnx"):
+            compile_at_first(spec, paths, library, on_progress, precision)
+        lib = lib or stack.enter_context(
+            Library.open_or_create(library, model=spec, device=get_device())
+        )
+        report = lib.index(
+            paths,
+            model=spec,
+            exclude=exclude or (),
+            hidden=hidden,
+            dry_run=dry_run,
+            retry_failed=retry_failed,
+            fast=fast,
+            engine=engine,
+            precision=precision,
+            batch_size=batch_size,
+            workers=workers,
+            on_progress=on_progress,
+        )
+    _show(report, format)
+    if report.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if strict and report.failed:
+        raise typer.Exit(SOME_FILES_FAILED)
+
+
+def _show(report: IndexReport, format: str | None) -> None:
+    warn_all(report.warnings)
+    write_report(report, "index_report", format)
+    if format != "json":
+        say(_pace(report))
+        for failure in report.failures[:_FAILURES_SHOWN]:
+            say(f"failed: {shown_path(failure.path)}: {failure.reason}")
+        if len(report.failures) > _FAILURES_SHOWN:
+            say("all of them, with reasons: `clipsearch errors`")
+    if report.interrupted:
+        say("interrupted: what is done is searchable. Run the same command again to continue.")
+
+
+def _pace(report: IndexReport) -> str:
+    if report.dry_run:
+        return "a dry run: nothing was written."
+    if not report.embedded:
+        return f"no image had to be encoded; done in {report.seconds:,.1f} s."
+    pace = f" ({report.embedded / report.seconds:,.1f} per second)" if report.seconds > 0 else ""
+    return f"{plural(report.embedded, 'image')} encoded in {report.seconds:,.1f} s{pace}."
+
+
+def errors(format: ReportFormat = None, library: LibraryOption = None) -> None:
+    """List the files that could not be indexed, and why."""
+    from clipsearch.library import Library
+
+    with Library.open(library, device=get_device()) as lib:
+        failures = lib.errors()
+    write_report(failures, "failures", format)
+    if not failures:
+        say("no file failed.")
+
+
+def remove(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Files, or folders with all below."),
+    ],
+    library: LibraryOption = None,
+) -> None:
+    """Take images out of the library.
+
+    The files themselves stay where they are, and come back with the next `index` of their folder.
+    """
+    from clipsearch.library import Library
+
+    with Library.open(library, device=get_device()) as lib:
+        count = lib.remove(paths)
+    stay = "the file stays where it is" if count == 1 else "the files stay where they are"
+    say(f"removed {plural(count, 'image')} from the library; {stay}.")
+    if not count:
+        say("error: none of these paths is in the library; `clipsearch status` shows its folders.")
+        raise typer.Exit(1)
+
+
+def status(format: ReportFormat = None, library: LibraryOption = None) -> None:
+    """Show what the library holds, and where."""
+    from clipsearch.library import Library
+
+    with Library.open(library, device=get_device()) as lib:
         found = lib.status()
-    if format == "json":
-        write_json(found.to_dict(), sys.stdout)
-    else:
-        table(("library", found.path), _rows(found), sys.stdout)
-
-
-def _rows(status: Status) -> list[tuple[str, str]]:
-    models = [f"{name} ({count:,} vectors)" for name, count in status.models.items()]
-    labels = [f"{name} ({count:,})" for name, count in status.labels.items()]
-    vectors = f"{status.indexed:,} in the {status.index_kind} index, {status.tail:,} beside it"
-    index = _index(status) if status.index_kind else []
-    return [
-        ("images", f"{status.files:,} files, {status.contents:,} different"),
-        ("failed", f"{status.failed:,}" + (" (see `clipsearch errors`)" if status.failed else "")),
-        ("model", status.model or "none yet"),
-        *[("models", line) for line in models if len(models) > 1],
-        ("vectors", vectors if status.index_kind else f"{status.tail:,} in the catalog"),
-        *index,
-        ("stale", f"{status.stale:,}"),
-        *[("folder", root) for root in status.roots],
-        *[("label", line) for line in labels],
-        ("last indexed", f"{status.last_scan:%Y-%m-%d %H:%M}" if status.last_scan else "never"),
-        ("on disk", _megabytes(status.bytes_on_disk)),
-        ("format", str(status.format)),
-    ]
-
-
-def _index(status: Status) -> list[tuple[str, str]]:
-    recall = "not known"
-    if status.index_recall is not None:
-        of = {"texts": " of the nearest, for texts", "simulated": " of the nearest, simulated"}
-        recall = f"{status.index_recall:.1%}" + of.get(status.index_queries, ": it compares all")
-    tuned = ", ".join(f"{name} {value:,}" for name, value in status.index_tuned.items())
-    return [
-        ("recall", recall + (f" ({tuned})" if tuned else "")),
-        (
-            "index",
-            f"{_megabytes(status.index_memory)} in memory, {_megabytes(status.index_bytes)} on disk",
-        ),
-    ]
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+    write_report(found, "status", format)
 
 
 def check(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Put right what can be, without losing anything.")
+        bool, typer.Option("--repair", help="Repair what can be repaired without loss.")
     ] = False,
-    format: PlainFormatOption = "table",
+    format: ReportFormat = None,
     library: LibraryOption = None,
 ) -> None:
     """Look for damage in the library.
@@ -78,14 +229,10 @@ def check(
     """
     from clipsearch.library import Library
 
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         findings = lib.check(repair=repair)
-    if format == "json":
-        write_json([finding.to_dict() for finding in findings], sys.stdout)
-    elif findings:
-        rows = [(f.kind, f.message, "repaired" if f.repaired else f.remedy) for f in findings]
-        table(("finding", "what", "remedy"), rows, sys.stdout)
-    else:
+    write_report(findings, "findings", format)
+    if not findings:
         say("no damage found.")
     if not all(finding.repaired for finding in findings):
         raise typer.Exit(1)
@@ -104,28 +251,29 @@ def rebuild(
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="Tune it to find this share of the ten nearest for texts; at first 0.99.",
+            help="Tune it to find this share of the ten nearest for texts; default: 0.99.",
             show_default=False,
         ),
     ] = None,
-    format: PlainFormatOption = "table",
+    format: ReportFormat = None,
     library: LibraryOption = None,
 ) -> None:
-    """Write the vector index anew, and say how well it finds.
+    """Write the vector index again, and report how well it finds.
 
-    It is made from the catalog: always safe, and nothing is embedded again. Kind and recall hold
-    for later ones too.
+    It is made from the catalog: this is always safe, and no image is encoded again. Kind and
+    recall are kept for later.
     """
     from clipsearch.library import Library
+    from clipsearch.output.summaries import index_rows
 
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         found = lib.rebuild(kind=kind, recall=recall)
     if format == "json":
-        write_json(found.to_dict(), sys.stdout)
+        write_report(found, "status", format)
         return
-    say(f"{found.indexed:,} vectors in the {found.index_kind} index of {found.path}.")
-    for name, value in _index(found) if found.index_kind else []:
-        say(f"{name}: {value}")
+    say(f"wrote the vector index of {found.path}.")
+    for name, value in index_rows(found):
+        say(f"{name}: {value}" if name else value)
 
 
 def use(
@@ -140,7 +288,7 @@ def use(
     """
     from clipsearch.library import Library
 
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         lib.use(model)
         found = lib.status()
     say(f"{found.path} now searches with {found.model}.")

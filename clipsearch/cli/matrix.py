@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import Annotated
 
 import typer
 
-from clipsearch.cli.classify import named_templates
-from clipsearch.cli.console import UsageError, say
-from clipsearch.cli.index import SOME_FILES_FAILED
-from clipsearch.cli.loose import library_for
-from clipsearch.cli.many import taking_many
+from clipsearch.cli.classify import library_for, named_templates
+from clipsearch.cli.commands import taking_many
+from clipsearch.cli.console import SOME_FILES_FAILED, UsageError, say
 from clipsearch.cli.options import (
     LabelsFileOption,
     LibraryOption,
     LooseModelOption,
+    MatrixFile,
+    MatrixFormat,
+    Output,
     TemplateOption,
     TruncateOption,
     UnderOption,
     WhereOption,
+    format_of_output,
+    write_also,
 )
-from clipsearch.cli.output import opened
-from clipsearch.output.render import shown_path, spreadsheet_safe, table, write_json
-
-if TYPE_CHECKING:
-    from clipsearch.library.matrix import Matrix
+from clipsearch.output.formats import FORMATS, WriteOptions
 
 PARSERS = {"matrix": taking_many(texts="a text")}
-MatrixFormat = Literal["table", "json", "csv"]
-BY_NAME: dict[str, MatrixFormat] = {".json": "json", ".csv": "csv", ".txt": "table"}
-NORMALISATIONS = {
+_NORMALISATIONS = {
     "softmax": "probabilities: softmax over these texts, one of which is taken to be right.",
     "sigmoid": "probabilities: the model's sigmoid, for each text by itself.",
 }
@@ -71,25 +66,8 @@ def matrix(
         typer.Option("--probabilities", help="Show these instead of cosines; JSON has both."),
     ] = False,
     truncate: TruncateOption = False,
-    format: Annotated[
-        MatrixFormat | None,
-        typer.Option(
-            "--format",
-            "-f",
-            help="How to write the numbers: by the name of -o, else table.",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="A figure with thumbnails (.png, .svg, .pdf), or the numbers to a file.",
-            show_default=False,
-        ),
-    ] = None,
+    format: MatrixFormat = None,
+    output: MatrixFile = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 3 if some files failed.")
     ] = False,
@@ -105,11 +83,8 @@ def matrix(
     """
     if bool(texts) == bool(labels_file):
         raise UsageError("name what to compare with: --texts TEXT..., or labels in --labels FILE.")
-    if images and (query or where or under):
-        raise UsageError("name the images, or choose some of the library, not both.")
-    if not (images or query or where or under):
-        raise UsageError("name images, or choose some: --query, --where, --under.")
-    drawn = _is_figure(output, format)
+    _check_images(bool(images), chosen=bool(query or where or under))
+    target, drawn = _outputs(format, output)
     from clipsearch.heads.label_file import labels_from_file
 
     with library_for(images, library, model, option="IMAGE...") as lib:
@@ -125,62 +100,24 @@ def matrix(
         )
     for failure in found.failures:
         say(f"warning: {failure.path}: {failure.reason}")
-    by_name = BY_NAME.get(output.suffix.lower()) if output else None
-    with opened(None if drawn else output) as stream:
-        _write(found, format or by_name or "table", stream, probabilities)
-    if drawn and output:
-        found.save(output, probabilities=probabilities)
-        say(f"wrote {output}")
+    options = WriteOptions(probabilities=probabilities)
+    target.write(found, options)
+    write_also(found, "matrix", drawn, options)
     if probabilities or len(found.paths) == 1:
-        say(NORMALISATIONS[found.normalisation])
+        say(_NORMALISATIONS[found.normalisation])
     if strict and found.failures:
         raise typer.Exit(SOME_FILES_FAILED)
 
 
-def _is_figure(output: Path | None, format: MatrixFormat | None) -> bool:
-    from clipsearch.output.plots.base import SUFFIXES
-
-    suffix = output.suffix.lower() if output else ""
-    if suffix and suffix not in (*SUFFIXES, *BY_NAME) and format is None:
-        known = f"a figure to {', '.join(SUFFIXES)}, numbers to {', '.join(BY_NAME)}"
-        raise UsageError(f"-o writes {known}, not to {suffix}.")
-    return suffix in SUFFIXES
+def _check_images(named: bool, *, chosen: bool) -> None:
+    if named and chosen:
+        raise UsageError("name the images, or choose some of the library, not both.")
+    if not (named or chosen):
+        raise UsageError("name images, or choose some: --query, --where, --under.")
 
 
-def _write(found: Matrix, format: MatrixFormat, stream: TextIO, probabilities: bool) -> None:
-    if format == "json":
-        write_json(found.to_dict(), stream)
-    elif format == "csv":
-        writer = csv.writer(stream)
-        writer.writerow(["path", *map(spreadsheet_safe, found.texts)])
-        values = found.probabilities if probabilities else found.scores
-        for path, row in zip(found.paths, values.tolist(), strict=True):
-            writer.writerow([spreadsheet_safe(path), *row])
-    elif len(found.paths) == 1:
-        table((">probability", ">cosine", "text"), _one_image(found), stream)
-    else:
-        numbers = [f">[{n}]" for n in range(1, len(found.texts) + 1)]
-        table(("image", *numbers), _many_images(found, probabilities), stream)
-        stream.write("\n")
-        best = found.best_image
-        rows = [(f"[{n}]", t, shown_path(best[t])) for n, t in enumerate(found.texts, 1)]
-        table(("", "text", "best image"), rows, stream)
-
-
-def _one_image(found: Matrix) -> Iterator[tuple[str, str, str]]:
-    """Yield a row a text, the best first."""
-    scores, probabilities = found.scores[0], found.probabilities[0]
-    for i in (-scores).argsort(kind="stable").tolist():
-        yield f"{100 * probabilities[i]:.1f} %", f"{scores[i]:.3f}", found.texts[i]
-
-
-def _many_images(found: Matrix, probabilities: bool) -> Iterator[list[str]]:
-    """Yield a row an image; a star marks its best text."""
-    values = found.probabilities if probabilities else found.scores
-    for path, row, scores in zip(found.paths, values, found.scores, strict=True):
-        cells = [f"{100 * v:.1f} %" if probabilities else f"{v:.3f}" for v in row.tolist()]
-        best = int(scores.argmax())
-        yield [
-            shown_path(path),
-            *(f"{cell}{'*' if i == best else ' '}" for i, cell in enumerate(cells)),
-        ]
+def _outputs(format: str | None, output: Path | None) -> tuple[Output, Path | None]:
+    """Return where the numbers go, and the file of a figure, which is drawn beside them."""
+    if output and output.suffix and FORMATS[format_of_output("matrix", output)].drawn:
+        return Output.choose("matrix", format), output
+    return Output.choose("matrix", format, output), None

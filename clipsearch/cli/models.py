@@ -1,16 +1,27 @@
-"""`clipsearch models`: the presets, their licences, what is on disk, and what is compiled."""
+"""`clipsearch models`, `compile` and `tokens`: which models there are, and how they read a text."""
 
 from __future__ import annotations
 
-import sys
-from typing import Any
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from clipsearch.cli.console import say
-from clipsearch.cli.options import PlainFormatOption
-from clipsearch.output.render import table, write_json
+import typer
+
+from clipsearch.cli.console import UsageError, get_device, progress, say
+from clipsearch.cli.options import LibraryOption, ModelOption, ReportFormat, write_report
+from clipsearch.errors import LibraryNotFound, UnknownModel
+from clipsearch.types import OnProgress
+
+if TYPE_CHECKING:
+    from clipsearch.text.tokens import TokenTable
+
+_BUNDLED = "mini"
 
 
-def models(format: PlainFormatOption = "table") -> None:
+def models(format: ReportFormat = None) -> None:
     """List models: size, languages, licence.
 
     Also whether they are on disk, so that they load without the network, and whether they are
@@ -18,27 +29,165 @@ def models(format: PlainFormatOption = "table") -> None:
     """
     from clipsearch.encoders.listing import listed
 
-    found = listed()
-    if format == "json":
-        write_json(found, sys.stdout)
-        return
-    rows = [
-        (
-            *(one["name"], one["spec"], f"{one['size_mb']:,} MB", one["languages"], one["licence"]),
-            *("yes" if one["on_disk"] else "no", _shown(one["compiled"]), one["about"]),
+    write_report(listed(), "models", format)
+    if format != "json":
+        say(
+            "\nOthers: ARCH/TAG of open_clip, hf-hub:ORG/REPO, local-dir:FOLDER, "
+            "or ARCH with --checkpoint FILE."
         )
-        for one in found
-    ]
-    heads = ("preset", "model", ">size", "languages", "licence", "on disk", "compiled", "")
-    table(heads, rows, sys.stdout)
-    say(
-        "\nOthers: ARCH/TAG of open_clip, hf-hub:ORG/REPO, local-dir:FOLDER, "
-        "or ARCH with --checkpoint FILE."
+
+
+def compile(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="As for `index --model`: by default that of the library, else `default`.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights for an architecture.", show_default=False),
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "int8"],
+        typer.Option(help="fp32 is exact; auto and int8: int8 if its vectors are near enough."),
+    ] = "auto",
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Compare int8 with fp32 on up to 256 of these images too: by default the "
+            "folders of the library. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Even if it is compiled already.")] = False,
+    format: ReportFormat = None,
+    library: LibraryOption = None,
+) -> None:
+    """Make a model several times faster on a CPU.
+
+    Queries then need no torch, and start in a fraction of the time. It is done once per model and
+    used from then on; the files lie in your cache folder ($CLIPSEARCH_CACHE). On a graphics card
+    torch is faster, and stays in use.
+
+    \b
+    clipsearch compile
+    clipsearch compile mini --precision fp32
+    clipsearch compile ViT-B-32/openai --images ~/Pictures
+    """
+    if checkpoint and not model:
+        raise UsageError("--checkpoint needs a MODEL: which architecture is it?")
+    from clipsearch.encoders.compiler.compile import compile_model
+
+    own_model, folders = _of_library(library)
+    start = monotonic()
+    with progress() as draw:
+        made = compile_model(
+            model or own_model or "default",
+            checkpoint=checkpoint,
+            precision=precision,
+            images=folders if images is None else images,
+            force=force,
+            progress=draw,
+        )
+    write_report(made, "compilation", format)
+    if format != "json":
+        say(
+            f"compiled in {monotonic() - start:,.0f} s."
+            if made.fresh
+            else "compiled already; --force compiles it again."
+        )
+
+
+def compile_at_first(
+    model: str | None,
+    images: Sequence[Path],
+    library: Path | None,
+    draw: OnProgress | None,
+    precision: str = "auto",
+) -> None:
+    """Compile the model that indexes these images, if it never was; say so if it cannot be.
+
+    A name that is mistyped does not wait for that; fp16 and bf16 are for torch.
+    """
+    if precision not in ("auto", "fp32", "int8") or not any(
+        path.expanduser().exists() for path in images
+    ):
+        return
+    from clipsearch.encoders import compile_once
+    from clipsearch.library import Library
+
+    if model is None:
+        # A library that is about to be made has none yet.
+        with (
+            suppress(LibraryNotFound, UnknownModel),
+            Library.open(library, device=get_device()) as found,
+        ):
+            model = found.models()[0].spec
+    name = model or "default"
+    reason = compile_once(
+        name, device=get_device(), precision=precision, images=images, progress=draw
     )
+    if reason:
+        say(reason)
 
 
-def _shown(compiled: dict[str, Any] | None) -> str:
-    if compiled is None:
-        return "no"
-    near = compiled["precision"] == "int8" and compiled["gate"]
-    return f"int8 ({near['cosine']:.5f})" if near else str(compiled["precision"])
+def _of_library(path: Path | None) -> tuple[str | None, list[Path]]:
+    """Return the model and the folders of the library; nothing if there is none."""
+    from clipsearch.library import Library
+
+    try:
+        with Library.open(path, device=get_device()) as found:
+            status = found.status()
+    except LibraryNotFound:
+        if path is not None:  # one that was named has to be there
+            raise
+        return None, []
+    return status.model, [Path(root) for root in status.roots]
+
+
+def tokens(
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="A text, or several.")],
+    model: ModelOption = None,
+    format: ReportFormat = None,
+    library: LibraryOption = None,
+) -> None:
+    """Show the tokens that a model reads of a text.
+
+    Also how many are left, and what of a long text would be cut. The model is the library's, or
+    --model; without either the one that comes with clipsearch, whose tokens are those of CLIP.
+    No weights are loaded.
+
+    \b
+    clipsearch tokens "an orange boy riding a blue horse"
+    clipsearch tokens "$(cat story.txt)" --model multilingual
+    """
+    if model and library:
+        raise UsageError("the tokens of a --model or of the model of a --library: name one.")
+    found = _tokens_of_model(model, texts) if model else _tokens_of_library(library, texts)
+    write_report(found, "tokens", format)
+
+
+def _tokens_of_model(model: str, texts: list[str]) -> list[TokenTable]:
+    from clipsearch.encoders import load_tokenizer
+    from clipsearch.encoders.registry import resolve
+    from clipsearch.text.tokens import TokenTable
+
+    tokenizer, name = load_tokenizer(model), resolve(model).name
+    return [TokenTable.of(text, tokenizer, name) for text in texts]
+
+
+def _tokens_of_library(library: Path | None, texts: list[str]) -> list[TokenTable]:
+    from clipsearch.library import Library
+
+    try:
+        with Library.open(library, device=get_device()) as lib:
+            return lib.tokens(texts)
+    except LibraryNotFound:
+        if library:
+            raise
+    say(f"there is no library here: these are the tokens of `{_BUNDLED}`, which are those of CLIP.")
+    return _tokens_of_model(_BUNDLED, texts)

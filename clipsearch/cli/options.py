@@ -1,13 +1,30 @@
-"""The options that several commands share: name, help text and type, each written once."""
+"""The options that several commands share, and where their results go.
+
+Formats and suffixes in choices and help texts are those of `clipsearch.output.formats`.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from clipsearch.output.render import Format
+from clipsearch.cli.console import UsageError, say
+from clipsearch.errors import BadOutputFile
+from clipsearch.output.formats import (
+    FORMATS,
+    Kind,
+    WriteOptions,
+    format_names,
+    format_of_file,
+    format_suffixes,
+    write_file,
+    write_value,
+)
 
 LibraryOption = Annotated[
     Path | None,
@@ -66,9 +83,6 @@ LooseModelOption = Annotated[
         show_default=False,
     ),
 ]
-CountOption = Annotated[
-    int, typer.Option("-k", "--count", metavar="N", min=1, help="How many images.")
-]
 WhereOption = Annotated[
     str | None,
     typer.Option(
@@ -82,21 +96,8 @@ UnderOption = Annotated[
     str | None,
     typer.Option(metavar="DIR", help="Only images in this folder and below.", show_default=False),
 ]
-FormatOption = Annotated[
-    Format | None,
-    typer.Option(
-        "--format",
-        "-f",
-        help="How to write the results: by the name of -o, else table.",
-        show_default=False,
-    ),
-]
 NullOption = Annotated[
     bool, typer.Option("-0", "--null", help="Paths, each ended by NUL: for `xargs -0`.")
-]
-OutputOption = Annotated[
-    Path | None,
-    typer.Option("-o", "--output", metavar="FILE", help="Write to FILE.", show_default=False),
 ]
 OpenOption = Annotated[
     bool, typer.Option("--open", help="Show a contact sheet in the web browser.")
@@ -118,7 +119,165 @@ TruncateOption = Annotated[
         "them in pieces.",
     ),
 ]
-PlainFormat = Literal["table", "json"]
-PlainFormatOption = Annotated[
-    PlainFormat, typer.Option("--format", "-f", help="How to write the result.")
-]
+
+
+# --- formats and files of results ------------------------------------------------------------
+
+
+def _format_option(kind: Kind, help: str) -> Any:
+    """Return the annotation of -f whose choices are the formats of this kind."""
+    literal: Any = Literal
+    choice = literal[format_names(kind)]
+    return Annotated[choice | None, typer.Option("--format", "-f", help=help, show_default=False)]
+
+
+def _output_option(kind: Kind, help: str) -> Any:
+    """Return the annotation of -o whose help lists the suffixes of this kind."""
+    suffixes = ", ".join(format_suffixes(kind))
+    option = typer.Option(
+        "-o", "--output", metavar="FILE", help=f"{help}: {suffixes}.", show_default=False
+    )
+    return Annotated[Path | None, option]
+
+
+_RESULT_FORMAT = "How to write the results: by the suffix of -o, else table."
+_REPORT_FORMAT = "How to write the result; default: table."
+
+if TYPE_CHECKING:  # annotations that are made from the table of formats
+    HitsFormat: TypeAlias = str | None
+    PredictionsFormat: TypeAlias = str | None
+    TopicsFormat: TypeAlias = str | None
+    DuplicatesFormat: TypeAlias = str | None
+    MatrixFormat: TypeAlias = str | None
+    EvaluationFormat: TypeAlias = str | None
+    ReportFormat: TypeAlias = str | None
+    HitsFile: TypeAlias = Path | None
+    PredictionsFile: TypeAlias = Path | None
+    TopicsFile: TypeAlias = Path | None
+    DuplicatesFile: TypeAlias = Path | None
+    MatrixFile: TypeAlias = Path | None
+    EvaluationFile: TypeAlias = Path | None
+    CalibrationFile: TypeAlias = Path | None
+else:
+    HitsFormat = _format_option("hits", _RESULT_FORMAT)
+    PredictionsFormat = _format_option("predictions", _RESULT_FORMAT)
+    TopicsFormat = _format_option("topics", _RESULT_FORMAT)
+    DuplicatesFormat = _format_option(
+        "duplicates",
+        f"{_RESULT_FORMAT} `paths` lists all but the best copy of the same bytes and of the "
+        "same image.",
+    )
+    MatrixFormat = _format_option("matrix", _RESULT_FORMAT)
+    EvaluationFormat = _format_option("evaluation", _REPORT_FORMAT)
+    ReportFormat = _format_option("status", _REPORT_FORMAT)
+    HitsFile = _output_option("hits", "Write to FILE, in the format of its suffix")
+    PredictionsFile = _output_option("predictions", "Write to FILE, in the format of its suffix")
+    TopicsFile = _output_option("topics", "Write to FILE, in the format of its suffix")
+    DuplicatesFile = _output_option("duplicates", "Write to FILE, in the format of its suffix")
+    MatrixFile = _output_option("matrix", "Write to FILE: a figure, or the numbers")
+    EvaluationFile = _output_option("evaluation", "Also write a report")
+    CalibrationFile = _output_option("calibration", "Also draw a reliability diagram")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the results of a command go, and in which format: -f, -0, -o and --open together."""
+
+    kind: Kind
+    format: str
+    file: Path | None = None
+    null: bool = False
+    open: bool = False
+
+    @classmethod
+    def choose(
+        cls,
+        kind: Kind,
+        format: str | None,
+        file: Path | None = None,
+        *,
+        null: bool = False,
+        open_: bool = False,
+    ) -> Output:
+        """Settle the format before any work. Raises UsageError if the options disagree."""
+        if open_ and format not in (None, "html"):
+            raise UsageError(f"--open shows a contact sheet: leave out `-f {format}`.")
+        if null and (open_ or format not in (None, "paths")):
+            raise UsageError("-0 is for paths: use it alone or with `-f paths`.")
+        chosen = format or ("html" if open_ else "paths" if null else None)
+        if chosen is None and file is not None and file.suffix:
+            chosen = format_of_output(kind, file)
+        chosen, names = chosen or "table", format_names(kind)
+        if chosen not in names:
+            raise UsageError(f"this is written as {', '.join(names)}: not as {chosen}.")
+        return cls(kind, chosen, file, null, open_)
+
+    def write(self, value: Any, options: WriteOptions | None = None) -> None:
+        """Write a value to the file, else (with --open) to a new page, else to stdout."""
+        file = self.file or (_new_page() if self.open else None)
+        options = replace(options or WriteOptions(), null=self.null)
+        write = _writer(value, self.kind, self.format, options)
+        if file is None:
+            _write_to_stdout(write, FORMATS[self.format].binary)
+            return
+        if FORMATS[self.format].binary:
+            with file.open("wb") as content:
+                write(content)
+        else:
+            # newline="": csv writes its own line ends, and paths may be ended by NUL.
+            with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                write(stream)
+        say(f"wrote {file}")
+        if self.open:
+            show_in_browser(file)
+
+
+def write_report(value: Any, kind: Kind, format: str | None = None) -> None:
+    """Write a value to stdout."""
+    Output.choose(kind, format).write(value)
+
+
+def format_of_output(kind: Kind, file: Path) -> str:
+    """Return the format of a file that is to be written. Raises UsageError for another suffix."""
+    try:
+        return format_of_file(kind, file).name
+    except BadOutputFile as error:
+        raise UsageError(f"-o {error}") from None
+
+
+def write_also(
+    value: Any, kind: Kind, file: Path | None, options: WriteOptions | None = None
+) -> None:
+    """Write a value to a file as well, if one is named."""
+    if file:
+        write_file(value, kind, file, options)
+        say(f"wrote {file}")
+
+
+def _writer(value: Any, kind: Kind, format: str, options: WriteOptions) -> Callable[[Any], None]:
+    return lambda stream: write_value(value, kind, format, stream, options)
+
+
+def _write_to_stdout(write: Callable[[Any], None], binary: bool) -> None:
+    if not binary:
+        write(sys.stdout)
+        return
+    if sys.stdout.isatty():
+        raise UsageError("this format is for programs: name a file with -o.")
+    write(sys.stdout.buffer)
+
+
+def _new_page() -> Path:
+    import tempfile  # for --open alone: a query has no time for it
+
+    # Not deleted on exit: the browser reads it after this process has ended.
+    with tempfile.NamedTemporaryFile(prefix="clipsearch-", suffix=".html", delete=False) as page:
+        return Path(page.name)
+
+
+def show_in_browser(file: Path) -> None:
+    """Open a page in the web browser, or say where it is if there is none."""
+    import webbrowser  # for --open alone
+
+    if not webbrowser.open(file.absolute().as_uri()):
+        say(f"no web browser could be started; open {file.absolute()} in one.")

@@ -12,22 +12,23 @@ from typer.core import TyperCommand
 
 from clipsearch.cli.console import UsageError, get_device, say, warn_all
 from clipsearch.cli.options import (
-    FormatOption,
     HeadOption,
+    HitsFile,
+    HitsFormat,
     LibraryOption,
     NullOption,
     OpenOption,
-    OutputOption,
+    Output,
     TruncateOption,
     UnderOption,
     WhereOption,
 )
-from clipsearch.cli.output import Output
-from clipsearch.output.wording import relevant_of
+from clipsearch.output.formats import WriteOptions
+from clipsearch.output.wording import relevant_count
 from clipsearch.types import Hit, Results
 
-DEFAULT_COUNT = 10
-SIGNED = re.compile(r"-[\d.]+:")
+_DEFAULT_COUNT = 10
+_SIGNED = re.compile(r"-[\d.]+:")
 ScoreOption = Annotated[
     float | None,
     typer.Option(metavar="S", help="Only images with at least this cosine.", show_default=False),
@@ -41,7 +42,7 @@ ManyOption = Annotated[
         "--count",
         metavar="N",
         min=1,
-        help=f"How many images: {DEFAULT_COUNT} unless told, with --relevant all that are.",
+        help=f"How many images; default: {_DEFAULT_COUNT}, with --relevant all that are relevant.",
         show_default=False,
     ),
 ]
@@ -56,7 +57,7 @@ class SignedTerms(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put a space before it: terms are read without the space around them."""
-        return super().parse_args(ctx, [f" {a}" if SIGNED.match(a) else a for a in args])
+        return super().parse_args(ctx, [f" {a}" if _SIGNED.match(a) else a for a in args])
 
 
 PARSERS = {"query": SignedTerms}
@@ -100,9 +101,9 @@ def query(
     where: WhereOption = None,
     min_score: ScoreOption = None,
     truncate: TruncateOption = False,
-    format: FormatOption = None,
+    format: HitsFormat = None,
     null: NullOption = False,
-    output: OutputOption = None,
+    output: HitsFile = None,
     open_: OpenOption = False,
     library: LibraryOption = None,
 ) -> None:
@@ -120,7 +121,7 @@ def query(
         raise UsageError("a --head is a query by itself: leave out texts and images.")
     if label and not head:
         raise UsageError("--label is of a --head: name its file.")
-    target = Output.choose(format, null, output, open_)
+    target = Output.choose("hits", format, output, null=null, open_=open_)
     from clipsearch.heads.head import Head
     from clipsearch.library import Library
 
@@ -130,7 +131,7 @@ def query(
             images=image or (),
             exclude=exclude or (),
             label=label,
-            k=_wanted(count, relevant),
+            k=_count_or_default(count, relevant),
             where=where,
             under=under,
             min_score=min_score,
@@ -140,16 +141,16 @@ def query(
     _show(hits, target)
 
 
-def _wanted(count: int | None, relevant: bool) -> int | None:
-    return count if count or relevant else DEFAULT_COUNT
+def _count_or_default(count: int | None, relevant: bool) -> int | None:
+    return count if count or relevant else _DEFAULT_COUNT
 
 
 def _show(hits: Results[Hit], target: Output) -> None:
     warn_all(hits.warnings)
-    target.write(hits, title=hits.title)
+    target.write(hits, WriteOptions(title=hits.title))
     if not hits:
-        say("no image fits.")
-    if target.format == "table" and (relevant := relevant_of(hits)):
+        say("no image matches.")
+    if target.format == "table" and (relevant := relevant_count(hits)):
         sys.stdout.flush()
         say(f"{relevant}.")
 
@@ -160,9 +161,9 @@ def similar(
     relevant: RelevantOption = False,
     under: UnderOption = None,
     where: WhereOption = None,
-    format: FormatOption = None,
+    format: HitsFormat = None,
     null: NullOption = False,
-    output: OutputOption = None,
+    output: HitsFile = None,
     open_: OpenOption = False,
     library: LibraryOption = None,
 ) -> None:
@@ -172,11 +173,11 @@ def similar(
     clipsearch similar holiday/beach.jpg
     clipsearch similar ~/Downloads/sofa.png -k 50 --open
     """
-    target = Output.choose(format, null, output, open_)
+    target = Output.choose("hits", format, output, null=null, open_=open_)
     from clipsearch.library import Library
 
     with Library.open(library, device=get_device()) as lib:
         hits = lib.similar(
-            file, k=_wanted(count, relevant), where=where, under=under, relevant=relevant
+            file, k=_count_or_default(count, relevant), where=where, under=under, relevant=relevant
         )
     _show(hits, target)

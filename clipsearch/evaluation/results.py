@@ -186,7 +186,7 @@ class Evaluation:
         return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a report: .html with images, .md, or .json. Raises BadReportFile."""
+        """Write a report: .html with images, .md, or .json. Raises BadOutputFile."""
         presenter().save(self, path)
 
     def _repr_html_(self) -> str:

@@ -167,7 +167,7 @@ class Matrix:
 
         Raises
         ------
-        BadFigureFile
+        BadOutputFile
             For another suffix.
         """
         presenter().save(self, path, probabilities=probabilities)

@@ -1,106 +1,317 @@
-"""How every kind of value is shown and saved: the table that `presenter` looks things up in."""
+"""The table of output formats: names, suffixes, and the writer of each kind of value.
+
+The commands, the HTTP service and the `save` methods of results use FORMATS. A new format is one
+entry of the table and a writer. Writers are named (`module:function` of this package) and
+imported on use, because most of them need a heavy package.
+"""
 
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import numpy as np
-
-from clipsearch.calibration.fit import Fitted
-from clipsearch.errors import ImageError
-from clipsearch.evaluation.results import Evaluation
-from clipsearch.fewshot.result import FewShotResult
-from clipsearch.library.matrix import Matrix
-from clipsearch.types import Results
+from clipsearch.errors import BadOutputFile
+from clipsearch.types import Prediction, Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MATRIX_THUMBNAIL_PIXELS = 192
-"""Longest side of an image in the figure of a matrix: enough for the largest cell, in print too."""
+Kind = Literal[
+    "hits",
+    "predictions",
+    "explanations",
+    "matrix",
+    "topics",
+    "duplicates",
+    "evaluation",
+    "calibration",
+    "few_shot",
+    "learning_curve",
+    "confusion",
+    "tokens",
+    "status",
+    "index_report",
+    "failures",
+    "findings",
+    "models",
+    "compilation",
+]
+"""The kinds of values that commands write."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """What a caller may choose beside the format; each writer uses what concerns it."""
+
+    title: str = ""
+    """The heading of a contact sheet."""
+    null: bool = False
+    """End paths with NUL instead of a newline."""
+    images_per_topic: int = 12
+    probabilities: bool = False
+    """Of a matrix: probabilities instead of cosines."""
+    mistakes: bool = False
+    """Of an evaluation: list the worst mistakes in the table too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A way to write values: its name, the suffixes of its files, and its writers by kind."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    writers: Mapping[Kind, str]
+    """Kind -> `module:function`, called as `function(value, stream, options)`."""
+    binary: bool = False
+    drawn: bool = False
+    """The writers return a figure, as `function(value, options)`, instead of writing."""
+
+
+_FIGURES: dict[Kind, str] = {
+    "matrix": "plots.matrix:draw_matrix",
+    "confusion": "plots.matrix:draw_confusion",
+    "calibration": "plots.curves:draw_calibration",
+    "learning_curve": "plots.curves:draw_learning_curve",
+}
+_REPORTS: tuple[Kind, ...] = (
+    *("calibration", "few_shot", "tokens", "status", "index_report", "failures", "findings"),
+    *("models", "compilation"),
+)
+
+FORMATS: dict[str, Format] = {
+    format.name: format
+    for format in (
+        Format(
+            "table",
+            (".txt",),
+            {
+                "hits": "tables:hits_table",
+                "predictions": "tables:predictions_table",
+                "explanations": "tables:explanations_table",
+                "matrix": "tables:matrix_table",
+                "topics": "tables:topics_table",
+                "duplicates": "tables:duplicates_table",
+                "evaluation": "tables:evaluation_table",
+                **{kind: f"summaries:{kind}_table" for kind in _REPORTS},
+            },
+        ),
+        Format(
+            "json",
+            (".json",),
+            dict.fromkeys(
+                (
+                    *("hits", "predictions", "explanations", "matrix", "topics", "duplicates"),
+                    *("evaluation", *_REPORTS),
+                ),
+                "data:json_document",
+            ),
+        ),
+        Format(
+            "jsonl",
+            (".jsonl",),
+            dict.fromkeys(("hits", "predictions", "explanations"), "data:json_lines"),
+        ),
+        Format(
+            "csv",
+            (".csv",),
+            {
+                "hits": "data:hits_csv",
+                "predictions": "data:predictions_csv",
+                "explanations": "data:explanations_csv",
+                "matrix": "data:matrix_csv",
+                "topics": "data:topics_csv",
+                "duplicates": "data:duplicates_csv",
+            },
+        ),
+        Format(
+            "paths",
+            (),
+            {
+                "hits": "data:paths_of_items",
+                "predictions": "data:paths_of_items",
+                "duplicates": "data:paths_of_copies",
+            },
+        ),
+        Format(
+            "html",
+            (".html", ".htm"),
+            {
+                "hits": "html:contact_page",
+                "predictions": "html:contact_page",
+                "topics": "html:topics_page",
+                "duplicates": "html:duplicates_page",
+                "evaluation": "report:report_page",
+            },
+        ),
+        Format("md", (".md",), {"evaluation": "report:report_markdown"}),
+        Format("png", (".png",), _FIGURES, binary=True, drawn=True),
+        Format("svg", (".svg",), _FIGURES, binary=True, drawn=True),
+        Format("pdf", (".pdf",), _FIGURES, binary=True, drawn=True),
+    )
+}
+"""Every format, by name, in the order of the help."""
+
+_FRAGMENTS: dict[Kind, str] = {
+    "hits": "html:contact_sheet",
+    "predictions": "html:contact_sheet",
+    "evaluation": "report:report_fragment",
+}
+"""What a notebook shows; called as `function(value, options)`."""
+_KINDS: dict[str, Kind] = {
+    "Evaluation": "evaluation",
+    "Fitted": "calibration",
+    "FewShotResult": "confusion",
+    "Matrix": "matrix",
+}
+"""Name of a class -> its kind. Names, because importing the classes would import what they need."""
+
+
+def format_names(kind: Kind) -> tuple[str, ...]:
+    """List the formats of a kind of value.
+
+    Parameters
+    ----------
+    kind : Kind
+        One of the kinds that commands write.
+
+    Returns
+    -------
+    tuple of str
+        Keys of FORMATS, in its order.
+    """
+    return tuple(name for name, format in FORMATS.items() if kind in format.writers)
+
+
+def format_suffixes(kind: Kind) -> tuple[str, ...]:
+    """List the suffixes of files that can hold a kind of value, each with its dot."""
+    return tuple(suffix for name in format_names(kind) for suffix in FORMATS[name].suffixes)
+
+
+def format_of_file(kind: Kind, path: str | os.PathLike[str]) -> Format:
+    """Return the format that the suffix of a file names, before any work is done.
+
+    Parameters
+    ----------
+    kind : Kind
+        The kind of value that is to be written.
+    path : str or PathLike
+        The file; it need not exist.
+
+    Raises
+    ------
+    BadOutputFile
+        If no format of this kind has the suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    for name in format_names(kind):
+        if suffix in FORMATS[name].suffixes:
+            return FORMATS[name]
+    raise BadOutputFile(path, format_suffixes(kind))
+
+
+def write_value(
+    value: Any, kind: Kind, format: str, stream: Any, options: WriteOptions | None = None
+) -> None:
+    """Write a value to an open stream.
+
+    Parameters
+    ----------
+    value : object
+        A value of this kind.
+    kind : Kind
+        Selects the writer.
+    format : str
+        A key of FORMATS that `format_names(kind)` lists.
+    stream : file object
+        Takes bytes for a binary format, else text.
+    options : WriteOptions, optional
+        Title, ends of paths and the like.
+    """
+    chosen, options = FORMATS[format], options or WriteOptions()
+    writer = _load(chosen.writers[kind])
+    if chosen.drawn:
+        _load("plots:write_figure")(writer(value, options), format, stream)
+    else:
+        writer(value, stream, options)
+
+
+def write_file(
+    value: Any, kind: Kind, path: str | os.PathLike[str], options: WriteOptions | None = None
+) -> None:
+    """Write a value to a file, in the format of its suffix.
+
+    Raises
+    ------
+    BadOutputFile
+        If no format of this kind has the suffix; then nothing is written.
+    """
+    format = format_of_file(kind, path)
+    if format.binary:
+        # Complete in memory first, so that an existing file is never half replaced.
+        content = BytesIO()
+        write_value(value, kind, format.name, content, options)
+        Path(path).write_bytes(content.getvalue())
+        return
+    with Path(path).open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        write_value(value, kind, format.name, stream, options)
+
+
+# --- how values show themselves: clipsearch._util.presenting ----------------------------------
 
 
 def html(value: object) -> str:
     """Return a value as an HTML fragment, for a notebook's cell."""
-    if isinstance(value, Evaluation):
-        from clipsearch.output.report import fragment
-
-        return fragment(value)
-    if isinstance(value, Results):
-        from clipsearch.output.html import contact_sheet
-
-        return contact_sheet(value, title=value.title)
-    raise TypeError(f"{type(value).__name__} has no HTML form")
+    title = value.title if isinstance(value, Results) else ""
+    return cast("str", _load(_FRAGMENTS[_kind_of(value)])(value, WriteOptions(title)))
 
 
 def png(value: object) -> bytes | None:
     """Return a matrix as PNG; None if it is too large to be read."""
-    from clipsearch.output.plots.base import png
-    from clipsearch.output.plots.matrix import LARGEST
+    from clipsearch.errors import FigureTooLarge
 
-    if not isinstance(value, Matrix) or max(value.scores.shape) > LARGEST:
+    stream = BytesIO()
+    try:
+        write_value(value, _kind_of(value), "png", stream)
+    except FigureTooLarge:
         return None
-    return png(figure(value))
+    return stream.getvalue()
 
 
 def figure(value: object, name: str = "", **options: Any) -> Figure:
-    """Draw a value; name: which figure, where it has several."""
-    if isinstance(value, Matrix):
-        return _matrix(value, **options)
-    if isinstance(value, FewShotResult) and name == "curve":
-        from clipsearch.output.plots.curve import learning_curves
+    """Draw a value as a matplotlib figure.
 
-        return learning_curves({f"{len(value.labels)} labels": value.curve})
-    if isinstance(value, FewShotResult) and value.confusion is not None:
-        from clipsearch.output.plots.confusion import confusion_matrix
-
-        return confusion_matrix(value.confusion, [one.label for one in value.labels])
-    if isinstance(value, Fitted):
-        from clipsearch.output.plots.reliability import reliability
-
-        return reliability({"before": value.before.bins, "after": value.after.bins})
-    raise TypeError(f"{type(value).__name__} has no figure")
+    Parameters
+    ----------
+    value : object
+        A matrix, a few-shot result or a calibration.
+    name : str
+        Which figure, of a value that has several: `curve` or `confusion` of a few-shot result.
+    **options
+        Fields of WriteOptions.
+    """
+    kind: Kind = "learning_curve" if name == "curve" else _kind_of(value)
+    return cast("Figure", _load(_FIGURES[kind])(value, WriteOptions(**options)))
 
 
 def save(value: object, path: str | os.PathLike[str], **options: Any) -> None:
-    """Write a value to a file, by its suffix. Raises BadFigureFile or BadReportFile."""
-    if isinstance(value, Evaluation):
-        from clipsearch.output import report
-
-        report.save(value, path)
-        return
-    from clipsearch.output.plots import base
-
-    base.check_name(path)
-    base.save(figure(value, **options), path)
+    """Write a value to a file, in the format of its suffix; options: fields of WriteOptions."""
+    write_file(value, _kind_of(value), path, WriteOptions(**options))
 
 
-def _matrix(value: Matrix, *, probabilities: bool = False) -> Figure:
-    from clipsearch.output.plots.matrix import heatmap
-
-    return heatmap(
-        value.probabilities.T if probabilities else value.scores.T,
-        captions=value.texts,
-        names=[os.path.basename(path) for path in value.paths],
-        images=_thumbnails(value.paths),
-        probabilities=value.normalisation if probabilities else None,
-    )
-
-
-def _thumbnails(paths: tuple[str, ...]) -> list[np.ndarray | None]:
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return list(pool.map(_thumbnail, paths))
-
-
-def _thumbnail(path: str) -> np.ndarray | None:
-    """Return the image as uint8 (H, W, 3), small; None where it cannot be read any more."""
-    from clipsearch.images.decode import open_image
-
+def _kind_of(value: object) -> Kind:
+    if isinstance(value, Results):
+        return "predictions" if value and isinstance(value[0], Prediction) else "hits"
     try:
-        image, _ = open_image(path, at_least=2 * MATRIX_THUMBNAIL_PIXELS)
-    except ImageError:
-        return None
-    image.thumbnail((MATRIX_THUMBNAIL_PIXELS, MATRIX_THUMBNAIL_PIXELS))
-    return np.asarray(image)
+        return _KINDS[type(value).__name__]
+    except KeyError:
+        raise TypeError(f"{type(value).__name__} has no output format") from None
+
+
+def _load(name: str) -> Any:
+    module, _, function = name.partition(":")
+    return getattr(import_module(f"clipsearch.output.{module}"), function)

@@ -1,149 +1,225 @@
-"""Contact sheets: images with what was found about them, as HTML in one file."""
+"""Contact sheets as HTML: images with what was found about them, in one file."""
 
 from __future__ import annotations
 
 import zlib
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from html import escape
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from clipsearch.errors import ImageError
-from clipsearch.output.wording import Items, details_of, facts_of, percent, relevant_of, runners_up
+from clipsearch.output.formats import WriteOptions
+from clipsearch.output.wording import (
+    Items,
+    bytes_text,
+    exact_percent,
+    fact_details,
+    percent,
+    plural,
+    relevant_count,
+    runners_up,
+    size_and_time,
+)
 from clipsearch.types import Hit, Prediction
 
-THUMBNAIL_PIXELS = 448
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from clipsearch.grouping.duplicates import Duplicates
+    from clipsearch.grouping.topics import Topic
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_THUMBNAIL_PIXELS = 448
 """Longest side of a thumbnail: twice the width of a cell, for sharp screens."""
 
 
-def contact_page(sheets: Mapping[str, Items]) -> str:
-    """Return a whole HTML page of contact sheets, title -> images: one file, nothing to fetch."""
-    body = "".join(
-        _section(items, title, mark=i == 0) for i, (title, items) in enumerate(sheets.items())
-    )
-    return page(next(iter(sheets), ""), body)
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """An image on a sheet."""
+
+    path: str
+    name: str
+    address: str
+    thumbnail: str | None
+    alt: str
+    number: str
+    share: float
+    """The length of the bar, 0 to 1."""
+    note: str
+    details: str
+    """All facts, shown when a pointer rests on the note."""
 
 
-def page(title: str, body: str) -> str:
-    """Return a whole HTML page in the style of contact sheets: one file, nothing to fetch."""
-    # The policy states what "self-contained" means: nothing is loaded, nothing runs.
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title) or 'clipsearch'}</title>\n<style>\nbody {{ margin: 0 }}\n"
-        "body, .cs-sheet:last-child { min-height: 100vh }\n"
-        f"{css()}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
-    )
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The images of one label, or all images of a search, which have no label."""
+
+    label: str | None
+    cards: tuple[_Card, ...]
 
 
-def contact_sheet(items: Items, *, title: str = "") -> str:
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    """A heading and its images."""
+
+    title: str
+    summary: str
+    anchor: str
+    groups: tuple[_Group, ...]
+
+
+# --- writers ---------------------------------------------------------------------------------
+
+
+def contact_page(items: Items, stream: TextIO, options: WriteOptions) -> None:
+    """Write hits or predictions as a page of one contact sheet."""
+    stream.write(sheets_page({options.title: items}))
+
+
+def topics_page(topics: Sequence[Topic], stream: TextIO, options: WriteOptions) -> None:
+    """Write topics as a page with a contact sheet for each."""
+    sheets = {
+        f"{topic.title}: {plural(len(topic.images), 'image')}": topic.images[
+            : options.images_per_topic
+        ]
+        for topic in topics
+    }
+    stream.write(sheets_page(sheets or {"Topics": ()}))
+
+
+def duplicates_page(groups: Sequence[Duplicates], stream: TextIO, options: WriteOptions) -> None:
+    """Write groups of duplicates as a page with a contact sheet for each, the best copy first."""
+    sheets = {}
+    for number, group in enumerate(groups, start=1):
+        tier, size = group.tier.replace("-", " "), bytes_text(group.bytes_saved)
+        sheets[f"{number}. {tier}: the best first, the others are {size}"] = [
+            Hit(record.path, score, record)
+            for record, score in zip(group.records, group.scores, strict=True)
+        ]
+    stream.write(sheets_page(sheets or {"Duplicates": ()}))
+
+
+def contact_sheet(items: Items, options: WriteOptions) -> str:
     """Return one contact sheet as an HTML fragment with its own style, for a notebook's cell."""
-    return f"<style>{css()}</style>\n{_section(items, title, mark=True)}"
+    return render_fragment("sheets.html.j2", sheets=[_sheet(options.title, items)])
 
 
-def css() -> str:
-    """Return the style of contact sheets, all of it scoped to `.cs-sheet`."""
-    return Path(__file__).with_name("contact_sheet.css").read_text(encoding="utf-8")
+def sheets_page(sheets: Mapping[str, Items]) -> str:
+    """Return a page of contact sheets.
+
+    Parameters
+    ----------
+    sheets : mapping of str to sequence of Hit or Prediction
+        The heading of each sheet and its images.
+
+    Returns
+    -------
+    str
+        A whole HTML page in one file: it loads nothing and runs nothing.
+    """
+    made = [_sheet(title, items) for title, items in sheets.items()]
+    return render_page("sheets.html.j2", next(iter(sheets), ""), sheets=made)
 
 
-def _section(items: Items, title: str, *, mark: bool) -> str:
-    wordmark = '<p class="cs-mark">clipsearch</p>' if mark else ""
-    thumbnails = thumbnail_uris([item.path for item in items])
-    best = max((item.score or 0.0 for item in items), default=0.0)
-    cards = [_card(item, uri, best) for item, uri in zip(items, thumbnails, strict=True)]
-    nav, grid = _layout(items, cards, anchor=f"cs-{zlib.crc32(title.encode(errors='replace')):08x}")
+# --- templates -------------------------------------------------------------------------------
+
+
+def render_page(template: str, title: str, **values: Any) -> str:
+    """Return a whole page in the style of contact sheets, around a template."""
     return (
-        f'<section class="cs-sheet">\n<header class="cs-head">{wordmark}'
-        f"<h2>{escape(title) or 'Images'}</h2>"
-        f'<p class="cs-sum">{escape(_summary(items))}</p>{nav}</header>\n{grid}</section>\n'
+        _environment().get_template("page.html.j2").render(content=template, title=title, **values)
+    )
+
+
+def render_fragment(template: str, **values: Any) -> str:
+    """Return a part of a page with its own style, scoped to `.cs-sheet`, around a template."""
+    return _environment().get_template("fragment.html.j2").render(content=template, **values)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["css"] = lambda name: (_TEMPLATES / name).read_text("utf-8")
+    made.filters["png_address"] = lambda png: f"data:image/png;base64,{b64encode(png).decode()}"
+    made.filters["file_address"] = file_address
+    made.filters["file_name"] = lambda path: Path(path).name
+    made.filters["thumbnail_address"] = _thumbnail
+    return made
+
+
+def file_address(path: str) -> str:
+    """Return the `file:` address of a file."""
+    return Path(path).absolute().as_uri()
+
+
+# --- sheets ----------------------------------------------------------------------------------
+
+
+def _sheet(title: str, items: Items) -> _Sheet:
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        thumbnails = list(pool.map(_thumbnail, [item.path for item in items]))
+    best = max((item.score or 0.0 for item in items), default=0.0)
+    groups: dict[str | None, list[_Card]] = {}
+    for item, thumbnail in zip(items, thumbnails, strict=True):
+        label = item.label if isinstance(item, Prediction) else None
+        groups.setdefault(label, []).append(_card(item, thumbnail, best))
+    largest_first = sorted(groups.items(), key=lambda group: -len(group[1])) or [(None, [])]
+    return _Sheet(
+        title,
+        _summary(items),
+        f"cs-{zlib.crc32(title.encode(errors='replace')):08x}",
+        tuple(_Group(label, tuple(cards)) for label, cards in largest_first),
     )
 
 
 def _summary(items: Items) -> str:
     if not items:
         return "No images"
-    count = f"{len(items):,} image{'s' if len(items) > 1 else ''}"
+    count = plural(len(items), "image")
     if isinstance(items[0], Prediction):
-        labels = len({item.label for item in items if isinstance(item, Prediction)})
-        return f"{count} · {labels} label{'s' if labels > 1 else ''}"
+        labels = {item.label for item in items if isinstance(item, Prediction)}
+        return f"{count} · {plural(len(labels), 'label')}"
     scores = [item.score or 0.0 for item in items]
     cosines = f"cosine {min(scores):.3f} to {max(scores):.3f}"
-    return " · ".join(filter(None, (count, relevant_of(items), cosines)))
+    return " · ".join(filter(None, (count, relevant_count(items), cosines)))
 
 
-def _layout(items: Items, cards: Sequence[str], *, anchor: str) -> tuple[str, str]:
-    """Lay hits out in one grid; predictions in one a label, largest first, with links to them."""
-    groups: dict[str, list[str]] = {}
-    for item, card in zip(items, cards, strict=True):
-        groups.setdefault(item.label if isinstance(item, Prediction) else "", []).append(card)
-    links, grids = [], []
-    for number, (label, members) in enumerate(sorted(groups.items(), key=lambda g: -len(g[1]))):
-        if label:
-            heading = f"{escape(label)} <small>{len(members):,}</small>"
-            links.append(f'<li><a href="#{anchor}-{number}">{heading}</a></li>')
-            grids.append(f'<h3 id="{anchor}-{number}">{heading}</h3>\n')
-        grids.append(f'<ol class="cs-grid">{"".join(members)}</ol>\n')
-    nav = (
-        f'<nav aria-label="Labels"><ul class="cs-nav">{"".join(links)}</ul></nav>' if links else ""
-    )
-    return nav, "".join(grids)
-
-
-def thumbnail_uris(paths: Sequence[str]) -> list[str | None]:
-    """Return small images as data URIs, None for those that cannot be read any more."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return list(pool.map(_thumbnail, paths))
+def _card(item: Hit | Prediction, thumbnail: str | None, best: float) -> _Card:
+    name = Path(item.path).name
+    if isinstance(item, Prediction):
+        number, share = exact_percent(item.probability), item.probability
+        alt, note = f"{name}: {item.label}", runners_up(item)
+    else:
+        # Cosines have no full scale of their own: the best hit is the scale of the bars.
+        number, share = f"cosine {item.score:.3f}", max(0.0, item.score / best) if best > 0 else 0.0
+        size, taken = size_and_time(item)
+        labels = ", ".join(item.record.labels) if item.record else ""
+        relevance = "" if item.relevance is None else f"relevance {percent(item.relevance)}"
+        alt, note = name, " · ".join(filter(None, (relevance, size, taken[:10], labels)))
+    address = file_address(item.path)
+    details = " · ".join(filter(None, (note, fact_details(item))))
+    return _Card(item.path, name, address, thumbnail, alt, number, share, note, details)
 
 
 def _thumbnail(path: str) -> str | None:
-    from base64 import b64encode
-
+    """Return a small image as a data URI, None for a file that cannot be read any more."""
     from clipsearch.images.thumbnails import make_thumbnail
 
     try:
         return (
-            f"data:image/jpeg;base64,{b64encode(make_thumbnail(path, THUMBNAIL_PIXELS)).decode()}"
+            f"data:image/jpeg;base64,{b64encode(make_thumbnail(path, _THUMBNAIL_PIXELS)).decode()}"
         )
     except ImageError:
         return None
-
-
-def _card(item: Hit | Prediction, thumbnail: str | None, best: float) -> str:
-    name, path = escape(Path(item.path).name), escape(item.path)
-    if isinstance(item, Prediction):
-        number, share, alt = f"{100 * item.probability:.1f} %", item.probability, item.label
-        note = escape(runners_up(item))
-    else:
-        number, share, alt = f"{item.score:.3f}", _share(item.score, best), ""
-        size, taken = facts_of(item)
-        saved = ", ".join(item.record.labels) if item.record else ""
-        relevant = "" if item.relevance is None else f"{percent(item.relevance)} relevant"
-        note = escape(" · ".join(filter(None, (relevant, size, taken[:10], saved))))
-    full = " · ".join(filter(None, (note, escape(details_of(item)))))
-    alt = f"{name}: {escape(alt)}" if alt else name
-    well = (
-        f'<img src="{thumbnail}" alt="{alt}" loading="lazy" decoding="async">'
-        if thumbnail
-        else f'<span class="cs-gone">{name} cannot be read any more.</span>'
-    )
-    return (
-        f'<li><figure><a class="cs-well" href="{link(item.path)}" title="{path}">{well}</a>'
-        f'<figcaption><p class="cs-line"><span class="cs-name" title="{path}">{name}</span>'
-        f'<span class="cs-num">{number}</span></p>'
-        f'<div class="cs-bar" aria-hidden="true"><i style="width:{100 * share:.1f}%"></i></div>'
-        f'<p class="cs-note" title="{full}">{note or "&nbsp;"}</p></figcaption></figure></li>'
-    )
-
-
-def _share(score: float, best: float) -> float:
-    """Scale a cosine to its bar: cosines have no full scale of their own, the best hit is the scale."""
-    return max(0.0, score / best) if best > 0 else 0.0
-
-
-def link(path: str) -> str:
-    """Return the address of a file, ready to stand in HTML."""
-    return escape(Path(path).absolute().as_uri(), quote=True)

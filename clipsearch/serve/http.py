@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from clipsearch import __version__, errors
 from clipsearch.errors import CannotServe, ClipsearchError
-from clipsearch.output.render import write_json
+from clipsearch.output.data import write_json
 from clipsearch.serve.guard import LOOPBACK_HOSTS, Guard
 from clipsearch.serve.schemas import (
     ClassifyRequest,

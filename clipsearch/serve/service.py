@@ -22,7 +22,7 @@ from clipsearch.heads.query import parse_term
 from clipsearch.images.decode import read_file
 from clipsearch.images.thumbnails import ThumbnailCache
 from clipsearch.library import Library
-from clipsearch.output.render import label_counts
+from clipsearch.output.data import label_counts
 from clipsearch.serve.schemas import (
     DEFAULT_RESULTS,
     MAX_RESULTS,

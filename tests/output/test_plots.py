@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipsearch.errors import BadFigureFile, FigureTooLarge
+from clipsearch.errors import BadOutputFile, FigureTooLarge
 from clipsearch.library.matrix import Matrix
-from clipsearch.output.plots import base
-from clipsearch.output.plots.matrix import LARGEST, heatmap
+from clipsearch.output import plots
+from clipsearch.output.plots.matrix import heatmap
 from clipsearch.types import Failure
 
 VALUES = np.array([[0.31, 0.05, 0.2], [0.3, -0.004, 0.25]], dtype=np.float32)
@@ -40,32 +40,32 @@ def test_the_suffix_says_what_is_written_and_equal_figures_are_equal_files(
 ) -> None:
     for folder in ("1", "2"):
         (tmp_path / folder).mkdir()
-        figure, axes = base.figure(3, 2)
+        figure, axes = plots.new_figure(3, 2)
         axes[0, 0].plot([1, 2, 3])
-        base.save(figure, tmp_path / folder / name)
+        plots.save_figure(figure, tmp_path / folder / name)
     first, second = ((tmp_path / folder / name).read_bytes() for folder in "12")
     assert first.startswith(start)
     assert first == second
 
 
 def test_another_suffix_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
-    with pytest.raises(BadFigureFile, match=r"a\.jpg: figures are written as \.png, \.svg, \.pdf"):
-        base.save(None, tmp_path / "a.jpg")  # type: ignore[arg-type]
+    with pytest.raises(BadOutputFile, match=r"a\.jpg: .* take one of \.png, \.svg, \.pdf"):
+        plots.save_figure(None, tmp_path / "a.jpg")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_axes_come_as_rows_and_columns_of_the_size_asked_for() -> None:
-    figure, axes = base.figure(6, 4, rows=2, columns=3)
+    figure, axes = plots.new_figure(6, 4, rows=2, columns=3)
     assert axes.shape == (2, 3)
     assert tuple(figure.get_size_inches()) == (6, 4)
-    assert base.figure(1, 1)[1].shape == (1, 1)
+    assert plots.new_figure(1, 1)[1].shape == (1, 1)
 
 
 def test_nothing_of_the_program_around_us_changes(tmp_path: Path) -> None:
     code = (
         "import sys, matplotlib; before = matplotlib.rcParams.copy()\n"
-        "from clipsearch.output.plots import base\n"
-        f"base.save(base.figure(2, 2)[0], {str(tmp_path / 'a.png')!r})\n"
+        "from clipsearch.output import plots\n"
+        f"plots.save_figure(plots.new_figure(2, 2)[0], {str(tmp_path / 'a.png')!r})\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert matplotlib.rcParams.copy() == before"
     )
@@ -73,11 +73,11 @@ def test_nothing_of_the_program_around_us_changes(tmp_path: Path) -> None:
 
 
 def test_characters_without_a_font_are_told_once(tmp_path: Path) -> None:
-    figure, axes = base.figure(2, 2)
+    figure, axes = plots.new_figure(2, 2)
     for _ in range(3):
         axes[0, 0].text(0, 0, "\U0001fbff\U0001fbfe", fontfamily="DejaVu Sans")
     with pytest.warns(UserWarning) as caught:
-        base.save(figure, tmp_path / "a.png")
+        plots.save_figure(figure, tmp_path / "a.png")
     assert [str(w.message)[:20] for w in caught] == ["no font of this syst"]
 
 
@@ -103,7 +103,7 @@ def test_the_best_of_each_row_and_column_are_marked() -> None:
     lines = [(line, np.asarray(line.get_xydata())) for line in axes.lines]
     dots = [xy for line, xy in lines if line.get_marker() == "o"]
     assert [(round(x), round(y)) for x, y in dots[0]] == [(0, 0), (2, 1)]
-    frames = [xy[:4].mean(axis=0) for line, xy in lines if line.get_color() == base.INK]
+    frames = [xy[:4].mean(axis=0) for line, xy in lines if line.get_color() == plots.INK]
     assert np.round(frames).tolist() == [[0, 1], [1, 0], [2, 1]]
 
 
@@ -111,7 +111,7 @@ def test_one_text_or_one_image_has_no_best_to_be_marked() -> None:
     (axes, _) = drawn(VALUES[:, :1]).axes  # type: ignore[attr-defined]
     assert [line for line in axes.lines if line.get_marker() == "o"] == []
     (axes, _) = drawn(VALUES[:1]).axes  # type: ignore[attr-defined]
-    assert [line for line in axes.lines if line.get_color() == base.INK] == []
+    assert [line for line in axes.lines if line.get_color() == plots.INK] == []
 
 
 def test_colours_run_over_the_values_and_over_all_probabilities() -> None:
@@ -161,7 +161,7 @@ def test_all_words_are_on_the_page(shape: tuple[int, int]) -> None:
 
 def test_a_figure_that_nobody_could_read_is_refused() -> None:
     with pytest.raises(FigureTooLarge, match="61 x 1 is too large"):
-        drawn(np.zeros((LARGEST + 1, 1)))
+        drawn(np.zeros((61, 1)))
 
 
 # --- the value -----------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def test_a_matrix_shows_itself_with_its_images(make_images, tmp_path: Path) -> N
 
 
 def test_a_matrix_that_is_too_large_shows_no_image() -> None:
-    n = LARGEST + 1
+    n = 61
     scores = np.zeros((n, 1), np.float32)
     paths = tuple(map(str, range(n)))
     assert Matrix(paths, ("x",), scores, scores, "softmax", "toy")._repr_png_() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipsearch.errors import BadReportFile
+from clipsearch.errors import BadOutputFile
 from clipsearch.evaluation import (
     Evaluation,
     Gallery,
@@ -26,8 +27,12 @@ from clipsearch.evaluation import (
 )
 from clipsearch.evaluation.results import Measure
 from clipsearch.output import report
-from clipsearch.output.report.content import blocks, number, percent, rank
-from clipsearch.output.report.markdown import markdown
+from clipsearch.output.formats import write_value
+from clipsearch.output.wording import (
+    number_with_interval,
+    percent_with_interval,
+    rank_with_interval,
+)
 from clipsearch.types import Failure
 
 Make = Callable[..., list[Path]]
@@ -86,7 +91,7 @@ def test_the_summary_has_a_column_a_model_and_gaps_where_a_figure_is_not_there(
     (one,) = evaluation.models
     assert one.classification is not None
     other = ModelFigures("other", replace(one.classification, top_1=Measure(1.0)), None)
-    table = report.summary(replace(evaluation, models=(one, other)))
+    table = report.summary_table(replace(evaluation, models=(one, other)))
     assert table.columns == ("figure", ">mini", ">other")
     rows = {name: cells for name, *cells in table.rows}
     assert (
@@ -97,10 +102,13 @@ def test_the_summary_has_a_column_a_model_and_gaps_where_a_figure_is_not_there(
 
 
 def test_figures_are_written_with_their_intervals() -> None:
-    assert percent(Measure(0.9333, 0.9, 1.0)) == "93.3 % (90.0–100.0)"
-    assert number(Measure(0.5, 0.25, 0.75)) == "0.500 (0.250–0.750)"
-    assert rank(Measure(1.5, 1, 2)) == "1.5 (1–2)"
-    assert (percent(Measure(0.5)), number(Measure(float("nan")))) == ("50.0 %", "–")
+    assert percent_with_interval(Measure(0.9333, 0.9, 1.0)) == "93.3 % (90.0–100.0)"
+    assert number_with_interval(Measure(0.5, 0.25, 0.75)) == "0.500 (0.250–0.750)"
+    assert rank_with_interval(Measure(1.5, 1, 2)) == "1.5 (1–2)"
+    assert (percent_with_interval(Measure(0.5)), number_with_interval(Measure(float("nan")))) == (
+        "50.0 %",
+        "–",
+    )
 
 
 def test_a_page_is_whole_shows_the_mistakes_and_takes_names_as_text(
@@ -140,7 +148,7 @@ def test_json_holds_every_figure(evaluation: Evaluation, tmp_path: Path) -> None
 
 
 def test_other_names_are_refused(evaluation: Evaluation, tmp_path: Path) -> None:
-    with pytest.raises(BadReportFile, match=r"report\.pdf: reports are written as \.html"):
+    with pytest.raises(BadOutputFile, match=r"report\.pdf: .* take one of \.txt, \.json, \.html"):
         evaluation.save(tmp_path / "report.pdf")
     assert not (tmp_path / "report.pdf").exists()
 
@@ -157,7 +165,9 @@ def test_of_many_labels_the_worst_are_shown_and_the_rest_is_said() -> None:
     relevant[:, 49], relevant[49::50, 0] = False, True
     scored = Scored(tuple(map(str, range(100))), labels, scores, scores / 4, relevant)
     figures = ModelFigures("m", classification(scored, resamples=0, mistakes=0))
-    text = markdown(blocks(Evaluation("/x.csv", "labels", 100, (figures,), 0, 0)))
-    assert "The 29 labels that do better than these are left out here." in text
-    assert "1 labels to choose from are on no image." in text
+    stream = io.StringIO()
+    write_value(Evaluation("/x.csv", "labels", 100, (figures,), 0, 0), "evaluation", "md", stream)
+    text = stream.getvalue()
+    assert "Not listed: 29 labels with better results." in text
+    assert "Without an image: 1 label of those to choose from." in text
     assert "bootstrap" not in text and "worst mistakes" not in text

@@ -25,7 +25,7 @@ from clipsearch import errors
 from clipsearch.encoders.listing import listed
 from clipsearch.heads.head import Head
 from clipsearch.library import Library
-from clipsearch.output.render import render
+from clipsearch.output.formats import write_value
 from clipsearch.serve import guard
 from clipsearch.serve.service import Service
 from clipsearch.types import Results, Term
@@ -58,7 +58,7 @@ def http(service: Service) -> TestClient:
 
 def as_the_command_line_writes(results: Results) -> Any:
     stream = io.StringIO()
-    render(results, "json", stream)
+    write_value(results, "hits", "json", stream)
     return json.loads(stream.getvalue())
 
 

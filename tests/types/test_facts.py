@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from clipsearch.output.render import FACT_COLUMNS
 
 from clipsearch.catalog.schema import METADATA
 from clipsearch.filters.fields import FIELDS
 from clipsearch.images.exif import _READERS
-from clipsearch.output.render import FACT_COLUMNS
 from clipsearch.types import Facts, ImageRecord
 from clipsearch.types.facts import FACTS
 

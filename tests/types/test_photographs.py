@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from catalog_rows import entry, model
+from clipsearch.output.render import render
 from metadata import jpeg, xmp_packet
 
 from clipsearch.catalog import Catalog
 from clipsearch.filters import parse
 from clipsearch.images.decode import open_image
-from clipsearch.output.render import render
 from clipsearch.types import Facts, Hit
 
 ISO, F_NUMBER, EXPOSURE, FOCAL = 0x8827, 0x829D, 0x829A, 0x920A

@@ -1,21 +1,42 @@
-"""The figure of a matrix: texts in rows, images in columns, the best of each marked."""
+"""Heat maps: the matrix of texts and images, and the confusion matrix of labels."""
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from clipsearch.errors import FigureTooLarge
-from clipsearch.output.plots.base import FAINT, INK, MUTED, ORANGE, figure, measured, shades
+from clipsearch.errors import FigureTooLarge, ImageError, TooFewExamples
+from clipsearch.output.plots import (
+    FAINT,
+    INK,
+    MUTED,
+    ORANGE,
+    largest_text,
+    new_figure,
+    shade_map,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LARGEST = 60
+    from clipsearch.fewshot.result import FewShotResult
+    from clipsearch.library.matrix import Matrix
+    from clipsearch.output.formats import WriteOptions
+
+_MATRIX_LIMIT = 60
 """Rows or columns beyond which nobody could read the figure."""
+_THUMBNAIL_PIXELS = 192
+"""Longest side of an image in the figure: enough for the largest cell, in print too."""
+_CONFUSION_LIMIT = 40
+"""Labels shown at most: those with the most mistakes."""
+_NUMBERED = 25
+"""Labels up to which the cells have room for their numbers."""
+_LABEL_LETTERS = 24
 _CAPTION_LETTERS, _NAME_LETTERS = 38, 28
 _LINE = 0.018
 """Height of a line in inches for each point of its letters."""
@@ -23,6 +44,41 @@ _GAP, _BAR = 0.1, 0.16
 """Inches between things, and the width of the colour bar."""
 _BAR_TEXT = 0.75
 _NOTE = "frame: best text of the image", "dot: best image of the text"
+
+
+def draw_matrix(found: Matrix, options: WriteOptions) -> Figure:
+    """Draw a matrix with small images above its columns."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        images = list(pool.map(_thumbnail, found.paths))
+    return heatmap(
+        found.probabilities.T if options.probabilities else found.scores.T,
+        captions=found.texts,
+        names=[os.path.basename(path) for path in found.paths],
+        images=images,
+        probabilities=found.normalisation if options.probabilities else None,
+    )
+
+
+def draw_confusion(found: FewShotResult, options: WriteOptions) -> Figure:
+    """Draw which labels a few-shot result takes for which."""
+    if found.confusion is None:
+        raise TooFewExamples("a confusion matrix needs a label with two images.")
+    return confusion_matrix(found.confusion, [one.label for one in found.labels])
+
+
+def _thumbnail(path: str) -> np.ndarray | None:
+    """Return the image as uint8 (H, W, 3), small; None where it cannot be read any more."""
+    from clipsearch.images.decode import open_image
+
+    try:
+        image, _ = open_image(path, at_least=2 * _THUMBNAIL_PIXELS)
+    except ImageError:
+        return None
+    image.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
+    return np.asarray(image)
+
+
+# --- the matrix of texts and images ----------------------------------------------------------
 
 
 def heatmap(
@@ -39,22 +95,22 @@ def heatmap(
     (probabilities: from 0 to 1). A frame marks the best caption of an image (of a column), a dot
     the best image of a caption (of a row). names: file names. images: uint8 (H, W, 3), None
     where one cannot be read any more. probabilities: that the values are, and how normalised.
-    Raises FigureTooLarge beyond LARGEST rows or columns.
+    Raises FigureTooLarge beyond 60 rows or columns.
     """
     rows, columns = values.shape
-    if max(rows, columns) > LARGEST:
-        raise FigureTooLarge(rows, columns, LARGEST)
+    if max(rows, columns) > _MATRIX_LIMIT:
+        raise FigureTooLarge(rows, columns, _MATRIX_LIMIT)
     cell = min(1.0, max(0.42, 7.5 / max(rows, columns)))
     size = max(5.5, min(8.5, 13 * cell))
-    made, grid = figure(columns * cell, (rows + 1) * cell)
+    made, grid = new_figure(columns * cell, (rows + 1) * cell)
     axes = grid[0, 0]
     low, high = (0.0, 1.0) if probabilities else (float(values.min()), float(values.max()))
-    cells = axes.imshow(values, cmap=shades(), vmin=low, vmax=high, interpolation="nearest")
+    cells = axes.imshow(values, cmap=shade_map(), vmin=low, vmax=high, interpolation="nearest")
     digits = 3 if cell > 0.7 and not probabilities else 2
     _numbers(axes, values, digits, size=size * 0.92, dark=low + 0.85 * (high - low))
     _marks(axes, values, cell)
     for column, image in enumerate(images):
-        _image(axes, image, column)
+        _draw_image(axes, image, column)
     lines = int(cell / (_LINE * size))
     _ticks(axes, [_wrapped(caption, lines) for caption in captions], names, size)
     # The images lie in the same axes, one row above the first: columns cannot come apart.
@@ -97,7 +153,7 @@ def _box(axes: Any, x: float, y: float, width: float, height: float, **line: Any
     axes.plot(x + width * across, y + height * down, solid_joinstyle="miter", **line)
 
 
-def _image(axes: Any, image: np.ndarray | None, column: int) -> None:
+def _draw_image(axes: Any, image: np.ndarray | None, column: int) -> None:
     """Put an image above its column, whole, as large as the cell allows."""
     if image is None:
         axes.text(column, -1, "gone", ha="center", va="center", size=7, color=MUTED)
@@ -141,13 +197,13 @@ def _lay_out(
     made.set_layout_engine("none")
     rows, columns = shape
     width, height = columns * cell, (rows + 1) * cell
-    left = measured(axes.get_yticklabels())[0] + 2 * _GAP
+    left = largest_text(axes.get_yticklabels())[0] + 2 * _GAP
     note_size = max(6.0, size * 0.85)
     narrow = left + width + _BAR_TEXT < 4
     marks = [mark for mark, many in zip(_NOTE, shape, strict=True) if many > 1]
     note = ("\n" if narrow else "   ·   ").join(marks)
     note_height = (note.count("\n") + 1) * 1.4 * note_size / 72
-    bottom = measured(axes.get_xticklabels())[1] + note_height + 3 * _GAP
+    bottom = largest_text(axes.get_xticklabels())[1] + note_height + 3 * _GAP
     page = left + width + _GAP + _BAR + _BAR_TEXT, bottom + height + _GAP
     made.set_size_inches(*page)
 
@@ -163,3 +219,50 @@ def _lay_out(
     bar.set_label(what, size=size, color=INK)
     scale.tick_params(labelsize=size, length=2, color=MUTED, labelcolor=INK, width=0.6)
     made.text(_GAP / page[0], _GAP / page[1], note, size=note_size, color=MUTED, va="bottom")
+
+
+# --- the confusion matrix ---------------------------------------------------------------------
+
+
+def confusion_matrix(counts: np.ndarray, labels: Sequence[str], *, title: str = "") -> Figure:
+    """Draw counts (labels, labels) as cells, coloured by their share of the row.
+
+    Of more than 40 labels those with the most mistakes, made or suffered, are shown; the title
+    says so.
+    """
+    if len(labels) > _CONFUSION_LIMIT:
+        title = (
+            f"{title} ({_CONFUSION_LIMIT} of {len(labels)} labels, those most confused)".lstrip()
+        )
+        worst = most_confused(counts, _CONFUSION_LIMIT)
+        counts, labels = counts[np.ix_(worst, worst)], [labels[j] for j in worst]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    cell = 0.32 if len(labels) <= _NUMBERED else 0.2
+    names = [_short_label(label) for label in labels]
+    room = 0.9 + 0.075 * max(map(len, names))
+    made, grid = new_figure(len(labels) * cell + room, len(labels) * cell + room)
+    axes = grid[0, 0]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    if len(labels) <= _NUMBERED:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                shade = "white" if shares[row, column] > 0.6 else INK
+                axes.text(column, row, count, ha="center", va="center", size=7, color=shade)
+    axes.set_xticks(range(len(names)), names, rotation=90, size=8)
+    axes.set_yticks(range(len(names)), names, size=8)
+    axes.tick_params(length=0)
+    axes.set_xlabel("found", size=9)
+    axes.set_ylabel("right", size=9)
+    axes.set_title(title, loc="left", size=10)
+    axes.spines[:].set(visible=True, color=MUTED)
+    return made
+
+
+def most_confused(counts: np.ndarray, n: int) -> np.ndarray:
+    """Return the n labels with the most mistakes, as rows or as columns, in their order."""
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    return np.sort(np.argsort(-wrong, kind="stable")[:n])
+
+
+def _short_label(label: str) -> str:
+    return label if len(label) <= _LABEL_LETTERS else f"{label[: _LABEL_LETTERS - 1]}…"

@@ -1,0 +1,209 @@
+"""Writers for programs: JSON, JSON lines, CSV, and lists of paths."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from clipsearch.output.formats import WriteOptions
+from clipsearch.output.wording import Items, label_entries
+from clipsearch.types import NONE, ImageRecord, Prediction
+from clipsearch.types.facts import FACTS
+
+if TYPE_CHECKING:
+    from clipsearch.grouping.duplicates import Duplicates
+    from clipsearch.grouping.topics import Topic
+    from clipsearch.heads.explain import Explanation, PromptScore
+    from clipsearch.library.matrix import Matrix
+
+    Described = tuple[str, float, float | None, tuple[PromptScore, ...]]
+
+_FORMULA_STARTS = tuple("=+-@\t\r")
+
+
+# --- JSON ------------------------------------------------------------------------------------
+
+
+def write_json(value: Any, stream: TextIO) -> None:
+    """Write JSON for people and programs: indented, one line end at the end, no NaN."""
+    stream.write(
+        json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=str) + "\n"
+    )
+
+
+def json_document(value: Any, stream: TextIO, options: WriteOptions) -> None:
+    """Write a value, or a sequence of values, as one JSON document."""
+    write_json(_as_json_types(value), stream)
+
+
+def json_lines(values: Iterable[Any], stream: TextIO, options: WriteOptions) -> None:
+    """Write one JSON object per value, each on a line of its own."""
+    for value in values:
+        line = json.dumps(_as_json_types(value), ensure_ascii=False, allow_nan=False)
+        stream.write(f"{line}\n")
+
+
+def _as_json_types(value: Any) -> Any:
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value if isinstance(value, dict | str) else [_as_json_types(one) for one in value]
+
+
+# --- paths -----------------------------------------------------------------------------------
+
+
+def paths_of_items(items: Items, stream: TextIO, options: WriteOptions) -> None:
+    """Write the path of each result."""
+    _write_paths((item.path for item in items), stream, options)
+
+
+def paths_of_copies(groups: Sequence[Duplicates], stream: TextIO, options: WriteOptions) -> None:
+    """Write the paths of all copies but the best, of groups from which copies may go."""
+    others = (path for group in groups if group.safe for path in group.others)
+    _write_paths(others, stream, options)
+
+
+def _write_paths(paths: Iterable[str], stream: TextIO, options: WriteOptions) -> None:
+    end = "\0" if options.null else "\n"
+    stream.writelines(path + end for path in paths)
+
+
+# --- CSV -------------------------------------------------------------------------------------
+
+
+def fact_columns() -> list[str]:
+    """Return the names of the columns of facts: those of FACTS, and what the catalog adds."""
+    return ["bytes", *(fact.name for fact in FACTS), "labels", "sha256"]
+
+
+def fact_values(record: ImageRecord | None) -> list[Any]:
+    """Return the facts of an image in the order of `fact_columns`; None where not known."""
+    facts = record.to_dict() if record else {}
+    return [facts.get(name) for name in fact_columns()]
+
+
+def hits_csv(items: Items, stream: TextIO, options: WriteOptions) -> None:
+    """Write one row per hit: path, score and relevance, then its facts."""
+    rows = (
+        [item.path, item.score, getattr(item, "relevance", None), *fact_values(item.record)]
+        for item in items
+    )
+    _write_csv(["path", "score", "relevance", *fact_columns()], rows, stream)
+
+
+def predictions_csv(items: Items, stream: TextIO, options: WriteOptions) -> None:
+    """Write one row per prediction; the runners-up are label_2, probability_2, score_2, ..."""
+    columns = prediction_columns(items)
+    rows = (
+        [item.path, *prediction_values(item, len(columns)), *fact_values(item.record)]
+        for item in items
+        if isinstance(item, Prediction)
+    )
+    _write_csv(["path", *columns, *fact_columns()], rows, stream)
+
+
+def prediction_columns(items: Items) -> list[str]:
+    """Return the columns of labels that these predictions need."""
+    ranks = max((len(label_entries(i)) for i in items if isinstance(i, Prediction)), default=1)
+    tails = ["", *(f"_{n}" for n in range(2, ranks + 1))]
+    columns = [f"{name}{tail}" for tail in tails for name in ("label", "probability", "score")]
+    columns.insert(3, "none")
+    return columns
+
+
+def prediction_values(item: Prediction, width: int) -> list[Any]:
+    """Return the values of `prediction_columns`, filled up with None to this width."""
+    values: list[Any] = [value for entry in label_entries(item) for value in entry]
+    values.insert(3, item.none)
+    return [*values, *[None] * (width - len(values))]
+
+
+def topics_csv(topics: Sequence[Topic], stream: TextIO, options: WriteOptions) -> None:
+    """Write one row per image with the topic that it belongs to."""
+    names = ("taken_at", "lat", "lon")
+    rows = (
+        [hit.path, topic.title, hit.score, *(_facts(hit.record).get(name) for name in names)]
+        for topic in topics
+        for hit in topic.images
+    )
+    _write_csv(["path", "topic", "score", *names], rows, stream)
+
+
+def duplicates_csv(groups: Sequence[Duplicates], stream: TextIO, options: WriteOptions) -> None:
+    """Write one row per file with the group that it belongs to."""
+    rows = (
+        [
+            *(number, group.tier, "yes" if record.path == group.best else "no"),
+            *(record.path, score, record.facts.width, record.facts.height, record.bytes),
+        ]
+        for number, group in enumerate(groups, start=1)
+        for record, score in zip(group.records, group.scores, strict=True)
+    )
+    columns = ["group", "tier", "best", "path", "similarity", "width", "height", "bytes"]
+    _write_csv(columns, rows, stream)
+
+
+def matrix_csv(found: Matrix, stream: TextIO, options: WriteOptions) -> None:
+    """Write one row per image and one column per text."""
+    values = found.probabilities if options.probabilities else found.scores
+    rows = ([path, *row] for path, row in zip(found.paths, values.tolist(), strict=True))
+    _write_csv(["path", *found.texts], rows, stream)
+
+
+def explanations_csv(
+    explanations: Sequence[Explanation], stream: TextIO, options: WriteOptions
+) -> None:
+    """Write one row per prompt of each label, and one for a label without prompts."""
+    columns = ("path", "label", "probability", "score", "kind", "prompt", "prompt_score", "weight")
+    _write_csv(columns, _explanation_rows(explanations), stream)
+
+
+def _explanation_rows(explanations: Sequence[Explanation]) -> Iterator[Sequence[Any]]:
+    for one in explanations:
+        for name, probability, score, prompts in described_labels(one):
+            about = (one.path, name, probability, score)
+            for p in prompts:
+                yield *about, p.kind, p.prompt, p.score, p.weight
+            if not prompts:
+                yield *about, None, None, None, None
+
+
+def described_labels(one: Explanation) -> list[Described]:
+    """Return each label with its probability, score and prompts; first what the image got.
+
+    "None of these" is among them where it was an answer.
+    """
+    rows: list[Described] = [(x.label, x.probability, x.score, x.prompts) for x in one.labels]
+    if one.none is not None:
+        place = 0 if one.label == NONE else len(rows)
+        rows.insert(place, (NONE, one.none, None, ()))
+    return rows
+
+
+def _facts(record: ImageRecord | None) -> dict[str, Any]:
+    return record.to_dict() if record else {}
+
+
+def _write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
+    writer = csv.writer(stream)
+    writer.writerow(map(_spreadsheet_cell, columns))
+    writer.writerows(map(_spreadsheet_cell, row) for row in rows)
+
+
+def _spreadsheet_cell(value: Any) -> Any:
+    """Join lists, and quote a text that a spreadsheet would run as a formula (OWASP)."""
+    if isinstance(value, list | tuple):
+        value = "; ".join(map(str, value))
+    risky = isinstance(value, str) and value.startswith(_FORMULA_STARTS)
+    return f"'{value}" if risky else value
+
+
+def label_counts(predictions: Iterable[Prediction]) -> dict[str, int]:
+    """Count images by their best label, most frequent first."""
+    return dict(Counter(p.label for p in predictions).most_common())

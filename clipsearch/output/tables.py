@@ -1,0 +1,193 @@
+"""Tables for people: hits, predictions, explanations, matrices, topics, duplicates, evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from clipsearch.output.data import described_labels
+from clipsearch.output.formats import WriteOptions
+from clipsearch.output.table import table
+from clipsearch.output.wording import (
+    Items,
+    exact_percent,
+    percent,
+    runners_up,
+    shown_path,
+    size_and_time,
+)
+from clipsearch.types import Hit, Prediction
+
+if TYPE_CHECKING:
+    from clipsearch.evaluation.results import Evaluation, ModelFigures
+    from clipsearch.grouping.duplicates import Duplicates
+    from clipsearch.grouping.topics import Topic
+    from clipsearch.heads.explain import Explanation, PromptScore
+    from clipsearch.library.matrix import Matrix
+
+
+def hits_table(items: Items, stream: TextIO, options: WriteOptions) -> None:
+    """Write score, relevance where it was judged, path, size and time of each hit."""
+    hits = [item for item in items if isinstance(item, Hit)]
+    if not hits:
+        return
+    judged = any(hit.relevance is not None for hit in hits)
+    rows = [
+        (
+            f"{hit.score:.3f}",
+            *[percent(hit.relevance)] * judged,
+            shown_path(hit.path),
+            *size_and_time(hit),
+        )
+        for hit in hits
+    ]
+    heads = (">score", *[">relevance"] * judged, "image", "size", "taken")
+    table(heads, rows, stream, shorten=("size", "taken"))
+
+
+def predictions_table(items: Items, stream: TextIO, options: WriteOptions) -> None:
+    """Write probability, label, path and runners-up of each prediction."""
+    rows = [
+        (exact_percent(i.probability), i.label, shown_path(i.path), runners_up(i))
+        for i in items
+        if isinstance(i, Prediction)
+    ]
+    if rows:
+        table((">probability", "label", "image", "then"), rows, stream, shorten=("then",))
+
+
+# --- explanations ----------------------------------------------------------------------------
+
+
+def explanations_table(
+    explanations: Sequence[Explanation], stream: TextIO, options: WriteOptions
+) -> None:
+    """Write one row per prompt of each label; what is as in the row above is left out."""
+    heads = ("image", "label", ">probability", ">score", "prompt", ">cosine", ">weight")
+    table(heads, _explanation_rows(explanations), stream, shorten=("weight",))
+
+
+def _explanation_rows(explanations: Sequence[Explanation]) -> Iterator[list[str]]:
+    for one in explanations:
+        path = shown_path(one.path)
+        for name, probability, score, prompts in described_labels(one):
+            cosine = "" if score is None else f"{score:.3f}"
+            about = [path, name, exact_percent(probability), cosine]
+            for prompt in prompts or (None,):
+                yield [*about, *_prompt_cells(prompt)]
+                about = [""] * len(about)
+            path = ""
+
+
+def _prompt_cells(prompt: PromptScore | None) -> list[str]:
+    if prompt is None:
+        return ["", "", ""]
+    text = prompt.prompt if prompt.kind == "text" else shown_path(prompt.prompt)
+    return [text, f"{prompt.score:.3f}", f"{prompt.weight:.2f}"]
+
+
+# --- matrices --------------------------------------------------------------------------------
+
+
+def matrix_table(found: Matrix, stream: TextIO, options: WriteOptions) -> None:
+    """Write one row per image, with a legend of the texts; of one image, one row per text."""
+    if len(found.paths) == 1:
+        table((">probability", ">cosine", "text"), _texts_of_one_image(found), stream)
+        return
+    numbers = [f">[{n}]" for n in range(1, len(found.texts) + 1)]
+    table(("image", *numbers), _images_of_matrix(found, options.probabilities), stream)
+    stream.write("\n")
+    best = found.best_image
+    rows = [(f"[{n}]", text, shown_path(best[text])) for n, text in enumerate(found.texts, 1)]
+    table(("", "text", "best image"), rows, stream)
+
+
+def _texts_of_one_image(found: Matrix) -> Iterator[tuple[str, str, str]]:
+    """Yield a row per text, the best first."""
+    scores, probabilities = found.scores[0], found.probabilities[0]
+    for i in (-scores).argsort(kind="stable").tolist():
+        yield exact_percent(probabilities[i]), f"{scores[i]:.3f}", found.texts[i]
+
+
+def _images_of_matrix(found: Matrix, probabilities: bool) -> Iterator[list[str]]:
+    """Yield a row per image; a star marks its best text."""
+    values = found.probabilities if probabilities else found.scores
+    for path, row, scores in zip(found.paths, values, found.scores, strict=True):
+        cells = [exact_percent(v) if probabilities else f"{v:.3f}" for v in row.tolist()]
+        best = int(scores.argmax())
+        stars = ("*" if i == best else " " for i in range(len(cells)))
+        yield [shown_path(path), *(cell + star for cell, star in zip(cells, stars, strict=True))]
+
+
+# --- groups ----------------------------------------------------------------------------------
+
+
+def topics_table(topics: Sequence[Topic], stream: TextIO, options: WriteOptions) -> None:
+    """Write one row per topic."""
+    rows = [
+        (
+            f"{len(topic.images):,}",
+            topic.title,
+            "" if topic.separation is None else f"{topic.separation:.2f}",
+            ", ".join(topic.names[1:]),
+            shown_path(topic.images[0].path),
+        )
+        for topic in topics
+    ]
+    if rows:
+        heads = (">images", "topic", ">apart", "also", "most typical")
+        table(heads, rows, stream, shorten=("also", "apart"))
+
+
+def duplicates_table(groups: Sequence[Duplicates], stream: TextIO, options: WriteOptions) -> None:
+    """Write one row per file, group by group, the best copy first."""
+    rows = [
+        (
+            f"{number:,}" if copy == 0 else "",
+            group.tier if copy == 0 else "",
+            "best" if copy == 0 else "",
+            f"{score:.3f}",
+            f"{record.facts.width} × {record.facts.height} {record.facts.format}",
+            f"{record.bytes:,}",
+            shown_path(record.path),
+        )
+        for number, group in enumerate(groups, start=1)
+        for copy, (record, score) in enumerate(zip(group.records, group.scores, strict=True))
+    ]
+    if rows:
+        heads = (">group", "tier", "", ">alike", "size", ">bytes", "image")
+        table(heads, rows, stream, shorten=("size", "alike", "bytes"))
+
+
+# --- evaluations -----------------------------------------------------------------------------
+
+
+def evaluation_table(found: Evaluation, stream: TextIO, options: WriteOptions) -> None:
+    """Write the main figures, one column per model, and the worst mistakes where asked."""
+    from clipsearch.output.report import summary_table
+
+    figures = summary_table(found)
+    table(figures.columns, figures.rows, stream)
+    for model in found.models if options.mistakes else ():
+        if rows := _mistakes(model):
+            stream.write(f"\n{model.model}\n" if len(found.models) > 1 else "\n")
+            table(("query", "right", "found", ">how sure"), rows, stream)
+
+
+def _mistakes(model: ModelFigures) -> list[tuple[str, str, str, str]]:
+    rows = []
+    if labels := model.classification:
+        rows += [
+            (shown_path(m.path), ", ".join(m.truth), m.found, exact_percent(m.probability))
+            for m in labels.mistakes
+        ]
+    if captions := model.retrieval:
+        rows += [
+            (m.query, shown_path(m.right), shown_path(m.found), f"rank {m.rank:,}")
+            for m in captions.text_to_image.misses
+        ]
+        rows += [
+            (shown_path(m.query), m.right, m.found, f"rank {m.rank:,}")
+            for m in captions.image_to_text.misses
+        ]
+    return rows
