@@ -212,7 +212,7 @@ def test_nothing_but_code_is_bundled_outside_the_licensed_folders() -> None:
         path.relative_to(ROOT).as_posix()
         for path in checkout_files()
         if path.is_relative_to(package)
-        and path.suffix not in {".py", ".typed", ".css", ".js", ".html"}
+        and path.suffix not in {".py", ".typed", ".css", ".js", ".html", ".j2"}
     }
     ours = {
         f"clipsearch/{name}"

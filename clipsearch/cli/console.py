@@ -136,3 +136,18 @@ def bar_chart(counts: Mapping[str, int]) -> None:
 
 def _beginning(name: str) -> str:
     return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1].rstrip()}…"
+
+
+# --- the device ------------------------------------------------------------------------------
+
+_DEVICE: list[str | None] = [None]
+
+
+def set_device(name: str | None) -> None:
+    """Store what --device names, for the command that follows it; None where it is not given."""
+    _DEVICE[:] = [name]
+
+
+def get_device() -> str | None:
+    """Return the device that the command is to load models on; None for the default."""
+    return _DEVICE[0]

@@ -6,12 +6,12 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.wording import Items, label_entries
-from clipsearch.types import NONE, ImageRecord, Prediction
+from clipsearch.types import NONE, Failure, ImageRecord, Prediction
 from clipsearch.types.facts import FACTS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def json_lines(values: Iterable[Any], stream: TextIO, options: WriteOptions) -> 
 def _as_json_types(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, Failure):
         return asdict(value)
     return value if isinstance(value, dict | str) else [_as_json_types(one) for one in value]
 

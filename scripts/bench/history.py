@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipsearch.output.plots.base import figure, save
+from clipsearch.output.plots import new_figure, save_figure
 
 if TYPE_CHECKING:
     from common import Report
@@ -76,7 +76,7 @@ def slower(runs: Sequence[dict[str, Any]], share: float = 0.1) -> list[str]:
 def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw the ratios of each bench over its runs."""
     found = ratios(runs)
-    made, axes = figure(8, 2.6 * len(found), len(found))
+    made, axes = new_figure(8, 2.6 * len(found), len(found))
     for (bench, series), axis in zip(found.items(), axes[:, 0], strict=True):
         for number, (what, points) in enumerate(series.items()):
             xs, ys = zip(*points, strict=True)
@@ -89,7 +89,7 @@ def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
         axis.set_ylim(bottom=0)
         axis.grid(axis="y")
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
-    save(made, path)
+    save_figure(made, path)
 
 
 def _commit() -> str:
