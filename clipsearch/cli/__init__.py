@@ -32,6 +32,7 @@ COMMANDS = {
     "topics": "grouping",
     "dupes": "grouping",
     "status": "library",
+    "export": "library",
     "errors": "library",
     "remove": "library",
     "check": "library",

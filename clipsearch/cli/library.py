@@ -17,8 +17,20 @@ from clipsearch.cli.console import (
     say,
     warn_all,
 )
-from clipsearch.cli.options import LibraryOption, ModelOption, ReportFormat, write_report
+from clipsearch.cli.options import (
+    LibraryOption,
+    ModelOption,
+    NullOption,
+    Output,
+    RecordsFile,
+    RecordsFormat,
+    ReportFormat,
+    UnderOption,
+    WhereOption,
+    write_report,
+)
 from clipsearch.errors import LibraryNotFound
+from clipsearch.output.formats import FORMATS, format_names
 from clipsearch.output.wording import plural, shown_path
 from clipsearch.types import IndexReport
 
@@ -172,6 +184,39 @@ def _pace(report: IndexReport) -> str:
         return f"no image had to be encoded; done in {report.seconds:,.1f} s."
     pace = f" ({report.embedded / report.seconds:,.1f} per second)" if report.seconds > 0 else ""
     return f"{plural(report.embedded, 'image')} encoded in {report.seconds:,.1f} s{pace}."
+
+
+def export(
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="With the stored vector of each image.")
+    ] = False,
+    under: UnderOption = None,
+    where: WhereOption = None,
+    format: RecordsFormat = None,
+    null: NullOption = False,
+    output: RecordsFile = None,
+    library: LibraryOption = None,
+) -> None:
+    """List the images of the library with their facts and labels.
+
+    \b
+    clipsearch export --where "taken >= 2024" -o photos.csv
+    clipsearch export --vectors -o vectors.jsonl
+    clipsearch export --where "label = 'cat'" -0 | xargs -0 cp -t cats/
+    """
+    target = Output.choose("records", format, output, null=null)
+    if vectors and not FORMATS[target.format].vectors:
+        able = ", ".join(n for n in format_names("records") if FORMATS[n].vectors)
+        raise UsageError(f"--vectors needs a format that holds them: {able}.")
+    from clipsearch.library import Library
+
+    with Library.open(library) as lib:
+        found = (lib.embeddings if vectors else lib.records)(where=where, under=under)
+        target.write(found)
+    if not found:
+        say("no image matches.")
+    elif output:
+        say(f"{plural(len(found), 'image')}.")
 
 
 def errors(format: ReportFormat = None, library: LibraryOption = None) -> None:

@@ -146,6 +146,7 @@ _REPORT_FORMAT = "How to write the result; default: table."
 if TYPE_CHECKING:  # annotations that are made from the table of formats
     HitsFormat: TypeAlias = str | None
     PredictionsFormat: TypeAlias = str | None
+    RecordsFormat: TypeAlias = str | None
     TopicsFormat: TypeAlias = str | None
     DuplicatesFormat: TypeAlias = str | None
     MatrixFormat: TypeAlias = str | None
@@ -153,6 +154,7 @@ if TYPE_CHECKING:  # annotations that are made from the table of formats
     ReportFormat: TypeAlias = str | None
     HitsFile: TypeAlias = Path | None
     PredictionsFile: TypeAlias = Path | None
+    RecordsFile: TypeAlias = Path | None
     TopicsFile: TypeAlias = Path | None
     DuplicatesFile: TypeAlias = Path | None
     MatrixFile: TypeAlias = Path | None
@@ -161,6 +163,7 @@ if TYPE_CHECKING:  # annotations that are made from the table of formats
 else:
     HitsFormat = _format_option("hits", _RESULT_FORMAT)
     PredictionsFormat = _format_option("predictions", _RESULT_FORMAT)
+    RecordsFormat = _format_option("records", _RESULT_FORMAT)
     TopicsFormat = _format_option("topics", _RESULT_FORMAT)
     DuplicatesFormat = _format_option(
         "duplicates",
@@ -172,6 +175,7 @@ else:
     ReportFormat = _format_option("status", _REPORT_FORMAT)
     HitsFile = _output_option("hits", "Write to FILE, in the format of its suffix")
     PredictionsFile = _output_option("predictions", "Write to FILE, in the format of its suffix")
+    RecordsFile = _output_option("records", "Write to FILE, in the format of its suffix")
     TopicsFile = _output_option("topics", "Write to FILE, in the format of its suffix")
     DuplicatesFile = _output_option("duplicates", "Write to FILE, in the format of its suffix")
     MatrixFile = _output_option("matrix", "Write to FILE: a figure, or the numbers")

@@ -280,6 +280,19 @@ class OpenLibrary:
         """Return what the catalog knows of a file; None if it does not know it."""
         return self._session.catalog.record(os.path.abspath(as_path(path)))
 
+    def records(
+        self, *, where: Filter | None = None, under: StrPath | None = None
+    ) -> list[ImageRecord]:
+        """Return what the catalog knows of the images of the library, by path.
+
+        Parameters
+        ----------
+        where, under
+            Only images that match a filter, or lie below a folder.
+        """
+        chosen = select(where, under)
+        return self._session.catalog.records(where=chosen.where, under=chosen.under)
+
     def embeddings(
         self,
         *,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.wording import Items, label_entries
-from clipsearch.types import NONE, Failure, ImageRecord, Prediction
+from clipsearch.types import NONE, Embeddings, Failure, ImageRecord, Prediction
 from clipsearch.types.facts import FACTS
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Described = tuple[str, float, float | None, tuple[PromptScore, ...]]
 
+Images = Sequence[ImageRecord] | Embeddings
+"""Images of a library, with or without their vectors."""
 _FORMULA_STARTS = tuple("=+-@\t\r")
 
 
@@ -47,6 +49,29 @@ def json_lines(values: Iterable[Any], stream: TextIO, options: WriteOptions) -> 
         stream.write(f"{line}\n")
 
 
+def records_json(images: Images, stream: TextIO, options: WriteOptions) -> None:
+    """Write images as one JSON array, without holding its text in memory."""
+    start = "[\n"
+    for image in _records_as_json(images):
+        text = json.dumps(image, ensure_ascii=False, allow_nan=False)
+        stream.write(f"{start}  {text}")
+        start = ",\n"
+    stream.write("[]\n" if start == "[\n" else "\n]\n")
+
+
+def records_json_lines(images: Images, stream: TextIO, options: WriteOptions) -> None:
+    """Write one JSON object per image, each on a line of its own."""
+    json_lines(_records_as_json(images), stream, options)
+
+
+def _records_as_json(images: Images) -> Iterator[dict[str, Any]]:
+    if isinstance(images, Embeddings):
+        for record, vector in zip(images.records, images.vectors, strict=True):
+            yield {**record.to_dict(), "vector": vector.tolist()}
+    else:
+        yield from (record.to_dict() for record in images)
+
+
 def _as_json_types(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
@@ -58,7 +83,9 @@ def _as_json_types(value: Any) -> Any:
 # --- paths -----------------------------------------------------------------------------------
 
 
-def paths_of_items(items: Items, stream: TextIO, options: WriteOptions) -> None:
+def paths_of_items(
+    items: Items | Sequence[ImageRecord], stream: TextIO, options: WriteOptions
+) -> None:
     """Write the path of each result."""
     _write_paths((item.path for item in items), stream, options)
 
@@ -88,24 +115,57 @@ def fact_values(record: ImageRecord | None) -> list[Any]:
     return [facts.get(name) for name in fact_columns()]
 
 
+Rows = tuple[list[str], Iterator[Sequence[Any]]]
+"""The names of columns, and the rows, one value per column."""
+
+
 def hits_csv(items: Items, stream: TextIO, options: WriteOptions) -> None:
     """Write one row per hit: path, score and relevance, then its facts."""
-    rows = (
-        [item.path, item.score, getattr(item, "relevance", None), *fact_values(item.record)]
-        for item in items
-    )
-    _write_csv(["path", "score", "relevance", *fact_columns()], rows, stream)
+    _write_csv(*hit_rows(items), stream)
 
 
 def predictions_csv(items: Items, stream: TextIO, options: WriteOptions) -> None:
     """Write one row per prediction; the runners-up are label_2, probability_2, score_2, ..."""
+    _write_csv(*prediction_rows(items), stream)
+
+
+def records_csv(images: Images, stream: TextIO, options: WriteOptions) -> None:
+    """Write one row per image: its path and facts, and its vector as numbers with spaces."""
+    columns, rows = record_rows(images)
+    if isinstance(images, Embeddings):
+        rows = ([*row[:-1], " ".join(map(str, row[-1]))] for row in rows)
+    _write_csv(columns, rows, stream)
+
+
+def hit_rows(items: Items) -> Rows:
+    """Return path, score, relevance and facts of hits, as columns and rows."""
+    rows = (
+        [item.path, item.score, getattr(item, "relevance", None), *fact_values(item.record)]
+        for item in items
+    )
+    return ["path", "score", "relevance", *fact_columns()], rows
+
+
+def prediction_rows(items: Items) -> Rows:
+    """Return path, labels and facts of predictions, as columns and rows."""
     columns = prediction_columns(items)
     rows = (
         [item.path, *prediction_values(item, len(columns)), *fact_values(item.record)]
         for item in items
         if isinstance(item, Prediction)
     )
-    _write_csv(["path", *columns, *fact_columns()], rows, stream)
+    return ["path", *columns, *fact_columns()], rows
+
+
+def record_rows(images: Images) -> Rows:
+    """Return path and facts of images, and their vectors where they are given."""
+    columns = ["path", *fact_columns()]
+    if isinstance(images, Embeddings):
+        pairs = zip(images.records, images.vectors, strict=True)
+        return [*columns, "vector"], (
+            [record.path, *fact_values(record), vector.tolist()] for record, vector in pairs
+        )
+    return columns, ([record.path, *fact_values(record)] for record in images)
 
 
 def prediction_columns(items: Items) -> list[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Kind = Literal[
     "hits",
     "predictions",
+    "records",
     "explanations",
     "matrix",
     "topics",
@@ -68,6 +69,8 @@ class Format:
     writers: Mapping[Kind, str]
     """Kind -> `module:function`, called as `function(value, stream, options)`."""
     binary: bool = False
+    vectors: bool = False
+    """The writer of records also takes `Embeddings`, records with their vectors."""
     drawn: bool = False
     """The writers return a figure, as `function(value, options)`, instead of writing."""
 
@@ -92,6 +95,7 @@ FORMATS: dict[str, Format] = {
             {
                 "hits": "tables:hits_table",
                 "predictions": "tables:predictions_table",
+                "records": "tables:records_table",
                 "explanations": "tables:explanations_table",
                 "matrix": "tables:matrix_table",
                 "topics": "tables:topics_table",
@@ -103,18 +107,26 @@ FORMATS: dict[str, Format] = {
         Format(
             "json",
             (".json",),
-            dict.fromkeys(
-                (
-                    *("hits", "predictions", "explanations", "matrix", "topics", "duplicates"),
-                    *("evaluation", *_REPORTS),
+            {
+                **dict.fromkeys(
+                    (
+                        *("hits", "predictions", "explanations", "matrix", "topics"),
+                        *("duplicates", "evaluation", *_REPORTS),
+                    ),
+                    "data:json_document",
                 ),
-                "data:json_document",
-            ),
+                "records": "data:records_json",
+            },
+            vectors=True,
         ),
         Format(
             "jsonl",
             (".jsonl",),
-            dict.fromkeys(("hits", "predictions", "explanations"), "data:json_lines"),
+            {
+                **dict.fromkeys(("hits", "predictions", "explanations"), "data:json_lines"),
+                "records": "data:records_json_lines",
+            },
+            vectors=True,
         ),
         Format(
             "csv",
@@ -122,11 +134,13 @@ FORMATS: dict[str, Format] = {
             {
                 "hits": "data:hits_csv",
                 "predictions": "data:predictions_csv",
+                "records": "data:records_csv",
                 "explanations": "data:explanations_csv",
                 "matrix": "data:matrix_csv",
                 "topics": "data:topics_csv",
                 "duplicates": "data:duplicates_csv",
             },
+            vectors=True,
         ),
         Format(
             "paths",
@@ -134,6 +148,7 @@ FORMATS: dict[str, Format] = {
             {
                 "hits": "data:paths_of_items",
                 "predictions": "data:paths_of_items",
+                "records": "data:paths_of_items",
                 "duplicates": "data:paths_of_copies",
             },
         ),

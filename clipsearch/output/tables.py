@@ -16,7 +16,7 @@ from clipsearch.output.wording import (
     shown_path,
     size_and_time,
 )
-from clipsearch.types import Hit, Prediction
+from clipsearch.types import Hit, ImageRecord, Prediction
 
 if TYPE_CHECKING:
     from clipsearch.evaluation.results import Evaluation, ModelFigures
@@ -54,6 +54,20 @@ def predictions_table(items: Items, stream: TextIO, options: WriteOptions) -> No
     ]
     if rows:
         table((">probability", "label", "image", "then"), rows, stream, shorten=("then",))
+
+
+def records_table(images: Sequence[ImageRecord], stream: TextIO, options: WriteOptions) -> None:
+    """Write path, size, time and labels of each image."""
+    rows = [
+        (shown_path(image.path), *size_and_time(Hit(image.path, 0.0, image)), *_labels(image))
+        for image in images
+    ]
+    if rows:
+        table(("image", "size", "taken", "labels"), rows, stream, shorten=("labels", "size"))
+
+
+def _labels(image: ImageRecord) -> tuple[str]:
+    return (", ".join(image.labels),)
 
 
 # --- explanations ----------------------------------------------------------------------------

@@ -828,3 +828,33 @@ def test_a_demo_of_an_older_bundled_model_is_made_anew_but_never_with_images_of_
     monkeypatch.setattr("clipsearch.library.session.load_encoder", lambda *_, **__: newest)
     refused = cli("demo", "-L", lib)
     assert refused.code == 1 and "images of yours" in refused.err
+
+
+def test_export_lists_images_and_their_vectors(
+    cli: Cli, lib: Path, filled: list[Path], tmp_path: Path
+) -> None:
+    run = cli("export", "-L", lib, "-f", "json")
+    assert sorted(one["path"] for one in run.json) == sorted(map(str, filled))
+    assert "vector" not in run.json[0] and "sha256" in run.json[0]
+    run = cli("export", "-L", lib, "--vectors", "-o", tmp_path / "v.jsonl", "--under", filled[0])
+    (line,) = (tmp_path / "v.jsonl").read_text("utf-8").splitlines()
+    with clipsearch.Library.open(lib) as library:
+        stored = library.embeddings(under=filled[0]).vectors[0]
+    assert json.loads(line)["vector"] == pytest.approx(stored.tolist())
+    assert "1 image." in run.err
+
+
+@pytest.mark.parametrize("options", [("-f", "paths"), ("-o", "x.txt")])
+def test_vectors_need_a_format_that_holds_them(
+    cli: Cli, lib: Path, filled: list[Path], options: tuple[str, ...]
+) -> None:
+    run = cli("export", "-L", lib, "--vectors", *options)
+    assert run.code == 2 and "needs a format that holds them: json, jsonl, csv" in run.err
+
+
+def test_an_output_name_whose_suffix_is_no_format_is_refused_before_any_work(
+    cli: Cli, notes: Notes, tmp_path: Path
+) -> None:
+    run = cli("query", "horse", "-o", tmp_path / "x.npy")
+    assert run.code == 2 and "x.npy" in run.err and ".csv" in run.err
+    assert notes.calls == [] and list(tmp_path.iterdir()) == []
