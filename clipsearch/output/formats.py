@@ -163,6 +163,33 @@ FORMATS: dict[str, Format] = {
                 "evaluation": "report:report_page",
             },
         ),
+        Format(
+            "parquet",
+            (".parquet",),
+            {
+                "hits": "exchange:hits_parquet",
+                "predictions": "exchange:predictions_parquet",
+                "records": "exchange:records_parquet",
+            },
+            binary=True,
+            vectors=True,
+        ),
+        Format(
+            "npz",
+            (".npz",),
+            {
+                "hits": "exchange:hits_npz",
+                "predictions": "exchange:predictions_npz",
+                "records": "exchange:records_npz",
+            },
+            binary=True,
+            vectors=True,
+        ),
+        Format(
+            "geojson",
+            (".geojson",),
+            dict.fromkeys(("hits", "predictions", "records"), "exchange:items_geojson"),
+        ),
         Format("md", (".md",), {"evaluation": "report:report_markdown"}),
         Format("png", (".png",), _FIGURES, binary=True, drawn=True),
         Format("svg", (".svg",), _FIGURES, binary=True, drawn=True),

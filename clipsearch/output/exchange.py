@@ -1,0 +1,128 @@
+"""Writers for other tools: Parquet tables, NumPy archives, and GeoJSON maps."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, BinaryIO, TextIO
+
+import numpy as np
+
+from clipsearch.errors import MissingDependency
+from clipsearch.output.data import Images, Rows, hit_rows, prediction_rows, record_rows
+from clipsearch.output.formats import WriteOptions
+from clipsearch.output.wording import Items, label_entries
+from clipsearch.types import Embeddings, Hit, ImageRecord, Prediction
+
+# --- Parquet ---------------------------------------------------------------------------------
+
+
+def hits_parquet(items: Items, stream: BinaryIO, options: WriteOptions) -> None:
+    """Write one row per hit, in the columns of the CSV. Raises MissingDependency."""
+    _write_parquet(hit_rows(items), stream)
+
+
+def predictions_parquet(items: Items, stream: BinaryIO, options: WriteOptions) -> None:
+    """Write one row per prediction, in the columns of the CSV. Raises MissingDependency."""
+    _write_parquet(prediction_rows(items), stream)
+
+
+def records_parquet(images: Images, stream: BinaryIO, options: WriteOptions) -> None:
+    """Write one row per image; vectors are lists of float32. Raises MissingDependency."""
+    _write_parquet(record_rows(images), stream)
+
+
+def _write_parquet(rows: Rows, stream: BinaryIO) -> None:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingDependency("pyarrow", "parquet") from None
+    names, values = rows
+    columns = list(zip(*values, strict=True)) or [()] * len(names)
+    types = {"taken_at": pyarrow.timestamp("us"), "vector": pyarrow.list_(pyarrow.float32())}
+    arrays = []
+    for name, column in zip(names, columns, strict=True):
+        if name == "taken_at":
+            column = tuple(one and datetime.fromisoformat(one) for one in column)
+        array = pyarrow.array(column, types.get(name))
+        # A column without any value has no type yet; a reader of several files needs the same one.
+        arrays.append(array.cast(pyarrow.string()) if pyarrow.types.is_null(array.type) else array)
+    parquet.write_table(pyarrow.table(arrays, names=names), stream)
+
+
+# --- NumPy -----------------------------------------------------------------------------------
+
+
+def hits_npz(items: Items, stream: BinaryIO, options: WriteOptions) -> None:
+    """Write `paths` (n,), `scores` float32 (n,) and `relevance` float64 (n,), NaN if not judged."""
+    hits = [item for item in items if isinstance(item, Hit)]
+    np.savez(
+        stream,
+        paths=_texts(hit.path for hit in hits),
+        scores=np.array([hit.score for hit in hits], np.float32),
+        relevance=np.array([hit.relevance for hit in hits], np.float64),
+    )
+
+
+def predictions_npz(items: Items, stream: BinaryIO, options: WriteOptions) -> None:
+    """Write `paths` (n,), `labels` and `probabilities` (n, k), best first, and `none` (n,).
+
+    Where an image has fewer than k labels, the rest are empty texts and NaN.
+    """
+    found = [item for item in items if isinstance(item, Prediction)]
+    entries = [label_entries(item) for item in found]
+    width = max(map(len, entries), default=0)
+    filled = [[*one, *[("", np.nan, None)] * (width - len(one))] for one in entries]
+    np.savez(
+        stream,
+        paths=_texts(item.path for item in found),
+        labels=_texts(label for one in filled for label, _, _ in one).reshape(len(found), width),
+        probabilities=np.array([[p for _, p, _ in one] for one in filled], np.float64),
+        none=np.array([item.none for item in found], np.float64),
+    )
+
+
+def records_npz(images: Images, stream: BinaryIO, options: WriteOptions) -> None:
+    """Write `paths` and `sha256` (n,), and `vectors` float32 (n, dim) where they are given."""
+    records = images.records if isinstance(images, Embeddings) else images
+    arrays = {
+        "paths": _texts(record.path for record in records),
+        "sha256": _texts(record.sha256 for record in records),
+    }
+    if isinstance(images, Embeddings):
+        arrays["vectors"] = images.vectors
+    np.savez(stream, allow_pickle=False, **arrays)
+
+
+def _texts(texts: Iterable[str]) -> Any:
+    return np.array(list(texts), dtype=np.str_)
+
+
+# --- GeoJSON ---------------------------------------------------------------------------------
+
+
+def items_geojson(
+    items: Iterable[Hit | Prediction | ImageRecord], stream: TextIO, options: WriteOptions
+) -> None:
+    """Write the images that have a place as a FeatureCollection (RFC 7946): longitude first.
+
+    A warning says how many have none and are left out.
+    """
+    features, missing = [], 0
+    for item in items:
+        record = item if isinstance(item, ImageRecord) else item.record
+        if record is None or record.facts.lat is None or record.facts.lon is None:
+            missing += 1
+            continue
+        properties = {**record.to_dict(), **item.to_dict()}
+        place = [properties.pop("lon", record.facts.lon), properties.pop("lat", record.facts.lat)]
+        geometry = {"type": "Point", "coordinates": place}
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    collection = {"type": "FeatureCollection", "features": features}
+    stream.write(json.dumps(collection, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    if missing:
+        total = missing + len(features)
+        warnings.warn(f"{missing:,} of {total:,} images have no place: left out.", stacklevel=2)
