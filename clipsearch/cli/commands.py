@@ -21,6 +21,26 @@ from clipsearch.cli.console import UsageError
 Convert = Callable[[Any], Any]
 """Returns the value that an option's text stands for. Raises ValueError if that is not plain."""
 
+_SYNONYMS = {
+    **dict.fromkeys(("search", "find", "text", "grep"), "query"),
+    **dict.fromkeys(("add", "scan", "update", "sync", "import"), "index"),
+    **dict.fromkeys(("like", "nearest", "neighbours", "neighbors"), "similar"),
+    **dict.fromkeys(("tag", "label", "predict", "sort"), "classify"),
+    **dict.fromkeys(("compare", "heatmap"), "matrix"),
+    **dict.fromkeys(("train", "teach", "fit", "few-shot"), "learn"),
+    **dict.fromkeys(("evaluate", "test", "benchmark"), "eval"),
+    **dict.fromkeys(("cluster", "group", "events"), "topics"),
+    **dict.fromkeys(("dedupe", "dedup", "duplicates", "doubles"), "dupes"),
+    **dict.fromkeys(("info", "stats", "stat", "show"), "status"),
+    **dict.fromkeys(("ls", "list", "dump", "save"), "export"),
+    **dict.fromkeys(("rm", "delete", "forget"), "remove"),
+    **dict.fromkeys(("verify", "fsck", "repair", "doctor"), "check"),
+    **dict.fromkeys(("reindex", "optimize", "vacuum"), "rebuild"),
+    **dict.fromkeys(("switch", "model"), "use"),
+    **dict.fromkeys(("server", "web", "api", "ui", "mcp"), "serve"),
+    **dict.fromkeys(("tokenize", "token"), "tokens"),
+}
+"""What people type for a command that has another name -> that command."""
 _DIGITS = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
 
 
@@ -63,6 +83,13 @@ def group_of(commands: Commands) -> type[TyperGroup]:
             super().__init__(**options)
             self.commands = cast("MutableMapping[str, Any]", commands)
             take_plain_values(self)
+
+        def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+            """Name the command for a synonym; typer suggests near misses by itself."""
+            meant = _SYNONYMS.get(args[0]) if args and args[0] not in self.commands else None
+            if meant:
+                raise UsageError(f"No such command {args[0]!r}. Did you mean {meant!r}?", ctx)
+            return super().resolve_command(ctx, args)
 
     return Group
 

@@ -858,3 +858,31 @@ def test_an_output_name_whose_suffix_is_no_format_is_refused_before_any_work(
     run = cli("query", "horse", "-o", tmp_path / "x.npy")
     assert run.code == 2 and "x.npy" in run.err and ".csv" in run.err
     assert notes.calls == [] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("search cat", "'query'"),
+        ("find cat", "'query'"),
+        ("ls", "'export'"),
+        ("rm a.jpg", "'remove'"),
+        ("tag cat dog", "'classify'"),
+        ("dedupe", "'dupes'"),
+        ("train", "'learn'"),
+        ("qury cat", "'query'"),
+        ("query cat --wher x", "--where"),
+        ("topics --event", "--events"),
+    ],
+)
+def test_another_word_for_a_command_or_option_is_answered_with_its_name(
+    cli: Cli, line: str, meant: str
+) -> None:
+    run = cli(*line.split())
+    assert run.code == 2 and meant in run.err
+    assert "Did you mean" in run.err or "Possible options" in run.err
+
+
+def test_every_synonym_names_a_command_and_is_none() -> None:
+    synonyms = import_module("clipsearch.cli.commands")._SYNONYMS
+    assert {*synonyms.values()} <= {*COMMANDS} and not {*synonyms} & {*COMMANDS}

@@ -1,0 +1,62 @@
+"""The layout of tables: complete in a pipe, fitted to a terminal without breaking a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from result_values import Terminal
+
+from clipsearch.output.table import table
+
+Draw = Callable[..., list[str]]
+
+
+@pytest.fixture
+def draw(monkeypatch: pytest.MonkeyPatch) -> Draw:
+    def lines(
+        columns: list[str], rows: list[list[str]], width: int, **options: object
+    ) -> list[str]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        stream = Terminal()
+        table(columns, rows, stream, **options)  # type: ignore[arg-type]
+        return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).splitlines()
+
+    return lines
+
+
+def test_paths_fold_after_separators_and_names_stay_whole(draw: Draw) -> None:
+    path = "/home/anna/Pictures/2023/holidays in norway/scene-016.webp"
+    lines = draw([">score", "image", "size", "taken"], [["0.312", path, "9 × 9", "2024"]], 40)
+    assert all(len(line) <= 40 for line in lines)
+    for piece in ("/home/anna/", "Pictures/2023/", "holidays in norway/"):
+        assert any(piece in line for line in lines)
+    assert any("scene-016.webp" in line for line in lines)
+
+
+def test_the_least_important_columns_are_cut_and_then_left_out(draw: Draw) -> None:
+    columns, row = ["image", "about"], ["a-long-file-name.jpg", "one two three four five six"]
+    wide = draw(columns, [row], 60, shorten=("about",))
+    assert wide[2] == "a-long-file-name.jpg  one two three four five six"
+    cut = draw(columns, [row], 40, shorten=("about",))
+    assert cut[2].startswith("a-long-file-name.jpg  one two") and cut[2].endswith("…")
+    assert len(cut[2]) <= 40
+    assert draw(columns, [row], 25, shorten=("about",))[2] == "a-long-file-name.jpg"
+
+
+def test_a_name_that_is_wider_than_the_terminal_is_never_broken(draw: Draw) -> None:
+    name = "x" * 70 + ".jpg"
+    assert name in draw(["image"], [[name]], 60)[2]
+
+
+def test_wide_letters_take_two_columns(draw: Draw) -> None:
+    lines = draw(["name", "n"], [["赤い馬", "1"], ["abcdef", "2"]], 60)
+    assert lines[2] == "赤い馬  1" and lines[3] == "abcdef  2"
+
+
+def test_nothing_is_styled_where_the_user_wants_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    table(["image"], [["a.jpg"]], stream)
+    assert "\x1b" not in stream.getvalue()
