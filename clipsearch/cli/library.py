@@ -210,7 +210,7 @@ def export(
         raise UsageError(f"--vectors needs a format that holds them: {able}.")
     from clipsearch.library import Library
 
-    with Library.open(library) as lib:
+    with Library.open(library, device=get_device()) as lib:
         found = (lib.embeddings if vectors else lib.records)(where=where, under=under)
         target.write(found)
     if not found:

@@ -47,6 +47,8 @@ def _write_parquet(rows: Rows, stream: BinaryIO) -> None:
     for name, column in zip(names, columns, strict=True):
         if name == "taken_at":
             column = tuple(one and datetime.fromisoformat(one) for one in column)
+        elif name != "vector" and any(isinstance(one, list) for one in column):
+            types[name] = pyarrow.list_(pyarrow.string())
         array = pyarrow.array(column, types.get(name))
         # A column without any value has no type yet; a reader of several files needs the same one.
         arrays.append(array.cast(pyarrow.string()) if pyarrow.types.is_null(array.type) else array)

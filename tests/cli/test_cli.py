@@ -468,7 +468,13 @@ def test_status_says_which_library_and_what_is_in_it(cli: Cli, notes: Notes) -> 
             "2 files (see `clipsearch errors`)",
             "mini (12 images)",
         ),
-        *("faiss, 10 vectors", "2 newer vectors beside it", "/images", "cat (5 images)", "never"),
+        *(
+            "compressed, 10 vectors",
+            "2 newer vectors beside it",
+            "/images",
+            "cat (5 images)",
+            "never",
+        ),
         *("3.4 MB", "1 vector of images that are gone"),
     ):
         assert part in run.out
@@ -643,7 +649,8 @@ def test_query_follows_the_json_contract_best_first(
     assert scores == sorted(scores, reverse=True) and all(type(s) is float for s in scores)
     assert set(found[0]) == {
         *("path", "score", "relevance", "bytes", "sha256", "width", "height", "format"),
-        *("taken_at", "camera", "lens", "lat", "lon", "labels"),
+        *("taken_at", "camera", "lens", "lat", "lon", "labels", "iso", "f_number", "exposure"),
+        *("focal_length", "rating", "title", "description", "keywords"),
     }
     assert all(0 <= hit["relevance"] <= 1 for hit in found)
     assert (found[0]["width"], found[0]["height"], found[0]["format"]) == (48, 40, "PNG")

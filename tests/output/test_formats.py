@@ -71,7 +71,7 @@ def test_another_suffix_is_an_error_that_lists_those_there_are(kind: Kind, name:
 def test_results_are_saved_by_the_suffix_and_not_at_all_for_another(tmp_path: Path) -> None:
     save(Results((hit("/a.jpg", 0.5),)), tmp_path / "hits.csv")
     save(Results((prediction("/a.jpg", cat=1.0),)), tmp_path / "labels.csv")
-    assert (tmp_path / "hits.csv").read_text().startswith("path,score,relevance,width")
+    assert (tmp_path / "hits.csv").read_text().startswith("path,score,relevance,bytes,width,")
     assert (tmp_path / "labels.csv").read_text().startswith("path,label,probability,score,none,")
     with pytest.raises(BadOutputFile):
         save(Results(()), tmp_path / "x.npy")

@@ -38,6 +38,12 @@ def test_a_contact_sheet_shows_each_image_with_its_name_and_score(images: list[P
     assert [a["href"] for a in page.all("a")] == [path.as_uri() for path in images]
 
 
+def test_a_contact_sheet_tells_the_facts_of_an_image_on_hovering(images: list[Path]) -> None:
+    page = Page(written([hit(str(images[0]), 0.5)], "html", title="sea"))
+    (note,) = [p["title"] for p in page.all("p") if p.get("class") == "cs-note"]
+    assert note == "4000 × 3000 · 2024-05-01 · JPEG · 2024-05-01 12:03 · Google Pixel 8"
+
+
 def test_a_contact_sheet_loads_and_runs_nothing(images: list[Path]) -> None:
     page = Page(written([hit(str(images[0]), 0.5)], "html", title="sea"))
     assert {"script", "link", "iframe"}.isdisjoint(tag for tag, _ in page.tags)
