@@ -23,14 +23,20 @@ from PIL import Image, ImageFilter, ImageOps
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
+from clipsearch._util.arrays import unit
 from clipsearch.calibration.background import captions
 from clipsearch.calibration.formulas import Calibration, levels, open_set, standings
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.evaluation import metrics
-from clipsearch.fewshot.choose import CAREFUL, PLANS, Wanted, choose
-from clipsearch.fewshot.methods import learn_rows, log_loss, unit
-from clipsearch.fewshot.task import Task
-from clipsearch.fewshot.trial import CurvePoint, learning_curve
+from clipsearch.fewshot.cross_validation import (
+    CAREFUL,
+    PLANS,
+    CurvePoint,
+    MethodChoice,
+    choose_plan,
+    learning_curve,
+)
+from clipsearch.fewshot.methods import Task, learn_rows, log_loss
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.output.plots import save_figure
@@ -127,7 +133,7 @@ def without_text(task: Task, points: Sequence[CurvePoint], repeats: int) -> list
     for point in points:
         draws = []
         for seed in range(repeats):
-            learned = task.drawn(point.shots, seed=seed)
+            learned = task.draw(point.shots, seed=seed)
             inside, outside = task.part(learned), task.part(~learned)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # one image a label is meant
@@ -144,7 +150,7 @@ def without_text(task: Task, points: Sequence[CurvePoint], repeats: int) -> list
 def form_table(task: Task, encoder: Encoder) -> str:
     """Return a table of forms of heads at 16 shots: do scores keep their meaning?"""
     known = task.labels < KNOWN
-    learned = task.drawn(16) & known
+    learned = task.draw(16) & known
     inside = task.part(learned)
     inside = Task(inside.vectors, inside.labels, task.text[:KNOWN], task.scale)
     rest, strange = task.part(~learned & known), task.part(~known)
@@ -179,7 +185,7 @@ def form_table(task: Task, encoder: Encoder) -> str:
 
 def forms(task: Task) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Return what scores images: our methods, each with what cross-validation chose, and others."""
-    plans = {wanted: choose(task, wanted) for wanted in ("probe", "prototype", "tip")}
+    plans = {wanted: choose_plan(task, wanted) for wanted in ("probe", "prototype", "tip")}
     rows = {wanted: plan.learn(task) for wanted, plan in plans.items()}
     tip = plans["tip"]
     free = free_rows(task, plans["probe"].strength)
@@ -224,7 +230,7 @@ def free_rows(task: Task, strength: float) -> np.ndarray:
 def careful_table(drawn: dict[str, Task], repeats: int) -> str:
     """Return a table of points gained by one image a label, over the strength of each method."""
     rows = ["| method | strength | " + " | ".join(drawn) + " |", "| --- " * (len(drawn) + 2) + "|"]
-    methods: tuple[Wanted, ...] = ("probe", "prototype", "tip")
+    methods: tuple[MethodChoice, ...] = ("probe", "prototype", "tip")
     for method in methods:
         careful = CAREFUL[method]
         for plan in PLANS[method]:
@@ -239,7 +245,7 @@ def careful_table(drawn: dict[str, Task], repeats: int) -> str:
 def _gain(task: Task, plan: Any, repeats: int) -> float:
     gains = []
     for seed in range(repeats):
-        learned = task.drawn(1, seed=seed)
+        learned = task.draw(1, seed=seed)
         inside, outside = task.part(learned), task.part(~learned)
         rows = learn_rows(inside, plan.method, plan.strength, sharpness=plan.sharpness)
         after = rows.scores(outside.vectors).argmax(axis=1) == outside.labels

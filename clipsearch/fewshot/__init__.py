@@ -1,12 +1,8 @@
-"""Few-shot learning on stored vectors: images with labels improve a head made of text.
+"""Few-shot learning on stored vectors: labelled images improve a zero-shot head.
 
-    task      labelled images beside the rows of text
-    methods   probe, prototype and tip: each starts from the text and goes so far from it
-    choose    which method, and how far, by cross-validation
-    trial     what that brings, by cross-validation around it; the learning curve
-    suggest   which images to label next
+- `methods`: linear probe, prototypes and Tip-Adapter, each starting from the rows of the text
+- `cross_validation`: which method and strength, and what that brings; the learning curve
+- `margin_sampling`: which images to label next
 
-Arrays in, arrays out: no files, no model. `Library.learn` and `Library.suggest` are the ways in.
+Arrays in, arrays out: no files, no model. `Library.learn` and `Library.suggest` are built on it.
 """
-
-from __future__ import annotations

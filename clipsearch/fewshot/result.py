@@ -14,9 +14,16 @@ from clipsearch.calibration.fit import Fitted
 from clipsearch.errors import TooFewExamples
 from clipsearch.evaluation import metrics
 from clipsearch.evaluation.results import Measure, plain
-from clipsearch.fewshot.choose import Wanted, choose
-from clipsearch.fewshot.task import Task
-from clipsearch.fewshot.trial import CurvePoint, Trial, cross_validate, hold_out, learning_curve
+from clipsearch.fewshot.cross_validation import (
+    CurvePoint,
+    MethodChoice,
+    Trial,
+    choose_plan,
+    cross_validate,
+    hold_out,
+    learning_curve,
+)
+from clipsearch.fewshot.methods import Task
 from clipsearch.heads.head import Head
 
 if TYPE_CHECKING:
@@ -96,16 +103,16 @@ class FewShotResult:
 def fit_head(
     task: Task,
     head: Head,
-    wanted: Wanted,
+    wanted: MethodChoice,
     *,
     shots: int | None = None,
     curve: bool = True,
     seed: int = 0,
 ) -> FewShotResult:
     """Learn from the images of a task, `shots` a label at most, and measure what that brings."""
-    learned = task.drawn(task.counts if shots is None else shots, seed=seed)
+    learned = task.draw(task.counts if shots is None else shots, seed=seed)
     inside = task.part(learned)
-    plan = choose(inside, wanted, seed=seed)
+    plan = choose_plan(inside, wanted, seed=seed)
     rows = plan.learn(inside)
     if not learned.all():
         trial: Trial | None = hold_out(task, learned, wanted, seed=seed)

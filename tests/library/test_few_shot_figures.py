@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipsearch.fewshot.trial import CurvePoint
+from clipsearch.fewshot.cross_validation import CurvePoint
 from clipsearch.output.plots import save_figure
 from clipsearch.output.plots.curves import learning_curves
 from clipsearch.output.plots.matrix import confusion_matrix, most_confused

@@ -9,7 +9,7 @@ import numpy as np
 
 from clipsearch.calibration.reliability import ReliabilityBins
 from clipsearch.errors import TooFewExamples
-from clipsearch.fewshot.trial import CurvePoint
+from clipsearch.fewshot.cross_validation import CurvePoint
 from clipsearch.output.plots import BLUE, FAINT, MUTED, ORANGE, new_figure
 
 if TYPE_CHECKING:
