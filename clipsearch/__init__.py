@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         UnreadableImage,
         VectorIndexError,
     )
-    from clipsearch.evaluation.ground_truth import Truth, read_truth
+    from clipsearch.evaluation.ground_truth import GroundTruth, read_ground_truth
     from clipsearch.evaluation.results import Evaluation
     from clipsearch.fewshot.result import FewShotResult
     from clipsearch.grouping.duplicates import Duplicates
@@ -116,7 +116,7 @@ _HOMES = {
     "clipsearch.heads.head": "Head",
     "clipsearch.heads.label_file": "labels_from_file",
     "clipsearch.library.matrix": "Matrix",
-    "clipsearch.evaluation.ground_truth": "Truth read_truth",
+    "clipsearch.evaluation.ground_truth": "GroundTruth read_ground_truth",
     "clipsearch.evaluation.results": "Evaluation",
     "clipsearch.heads.query": "Term",
     "clipsearch.text.encode": "encode_texts",
@@ -164,6 +164,7 @@ __all__ = [
     "FigureTooLarge",
     "Finding",
     "Fitted",
+    "GroundTruth",
     "Head",
     "Hit",
     "ImageError",
@@ -200,7 +201,6 @@ __all__ = [
     "TooFewExamples",
     "TooFewLabels",
     "Topic",
-    "Truth",
     "UnknownImage",
     "UnknownLabel",
     "UnknownModel",
@@ -215,7 +215,7 @@ __all__ = [
     "labels_from_file",
     "load_encoder",
     "load_tokenizer",
-    "read_truth",
+    "read_ground_truth",
 ]
 
 

@@ -13,7 +13,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clipsearch.evaluation import Gallery, Said, Scored, classification, open_set, retrieval
+from clipsearch.evaluation import (
+    Gallery,
+    OpenSetPrediction,
+    Scored,
+    measure_classification,
+    measure_open_set,
+    measure_retrieval,
+)
 
 IMAGES, LABELS, CAPTIONED, DIM = 10_000, 1_000, 8_000, 512
 RNG = np.random.default_rng(0)
@@ -23,12 +30,14 @@ def main() -> None:
     one, two = _scored(1), _scored(2)
     gallery, texts = _captions()
     tasks: dict[str, Callable[[], object]] = {
-        f"{IMAGES:,} images, {LABELS:,} labels, one an image": lambda: classification(one),
-        "the same, two labels an image (mAP)": lambda: classification(two),
-        "the same, labels left out": lambda: open_set(
+        f"{IMAGES:,} images, {LABELS:,} labels, one an image": lambda: measure_classification(one),
+        "the same, two labels an image (mAP)": lambda: measure_classification(two),
+        "the same, labels left out": lambda: measure_open_set(
             lambda kept: _said(one, kept), one.relevant, one.labels
         ),
-        f"{CAPTIONED:,} images, five captions each, both ways": lambda: retrieval(gallery, texts),
+        f"{CAPTIONED:,} images, five captions each, both ways": lambda: measure_retrieval(
+            gallery, texts
+        ),
     }
     for name, task in tasks.items():
         start = time.process_time()
@@ -47,10 +56,10 @@ def _scored(labels: int) -> Scored:
     return Scored(paths, names, scores, powers / powers.sum(axis=1, keepdims=True), relevant)
 
 
-def _said(scored: Scored, kept: np.ndarray) -> Said:
+def _said(scored: Scored, kept: np.ndarray) -> OpenSetPrediction:
     best = kept[scored.scores[:, kept].argmax(axis=1)]
     sure = scored.probabilities[np.arange(IMAGES), best]
-    return Said(best, sure, 1 - sure)
+    return OpenSetPrediction(best, sure, 1 - sure)
 
 
 def _captions() -> tuple[Gallery, np.ndarray]:

@@ -33,8 +33,8 @@ PUBLIC = {
     *("BadTerm", "BadTemplate", "TooFewLabels", "BadLabelFile", "BadFilter", "BadGlob"),
     *(
         "BadTruthFile",
-        "Truth",
-        "read_truth",
+        "GroundTruth",
+        "read_ground_truth",
         "Evaluation",
         "FewShotResult",
         "UnknownLabel",

@@ -1,16 +1,21 @@
-"""How good a model is on images whose labels or captions are known: figures with intervals.
+"""Evaluation on images whose labels or captions are known: metrics with confidence intervals.
 
-`classification`, `retrieval` and `openset` compute, on plain arrays; `results` is what they return.
+`classification` and `retrieval` compute, on plain arrays; `results` holds what they return.
 """
 
 from __future__ import annotations
 
-from clipsearch.evaluation.classification import Scored, classification, membership
-from clipsearch.evaluation.openset import Said, open_set
+from clipsearch.evaluation.classification import (
+    OpenSetPrediction,
+    Scored,
+    measure_classification,
+    measure_open_set,
+    membership,
+)
 from clipsearch.evaluation.results import Evaluation, ModelFigures
-from clipsearch.evaluation.retrieval import Gallery, retrieval
+from clipsearch.evaluation.retrieval import Gallery, measure_retrieval
 
 __all__ = [
-    "Evaluation", "Gallery", "ModelFigures", "Said", "Scored",
-    "classification", "membership", "open_set", "retrieval",
+    "Evaluation", "Gallery", "ModelFigures", "OpenSetPrediction", "Scored",
+    "measure_classification", "measure_open_set", "measure_retrieval", "membership",
 ]  # fmt: skip

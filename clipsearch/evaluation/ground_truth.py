@@ -1,4 +1,4 @@
-"""Truth: which labels or captions images really have, read from the layouts that people keep."""
+"""Read ground truth, labels or captions of images: CSV, folders per class, Flickr8k and COCO."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from clipsearch.images import IMAGE_SUFFIXES
 from clipsearch.images.walk import Walk
 
 Layout = Literal["labels", "captions", "folders", "flickr8k", "coco"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-Row = tuple[str, Sequence[str], Sequence[str]]
+_LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+_Row = tuple[str, Sequence[str], Sequence[str]]
 """Path as the file has it, labels, captions."""
 
-PATH_COLUMNS = {
+_PATH_COLUMNS = {
     *("path", "paths", "file", "files", "filename", "file_name", "filepath", "file_path"),
     *("image", "images", "image_name", "image_path", "image_file", "img", "picture", "photo"),
 }
-LABEL_COLUMNS = {"label", "class", "category", "classname", "class_name", "tag"}
-MANY_LABELS_COLUMNS = {"labels", "classes", "categories", "tags"}
-CAPTION_COLUMNS = {"caption", "captions", "text", "sentence", "description", "comment", "raw"}
+_LABEL_COLUMNS = {"label", "class", "category", "classname", "class_name", "tag"}
+_MANY_LABELS_COLUMNS = {"labels", "classes", "categories", "tags"}
+_CAPTION_COLUMNS = {"caption", "captions", "text", "sentence", "description", "comment", "raw"}
 _TOKEN_LINE = re.compile(r"(?P<name>.+)#\d+\t(?P<caption>.*)")
-WORDS_OF_A_CAPTION = 4
-"""Without a header, a second column of so many words at the median holds captions."""
+_CAPTION_WORDS = 4
+"""Without a header, a second column with a median of this many words holds captions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """What images really show: labels, captions or both, by absolute path."""
+class GroundTruth:
+    """Labels, captions or both of images, by absolute path."""
 
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -44,11 +44,11 @@ class Truth:
     """The file or folder that it was read from."""
     layout: Layout = "labels"
     warnings: tuple[str, ...] = ()
-    """What was left out, and why."""
+    """Why something was left out."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Every label that an image has, in the order of the alphabet."""
+        """All labels of the images, sorted."""
         return tuple(sorted({label for labels in self.labels.values() for label in labels}))
 
     @property
@@ -57,34 +57,48 @@ class Truth:
         return any(len(labels) > 1 for labels in self.labels.values())
 
 
-def read_truth(
+def read_ground_truth(
     path: str | os.PathLike[str],
     *,
     layout: Layout | None = None,
     images: str | os.PathLike[str] | None = None,
-) -> Truth:
-    """Read the labels or captions of images; the layout is seen from the content unless given.
+) -> GroundTruth:
+    """Read the labels or captions of images.
 
-    labels     CSV (also ; or tab) `path,label[,label...]`, with a header or without
-    captions   CSV `path,caption`, a caption a row; a header may have other columns between
-    folders    a folder with one folder a class, as torchvision's ImageFolder
-    flickr8k   lines `name.jpg#0<TAB>caption`
-    coco       JSON of captions, or of instances, whose categories are labels
+    Layouts:
 
-    images: the folder that relative paths start from, by default the one of the file. Whether the
-    images are there is not looked at. Raises BadTruthFile.
+    - `labels`: CSV (also with `;` or tabs) `path,label[,label...]`, with or without a header
+    - `captions`: CSV `path,caption`, one caption per row; a header may name more columns
+    - `folders`: a folder with one folder per class, as torchvision's ImageFolder
+    - `flickr8k`: lines `name.jpg#0<TAB>caption`
+    - `coco`: JSON of captions, or of instances, whose categories are labels
+
+    Parameters
+    ----------
+    path
+        File, or folder of folders.
+    layout
+        By default detected from the content.
+    images
+        The folder that relative paths start from, by default the one of the file. The images are
+        not opened.
+
+    Raises
+    ------
+    BadTruthFile
+        If the file cannot be read, or has another layout.
     """
     source = Path(os.path.abspath(os.path.expanduser(path)))
     base = os.path.abspath(os.path.expanduser(images)) if images else str(source.parent)
     warnings: list[str] = []
-    if layout not in (None, *LAYOUTS):
-        raise BadTruthFile(f"unknown layout {layout!r}: choose from {', '.join(LAYOUTS)}.")
+    if layout not in (None, *_LAYOUTS):
+        raise BadTruthFile(f"unknown layout {layout!r}: choose from {', '.join(_LAYOUTS)}.")
     if source.is_dir():
         layout, rows = "folders", _from_folders(source, warnings)
     else:
         text = _text_of(source)
         layout = layout or _layout_of(text, source)
-        rows = READERS[layout](text, source, warnings)
+        rows = _READERS[layout](text, source, warnings)
     labels: dict[str, dict[str, None]] = {}
     captions: dict[str, dict[str, None]] = {}
     for name, own_labels, own_captions in rows:
@@ -94,7 +108,7 @@ def read_truth(
                 found.setdefault(file, {}).update(dict.fromkeys(kept))
     if not (labels or captions):
         raise BadTruthFile(f"{source} holds no labels and no captions of images.")
-    return Truth(_frozen(labels), _frozen(captions), str(source), layout, tuple(warnings))
+    return GroundTruth(_frozen(labels), _frozen(captions), str(source), layout, tuple(warnings))
 
 
 def _frozen(found: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
@@ -113,7 +127,7 @@ def _text_of(source: Path) -> str:
 def _layout_of(text: str, source: Path) -> Layout:
     first = next(filter(str.strip, text.splitlines()), None)
     if first is None:
-        raise BadTruthFile(f"{source} is empty: give a line an image, `path,label`.")
+        raise BadTruthFile(f"{source} is empty: give one line per image, `path,label`.")
     if source.suffix.lower() == ".json" or first.lstrip().startswith("{"):
         return "coco"
     if _TOKEN_LINE.fullmatch(first):
@@ -123,7 +137,7 @@ def _layout_of(text: str, source: Path) -> Layout:
         labelled = "label" in header or "labels" in header
         return "captions" if "caption" in header and not labelled else "labels"
     lengths = sorted(len(row[1].split()) for _, row in rows if len(row) > 1)
-    many = lengths and lengths[len(lengths) // 2] >= WORDS_OF_A_CAPTION
+    many = lengths and lengths[len(lengths) // 2] >= _CAPTION_WORDS
     return "captions" if many else "labels"
 
 
@@ -132,7 +146,7 @@ def _layout_of(text: str, source: Path) -> Layout:
 
 def _from_table(
     text: str, source: Path, warnings: list[str], *, kind: Literal["label", "caption"]
-) -> Iterator[Row]:
+) -> Iterator[_Row]:
     header, rows = _table(text, source)
     columns = header or ["path", kind]
     if not {kind, f"{kind}s"} & {*columns}:
@@ -151,7 +165,7 @@ def _from_table(
 
 
 def _cells(columns: Sequence[str], cells: Sequence[str]) -> dict[str, list[str]]:
-    """Sort the cells of a row by what their columns hold; cells past the last column go with it."""
+    """Sort the cells of a row by the kind of their column; cells past the last one go with it."""
     found: dict[str, list[str]] = {"path": [], "label": [], "labels": [], "caption": [], "": []}
     last = len(columns) - 1
     if columns[last] == "caption":
@@ -164,7 +178,7 @@ def _cells(columns: Sequence[str], cells: Sequence[str]) -> dict[str, list[str]]
 
 
 def _table(text: str, source: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return what the columns hold, empty without a header, and the rows with their line numbers."""
+    """Return the kinds of the columns, empty without a header, and the rows with line numbers."""
     first = next(filter(str.strip, text.splitlines()), "")
     for mark in "\t,;|":
         cells = [cell.strip().strip('"') for cell in first.split(mark)]
@@ -183,7 +197,7 @@ def _table(text: str, source: Path) -> tuple[list[str], list[tuple[int, list[str
     except csv.Error as error:
         raise BadTruthFile(f"{source}, line {reader.line_num}: {error}.") from error
     if not rows:
-        raise BadTruthFile(f"{source} is empty: give a line an image, `path,label`.")
+        raise BadTruthFile(f"{source} is empty: give one line per image, `path,label`.")
     head = rows[0][1]
     if any(map(_is_path_column, head)):
         return _columns(head), rows[1:]
@@ -193,9 +207,9 @@ def _table(text: str, source: Path) -> tuple[list[str], list[tuple[int, list[str
 
 
 def _columns(head: Sequence[str]) -> list[str]:
-    """Say of each column what it holds: path, label, labels (split at `;`), caption or nothing known."""
+    """Return the kind of each column: path, label, labels (split at `;`), caption or unknown."""
     names = [name.strip().lower() for name in head]
-    # What `classify -f csv` wrote has guesses and saved labels too; `label` is what one corrects.
+    # What `classify -f csv` wrote has guesses and saved labels too; `label` is the column to correct.
     guessed = "probability" in names
     kinds = [_kind(name if guessed else re.sub(r"[ _]?\d+$", "", name)) for name in names]
     path = kinds.index("path")
@@ -207,16 +221,16 @@ def _columns(head: Sequence[str]) -> list[str]:
 
 def _kind(name: str) -> str:
     known = {
-        "path": PATH_COLUMNS,
-        "label": LABEL_COLUMNS,
-        "labels": MANY_LABELS_COLUMNS,
-        "caption": CAPTION_COLUMNS,
+        "path": _PATH_COLUMNS,
+        "label": _LABEL_COLUMNS,
+        "labels": _MANY_LABELS_COLUMNS,
+        "caption": _CAPTION_COLUMNS,
     }
     return next((kind for kind, names in known.items() if name in names), "")
 
 
 def _is_path_column(cell: str) -> bool:
-    return cell.strip().lower() in PATH_COLUMNS
+    return cell.strip().lower() in _PATH_COLUMNS
 
 
 def _names_image(cell: str) -> bool:
@@ -233,7 +247,7 @@ def _wrong_columns(source: Path, head: Sequence[str]) -> BadTruthFile:
 # --- other layouts -------------------------------------------------------------------------
 
 
-def _from_folders(source: Path, warnings: list[str]) -> Iterator[Row]:
+def _from_folders(source: Path, warnings: list[str]) -> Iterator[_Row]:
     names = sorted(entry.name for entry in source.iterdir() if entry.is_dir())
     classes = [name for name in names if not name.startswith(".")]
     if not classes:
@@ -249,7 +263,7 @@ def _from_folders(source: Path, warnings: list[str]) -> Iterator[Row]:
         warnings.append(f"{source}: {loose:,} images lie in no class's folder and are left out.")
 
 
-def _from_token_lines(text: str, source: Path, warnings: list[str]) -> Iterator[Row]:
+def _from_token_lines(text: str, source: Path, warnings: list[str]) -> Iterator[_Row]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -261,7 +275,7 @@ def _from_token_lines(text: str, source: Path, warnings: list[str]) -> Iterator[
         yield found["name"], (), [found["caption"]]
 
 
-def _from_coco(text: str, source: Path, warnings: list[str]) -> Iterator[Row]:
+def _from_coco(text: str, source: Path, warnings: list[str]) -> Iterator[_Row]:
     try:
         data = json.loads(text)
         files = {image["id"]: str(image["file_name"]) for image in data["images"]}
@@ -278,13 +292,13 @@ def _from_coco(text: str, source: Path, warnings: list[str]) -> Iterator[Row]:
         ) from error
 
 
-def _coco_row(note: Mapping[str, Any], file: str, names: Mapping[int, str]) -> Row:
+def _coco_row(note: Mapping[str, Any], file: str, names: Mapping[int, str]) -> _Row:
     if "caption" in note:
         return file, (), [str(note["caption"])]
     return file, [names[note["category_id"]]], ()
 
 
-READERS: Mapping[Layout, Callable[[str, Path, list[str]], Iterator[Row]]] = {
+_READERS: Mapping[Layout, Callable[[str, Path, list[str]], Iterator[_Row]]] = {
     "labels": partial(_from_table, kind="label"),
     "captions": partial(_from_table, kind="caption"),
     "flickr8k": _from_token_lines,

@@ -1,4 +1,4 @@
-"""What an evaluation finds: figures with their intervals, the mistakes, and how they are written."""
+"""Benchmark results: metrics with confidence intervals, mistakes, and their JSON form."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from clipsearch._util.arrays import IdArray
 from clipsearch._util.presenting import presenter
 from clipsearch.calibration.reliability import ReliabilityBins
 from clipsearch.types import Failure, Mode
@@ -16,7 +17,7 @@ from clipsearch.types import Failure, Mode
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A figure and its 95 % bootstrap interval over images; NaN where nothing can be said."""
+    """A metric and its 95 % bootstrap confidence interval over images; NaN where it is undefined."""
 
     value: float
     low: float = math.nan
@@ -25,20 +26,20 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """An image that got a wrong label."""
+    """An image with a wrong predicted label."""
 
     path: str
     truth: tuple[str, ...]
     found: str
     probability: float
-    """Of the label found."""
+    """Of the predicted label."""
     truth_probability: float
     """Of the best of the right labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A query whose right answer came late: a text that looks for images, or the other way round."""
+    """A query whose right answer is not first: a text for images, or an image for texts."""
 
     query: str
     rank: int
@@ -46,12 +47,12 @@ class Miss:
     right: str
     """That answer."""
     found: str
-    """What came first instead."""
+    """The first answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """How one label fared."""
+    """Metrics of one label."""
 
     label: str
     images: int
@@ -68,7 +69,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Classification:
-    """Zero-shot labels against the truth."""
+    """Zero-shot classification against the ground truth."""
 
     images: int
     labels: tuple[str, ...]
@@ -82,13 +83,13 @@ class Classification:
     mean_average_precision: Measure | None
     """mAP: mean over labels with images; None unless images have several labels."""
     mode: Mode
-    """How the probabilities were judged, as `Library.classify` does it: `closed`, since each image
-    has one of the labels, or `multi` if images have several."""
+    """How the probabilities were computed, see `Library.classify`: `closed`, since each image has one
+    of the labels, or `multi` if images have several."""
     ece: Measure
     """Expected calibration error of the best label's probability."""
     reliability: ReliabilityBins
     classes: tuple[ClassFigures, ...]
-    confusion: np.ndarray | None
+    confusion: IdArray | None
     """Images by right label (row) and label found (column); None if they have several labels."""
     mistakes: tuple[Mistake, ...]
     """The worst first: most probability for the wrong label, least for the right one."""
@@ -111,10 +112,10 @@ class Direction:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """Captions that look for their images, and images that look for their captions."""
+    """Retrieval of images by their captions, and of captions by their images."""
 
     images: int
-    """Different ones: those that the model cannot tell apart count once."""
+    """Different ones: images with equal vectors count once."""
     captions: int
     """Different ones, apart from case, spaces and a final stop."""
     text_to_image: Direction
@@ -123,7 +124,7 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Labels that were left out once, and how well their images were told from the others."""
+    """Labels left out together, and how well their images were told from the others."""
 
     left_out: tuple[str, ...]
     known: int
@@ -137,27 +138,26 @@ class Fold:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenSet:
-    """Can it say "none of these"? Each label is left out once; its images are then unknown.
+    """Open-set recognition: each label is left out once; its images are then unknown.
 
-    Figures are means over the folds. Images are judged as `Library.classify` does it in its
-    mode `open`.
+    Metrics are means over the folds, of predictions in the mode `open` of `Library.classify`.
     """
 
     auroc: Measure
-    """The chance that a known image is more acceptable than an unknown one."""
+    """Probability that a known image is more acceptable than an unknown one."""
     accepted: Measure
     """Share of known images that got a label, right or wrong."""
     rejected: Measure
     """Share of unknown images that got "none of these"."""
     ece: Measure
-    """Expected calibration error of what was said, a label or none of these."""
+    """Expected calibration error of the predictions, a label or none of these."""
     reliability: ReliabilityBins
     folds: tuple[Fold, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
-    """All figures of one model."""
+    """All metrics of one model."""
 
     model: str
     classification: Classification | None = None
@@ -167,23 +167,22 @@ class ModelFigures:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How good one or several models are on images whose labels or captions are known."""
+    """Metrics of one or several models on images whose labels or captions are known."""
 
     source: str
-    """File or folder of the truth."""
+    """File or folder of the ground truth."""
     layout: str
     images: int
     models: tuple[ModelFigures, ...]
     resamples: int
     seed: int
     missing: tuple[Failure, ...] = ()
-    """Images that the truth names, but that could not be read; left out."""
+    """Images of the ground truth that could not be read; left out."""
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all figures as JSON types, the contract of `clipsearch eval`; NaN becomes None."""
-        found: dict[str, Any] = plain(self)
-        return found
+        """Return all metrics as JSON types, the contract of `clipsearch eval`; NaN becomes None."""
+        return dict(to_json_types(self))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a report: .html with images, .md, or .json. Raises BadOutputFile."""
@@ -193,14 +192,14 @@ class Evaluation:
         return presenter().html(self)
 
 
-def plain(value: Any) -> Any:
-    """Turn dataclasses, arrays and numbers into JSON types."""
+def to_json_types(value: Any) -> Any:
+    """Turn dataclasses, arrays and numbers into JSON types; NaN becomes None."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: to_json_types(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return to_json_types(value.tolist())
     if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
+        return [to_json_types(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -1,26 +1,28 @@
-"""Captions that look for their images, and images that look for their captions.
+"""Text-to-image and image-to-text retrieval metrics.
 
-The protocol. Images that the model cannot tell apart (equal vectors: copies of a file) are one
-image with the captions of all; captions that say the same (apart from case, spaces and a final
-stop) are one caption with the images of all. A query is right at k if any of its images, or
-captions, is among the first k of all of them, as in Karpathy and Fei-Fei 2015 for Flickr30k and
-COCO; nDCG counts each of them. A wrong answer of an equal score stands before.
+The protocol: images with equal vectors (copies of a file) are one image with the captions of all;
+captions that are equal apart from case, spaces and a final stop are one caption with the images of
+all. A query is right at k if any of its images, or captions, is among the first k candidates, as in
+Karpathy and Fei-Fei 2015 for Flickr30k and COCO; nDCG (Jarvelin and Kekalainen 2002) counts each of
+them. A wrong candidate with an equal score comes first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from clipsearch.evaluation import metrics, resampling
-from clipsearch.evaluation.resampling import Wanted
+from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch.evaluation import metrics
+from clipsearch.evaluation.metrics import Resampled, Statistic
 from clipsearch.evaluation.results import Direction, Miss, Retrieval
 
-CELLS_AT_ONCE = 1 << 23
-DEPTH = 10
+_CELLS_AT_ONCE = 1 << 23
+_DEPTH = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,17 +31,27 @@ class Gallery:
 
     paths: tuple[str, ...]
     """The first file of each image."""
-    vectors: np.ndarray
+    vectors: FloatArray
     """(images, dim)"""
     texts: tuple[str, ...]
-    pairs: np.ndarray
+    pairs: IdArray
     """int64 (pairs, 2): image, text; sorted, each once."""
 
     @classmethod
     def of(
-        cls, paths: Sequence[str], vectors: np.ndarray, captions: Mapping[str, Sequence[str]]
+        cls, paths: Sequence[str], vectors: FloatArray, captions: Mapping[str, Sequence[str]]
     ) -> Gallery:
-        """Put together images with equal vectors, and captions that say the same."""
+        """Join images with equal vectors, and captions that say the same.
+
+        Parameters
+        ----------
+        paths
+            Of the images.
+        vectors
+            Their unit rows (n, dim).
+        captions
+            Path -> captions.
+        """
         _, first, number = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
         order = np.argsort(first)  # in the order of the files
         place = np.argsort(order)[number.ravel()]
@@ -47,7 +59,7 @@ class Gallery:
         pairs = []
         for path, image in zip(paths, place.tolist(), strict=True):
             for text in captions[path]:
-                column, _ = texts.setdefault(same(text), (len(texts), text))
+                column, _ = texts.setdefault(_normalise(text), (len(texts), text))
                 pairs.append((image, column))
         rows = first[order]
         return cls(
@@ -58,77 +70,95 @@ class Gallery:
         )
 
 
-def same(text: str) -> str:
-    """Return what equal captions have in common."""
+def _normalise(text: str) -> str:
     return " ".join(text.casefold().split()).rstrip(" .")
 
 
-def retrieval(
+def measure_retrieval(
     gallery: Gallery,
-    text_vectors: np.ndarray,
+    text_vectors: FloatArray,
     *,
     misses: int = 12,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Retrieval:
-    """Search in both directions with cosines. text_vectors: unit rows (texts, dim)."""
+    """Measure search by cosine in both directions.
+
+    Parameters
+    ----------
+    gallery
+        Images and captions.
+    text_vectors
+        Unit rows (texts, dim) of its captions.
+    misses
+        How many of the worst queries to keep.
+    resamples
+        For the intervals.
+    seed
+        Of the resamples.
+    """
     measure = partial(_direction, misses=misses, resamples=resamples, seed=seed)
     back = gallery.pairs[:, ::-1]
     by_text = back[np.lexsort(back.T[::-1])]
     n = len(gallery.paths)
+    texts, images = _Side(text_vectors, gallery.texts), _Side(gallery.vectors, gallery.paths)
     return Retrieval(
         images=n,
         captions=len(gallery.texts),
         text_to_image=measure(
-            text_vectors, gallery.vectors, by_text, gallery.texts, gallery.paths,
-            images=n, weigh=_weigher(by_text),
+            texts, images, by_text, count=n, weigh=_weigher(by_text)
         ),
         image_to_text=measure(
-            gallery.vectors, text_vectors, gallery.pairs, gallery.paths, gallery.texts, images=n
+            images, texts, gallery.pairs, count=n
         ),
     )  # fmt: skip
 
 
-def _weigher(by_text: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Let a caption weigh as much as its images do on average."""
+def _weigher(by_text: IdArray) -> Resampled:
+    """Give a caption the mean weight of its images."""
     starts = np.flatnonzero(np.diff(by_text[:, 0], prepend=-1))
     sizes = np.diff(starts, append=len(by_text)).astype(np.float32)
 
-    def weigh(counts: np.ndarray) -> np.ndarray:
-        found: np.ndarray = np.add.reduceat(counts[:, by_text[:, 1]], starts, axis=1) / sizes
-        return found
+    def weigh(counts: FloatArray) -> FloatArray:
+        return np.asarray(np.add.reduceat(counts[:, by_text[:, 1]], starts, axis=1) / sizes)
 
     return weigh
 
 
+class _Side(NamedTuple):
+    """Queries or candidates."""
+
+    vectors: FloatArray
+    """Unit rows (n, dim)."""
+    names: Sequence[str]
+
+
 def _direction(
-    queries: np.ndarray,
-    candidates: np.ndarray,
-    pairs: np.ndarray,
-    query_names: Sequence[str],
-    names: Sequence[str],
+    queries: _Side,
+    candidates: _Side,
+    pairs: IdArray,
     *,
-    images: int,
-    weigh: Callable[[np.ndarray], np.ndarray] = lambda counts: counts,
+    count: int,
+    weigh: Resampled = lambda counts: counts,
     misses: int,
     resamples: int,
     seed: int,
 ) -> Direction:
-    queries_of, positions = _positions(queries, candidates, pairs)
+    queries_of, positions = _positions(queries.vectors, candidates.vectors, pairs)
     starts = np.flatnonzero(np.diff(queries_of, prepend=-1))
     ranks = np.minimum.reduceat(positions, starts)
     gains = _ndcg(positions, starts)
-    measured = resampling.measures(
-        images,
+    measured = metrics.confidence_intervals(
+        count,
         {
             **{
-                f"recall_{k}": Wanted(
-                    metrics.recall_at(ranks, k), resampling.mean_of(ranks <= k), share=True
+                f"recall_{k}": Statistic(
+                    metrics.recall_at(ranks, k), metrics.mean_of(ranks <= k), share=True
                 )
                 for k in (1, 5, 10)
             },
-            "median_rank": Wanted(metrics.median_rank(ranks), resampling.median_of(ranks)),
-            "ndcg_10": Wanted(float(gains.mean()), resampling.mean_of(gains)),
+            "median_rank": Statistic(metrics.median_rank(ranks), metrics.median_of(ranks)),
+            "ndcg_10": Statistic(float(gains.mean()), metrics.mean_of(gains)),
         },
         times=resamples,
         seed=seed,
@@ -136,12 +166,15 @@ def _direction(
         items=len(pairs),
     )
     worst = np.argsort(-ranks, kind="stable")[:misses].tolist()
-    found = [_misplaced(queries[i], candidates, pairs[pairs[:, 0] == i, 1]) for i in worst]
+    found = [
+        _misplaced(queries.vectors[i], candidates.vectors, pairs[pairs[:, 0] == i, 1])
+        for i in worst
+    ]
     return Direction(
-        queries=len(queries),
-        candidates=len(candidates),
+        queries=len(queries.names),
+        candidates=len(candidates.names),
         misses=tuple(
-            Miss(query_names[i], int(ranks[i]), names[right], names[first])
+            Miss(queries.names[i], int(ranks[i]), candidates.names[right], candidates.names[first])
             for i, (right, first) in zip(worst, found, strict=True)
             if ranks[i] > 1
         ),
@@ -150,8 +183,8 @@ def _direction(
 
 
 def _positions(
-    queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    queries: FloatArray, candidates: FloatArray, pairs: IdArray
+) -> tuple[FloatArray, FloatArray]:
     """Return query and position, from 1, of each right candidate in its query's results.
 
     pairs: int64 (pairs, 2), query and candidate, sorted. Those of a query come in the order of
@@ -169,10 +202,10 @@ def _positions(
 
 
 def _not_worse(
-    queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    queries: FloatArray, candidates: FloatArray, pairs: IdArray
+) -> tuple[FloatArray, FloatArray]:
     """Return the score of each pair, and how many candidates its query scores as high or higher."""
-    part = max(1, CELLS_AT_ONCE // len(candidates))
+    part = max(1, _CELLS_AT_ONCE // len(candidates))
     own = np.empty(len(pairs), np.float32)
     counts = np.empty(len(pairs), np.int64)
     for start in range(0, len(pairs), part):
@@ -185,16 +218,15 @@ def _not_worse(
     return own, counts
 
 
-def _ndcg(positions: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Return nDCG@DEPTH of each query, whose positions begin at `starts`; see `metrics.ndcg`."""
-    discount = np.where(positions <= DEPTH, 1 / np.log2(1 + positions), 0)
-    ideal = np.cumsum(1 / np.log2(np.arange(2, DEPTH + 2)))
-    sizes = np.minimum(np.diff(starts, append=len(positions)), DEPTH)
-    found: np.ndarray = np.add.reduceat(discount, starts) / ideal[sizes - 1]
-    return found
+def _ndcg(positions: FloatArray, starts: FloatArray) -> FloatArray:
+    """Return nDCG@10 of each query, whose positions begin at `starts`; with gain 1 and discount log2(1 + rank)."""
+    discount = np.where(positions <= _DEPTH, 1 / np.log2(1 + positions), 0)
+    ideal = np.cumsum(1 / np.log2(np.arange(2, _DEPTH + 2)))
+    sizes = np.minimum(np.diff(starts, append=len(positions)), _DEPTH)
+    return np.asarray(np.add.reduceat(discount, starts) / ideal[sizes - 1])
 
 
-def _misplaced(query: np.ndarray, candidates: np.ndarray, right: np.ndarray) -> tuple[int, int]:
+def _misplaced(query: FloatArray, candidates: FloatArray, right: FloatArray) -> tuple[int, int]:
     """Return the best of the right candidates, and the best of the others."""
     scores = candidates @ query
     others = scores.copy()

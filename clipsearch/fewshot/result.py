@@ -13,7 +13,7 @@ from clipsearch._util.presenting import presenter
 from clipsearch.calibration.fit import Fitted
 from clipsearch.errors import TooFewExamples
 from clipsearch.evaluation import metrics
-from clipsearch.evaluation.results import Measure, plain
+from clipsearch.evaluation.results import Measure, to_json_types
 from clipsearch.fewshot.cross_validation import (
     CurvePoint,
     MethodChoice,
@@ -83,9 +83,10 @@ class FewShotResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of `clipsearch learn`: not the head, nor each image; NaN is None."""
         apart = ("head", "trial", "calibration")
-        found = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
+        shown = (f.name for f in fields(self) if f.name not in apart)
+        found = {name: to_json_types(getattr(self, name)) for name in shown}
         fitted = self.calibration and self.calibration.to_dict()
-        return {**found, "calibration": plain(fitted)}
+        return {**found, "calibration": to_json_types(fitted)}
 
     def curve_figure(self) -> matplotlib.figure.Figure:
         """Draw accuracy over the number of images a label. Raises TooFewExamples if it is not known."""

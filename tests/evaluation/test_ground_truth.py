@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from clipsearch.errors import BadTruthFile
-from clipsearch.evaluation.ground_truth import Truth, read_truth
+from clipsearch.evaluation.ground_truth import GroundTruth, read_ground_truth
 
 
-def read(tmp_path: Path, text: str, name: str = "truth.csv", **options: object) -> Truth:
+def read(tmp_path: Path, text: str, name: str = "truth.csv", **options: object) -> GroundTruth:
     (tmp_path / name).write_text(text, "utf-8")
-    return read_truth(tmp_path / name, **options)  # type: ignore[arg-type]
+    return read_ground_truth(tmp_path / name, **options)  # type: ignore[arg-type]
 
 
 def names(found: object, below: Path) -> dict[str, tuple[str, ...]]:
@@ -78,7 +78,7 @@ def test_tables_of_captions(
 
 def test_the_bundled_captions_are_read_whole() -> None:
     samples = Path(__file__).parents[2] / "clipsearch" / "samples"
-    captions = read_truth(samples / "captions.csv").captions
+    captions = read_ground_truth(samples / "captions.csv").captions
     assert len(captions) == 300
     assert captions[str(samples / "scene-000.webp")] == ("an orange boy riding a blue horse",)
 
@@ -103,7 +103,7 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "loose.jpg").touch()
     (tmp_path / ".hidden").mkdir()
-    truth = read_truth(tmp_path)
+    truth = read_ground_truth(tmp_path)
     assert names(truth.labels, tmp_path) == {
         "cat/1.jpg": ("cat",), "cat/deep/2.png": ("cat",), "dog/1.webp": ("dog",)
     }  # fmt: skip
@@ -177,9 +177,9 @@ def test_files_that_are_no_truth(tmp_path: Path, text: str, name: str, complaint
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadTruthFile, match="No such file"):
-        read_truth(tmp_path / "none.csv")
+        read_ground_truth(tmp_path / "none.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadTruthFile, match="not text in UTF-8"):
-        read_truth(tmp_path / "binary.csv")
+        read_ground_truth(tmp_path / "binary.csv")
     with pytest.raises(BadTruthFile, match="no folders in it"):
-        read_truth(tmp_path)
+        read_ground_truth(tmp_path)

@@ -19,9 +19,9 @@ MATRIX = (RNG.normal(size=(40, 60)) + RELEVANT).astype(np.float32)
 
 
 @pytest.mark.parametrize("k", [1, 3, 9])
-def test_top_k_accuracy_is_scikit_learns(k: int) -> None:
+def test_the_share_right_among_the_top_k_is_scikit_learns_top_k_accuracy(k: int) -> None:
     expected = sk.top_k_accuracy_score(TRUTH, SCORES, k=k, labels=range(9)) if k < 9 else 1.0
-    assert metrics.top_k_accuracy(SCORES, TRUTH, k) == pytest.approx(expected, abs=1e-12)
+    assert metrics.right_in_top(SCORES, TRUTH, k).mean() == pytest.approx(expected, abs=1e-12)
 
 
 def test_of_equal_scores_the_earlier_label_comes_first() -> None:
@@ -63,19 +63,6 @@ def test_the_diagonal_is_relevant_unless_said_otherwise_and_ties_count_against()
     assert metrics.ranks(np.zeros((3, 3))).tolist() == [3, 3, 3]
     both = np.array([[True, True, False]])
     assert metrics.ranks(np.array([[0.5, 0.1, 0.5]]), both).tolist() == [2]
-
-
-@pytest.mark.parametrize("k", [1, 5, 10, 100])
-def test_ndcg_is_scikit_learns(k: int) -> None:
-    gains = (RELEVANT * RNG.integers(1, 4, RELEVANT.shape)).astype(float)
-    expected = [sk.ndcg_score(g[None], s[None], k=k) for g, s in zip(gains, MATRIX, strict=True)]
-    assert metrics.ndcg(gains, MATRIX, k) == pytest.approx(expected, abs=1e-9)
-
-
-def test_ndcg_counts_ties_against_and_is_zero_without_anything_relevant() -> None:
-    relevance = np.array([[1.0, 0, 0], [0, 0, 0]])
-    found = metrics.ndcg(relevance, np.zeros((2, 3), np.float32), 3)
-    assert found == pytest.approx([1 / np.log2(4), 0.0])
 
 
 def test_auroc_is_scikit_learns_also_with_ties() -> None:

@@ -20,7 +20,7 @@ from clipsearch.errors import (
     TooFewLabels,
     UnknownModel,
 )
-from clipsearch.evaluation.ground_truth import Truth
+from clipsearch.evaluation.ground_truth import GroundTruth
 from clipsearch.heads.head import Head
 from clipsearch.library import Library
 from clipsearch.library.evaluate import make_class_prompts
@@ -161,7 +161,7 @@ def test_probabilities_are_those_of_classify_in_the_mode_that_is_stated(
     two = {path: (*labels, NAMES[0]) for path, labels in one.items()}
     head = library.head(list(NAMES))
     for labels, mode in ((one, "closed"), (two, "multi")):
-        found = library.evaluate(Truth(labels=labels), head=head, resamples=0).models[0]
+        found = library.evaluate(GroundTruth(labels=labels), head=head, resamples=0).models[0]
         assert found.classification is not None and found.classification.mode == mode
         said = {p.path: p for p in library.classify(head, mode=mode, threshold=0)}  # type: ignore[arg-type]
         for mistake in found.classification.mistakes:
@@ -279,7 +279,7 @@ def test_a_model_without_vectors_here_is_an_error_that_says_how_to_add_it(
 
 def test_a_truth_may_be_made_in_python(library: Library, images: list[Path]) -> None:
     labels = {str(path): (NAMES[i % 3], NAMES[(i + 1) % 3]) for i, path in enumerate(images)}
-    found = library.evaluate(Truth(labels=labels), resamples=0).models[0].classification
+    found = library.evaluate(GroundTruth(labels=labels), resamples=0).models[0].classification
     assert found is not None and found.multi_label and found.mean_average_precision is not None
 
 

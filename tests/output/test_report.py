@@ -19,11 +19,11 @@ from clipsearch.evaluation import (
     Evaluation,
     Gallery,
     ModelFigures,
-    Said,
+    OpenSetPrediction,
     Scored,
-    classification,
-    open_set,
-    retrieval,
+    measure_classification,
+    measure_open_set,
+    measure_retrieval,
 )
 from clipsearch.evaluation.results import Measure
 from clipsearch.output import report
@@ -42,7 +42,7 @@ RNG = np.random.default_rng(0)
 
 def said(scores: np.ndarray, kept: np.ndarray) -> Said:
     best = scores[:, kept].argmax(1)
-    return Said(kept[best], scores[:, kept].max(1) / 2, 1 - scores[:, kept].max(1) / 2)
+    return OpenSetPrediction(kept[best], scores[:, kept].max(1) / 2, 1 - scores[:, kept].max(1) / 2)
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def evaluation(make_images: Make) -> Evaluation:
     gallery = Gallery.of(paths, rows, {path: (f"*text* {i}",) for i, path in enumerate(paths)})
     figures = ModelFigures(
         "mini",
-        classification(scored, resamples=50),
-        retrieval(gallery, np.roll(rows, 1, axis=0), resamples=50),
-        open_set(partial(said, scores), relevant, LABELS, resamples=50),
+        measure_classification(scored, resamples=50),
+        measure_retrieval(gallery, np.roll(rows, 1, axis=0), resamples=50),
+        measure_open_set(partial(said, scores), relevant, LABELS, resamples=50),
     )
     return Evaluation(
         "/truth/labels.csv", "labels", 12, (figures,), 50, 0,
@@ -164,7 +164,7 @@ def test_of_many_labels_the_worst_are_shown_and_the_rest_is_said() -> None:
     labels = (*(f"label {j}" for j in range(49)), "no image")
     relevant[:, 49], relevant[49::50, 0] = False, True
     scored = Scored(tuple(map(str, range(100))), labels, scores, scores / 4, relevant)
-    figures = ModelFigures("m", classification(scored, resamples=0, mistakes=0))
+    figures = ModelFigures("m", measure_classification(scored, resamples=0, mistakes=0))
     stream = io.StringIO()
     write_value(Evaluation("/x.csv", "labels", 100, (figures,), 0, 0), "evaluation", "md", stream)
     text = stream.getvalue()
