@@ -15,6 +15,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from clipsearch._util.arrays import unit
-from clipsearch.calibration.background import captions
-from clipsearch.calibration.formulas import Calibration, levels, open_set, standings
+from clipsearch.calibration import Context, default_calibration, open_set_probabilities
+from clipsearch.calibration.background import Background, background_captions
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.evaluation import metrics
 from clipsearch.fewshot.cross_validation import (
@@ -154,14 +155,15 @@ def form_table(task: Task, encoder: Encoder) -> str:
     inside = task.part(learned)
     inside = Task(inside.vectors, inside.labels, task.text[:KNOWN], task.scale)
     rest, strange = task.part(~learned & known), task.part(~known)
-    background = encoder.encode_texts(captions())
-    calibration = Calibration.of_model(encoder.info.fingerprint)
     scale = encoder.info.logit_scale
+    background = Background(encoder.encode_texts(background_captions()), scale)
+    calibration = default_calibration(encoder.info.fingerprint)
+    context = Context(("",) * KNOWN, scale, genericity=np.zeros(KNOWN))
 
     def taken(scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """Say of which images `clipsearch classify` would not say "none of these"."""
-        found = standings(scores, levels(vectors, background, scale), scale)
-        return open_set(calibration.logits(found))[1] <= 0.5
+        here = replace(context, level=background.log_mean_exp(vectors)[:, None])
+        return open_set_probabilities(calibration.logits(scores, here))[1] <= 0.5
 
     rows = [
         "| head | right, one of the labels in any case | right, or none of these | unknown taken for a label | mAP by row |",

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self, cast
 import numpy as np
 
 from clipsearch._util.arrays import BoolArray, FloatArray, IdArray, sigmoid, softmax
+from clipsearch.errors import QueryError
 from clipsearch.heads.head import Head
 
 EVEN_PRIOR = 0.5
@@ -31,7 +32,7 @@ FORMULAS = {
 
 _VERSION = 1
 
-Source = Literal["assumed", "shipped", "fitted"]
+ParameterSource = Literal["assumed", "shipped", "fitted"]
 """Where parameters come from: `assumed` for any model, `shipped` for this one, or `fitted` to the
 user's own images."""
 
@@ -93,7 +94,7 @@ class Calibration(Protocol):
     """Whether it uses `Context.level` and `Context.genericity`."""
 
     @property
-    def source(self) -> Source:
+    def source(self) -> ParameterSource:
         """Where the parameters come from."""
 
     @property
@@ -131,26 +132,33 @@ class Calibration(Protocol):
 # --- the table of formulas -------------------------------------------------------------------
 
 
-def formula(name: str) -> type[Calibration]:
-    """Return the class of a formula. Raises KeyError for a name that FORMULAS does not have."""
+def formula_named(name: str) -> type[Calibration]:
+    """Return the class of a formula. Raises QueryError for a name that FORMULAS does not have."""
+    if name not in FORMULAS:
+        raise QueryError(f"unknown formula {name!r}: choose from {', '.join(FORMULAS)}.")
     module, _, attribute = FORMULAS[name].partition(":")
     return cast("type[Calibration]", getattr(importlib.import_module(module), attribute))
 
 
-def to_json(calibration: Calibration) -> str:
+def default_calibration(fingerprint: str) -> Calibration:
+    """Return the calibration of a model before any fit, by its fingerprint."""
+    return formula_named(DEFAULT_FORMULA).of_model(fingerprint)
+
+
+def calibration_to_json(calibration: Calibration) -> str:
     """Return a calibration as one line of JSON, for the catalog."""
     whole = {"version": _VERSION, "formula": calibration.formula, **calibration.to_dict()}
     return json.dumps(whole, ensure_ascii=False)
 
 
-def from_json(text: str) -> Calibration | None:
-    """Read what `to_json` wrote; None for anything else, an unknown formula included."""
+def calibration_from_json(text: str) -> Calibration | None:
+    """Read what `calibration_to_json` returned; None for anything else, an unknown formula included."""
     try:
         found = json.loads(text)
         if found.pop("version") != _VERSION:
             return None
-        return formula(found.pop("formula")).from_dict(found)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return formula_named(found.pop("formula")).from_dict(found)
+    except (ValueError, TypeError, KeyError, AttributeError, QueryError):
         return None
 
 

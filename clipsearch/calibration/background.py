@@ -1,7 +1,7 @@
-"""The background: what images are compared with to see whether a label fits them at all.
+"""Background: captions of everything, the cohort that cosines are compared with.
 
-Several hundred captions of everything (`background.txt`) and their vectors, encoded once for each
-model and kept in the library: a derived file, made again if it is missing, damaged or out of date.
+Several hundred captions (`background.txt`) and their vectors, encoded once for each model and stored
+in the library: a derived file, rebuilt if it is missing, damaged or out of date.
 """
 
 from __future__ import annotations
@@ -15,67 +15,67 @@ from typing import Self
 
 import numpy as np
 
-from clipsearch._util.arrays import FloatArray
+from clipsearch._util.arrays import TINY, BoolArray, FloatArray, IdArray
 from clipsearch._util.atomic import read_arrays, write_arrays
 from clipsearch.calibration import Context
-from clipsearch.calibration import formulas as calibration
+from clipsearch.calibration.cohort import CohortCentre, cohort_log_mean_exp, genericity
 from clipsearch.types import ModelInfo
 
-CAPTIONS = Path(__file__).with_name("background.txt")
-FOLDER = "background"
+_CAPTIONS = Path(__file__).with_name("background.txt")
+BACKGROUND_FOLDER = "background"
 _UNKNOWN = np.float32(np.inf)
 
-Encode = Callable[[Sequence[str]], np.ndarray]
+_Encode = Callable[[Sequence[str]], FloatArray]
 
 
 @cache
-def captions() -> tuple[str, ...]:
-    """Return the captions that are shipped."""
-    lines = map(str.strip, CAPTIONS.read_text("utf-8").splitlines())
+def background_captions() -> tuple[str, ...]:
+    """Return the captions."""
+    lines = map(str.strip, _CAPTIONS.read_text("utf-8").splitlines())
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 @cache
-def version() -> str:
-    """Return what tells this list of captions from any other."""
-    return hashlib.sha256("\n".join(captions()).encode()).hexdigest()[:16]
+def background_version() -> str:
+    """Return the version of this list of captions: a hash of it."""
+    return hashlib.sha256("\n".join(background_captions()).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """The vectors of the captions, of one model."""
+    """The vectors of the captions, by one model."""
 
-    vectors: np.ndarray
+    vectors: FloatArray
     """float32 (captions, dim), unit rows."""
     scale: float
     """The model's logit scale."""
 
     @classmethod
-    def open(cls, library: Path, info: ModelInfo, encode: Encode) -> Self:
-        """Read what is kept in a library's folder; else encode the captions and keep them there.
+    def open(cls, library: Path, info: ModelInfo, encode: _Encode) -> Self:
+        """Read the vectors stored in a library's folder; else encode the captions and store them.
 
-        encode: called only if it has to be. A folder that cannot be written to is no error.
+        Parameters
+        ----------
+        library
+            Its folder; one that cannot be written to is no error.
+        info
+            Of the model.
+        encode
+            Encodes texts; called only if nothing is stored.
         """
         path = _path(library, info, "captions")
-        if (kept := read_arrays(path, _key())) and kept[0].shape == (len(captions()), info.dim):
+        if (kept := read_arrays(path, _key())) and kept[0].shape == (
+            len(background_captions()),
+            info.dim,
+        ):
             return cls(kept[0], info.logit_scale)
-        vectors = encode(captions())
+        vectors = encode(background_captions())
         write_arrays(path, _key(), vectors)
         return cls(vectors, info.logit_scale)
 
-    def levels(self, vectors: np.ndarray) -> np.ndarray:
-        """Return `calibration.levels` of unit rows (n, dim): float32 (n,)."""
-        return calibration.levels(vectors, self.vectors, self.scale)
-
-    def vagueness(self, rows: np.ndarray) -> np.ndarray:
-        """Return `calibration.vagueness` of unit rows (labels, dim): float64 (labels,)."""
-        return calibration.vagueness(rows, self._middle)
-
-    def standings(
-        self, scores: np.ndarray, levels: np.ndarray, vagueness: np.ndarray
-    ) -> np.ndarray:
-        """Return `calibration.standings` of cosines (n, labels): float64, same shape."""
-        return calibration.standings(scores, levels, self.scale, vagueness)
+    def log_mean_exp(self, vectors: FloatArray) -> FloatArray:
+        """Return the `cohort_log_mean_exp` of unit rows (n, dim): float32 (n,)."""
+        return cohort_log_mean_exp(vectors, self.vectors, self.scale)
 
     def with_cohort(self, context: Context, rows: FloatArray, levels: FloatArray) -> Context:
         """Add what the cohort says to the context of cosines.
@@ -89,52 +89,53 @@ class Background:
         levels
             Cohort log-mean-exp (images,) of a matrix, or of each cosine (n,).
         """
-        genericity = self.vagueness(rows)
+        penalties = genericity(rows, self._centre)
         if context.columns is None:
-            return replace(context, level=levels[:, None], genericity=genericity)
-        return replace(context, level=levels, genericity=genericity[context.columns])
+            return replace(context, level=levels[:, None], genericity=penalties)
+        return replace(context, level=levels, genericity=penalties[context.columns])
 
     @cached_property
-    def _middle(self) -> calibration.Middle:
-        return calibration.Middle.of(self.vectors)
+    def _centre(self) -> CohortCentre:
+        return CohortCentre.of(self.vectors)
 
-    def in_words(self, image: np.ndarray) -> np.ndarray:
-        """Return the unit vector (dim,) of what an image shows, said by the captions.
+    def in_words(self, image: FloatArray) -> FloatArray:
+        """Return the unit vector (dim,) of a text that says what an image shows.
 
-        The captions, weighted by how much better or worse than others they fit the image. The
-        vector of an image itself is of no use here: two images are nearer to each other than
-        an image is to any text (Liang et al. 2022, "Mind the Gap").
+        The mean of the captions, weighted by how much better or worse than others they fit the
+        image. The vector of the image itself does not serve: two images are nearer to each other
+        than an image is to any text (Liang et al. 2022, "Mind the Gap").
+
+        Parameters
+        ----------
+        image
+            Unit vector (dim,).
         """
-        middle = self._middle
-        away = self.vectors - middle.mean
-        said = away.T @ (away @ np.asarray(image, dtype=np.float64))
-        row = middle.mean + middle.distance * said / max(float(np.linalg.norm(said)), 1e-12)
-        unit: np.ndarray = (row / np.linalg.norm(row)).astype(np.float32)
-        return unit
+        centre = self._centre
+        away = self.vectors - centre.mean
+        weighted = away.T @ (away @ np.asarray(image, dtype=np.float64))
+        row = centre.mean + centre.distance * weighted / max(float(np.linalg.norm(weighted)), TINY)
+        return np.asarray((row / np.linalg.norm(row)).astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Levels:
-    """The levels of images by the ids of their vectors, which never change."""
+class StoredLevels:
+    """The cohort log-mean-exp of images, by the ids of their vectors, which never change."""
 
-    ids: np.ndarray
+    ids: IdArray
     """int64 (n,), ascending."""
-    values: np.ndarray
+    values: FloatArray
     """float32 (n,)."""
 
     @classmethod
     def open(cls, library: Path, info: ModelInfo, key: str) -> Self:
-        """Read what is kept; nothing if there is none for this catalog, which `key` names."""
+        """Read the stored ones; none if there are none for this catalog, which `key` names."""
         kept = read_arrays(_path(library, info, "levels"), _key(key))
         if kept and len(kept) == 2 and kept[1].shape == kept[0].shape:
             return cls(kept[0], kept[1])
         return cls(np.empty(0, np.int64), np.empty(0, np.float32))
 
-    def of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the levels (n,) of `ids` (n,), and which of them are known, bool (n,).
-
-        At the level of one that is not known, nothing holds.
-        """
+    def of(self, ids: IdArray) -> tuple[FloatArray, BoolArray]:
+        """Return the levels (n,) of `ids` (n,), infinite if unknown, and which are known (n,)."""
         if not len(self.ids):
             return np.full(len(ids), _UNKNOWN), np.zeros(len(ids), bool)
         if np.array_equal(ids, self.ids):
@@ -143,14 +144,14 @@ class Levels:
         known = self.ids[places] == ids
         return np.where(known, self.values[places], _UNKNOWN), known
 
-    def with_more(self, ids: np.ndarray, values: np.ndarray) -> Levels:
-        """Return these and others that were not among them."""
+    def with_more(self, ids: IdArray, values: FloatArray) -> StoredLevels:
+        """Return these and others (n,) that were not among them."""
         joined = np.concatenate([self.ids, ids])
         order = np.argsort(joined, kind="stable")
-        return Levels(joined[order], np.concatenate([self.values, values])[order])
+        return StoredLevels(joined[order], np.concatenate([self.values, values])[order])
 
-    def keep(self, library: Path, info: ModelInfo, key: str) -> None:
-        """Write them into a library's folder; where that cannot be done they are made again."""
+    def store(self, library: Path, info: ModelInfo, key: str) -> None:
+        """Write them into a library's folder; a folder that cannot be written to is no error."""
         write_arrays(_path(library, info, "levels"), _key(key), self.ids, self.values)
 
 
@@ -158,9 +159,9 @@ class Levels:
 
 
 def _path(library: Path, info: ModelInfo, kind: str) -> Path:
-    return library / FOLDER / f"{info.fingerprint[:16]}.{kind}"
+    return library / BACKGROUND_FOLDER / f"{info.fingerprint[:16]}.{kind}"
 
 
 def _key(key: str = "") -> str:
     """Name what kept arrays belong to: these captions, and a catalog."""
-    return f"{version()} {key}"
+    return f"{background_version()} {key}"

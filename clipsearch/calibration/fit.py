@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,6 @@ from clipsearch._util.presenting import presenter
 from clipsearch.calibration import Calibration, Context, label_probabilities
 from clipsearch.calibration.reliability import ReliabilityBins, auroc, brier, ece, reliability_bins
 from clipsearch.errors import TooFewExamples
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from clipsearch.calibration import formulas
 
 _FOLDS = 5
 _LEAST_IMAGES = 20
@@ -173,25 +168,3 @@ def _pairs(relevant: BoolArray, seed: int) -> tuple[IdArray, IdArray]:
             rows.append(rng.choice(side, n, replace=False))
             columns.append(np.full(n, j))
     return np.concatenate(rows), np.concatenate(columns)
-
-
-def fit(
-    standings: FloatArray,
-    relevant: BoolArray,
-    labels: Sequence[str],
-    *,
-    before: formulas.Calibration,
-    background: str,
-    seed: int = 0,
-) -> Fitted:
-    """Fit cohort-normalised scores; goes when the library calls `fit_calibration`."""
-    from clipsearch.calibration import formulas
-    from clipsearch.calibration.cohort import CohortCalibration
-
-    context = Context(tuple(labels), 1.0)
-    given = formulas.Normalised(before.slope, before.offset, before.shifts)
-    found = fit_calibration(
-        formulas.Normalised, standings, relevant, context,
-        before=given, background=background, seed=seed,
-    )  # fmt: skip
-    return replace(found, calibration=CohortCalibration(**found.calibration.to_dict()))

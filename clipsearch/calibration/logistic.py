@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from clipsearch._util.arrays import BoolArray, FloatArray
-from clipsearch.calibration import Context, Source
+from clipsearch.calibration import Context, ParameterSource
 from clipsearch.errors import TooFewExamples
 
 _SHIFT_SPREAD = 1.0
@@ -31,7 +31,7 @@ class LogisticCalibration(ABC):
     offset: float
     shifts: Mapping[str, float] = field(default_factory=dict)
     """Added to the logit of labels that the fit saw."""
-    source: Source = "assumed"
+    source: ParameterSource = "assumed"
     background: str = ""
     images: int = 0
 

@@ -138,6 +138,9 @@ def calibrate(
     head: HeadOption = None,
     template: TemplateOption = None,
     output: CalibrationFile = None,
+    formula: Annotated[
+        str, typer.Option("--formula", metavar="NAME", help="How cosines become logits.")
+    ] = "cohort",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only measure: the library stays as it is.")
     ] = False,
@@ -171,7 +174,11 @@ def calibrate(
             _reset(lib, own, target)
             return
         found = lib.calibrate(
-            truth, head=own, templates=named_templates(template or ()), dry_run=dry_run
+            truth,
+            head=own,
+            templates=named_templates(template or ()),
+            formula=formula,
+            dry_run=dry_run,
         )
     warn_all(found.warnings)
     target.write(found)

@@ -121,7 +121,7 @@ def ranks(scores: FloatArray, relevant: BoolArray | None = None) -> IdArray:
         bool, same shape, at least one per row; by default the diagonal.
     """
     if relevant is None:
-        relevant = np.eye(*scores.shape, dtype=bool)
+        relevant = np.eye(*scores.shape, dtype=np.bool_)
     best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
     return np.asarray(1 + ((scores >= best) & ~relevant).sum(axis=1))
 
@@ -311,7 +311,7 @@ def map_of(relevant: BoolArray, scores: FloatArray) -> Resampled:
     return resample
 
 
-def _average_precision(weights: FloatArray, own: FloatArray, scores: FloatArray) -> FloatArray:
+def _average_precision(weights: FloatArray, own: IdArray, scores: FloatArray) -> FloatArray:
     at_least = (scores[:, None] >= scores[own]).astype(np.float32)
     mine = weights[:, own]
     precision = _ratio(mine @ at_least[own], weights @ at_least, otherwise=0.0)

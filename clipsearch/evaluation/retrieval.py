@@ -184,7 +184,7 @@ def _direction(
 
 def _positions(
     queries: FloatArray, candidates: FloatArray, pairs: IdArray
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[IdArray, IdArray]:
     """Return query and position, from 1, of each right candidate in its query's results.
 
     pairs: int64 (pairs, 2), query and candidate, sorted. Those of a query come in the order of
@@ -203,7 +203,7 @@ def _positions(
 
 def _not_worse(
     queries: FloatArray, candidates: FloatArray, pairs: IdArray
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, IdArray]:
     """Return the score of each pair, and how many candidates its query scores as high or higher."""
     part = max(1, _CELLS_AT_ONCE // len(candidates))
     own = np.empty(len(pairs), np.float32)
@@ -218,7 +218,7 @@ def _not_worse(
     return own, counts
 
 
-def _ndcg(positions: FloatArray, starts: FloatArray) -> FloatArray:
+def _ndcg(positions: IdArray, starts: IdArray) -> FloatArray:
     """Return nDCG@10 of each query, whose positions begin at `starts`; with gain 1 and discount log2(1 + rank)."""
     discount = np.where(positions <= _DEPTH, 1 / np.log2(1 + positions), 0)
     ideal = np.cumsum(1 / np.log2(np.arange(2, _DEPTH + 2)))
@@ -226,7 +226,7 @@ def _ndcg(positions: FloatArray, starts: FloatArray) -> FloatArray:
     return np.asarray(np.add.reduceat(discount, starts) / ideal[sizes - 1])
 
 
-def _misplaced(query: FloatArray, candidates: FloatArray, right: FloatArray) -> tuple[int, int]:
+def _misplaced(query: FloatArray, candidates: FloatArray, right: IdArray) -> tuple[int, int]:
     """Return the best of the right candidates, and the best of the others."""
     scores = candidates @ query
     others = scores.copy()

@@ -83,8 +83,11 @@ class FewShotResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of `clipsearch learn`: not the head, nor each image; NaN is None."""
         apart = ("head", "trial", "calibration")
-        shown = (f.name for f in fields(self) if f.name not in apart)
-        found = {name: to_json_types(getattr(self, name)) for name in shown}
+        found = {
+            f.name: to_json_types(getattr(self, f.name))
+            for f in fields(self)
+            if f.name not in apart
+        }
         fitted = self.calibration and self.calibration.to_dict()
         return {**found, "calibration": to_json_types(fitted)}
 

@@ -24,7 +24,7 @@ class LibraryAnalysis(OpenLibrary):
         labels: Labels | None = None,
         templates: str | Sequence[str] | None = None,
         shots: int | None = None,
-        method: parts.Wanted = "auto",
+        method: parts.MethodChoice = "auto",
         curve: bool = True,
         seed: int = 0,
     ) -> parts.FewShotResult:
@@ -91,7 +91,7 @@ class LibraryAnalysis(OpenLibrary):
 
     def evaluate(
         self,
-        truth: StrPath | parts.Truth,
+        truth: StrPath | parts.GroundTruth,
         *,
         models: str | Sequence[str] = (),
         labels: Labels | None = None,
@@ -110,7 +110,7 @@ class LibraryAnalysis(OpenLibrary):
         Parameters
         ----------
         truth, layout, images
-            See `read_truth`; the images need not be in the library.
+            See `read_ground_truth`; the images need not be in the library.
         models
             Some of the library's; by default the current one.
         labels, templates, head, truncate, open_set, mistakes, resamples, seed
@@ -123,13 +123,13 @@ class LibraryAnalysis(OpenLibrary):
         options = parts.evaluate.EvaluationOptions(
             labels, templates, head, truncate, open_set, mistakes, resamples, seed
         )
-        if not isinstance(truth, parts.Truth):
-            truth = parts.ground_truth.read_truth(truth, layout=layout, images=images)
+        if not isinstance(truth, parts.GroundTruth):
+            truth = parts.ground_truth.read_ground_truth(truth, layout=layout, images=images)
         return parts.evaluate.evaluate_models(self._session, truth, models, options)
 
     def calibrate(
         self,
-        truth: StrPath | parts.Truth,
+        truth: StrPath | parts.GroundTruth,
         *,
         head: parts.Head | None = None,
         formula: str = "cohort",
@@ -142,7 +142,7 @@ class LibraryAnalysis(OpenLibrary):
         Parameters
         ----------
         truth
-            See `read_truth`; the other labels of the file are the wrong cases.
+            See `read_ground_truth`; the other labels of the file are the wrong cases.
         head
             Fit those of this head alone, not of the model.
         formula
@@ -156,7 +156,11 @@ class LibraryAnalysis(OpenLibrary):
         ------
         BadTruthFile, TooFewExamples, ModelMismatch, BadTemplate
         """
-        known = truth if isinstance(truth, parts.Truth) else parts.ground_truth.read_truth(truth)
+        known = (
+            truth
+            if isinstance(truth, parts.GroundTruth)
+            else parts.ground_truth.read_ground_truth(truth)
+        )
         return parts.evaluate.calibrate_labels(
             self._session,
             known,

@@ -14,27 +14,27 @@ from clipsearch.calibration import (
     DEFAULT_FORMULA,
     FORMULAS,
     Context,
+    calibration_to_json,
     closed_set_probabilities,
-    formula,
+    formula_named,
     label_probabilities,
     open_set_probabilities,
-    to_json,
 )
-from clipsearch.calibration.background import version
+from clipsearch.calibration.background import background_version
 from clipsearch.calibration.fit import Fitted, check_enough, fit_calibration
 from clipsearch.errors import BadTruthFile, QueryError, TooFewLabels
 from clipsearch.evaluation import (
     Evaluation,
     Gallery,
     ModelFigures,
-    Said,
+    OpenSetPrediction,
     Scored,
-    classification,
+    measure_classification,
+    measure_open_set,
+    measure_retrieval,
     membership,
-    open_set,
-    retrieval,
 )
-from clipsearch.evaluation.ground_truth import Truth
+from clipsearch.evaluation.ground_truth import GroundTruth
 from clipsearch.evaluation.results import Classification, OpenSet, Retrieval
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
@@ -73,7 +73,7 @@ class EvaluationOptions:
 
 
 def evaluate_models(
-    session: Session, truth: Truth, models: Sequence[str], options: EvaluationOptions
+    session: Session, truth: GroundTruth, models: Sequence[str], options: EvaluationOptions
 ) -> Evaluation:
     """Compare what models say of images with the ground truth.
 
@@ -128,7 +128,7 @@ class _Measuring:
     """Measures one model."""
 
     session: Session
-    truth: Truth
+    truth: GroundTruth
     options: EvaluationOptions
     on_warning: OnWarning
 
@@ -166,7 +166,7 @@ class _Measuring:
         closed = closed_set_probabilities(scores, Context.of(head))
         probabilities = label_probabilities(logits) if several else closed
         mode: Mode = "multi" if several else "closed"
-        result = classification(
+        result = measure_classification(
             Scored(own, head.labels, scores, probabilities, relevant, mode),
             mistakes=options.mistakes,
             resamples=options.resamples,
@@ -174,7 +174,7 @@ class _Measuring:
         )
         if not options.open_set:
             return result, None
-        return result, open_set(
+        return result, measure_open_set(
             partial(_answer_open_set, logits),
             relevant,
             head.labels,
@@ -219,13 +219,15 @@ class _Measuring:
         with reading(encoder, truncate=options.truncate, on_warning=warn) as reader:
             texts = reader.encode_texts(gallery.texts)
         resamples, seed = options.resamples, options.seed
-        return retrieval(gallery, texts, misses=options.mistakes, resamples=resamples, seed=seed)
+        return measure_retrieval(
+            gallery, texts, misses=options.mistakes, resamples=resamples, seed=seed
+        )
 
 
-def _answer_open_set(logits: FloatArray, kept: IdArray) -> Said:
+def _answer_open_set(logits: FloatArray, kept: IdArray) -> OpenSetPrediction:
     probabilities, none = open_set_probabilities(logits[:, kept])
     best = probabilities.argmax(axis=1)
-    return Said(kept[best], probabilities[np.arange(len(best)), best], none)
+    return OpenSetPrediction(kept[best], probabilities[np.arange(len(best)), best], none)
 
 
 def make_class_prompts(
@@ -263,7 +265,7 @@ def _left_out(missing: Sequence[Failure]) -> list[str]:
     return [f"{count}: {names} ({missing[0].reason})."]
 
 
-def _no_images(truth: Truth, missing: Sequence[Failure]) -> BadTruthFile:
+def _no_images(truth: GroundTruth, missing: Sequence[Failure]) -> BadTruthFile:
     first = f": {missing[0].path} ({missing[0].reason})" if missing else ""
     return BadTruthFile(
         f"none of the images that {truth.source} names can be read{first}. Name the folder that "
@@ -281,7 +283,7 @@ def _few(names: Sequence[str], count: int = 3) -> str:
 
 def calibrate_labels(
     session: Session,
-    truth: Truth,
+    truth: GroundTruth,
     head: Head | None,
     *,
     formula_name: str = DEFAULT_FORMULA,
@@ -325,19 +327,19 @@ def calibrate_labels(
     paths, vectors, missing = encode_paths(session, list(truth.labels))
     own = membership([truth.labels[path] for path in paths], judged.labels)
     # Images without any of the labels are wrong cases of all of them, which is what they are.
-    chosen = formula(formula_name)
+    chosen = formula_named(formula_name)
     found = fit_calibration(
         chosen,
         judged.scores(vectors),
         own,
         cohort_context(session, judged, vectors),
-        before=formula(DEFAULT_FORMULA).of_model(info.fingerprint),
-        background=version() if chosen.needs_cohort else "",
+        before=formula_named(DEFAULT_FORMULA).of_model(info.fingerprint),
+        background=background_version() if chosen.needs_cohort else "",
         seed=seed,
     )
     if not dry_run:
         key = calibration_key(info.fingerprint, head)
-        session.catalog.set_meta(key, to_json(found.calibration))
+        session.catalog.set_meta(key, calibration_to_json(found.calibration))
     return replace(found, warnings=(*truth.warnings, *_left_out(missing)))
 
 

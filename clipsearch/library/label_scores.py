@@ -14,13 +14,13 @@ from clipsearch.calibration import (
     DEFAULT_FORMULA,
     Calibration,
     Context,
+    calibration_from_json,
     closed_set_probabilities,
-    formula,
-    from_json,
+    formula_named,
     label_probabilities,
     open_set_probabilities,
 )
-from clipsearch.calibration.background import Background, Levels, version
+from clipsearch.calibration.background import Background, StoredLevels, background_version
 from clipsearch.errors import LibraryError
 from clipsearch.heads.head import Head
 from clipsearch.library.session import Session
@@ -40,15 +40,15 @@ def calibration_of(session: Session, head: Head | None = None) -> Calibration:
     """
     info = session.info
     for key in dict.fromkeys((calibration_key(info.fingerprint, head), _key(info.fingerprint))):
-        kept = from_json(session.catalog.get_meta(key) or "")
-        if kept and kept.background in ("", version()):
+        kept = calibration_from_json(session.catalog.get_meta(key) or "")
+        if kept and kept.background in ("", background_version()):
             return kept
         if kept:
             warn(
                 "the calibration of this library was made with another background and is not "
                 "used: run `clipsearch calibrate` again, or drop it with --reset."
             )
-    return formula(DEFAULT_FORMULA).of_model(info.fingerprint)
+    return formula_named(DEFAULT_FORMULA).of_model(info.fingerprint)
 
 
 def cohort_context(session: Session, head: Head, vectors: FloatArray) -> Context:
@@ -64,7 +64,7 @@ def cohort_context(session: Session, head: Head, vectors: FloatArray) -> Context
         Unit rows (images, dim).
     """
     background = session.background()
-    return background.with_cohort(Context.of(head), head.vectors, background.levels(vectors))
+    return background.with_cohort(Context.of(head), head.vectors, background.log_mean_exp(vectors))
 
 
 def image_levels(session: Session, ids: IdArray) -> FloatArray:
@@ -76,7 +76,7 @@ def image_levels(session: Session, ids: IdArray) -> FloatArray:
     key = _levels_key(session, info.fingerprint)
     caches = session.caches.levels
     if info.fingerprint not in caches:
-        caches[info.fingerprint] = Levels.open(session.path, info, key)
+        caches[info.fingerprint] = StoredLevels.open(session.path, info, key)
     known = caches[info.fingerprint]
     missing = ids[~known.of(ids)[1]]
     if len(missing):
@@ -88,7 +88,7 @@ def image_levels(session: Session, ids: IdArray) -> FloatArray:
         caches[info.fingerprint] = known
         # A few are computed again sooner than a file is written and synced.
         if key and (len(missing) >= _MANY or 10 * len(missing) >= len(known.ids)):
-            known.keep(session.path, info, key)
+            known.store(session.path, info, key)
     return known.of(ids)[0]
 
 
@@ -114,8 +114,8 @@ def _levels(background: Background, vectors: FloatArray) -> FloatArray:
     full speed for a tenth of a second, beside the next search.
     """
     if not 1 < len(vectors) <= _FEW_VECTORS:
-        return background.levels(vectors)
-    return np.concatenate([background.levels(vector[None]) for vector in vectors])
+        return background.log_mean_exp(vectors)
+    return np.concatenate([background.log_mean_exp(vector[None]) for vector in vectors])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +164,7 @@ class LabelScorer:
         if self.mode == "closed" or self.calibration is None:
             return closed_set_probabilities(scores, context), [None] * len(scores)
         if self.background is not None:
-            levels = self.background.levels(vectors)
+            levels = self.background.log_mean_exp(vectors)
             context = self.background.with_cohort(context, self.head.vectors, levels)
         logits = self.calibration.logits(scores, context)
         if self.mode == "multi":

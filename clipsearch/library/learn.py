@@ -11,15 +11,15 @@ from typing import TypeAlias
 import numpy as np
 
 from clipsearch._util.arrays import FloatArray
-from clipsearch.calibration import DEFAULT_FORMULA, formula, to_json
-from clipsearch.calibration.background import version
+from clipsearch.calibration import DEFAULT_FORMULA, calibration_to_json, formula_named
+from clipsearch.calibration.background import background_version
 from clipsearch.calibration.fit import Fitted, fit_calibration
 from clipsearch.errors import LibraryError, TooFewExamples, TooFewLabels
-from clipsearch.evaluation.ground_truth import read_truth
-from clipsearch.fewshot.choose import Wanted
+from clipsearch.evaluation.ground_truth import read_ground_truth
+from clipsearch.fewshot.cross_validation import MethodChoice
+from clipsearch.fewshot.margin_sampling import label_margins, sample_margins
+from clipsearch.fewshot.methods import Task, distinct_images
 from clipsearch.fewshot.result import FewShotResult, fit_head
-from clipsearch.fewshot.suggest import margins, suggest
-from clipsearch.fewshot.task import Task, distinct
 from clipsearch.heads.head import Head
 from clipsearch.library.classify import LABEL_SOURCE, make_head
 from clipsearch.library.collection import encode_paths, stored_embeddings
@@ -52,7 +52,7 @@ class LearnOptions:
 
     shots: int | None = None
     """Learn from at most this many images per label, and test with the others."""
-    method: Wanted = "auto"
+    method: MethodChoice = "auto"
     """`auto` is the one that cross-validation prefers."""
     curve: bool = True
     """Also learn from 1, 2, 4, 8 and 16 images per label."""
@@ -152,7 +152,7 @@ def suggest_images(
     records = [record for record, wanted in zip(found.records, open_, strict=True) if wanted]
     vectors = found.vectors[open_]
     scores = head.scores(vectors)
-    chosen = suggest(vectors, margins(scores, head.logit_scale), n, seed=seed)
+    chosen = sample_margins(vectors, label_margins(scores, head.logit_scale), n, seed=seed)
     predictions = (
         Prediction(records[i].path, _rank_labels(head, scores[i]), records[i])
         for i in chosen.tolist()
@@ -175,18 +175,18 @@ def _calibrate(
     own = np.eye(len(head.labels), dtype=bool)[trial.truth]
     try:
         found = fit_calibration(
-            formula(DEFAULT_FORMULA),
+            formula_named(DEFAULT_FORMULA),
             trial.scores,
             own,
             cohort_context(session, head, task.vectors[trial.which]),
-            before=formula(DEFAULT_FORMULA).of_model(head.fingerprint),
-            background=version(),
+            before=formula_named(DEFAULT_FORMULA).of_model(head.fingerprint),
+            background=background_version(),
         )
     except TooFewExamples:
         return None
     try:
         key = calibration_key(head.fingerprint, head)
-        session.catalog.set_meta(key, to_json(found.calibration))
+        session.catalog.set_meta(key, calibration_to_json(found.calibration))
     except LibraryError as error:  # the head is good all the same
         on_warning(f"the probabilities of the head could not be stored: {error}")
     return found
@@ -205,7 +205,7 @@ def _read_examples(session: Session, examples: Examples, on_warning: OnWarning) 
     elif examples == SAVED:
         found = _saved(session, on_warning)
     else:
-        truth = read_truth(as_path(examples, "examples"))
+        truth = read_ground_truth(as_path(examples, "examples"))
         for message in truth.warnings:
             on_warning(message)
         if not truth.labels:
@@ -253,7 +253,7 @@ def _task(session: Session, head: Head, given: Mapping[str, str], on_warning: On
     paths, vectors, failures = encode_paths(session, wanted)
     _warn_of(on_warning, [f"{f.path} ({f.reason})" for f in failures], "cannot be read")
     owners = np.array([numbers[given[path]] for path in paths], dtype=np.int64)
-    kept, unclear = distinct(vectors, owners)
+    kept, unclear = distinct_images(vectors, owners)
     if unclear:
         on_warning(f"{unclear:,} images are there with two labels and are left out.")
     if len(np.unique(owners[kept])) < 2:

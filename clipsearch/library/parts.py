@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from clipsearch.calibration import Calibration
     from clipsearch.calibration.fit import Fitted
     from clipsearch.evaluation import ground_truth
-    from clipsearch.evaluation.ground_truth import Layout, Truth
+    from clipsearch.evaluation.ground_truth import GroundTruth, Layout
     from clipsearch.evaluation.results import Evaluation
-    from clipsearch.fewshot.choose import Wanted
+    from clipsearch.fewshot.cross_validation import MethodChoice
     from clipsearch.fewshot.result import FewShotResult
     from clipsearch.grouping.duplicates import Duplicates, Tier
     from clipsearch.grouping.topics import Topic
@@ -46,15 +46,15 @@ __all__ = [
     "Explanation",
     "FewShotResult",
     "Fitted",
+    "GroundTruth",
     "Head",
     "Layout",
     "Matrix",
+    "MethodChoice",
     "Query",
     "Tier",
     "TokenTable",
     "Topic",
-    "Truth",
-    "Wanted",
     "classify",
     "collection",
     "evaluate",
@@ -75,9 +75,9 @@ _MODULES = {
 _TYPES = {
     "clipsearch.calibration.fit": "Fitted",
     "clipsearch.calibration": "Calibration",
-    "clipsearch.evaluation.ground_truth": "Layout Truth",
+    "clipsearch.evaluation.ground_truth": "Layout GroundTruth",
     "clipsearch.evaluation.results": "Evaluation",
-    "clipsearch.fewshot.choose": "Wanted",
+    "clipsearch.fewshot.cross_validation": "MethodChoice",
     "clipsearch.fewshot.result": "FewShotResult",
     "clipsearch.grouping.duplicates": "Duplicates Tier",
     "clipsearch.grouping.topics": "Topic",

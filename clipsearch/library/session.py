@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from clipsearch._util.arrays import FloatArray
-from clipsearch.calibration.background import Background, Levels
+from clipsearch.calibration.background import Background, StoredLevels
 from clipsearch.catalog import Catalog
 from clipsearch.catalog.engine import FILE_NAME
 from clipsearch.encoders import Encoder, Tokenizer, load_encoder, load_tokenizer
@@ -43,7 +43,7 @@ class Caches:
 
     backgrounds: dict[str, Background] = field(default_factory=dict)
     """By the fingerprint of the model."""
-    levels: dict[str, Levels] = field(default_factory=dict)
+    levels: dict[str, StoredLevels] = field(default_factory=dict)
     """By the fingerprint of the model."""
     live: dict[int, LiveVectors] = field(default_factory=dict)
     """By the id of the model."""

@@ -21,8 +21,9 @@ from several import searches, several
 from world import Line, World, images
 
 from clipsearch import load_encoder
-from clipsearch.calibration.background import captions, version
-from clipsearch.calibration.formulas import SHIPPED, holds
+from clipsearch.calibration import label_probabilities
+from clipsearch.calibration.background import background_captions, background_version
+from clipsearch.calibration.cohort import SHIPPED_CALIBRATIONS
 from clipsearch.calibration.reliability import auroc, brier, ece
 from clipsearch.encoders.base import Encoder
 
@@ -50,7 +51,7 @@ def single(
     for name, formula in FORMULAS.items():
         fit_right, fit_wrong, *rest = map(formula, parts)
         line = lines[name] = Line.fitted(fit_right, fit_wrong)
-        p, q, kin, colour, absurd, shown, others = (holds(line(x)) for x in rest)
+        p, q, kin, colour, absurd, shown, others = (label_probabilities(line(x)) for x in rest)
         both, so = np.concatenate([p, q]), np.repeat([True, False], [len(p), len(q)])
         rows.append(
             [
@@ -74,7 +75,10 @@ def kinds(world: World, scenes: heldout.Scenes, line: Line, test: Cases) -> list
     sides = [(pairs, FORMULAS[WINNER](world.scored(pairs))) for pairs in (test.right, test.wrong)]
     rows = []
     for name, chosen in _kinds(scenes):
-        p, q = (holds(line(z[[chosen(i, label) for i, label in pairs]])) for pairs, z in sides)
+        p, q = (
+            label_probabilities(line(z[[chosen(i, label) for i, label in pairs]]))
+            for pairs, z in sides
+        )
         rows.append(
             [
                 name,
@@ -99,7 +103,7 @@ def _kinds(scenes: heldout.Scenes) -> Iterator[tuple[str, Callable[[int, str], b
 def banks(world: World, fit: Cases, test: Cases) -> list[list[str]]:
     """Return how the size of the background matters, and what is in it."""
     order = np.random.default_rng(0).permutation(len(world.background))
-    named = np.array([caption.endswith(".") for caption in captions()])
+    named = np.array([caption.endswith(".") for caption in background_captions()])
     parts = {f"all {len(order)}": order, "without names": np.flatnonzero(~named)}
     parts |= {"names alone": np.flatnonzero(named)}
     parts |= {f"any {size}": order[:size] for size in (256, 128, 64, 32)}
@@ -109,7 +113,7 @@ def banks(world: World, fit: Cases, test: Cases) -> list[list[str]]:
         sides = (fit.right, fit.mixed(), test.right, test.wrong, test.kin)
         fr, fw, r, w, kin = (FORMULAS[WINNER](part.scored(pairs)) for pairs in sides)
         line = Line.fitted(fr, fw)
-        p, q = holds(line(r)), holds(line(w))
+        p, q = label_probabilities(line(r)), label_probabilities(line(w))
         both, so = np.concatenate([p, q]), np.repeat([True, False], [len(p), len(q)])
         rows.append([name, f"{auroc(p, q):.3f}", f"{auroc(r, kin):.3f}", f"{ece(both, so):.3f}"])
     return rows
@@ -171,17 +175,19 @@ def _opened(file: Path) -> PIL.Image.Image:
 
 def write(text: str, encoder: Encoder, line: Line, images: int) -> None:
     """Keep the constants of the model, in place of those of its older weights, and the tables."""
-    kept = json.loads(SHIPPED.read_text("utf-8"))
+    kept = json.loads(SHIPPED_CALIBRATIONS.read_text("utf-8"))
     name = encoder.info.name
     models = {key: entry for key, entry in kept["models"].items() if entry["model"] != name}
     models[encoder.info.fingerprint] = {
         "model": name,
         "slope": round(line.slope, 4),
         "offset": round(line.offset, 4),
-        "background": version(),
+        "background": background_version(),
         "images": images,
     }
-    SHIPPED.write_text(json.dumps({**kept, "models": models}, indent=1) + "\n", "utf-8")
+    SHIPPED_CALIBRATIONS.write_text(
+        json.dumps({**kept, "models": models}, indent=1) + "\n", "utf-8"
+    )
     head = README.read_text("utf-8").partition(MARK)[0]
     README.write_text(f"{head}{MARK}\n\n{text}\n", "utf-8")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipsearch.calibration.formulas import DOUBT
+from clipsearch.calibration.cohort import GENERICITY_WEIGHT
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Scored:
     library: np.ndarray
     """Mean and spread of the pair's label over all images (n, 2)."""
     vagueness: np.ndarray
-    """Of the pair's label (n,), see `clipsearch.calibration.formulas`."""
+    """Of the pair's label (n,), see `clipsearch.calibration.cohort.genericity`."""
     scale: float
     """The model's logit scale."""
 
@@ -70,7 +70,7 @@ def _doubting(doubt: float) -> Formula:
 
 
 _against = _softmax_against_background(1)
-WINNER = f"the same - {DOUBT:g} x vagueness"
+WINNER = f"the same - {GENERICITY_WEIGHT:g} x vagueness"
 FORMULAS: Mapping[str, Formula] = {
     "cosine (per-label logistic)": lambda s: s.scale * s.cosines,
     "cosine - background mean": lambda s: s.scale * (s.cosines - _mean(s)),
@@ -85,10 +85,10 @@ FORMULAS: Mapping[str, Formula] = {
     "softmax, temperature x 0.5": _softmax_against_background(0.5),
     "softmax against the background": _against,
     "the same - 2 x vagueness": _doubting(2),
-    WINNER: _doubting(DOUBT),
+    WINNER: _doubting(GENERICITY_WEIGHT),
     "the same - 8 x vagueness": _doubting(8),
     "the winner - 0.2 x level of the label": lambda s: (
-        _doubting(DOUBT)(s) - 0.2 * s.scale * s.library[:, 0]
+        _doubting(GENERICITY_WEIGHT)(s) - 0.2 * s.scale * s.library[:, 0]
     ),
 }
 

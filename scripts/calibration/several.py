@@ -9,8 +9,9 @@ from formulas import BEST_RULE, FORMULAS, RULES, WINNER
 from world import Line, World
 
 from clipsearch import encode_texts
+from clipsearch.calibration import SEARCH_PRIOR, Context, label_probabilities
 from clipsearch.calibration.background import Background
-from clipsearch.calibration.formulas import FEW, holds
+from clipsearch.calibration.cohort import CohortCalibration
 from clipsearch.calibration.reliability import auroc, ece
 from clipsearch.encoders.base import Encoder
 
@@ -68,10 +69,13 @@ def searches(
     ):
         logits = line(_standings(world, encode_texts(encoder, texts), among))
         for name, p in (
-            ("even", holds(logits)),
-            (f"**1 in {round(1 / FEW)}**", holds(logits, FEW)),
-            ("1 in 50", holds(logits, 0.02)),
-            ("estimated (EM)", np.stack([holds(row, _prevalence(row)) for row in logits])),
+            ("even", label_probabilities(logits)),
+            (f"**1 in {round(1 / SEARCH_PRIOR)}**", label_probabilities(logits, SEARCH_PRIOR)),
+            ("1 in 50", label_probabilities(logits, 0.02)),
+            (
+                "estimated (EM)",
+                np.stack([label_probabilities(row, _prevalence(row)) for row in logits]),
+            ),
         ):
             found = p >= 0.5
             good = (found & so).sum()
@@ -91,13 +95,14 @@ def searches(
 def _standings(world: World, texts: np.ndarray, among: np.ndarray) -> np.ndarray:
     images = world.images[among]
     background = Background(world.background, world.scale)
-    vague = background.vagueness(texts)
-    return background.standings(images @ texts.T, background.levels(images), vague).T
+    context = Context(("",) * len(texts), world.scale)
+    context = background.with_cohort(context, texts, background.log_mean_exp(images))
+    return CohortCalibration.evidence(images @ texts.T, context).T
 
 
 def _prevalence(logits: np.ndarray) -> float:
     """Estimate the base rate of one query (Saerens, Latinne and Decaestecker 2002)."""
     rate = 0.5
     for _ in range(300):
-        rate = float((holds(logits, rate).sum() + 1) / (len(logits) + 2))
+        rate = float((label_probabilities(logits, rate).sum() + 1) / (len(logits) + 2))
     return rate

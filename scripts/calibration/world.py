@@ -12,8 +12,8 @@ from formulas import Scored
 from sklearn.linear_model import LogisticRegression
 
 from clipsearch import Head, encode_texts
-from clipsearch.calibration.background import captions
-from clipsearch.calibration.formulas import Middle, vagueness
+from clipsearch.calibration.background import background_captions
+from clipsearch.calibration.cohort import CohortCentre, genericity
 from clipsearch.encoders.base import Encoder
 from clipsearch.heads.prompts import make_prompts
 
@@ -36,7 +36,7 @@ class World:
         head = Head.from_prompts(encoder, make_prompts(list(labels)))
         return cls(
             images(encoder, [PIL.Image.fromarray(p) for p in scenes.images]),
-            encode_texts(encoder, captions()),
+            encode_texts(encoder, background_captions()),
             dict(zip(head.labels, head.vectors, strict=True)),
             encoder.info.logit_scale,
         )
@@ -58,7 +58,7 @@ class World:
             np.einsum("nd,nd->n", self.images[numbers], rows),
             self.images[numbers] @ self.background.T,
             np.stack([over_all.mean(axis=1), over_all.std(axis=1)], axis=1),
-            vagueness(rows, Middle.of(self.background)),
+            genericity(rows, CohortCentre.of(self.background)),
             self.scale,
         )
 

@@ -10,7 +10,12 @@ import pytest
 from conftest import ToyEncoder
 
 from clipsearch.calibration import Context, background, cohort
-from clipsearch.calibration.background import Background, Levels, captions, version
+from clipsearch.calibration.background import (
+    Background,
+    StoredLevels,
+    background_captions,
+    background_version,
+)
 
 
 class Counting:
@@ -31,14 +36,16 @@ def encode() -> Counting:
 
 
 def test_there_are_several_hundred_captions_none_twice() -> None:
-    assert 300 <= len(captions()) <= 1000
-    assert len(set(captions())) == len(captions())
-    assert all(caption == caption.strip() and "#" not in caption for caption in captions())
+    assert 300 <= len(background_captions()) <= 1000
+    assert len(set(background_captions())) == len(background_captions())
+    assert all(
+        caption == caption.strip() and "#" not in caption for caption in background_captions()
+    )
 
 
 def test_it_names_many_things_as_labels_are_said() -> None:
     """With the full stop of the templates: a model hears it, and names without it fit worse."""
-    named = [caption for caption in captions() if caption.endswith(".")]
+    named = [caption for caption in background_captions() if caption.endswith(".")]
     assert len(named) > 300
     assert all(caption.startswith("a picture of ") for caption in named)
     assert {f"a picture of a {x}." for x in ("cat", "penguin", "banjo")} <= set(named)
@@ -50,7 +57,7 @@ def test_what_stands_above_the_background_is_counted_in_its_own_scale(tmp_path: 
     assert found.scale == info.logit_scale
     rows = encoder.encode_texts(["tree", "rain"])
     context = found.with_cohort(
-        Context(("tree", "rain"), info.logit_scale), rows, found.levels(rows)
+        Context(("tree", "rain"), info.logit_scale), rows, found.log_mean_exp(rows)
     )
     assert context.level is not None and context.genericity is not None
     level = cohort.cohort_log_mean_exp(rows, found.vectors, info.logit_scale)
@@ -69,9 +76,9 @@ def test_it_is_encoded_once_and_then_read(tmp_path: Path, encode: Counting) -> N
     first = Background.open(tmp_path, encode.encoder.info, encode)
     second = Background.open(tmp_path, encode.encoder.info, encode)
     assert encode.calls == 1
-    np.testing.assert_array_equal(first.vectors, encode.encoder.encode_texts(captions()))
+    np.testing.assert_array_equal(first.vectors, encode.encoder.encode_texts(background_captions()))
     np.testing.assert_array_equal(first.vectors, second.vectors)
-    assert [p.suffix for p in (tmp_path / background.FOLDER).iterdir()] == [".captions"]
+    assert [p.suffix for p in (tmp_path / background.BACKGROUND_FOLDER).iterdir()] == [".captions"]
 
 
 def _cut(data: bytes) -> bytes:
@@ -87,7 +94,7 @@ def test_a_damaged_file_is_made_again(
     tmp_path: Path, encode: Counting, damage: Callable[[bytes], bytes]
 ) -> None:
     first = Background.open(tmp_path, encode.encoder.info, encode)
-    (file,) = (tmp_path / background.FOLDER).iterdir()
+    (file,) = (tmp_path / background.BACKGROUND_FOLDER).iterdir()
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     again = Background.open(tmp_path, encode.encoder.info, encode)
@@ -100,7 +107,7 @@ def test_other_captions_are_encoded_anew(
     tmp_path: Path, encode: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Background.open(tmp_path, encode.encoder.info, encode)
-    monkeypatch.setattr(background, "version", lambda: "another")
+    monkeypatch.setattr(background, "background_version", lambda: "another")
     Background.open(tmp_path, encode.encoder.info, encode)
     assert encode.calls == 2
 
@@ -115,9 +122,9 @@ def test_models_have_files_of_their_own(tmp_path: Path, encode: Counting) -> Non
 
 
 def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path: Path, encode: Counting) -> None:
-    (tmp_path / background.FOLDER).write_text("a file where the folder would be")
+    (tmp_path / background.BACKGROUND_FOLDER).write_text("a file where the folder would be")
     found = Background.open(tmp_path, encode.encoder.info, encode)
-    assert len(found.vectors) == len(captions())
+    assert len(found.vectors) == len(background_captions())
 
 
 def test_an_image_in_words_is_a_text_that_says_the_same() -> None:
@@ -140,7 +147,7 @@ def test_an_image_in_words_is_a_text_that_says_the_same() -> None:
 
 def test_levels_are_found_by_id_and_grow(tmp_path: Path) -> None:
     info = ToyEncoder().info
-    nothing = Levels.open(tmp_path, info, "key")
+    nothing = StoredLevels.open(tmp_path, info, "key")
     values, known = nothing.of(np.array([3, 4]))
     assert not known.any() and np.isinf(values).all()
     some = nothing.with_more(np.array([7, 3]), np.array([0.7, 0.3], np.float32))
@@ -148,8 +155,8 @@ def test_levels_are_found_by_id_and_grow(tmp_path: Path) -> None:
     values, known = more.of(np.array([5, 4, 7, 3, 9]))
     assert known.tolist() == [True, False, True, True, False]
     np.testing.assert_allclose(values[known], [0.5, 0.7, 0.3])
-    more.keep(tmp_path, info, "key")
-    read = Levels.open(tmp_path, info, "key")
+    more.store(tmp_path, info, "key")
+    read = StoredLevels.open(tmp_path, info, "key")
     np.testing.assert_array_equal(read.ids, [3, 5, 7])
     np.testing.assert_array_equal(read.values, more.of(read.ids)[0])
 
@@ -158,9 +165,9 @@ def test_levels_of_another_catalog_or_background_are_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = ToyEncoder().info
-    one = Levels(np.array([1]), np.array([0.1], np.float32))
-    one.keep(tmp_path, info, "this catalog")
-    assert len(Levels.open(tmp_path, info, "this catalog").ids) == 1
-    assert len(Levels.open(tmp_path, info, "another").ids) == 0
-    monkeypatch.setattr(background, "version", lambda: f"not {version()}")
-    assert len(Levels.open(tmp_path, info, "this catalog").ids) == 0
+    one = StoredLevels(np.array([1]), np.array([0.1], np.float32))
+    one.store(tmp_path, info, "this catalog")
+    assert len(StoredLevels.open(tmp_path, info, "this catalog").ids) == 1
+    assert len(StoredLevels.open(tmp_path, info, "another").ids) == 0
+    monkeypatch.setattr(background, "background_version", lambda: f"not {background_version()}")
+    assert len(StoredLevels.open(tmp_path, info, "this catalog").ids) == 0

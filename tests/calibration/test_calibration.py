@@ -11,14 +11,16 @@ import pytest
 from clipsearch.calibration import (
     FORMULAS,
     Context,
+    calibration_from_json,
+    calibration_to_json,
     closed_set_probabilities,
-    formula,
-    from_json,
+    default_calibration,
+    formula_named,
     label_probabilities,
     open_set_probabilities,
-    to_json,
 )
 from clipsearch.calibration.cohort import CohortCalibration
+from clipsearch.errors import QueryError
 
 LABELS = ("ape", "cat", "cow", "dog")
 
@@ -42,12 +44,12 @@ def world(images: int) -> tuple[np.ndarray, np.ndarray, Context]:
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_formula_stands_in_the_table_under_its_own_name(name: str) -> None:
-    assert formula(name).formula == name
+    assert formula_named(name).formula == name
 
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_logit_of_every_formula_rises_with_the_cosine(name: str) -> None:
-    made = formula(name).of_model("no such model")
+    made = formula_named(name).of_model("no such model")
     scores = np.linspace(-0.2, 0.4, 12).reshape(3, 4)
     low, high = made.logits(scores, context(3)), made.logits(scores + 0.1, context(3))
     assert low.shape == (3, 4) and low.dtype == np.float64
@@ -57,7 +59,7 @@ def test_the_logit_of_every_formula_rises_with_the_cosine(name: str) -> None:
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_vector_of_cosines_gets_the_logits_of_the_matrix(name: str) -> None:
     scores, relevant, whole = world(40)
-    made = formula(name).fit(scores, relevant, whole)
+    made = formula_named(name).fit(scores, relevant, whole)
     rows, columns = np.array([0, 3, 3, 39]), np.array([1, 0, 3, 2])
     assert whole.level is not None and whole.genericity is not None
     pairs = Context(
@@ -74,10 +76,10 @@ def test_a_vector_of_cosines_gets_the_logits_of_the_matrix(name: str) -> None:
 @pytest.mark.parametrize("name", FORMULAS)
 def test_every_formula_is_read_as_it_was_written(name: str) -> None:
     scores, relevant, whole = world(40)
-    made = formula(name).fit(scores, relevant, whole, background="abc")
+    made = formula_named(name).fit(scores, relevant, whole, background="abc")
     assert (made.source, made.background, made.images) == ("fitted", "abc", 40)
-    read = from_json(to_json(made))
-    assert read is not None and type(read) is formula(name)
+    read = calibration_from_json(calibration_to_json(made))
+    assert read is not None and type(read) is formula_named(name)
     assert read.to_dict() == made.to_dict()
 
 
@@ -94,11 +96,11 @@ def test_every_formula_is_read_as_it_was_written(name: str) -> None:
     ],
 )
 def test_any_other_text_is_no_calibration(text: str) -> None:
-    assert from_json(text) is None
+    assert calibration_from_json(text) is None
 
 
 def test_json_is_one_line_with_version_and_formula() -> None:
-    text = to_json(CohortCalibration(1.25, -0.5, {"Käse": 0.1}, "fitted", "abc", 40))
+    text = calibration_to_json(CohortCalibration(1.25, -0.5, {"Käse": 0.1}, "fitted", "abc", 40))
     assert "\n" not in text and "Käse" in text
     found = json.loads(text)
     assert (found["version"], found["formula"], found["slope"]) == (1, "cohort", 1.25)
@@ -160,3 +162,13 @@ def test_a_steep_loss_does_not_overflow(bias: float | None) -> None:
     with np.errstate(over="raise"):
         found = closed_set_probabilities(np.array([[1.0, -1.0, 0.999]]), Context((), 1e6, bias))
     assert np.isfinite(found).all() and found[0, 0] == 1
+
+
+def test_a_model_starts_with_the_cohort_formula() -> None:
+    found = default_calibration("no such model")
+    assert (found.formula, found.source) == ("cohort", "assumed")
+
+
+def test_an_unknown_formula_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(QueryError, match="unknown formula 'plat': choose from cohort"):
+        formula_named("plat")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clipsearch.calibration import Context, label_probabilities
-from clipsearch.calibration.background import version
+from clipsearch.calibration.background import background_version
 from clipsearch.calibration.cohort import (
     SHIPPED_CALIBRATIONS,
     CohortCalibration,
@@ -86,7 +86,9 @@ def test_shipped_parameters_are_of_the_background_that_is_shipped() -> None:
     shipped = json.loads(SHIPPED_CALIBRATIONS.read_text("utf-8"))
     assert shipped["models"], "run scripts/calibration/compare.py --write"
     for fingerprint, entry in shipped["models"].items():
-        assert entry["background"] == version(), "run scripts/calibration/compare.py --write"
+        assert entry["background"] == background_version(), (
+            "run scripts/calibration/compare.py --write"
+        )
         found = CohortCalibration.of_model(fingerprint)
         assert (found.slope, found.offset) == (entry["slope"], entry["offset"])
         assert found.source == "shipped" and found.slope > 0

@@ -149,7 +149,7 @@ def test_the_count_is_that_of_judging_every_image(library: Library, query: tuple
         stored = library.embeddings()
         background = library._session.background()
         plain = Context(("",), library.encoder.info.logit_scale)
-        context = background.with_cohort(plain, rows, background.levels(stored.vectors))
+        context = background.with_cohort(plain, rows, background.log_mean_exp(stored.vectors))
         logits = library.calibration().logits(stored.vectors @ rows.T, context)
         likely = label_probabilities(logits, 0.1)[:, 0]
         assert found.relevant == int((likely >= 0.5).sum())

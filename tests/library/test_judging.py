@@ -14,8 +14,8 @@ import PIL.Image
 import pytest
 from conftest import ToyEncoder
 
-from clipsearch.calibration import to_json
-from clipsearch.calibration.background import captions
+from clipsearch.calibration import calibration_to_json
+from clipsearch.calibration.background import background_captions, background_version
 from clipsearch.calibration.cohort import CohortCalibration
 from clipsearch.cli import main
 from clipsearch.errors import BadTruthFile, EncoderError, TooFewExamples, UnknownLabel
@@ -47,7 +47,7 @@ def vectors(library: Library, paths: list[Path]) -> np.ndarray:
 def logits(library: Library, paths: list[Path], rows: np.ndarray) -> np.ndarray:
     """Return slope * standing + offset, (images, rows), worked out from the pixels."""
     images = vectors(library, paths)
-    texts = library.encoder.encode_texts(captions()).astype(np.float64)
+    texts = library.encoder.encode_texts(background_captions()).astype(np.float64)
     scale = library.encoder.info.logit_scale
     level = np.log(np.exp(scale * images @ texts.T).mean(1, keepdims=True))
     used = library.calibration()
@@ -60,12 +60,11 @@ def logits(library: Library, paths: list[Path], rows: np.ndarray) -> np.ndarray:
 
 def use(library: Library, slope: float, offset: float) -> None:
     """Let the library judge by these constants."""
-    from clipsearch.calibration.background import version
     from clipsearch.library.label_scores import calibration_key
 
-    made = CohortCalibration(slope, offset, {}, "fitted", version(), 1)
+    made = CohortCalibration(slope, offset, {}, "fitted", background_version(), 1)
     key = calibration_key(library.encoder.info.fingerprint, None)
-    library._session.catalog.set_meta(key, to_json(made))
+    library._session.catalog.set_meta(key, calibration_to_json(made))
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -320,7 +319,7 @@ def test_a_calibration_with_another_background_is_not_used(
     library: Library, filled: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library.calibrate(labelled(library, filled, tmp_path / "labels.csv"))
-    monkeypatch.setattr("clipsearch.library.label_scores.version", lambda: "another")
+    monkeypatch.setattr("clipsearch.library.label_scores.background_version", lambda: "another")
     with pytest.warns(UserWarning, match="another background"):
         assert library.calibration().source == "assumed"
 

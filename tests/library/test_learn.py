@@ -16,6 +16,7 @@ import pytest
 from conftest import ToyEncoder
 
 import clipsearch
+from clipsearch.calibration.cohort import CohortCalibration, CohortCentre, genericity
 from clipsearch.cli import main
 from clipsearch.errors import QueryError, TooFewExamples, TooFewLabels
 from clipsearch.heads.head import Head
@@ -244,6 +245,7 @@ def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
     assert fitted.after.ece < fitted.before.ece
     assert lesson.to_dict()["calibration"] == fitted.to_dict()
     kept = library.calibration(lesson.head)
+    assert isinstance(kept, CohortCalibration)
     assert kept.to_dict() == fitted.calibration.to_dict()
     assert library.calibration(library.head(LABELS)).source != "fitted"
     # What a toy says of the background tells nothing of its images: some are "none of these".
@@ -251,9 +253,10 @@ def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
     # Searching by one of its labels is judged by the same calibration.
     found = {hit.path: hit for hit in library.search(lesson.head, label="owl", k=None)}
     known = library.embeddings()
-    levels = library._session.background().levels(known.vectors)
+    background = library._session.background()
+    levels = background.log_mean_exp(known.vectors)
     scores = lesson.head.logit_scale * known.vectors @ lesson.head.vectors[2]
-    vague = library._session.background().vagueness(lesson.head.vectors)[2]
+    vague = genericity(lesson.head.vectors, CohortCentre.of(background.vectors))[2]
     logits = kept.slope * (scores - levels - 4.0 * vague) + kept.offset + kept.shifts["owl"]
     logits += np.log(0.1 / 0.9)
     relevance = [found[record.path].relevance for record in known.records]

@@ -40,7 +40,7 @@ LABELS = ("cat | dog", "<b>bird</b>", "fish")
 RNG = np.random.default_rng(0)
 
 
-def said(scores: np.ndarray, kept: np.ndarray) -> Said:
+def said(scores: np.ndarray, kept: np.ndarray) -> OpenSetPrediction:
     best = scores[:, kept].argmax(1)
     return OpenSetPrediction(kept[best], scores[:, kept].max(1) / 2, 1 - scores[:, kept].max(1) / 2)
 
