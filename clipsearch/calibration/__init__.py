@@ -27,6 +27,7 @@ SEARCH_PRIOR = 0.1
 DEFAULT_FORMULA = "cohort"
 FORMULAS = {
     "cohort": "clipsearch.calibration.cohort:CohortCalibration",
+    "platt": "clipsearch.calibration.platt:PlattCalibration",
 }
 """The formulas that can be fitted, by name: module and class."""
 
