@@ -38,7 +38,7 @@ _PAIRS_AT_ONCE = 256
 _CLOSE_LOOKS_KEPT = 256
 
 
-def find(
+def group_duplicates(
     records: Sequence[ImageRecord],
     vectors: np.ndarray,
     *,

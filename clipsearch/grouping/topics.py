@@ -15,17 +15,17 @@ from clipsearch.errors import BadGrouping
 from clipsearch.heads.label_file import labels_from_file
 from clipsearch.types import Hit, OnProgress, Progress, Prompt, ignore_progress
 
-VOCABULARY = Path(__file__).with_name("vocabulary.txt")
+TOPIC_VOCABULARY = Path(__file__).with_name("vocabulary.txt")
 
-MOST = 30
+_MOST_TOPICS = 30
 """Topics that `auto` chooses at most: more than a person reads through."""
-SAMPLE = 2_000
+_SAMPLE = 2_000
 """Images by which `auto` chooses a number, and separations are measured."""
-LARGE = 10_000
+_LARGE = 10_000
 """Images from which k-means goes through them in small batches."""
-FIT = 0.5
+_FIT_WEIGHT = 0.5
 """Weight, in a name, of how well it fits beside how much better than elsewhere."""
-NAMES = 3
+_NAMES = 3
 """Names kept of each topic."""
 
 
@@ -68,7 +68,7 @@ def vocabulary(path: str | os.PathLike[str] | None = None) -> Mapping[str, Seque
 
     Raises BadLabelFile, TooFewLabels.
     """
-    return labels_from_file(VOCABULARY if path is None else path)
+    return labels_from_file(TOPIC_VOCABULARY if path is None else path)
 
 
 # --- by what they show ---------------------------------------------------------------------
@@ -105,7 +105,7 @@ def _k_means(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
     # Of unit rows the squared distance is 2 - 2 cos: k-means on them groups by cosine.
     model = (
         KMeans(count, n_init=10, random_state=seed)
-        if len(vectors) < LARGE
+        if len(vectors) < _LARGE
         else MiniBatchKMeans(count, n_init=3, batch_size=4096, random_state=seed)
     )
     found: np.ndarray = model.fit_predict(vectors)
@@ -116,7 +116,7 @@ def _best_count(vectors: np.ndarray, different: int, seed: int, on_progress: OnP
     from sklearn.metrics import silhouette_score
 
     some = vectors[sample(len(vectors), seed)]
-    most = min(MOST, max(2, round(len(vectors) ** 0.5)), different - 1)
+    most = min(_MOST_TOPICS, max(2, round(len(vectors) ** 0.5)), different - 1)
     best, found = -2.0, 1
     for count in range(2, most + 1):
         on_progress(Progress("topics", count - 2, most - 1))
@@ -130,15 +130,15 @@ def _best_count(vectors: np.ndarray, different: int, seed: int, on_progress: OnP
 
 
 def sample(count: int, seed: int) -> np.ndarray:
-    """Return the rows that stand for all: all of them up to SAMPLE, else so many drawn, ascending."""
-    if count <= SAMPLE:
+    """Return the rows that stand for all: all of them up to 2,000, else 2,000 drawn at random, ascending."""
+    if count <= _SAMPLE:
         return np.arange(count)
-    drawn = np.random.default_rng(seed).choice(count, SAMPLE, replace=False)
+    drawn = np.random.default_rng(seed).choice(count, _SAMPLE, replace=False)
     return np.sort(drawn)
 
 
 def _by_size(groups: np.ndarray) -> np.ndarray:
-    """Number groups anew: the largest is 0, equal ones by their first member."""
+    """Renumber groups: the largest is 0, equal ones by their first member."""
     _, first, renumbered, sizes = np.unique(
         groups, return_index=True, return_inverse=True, return_counts=True
     )
@@ -186,7 +186,7 @@ def separations(vectors: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> li
 def name_scores(vectors: np.ndarray, groups: np.ndarray, phrases: np.ndarray) -> np.ndarray:
     """Return how well phrases (p, dim) name groups of unit rows (n, dim): float64 (groups, p).
 
-    The score is (in - out) + FIT * in, with the mean cosine of the phrase with the images of the
+    The score is (in - out) + 0.5 * in, with the mean cosine of the phrase with the images of the
     group and with all others. The first part takes what tells the group from the rest, as TF-IDF does
     with words (Spaerck Jones 1972), and by it the phrases that are near to every image drop out;
     the second keeps it about what is to be seen. A single group has no rest: then only that counts.
@@ -196,18 +196,18 @@ def name_scores(vectors: np.ndarray, groups: np.ndarray, phrases: np.ndarray) ->
     """
     inside = means(vectors, groups) @ phrases.T.astype(np.float64)
     if len(inside) < 2:
-        return FIT * inside
+        return _FIT_WEIGHT * inside
     sizes = np.bincount(groups)[:, None]
     outside = ((inside * sizes).sum(axis=0) - inside * sizes) / (len(vectors) - sizes)
-    return np.asarray((1 + FIT) * inside - outside)
+    return np.asarray((1 + _FIT_WEIGHT) * inside - outside)
 
 
 def distinct_names(scores: np.ndarray, phrases: Sequence[str]) -> list[tuple[str, ...]]:
-    """Give each group (row of scores) its NAMES best phrases, the first of each its own alone.
+    """Give each group (row of scores) its three best phrases, the first of each its own alone.
 
     Groups that want the same first phrase: it goes to the one with the higher score.
     """
-    order = np.argsort(-scores, axis=1, kind="stable")[:, : len(scores) + NAMES]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, : len(scores) + _NAMES]
     best = np.full(len(scores), -1)
     taken: set[int] = set()
     ranked = sorted((-scores[g, p], g, int(p)) for g in range(len(scores)) for p in order[g])
@@ -219,5 +219,5 @@ def distinct_names(scores: np.ndarray, phrases: Sequence[str]) -> list[tuple[str
     for group, wanted in enumerate(order.tolist()):
         own = [best[group]] if best[group] >= 0 else []
         rest = [p for p in wanted if p != best[group]]
-        names.append(tuple(phrases[p] for p in [*own, *rest][:NAMES]))
+        names.append(tuple(phrases[p] for p in [*own, *rest][:_NAMES]))
     return names

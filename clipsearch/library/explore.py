@@ -16,9 +16,9 @@ from clipsearch._util.arrays import IdArray
 from clipsearch.errors import BadGrouping, BadLabelFile
 from clipsearch.grouping.duplicates import TIERS, Duplicates, Tier
 from clipsearch.grouping.events import centre, event_title, events, span
-from clipsearch.grouping.near_pairs import find
+from clipsearch.grouping.near_pairs import group_duplicates
 from clipsearch.grouping.topics import (
-    VOCABULARY,
+    TOPIC_VOCABULARY,
     Topic,
     clusters,
     distinct_names,
@@ -167,7 +167,7 @@ def find_duplicates(
     check_number("min_score", min_score, -1, 1)
     found = stored_embeddings(session, selection)
     tiers = TIERS if tier == "all" else (tier,)
-    return find(
+    return group_duplicates(
         found.records,
         found.vectors,
         tiers=tiers,
@@ -217,7 +217,7 @@ def _vocabulary_head(session: Session, phrases: Head | Labels | StrPath | None) 
 def _bundled_vocabulary(session: Session) -> Head:
     """Return the head of the phrases that come with clipsearch, stored in the library."""
     fingerprint = session.info.fingerprint
-    key = hashlib.sha256(fingerprint.encode() + VOCABULARY.read_bytes()).hexdigest()[:16]
+    key = hashlib.sha256(fingerprint.encode() + TOPIC_VOCABULARY.read_bytes()).hexdigest()[:16]
     file = session.path / HEADS / f"vocabulary-{key}.json"
     with suppress(BadLabelFile):  # not made yet, or damaged
         return Head.load(file)

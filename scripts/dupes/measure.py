@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 import clipsearch
 from clipsearch import Encoder, load_encoder
-from clipsearch.grouping.near_pairs import find
+from clipsearch.grouping.near_pairs import group_duplicates
 from clipsearch.images.decode import open_image, read_file
 from clipsearch.types import ImageRecord
 
@@ -196,7 +196,7 @@ def record(path: Path, encoder: Encoder) -> tuple[ImageRecord, np.ndarray]:
 
 def verdict(*images: tuple[ImageRecord, np.ndarray]) -> str:
     records, rows = zip(*images, strict=True)
-    found = find(records, np.stack(rows))
+    found = group_duplicates(records, np.stack(rows))
     return found[0].tier if found else "neither"
 
 
@@ -230,7 +230,7 @@ def main() -> None:
             others.append(record(path, encoder))
         records, rows = zip(*others, strict=True)
         counts = Counter()
-        for group in find(records, np.stack(rows)):
+        for group in group_duplicates(records, np.stack(rows)):
             counts[group.tier] += len(list(combinations(group.records, 2)))
         counts["neither"] = len(list(combinations(others, 2))) - counts.total()
         show("different", "all pairs of different images", counts)

@@ -9,10 +9,6 @@ import numpy as np
 import pytest
 
 from clipsearch.grouping.duplicates import (
-    FINEST,
-    MEAN_COLOUR,
-    WORST_CHROMA,
-    WORST_LUMA,
     Duplicates,
     around_the_best,
     by_bytes,
@@ -121,7 +117,7 @@ def test_only_pairs_that_may_be_alike_are_compared() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
-        ((4000, 3000), (2000, 1500), FINEST),
+        ((4000, 3000), (2000, 1500), 256),
         ((4000, 3000), (320, 240), 48),
         ((4000, 3000), (180, 135), 16),
         ((400, 300), (400, 300), 60),
@@ -130,6 +126,10 @@ def test_only_pairs_that_may_be_alike_are_compared() -> None:
         ((4000, 3000), (3000, 4000), 0),
         ((1000, 1000), (1000, 960), 0),
         ((1000, 1000), (500, 490), 98),
+        ((1029, 1000), (1000, 1000), 200),  # proportions differ by less than 3 %
+        ((1031, 1000), (1000, 1000), 0),
+        ((165, 165), (165, 165), 32),  # up to 32 cells a power of two
+        ((170, 170), (170, 170), 34),
     ],
 )
 def test_how_closely_two_sizes_can_be_compared(
@@ -153,13 +153,13 @@ def test_compression_is_overlooked_and_changes_are_not() -> None:
     noise = rng.integers(-3, 4, look.shape)
     assert same_image(look, (look + noise).astype(np.uint8))
     spot = look.copy()
-    spot[10, 20] += int(WORST_LUMA) + 2
+    spot[10, 20] += 14
     assert not same_image(look, spot)
-    spot[10, 20] = look[10, 20] + int(WORST_LUMA) - 2
+    spot[10, 20] = look[10, 20] + 10
     assert same_image(look, spot)
-    spot[10:12, 20:22] = look[10:12, 20:22] + np.array([WORST_CHROMA + 6, 0, -WORST_CHROMA])
+    spot[10:12, 20:22] = look[10:12, 20:22] + np.array([22.0, 0, -16.0])
     assert not same_image(look, spot)
-    tinted = look + np.array([2.5 * MEAN_COLOUR, 0, -2.5 * MEAN_COLOUR])
+    tinted = look + np.array([10.0, 0, -10.0])
     assert abs(tinted.mean() - look.mean()) < 0.1
     assert not same_image(look, tinted)
 
@@ -196,3 +196,62 @@ def test_a_moved_or_brighter_image_is_laid_out_alike() -> None:
 def test_a_plain_surface_is_like_nothing() -> None:
     plain = np.full((32, 32, 3), 200, dtype=np.uint8)
     assert layout_likeness(plain, plain) == 0
+
+
+# --- thresholds ----------------------------------------------------------------------------------
+
+GREY = np.full((64, 64, 3), 100.0)
+
+
+@pytest.mark.parametrize(
+    ("difference", "same"), [(3.9, True), (4.1, False), (-3.9, True), (-4.1, False)]
+)
+def test_the_mean_colour_may_differ_by_4_of_255(difference: float, same: bool) -> None:
+    assert bool(same_image(GREY, GREY + difference)) is same
+
+
+@pytest.mark.parametrize(
+    ("difference", "same"), [(11.9, True), (12.1, False), (-11.9, True), (-12.1, False)]
+)
+def test_the_luma_of_a_cell_may_differ_by_12_of_255(difference: float, same: bool) -> None:
+    other = GREY.copy()
+    other[20, 30] += difference
+    assert bool(same_image(GREY, other)) is same
+
+
+@pytest.mark.parametrize(("difference", "same"), [(15.9, True), (16.1, False)])
+def test_the_chroma_of_two_by_two_cells_may_differ_by_16_of_255(
+    difference: float, same: bool
+) -> None:
+    """Blue up and red down, so that luma (ITU-R BT.601) stays as it is."""
+    other = GREY.copy()
+    other[20:22, 30:32] += np.array([-0.114 / 0.299 * difference, 0, difference])
+    assert bool(same_image(GREY, other)) is same
+    # One cell alone is averaged with its neighbours.
+    other = GREY.copy()
+    other[20, 30] += np.array([-0.114 / 0.299 * 60, 0, 60])
+    assert bool(same_image(GREY, other))
+
+
+@pytest.mark.parametrize(("shift", "alike"), [(2, True), (3, False)])
+def test_the_camera_may_move_by_2_of_16_cells(shift: int, alike: bool) -> None:
+    scene = np.random.default_rng(4).integers(0, 256, (16, 24, 3)).astype(np.uint8)
+    found = layout_likeness(scene[:, :16], scene[:, shift : shift + 16])
+    assert bool(found > 0.99) is alike
+
+
+@pytest.mark.parametrize(
+    ("format", "worth"),
+    [("WEBP", 1.4), ("JPEG2000", 1.2), ("HEIF", 2.0), ("AVIF", 2.0), ("GIF", 0.1)],
+)
+def test_a_byte_of_a_format_is_worth_so_many_of_jpeg(format: str, worth: float) -> None:
+    other = record("/a/x.img", format=format, bytes=1000)
+    assert quality(other) < quality(record("/a/x.jpg", bytes=int(1000 * worth) - 1))
+    assert quality(other) > quality(record("/a/x.jpg", bytes=int(1000 * worth) + 1))
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM"])
+def test_a_format_without_loss_is_better_than_more_bytes(format: str) -> None:
+    assert quality(record("/a/x", format=format, bytes=1)) < quality(
+        record("/a/x.jpg", bytes=10**6)
+    )

@@ -12,7 +12,7 @@ import PIL.ImageEnhance
 import pytest
 
 from clipsearch.grouping.duplicates import Duplicates
-from clipsearch.grouping.near_pairs import find, near_pairs
+from clipsearch.grouping.near_pairs import group_duplicates, near_pairs
 from clipsearch.images.decode import open_image, read_file
 from clipsearch.types import ImageRecord, Progress
 
@@ -53,7 +53,7 @@ class Files:
         return str(path)
 
     def find(self, **options: Any) -> list[Duplicates]:
-        return find(self.records, unit(np.stack(self.rows)), **options)
+        return group_duplicates(self.records, unit(np.stack(self.rows)), **options)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_few_nearest_of_each_are_enough() -> None:
 def test_nothing_is_near_in_an_empty_or_tiny_library() -> None:
     assert near_pairs(np.empty((0, 4), np.float32), least=0.5)[0].shape == (0, 2)
     assert near_pairs(unit(np.ones((1, 4))), least=0.5)[0].shape == (0, 2)
-    assert find([], np.empty((0, 4), np.float32)) == []
+    assert group_duplicates([], np.empty((0, 4), np.float32)) == []
 
 
 # --- tiers ---------------------------------------------------------------------------------
@@ -207,3 +207,42 @@ def test_progress_is_told(files: Files) -> None:
         ("compare", 2, 2),
         ("look", 2, 2),
     ]
+
+
+# --- thresholds ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cosine", "found"), [(0.79, False), (0.81, True)])
+def test_pixels_are_compared_from_a_cosine_of_four_fifths(
+    tmp_path: Path, cosine: float, found: bool
+) -> None:
+    made = Files(tmp_path)
+    made.add("a.png", scene(0), 0)
+    made.add("b.jpg", scene(0), 0, quality=95)
+    rows = np.array([[1, 0], [cosine, np.sqrt(1 - cosine**2)]], dtype=np.float32)
+    groups = group_duplicates(made.records, rows, tiers=["same-image"])
+    assert bool(groups) is found
+
+
+@pytest.mark.parametrize(("cosine", "found"), [(0.84, False), (0.86, True)])
+def test_scenes_are_alike_from_a_cosine_of_point_85(
+    tmp_path: Path, cosine: float, found: bool
+) -> None:
+    made = Files(tmp_path)
+    made.add("a.png", scene(0), 0)
+    made.add("b.png", PIL.ImageEnhance.Brightness(scene(0)).enhance(0.8), 0)
+    rows = np.array([[1, 0], [cosine, np.sqrt(1 - cosine**2)]], dtype=np.float32)
+    groups = group_duplicates(made.records, rows, tiers=["same-scene"])
+    assert bool(groups) is found
+
+
+def test_an_image_is_compared_with_its_32_nearest() -> None:
+    """One row near to 40 others that are far from each other."""
+    others = np.eye(41, dtype=np.float32)[:40]
+    rows = unit(np.concatenate([others.mean(axis=0, keepdims=True), others]))
+    pairs, _ = near_pairs(rows[:, :40], least=0.1)
+    assert len(pairs) == 40  # each of the 40 finds it
+    first, _ = near_pairs(rows[:, :40], least=0.1, neighbours=8)
+    assert len(first) == 40
+    same, _ = near_pairs(np.repeat(rows[:1], 40, axis=0), least=0.9)
+    assert len(same) < 40 * 39 // 2
