@@ -1,4 +1,4 @@
-"""Which images are the same: equal bytes, the same image in other files, the same scene.
+"""Rules of duplicates: equal bytes, the same image in other files, the same scene; the best copy.
 
 Pixels are compared as `decode_square` gives them: both images squeezed into the same square of
 cells. Thresholds were set by `scripts/dupes/measure.py`, whose table is in docs/guides/duplicates.md.

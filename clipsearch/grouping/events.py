@@ -22,12 +22,30 @@ EARTH_RADIUS = 6371.0088
 def events(
     facts: Sequence[Facts], *, gap_hours: float = GAP_HOURS, kilometres: float = KILOMETRES
 ) -> np.ndarray:
-    """Group images by when and where they were taken: int64 (n,), the earliest event is 0.
+    """Group images by when and where they were taken.
 
-    In order of time, a new event begins after a gap of more than `gap_hours` and more than
-    GAP_MEDIANS times the median gap (so that a library of one image a day is not all events), and
-    where an image was taken more than `kilometres` (great circle) from the last one that says
-    where. Images without a time are the last group, by themselves. Raises BadGrouping.
+    In order of time, a new event begins after a gap of more than `gap_hours` and more than 8 times
+    the median gap (so that a library of one image per day is not all events), and where an image
+    was taken more than `kilometres` (great circle) from the last one with a place.
+
+    Parameters
+    ----------
+    facts
+        Of n images.
+    gap_hours
+        The shortest gap between two events, in hours.
+    kilometres
+        The longest distance between two images of an event.
+
+    Returns
+    -------
+    int64 (n,): the number of each image's event, 0 for the earliest; images without a time are the
+    last group.
+
+    Raises
+    ------
+    BadGrouping
+        If the gap or the distance is negative.
     """
     if gap_hours < 0 or kilometres < 0:
         raise BadGrouping(

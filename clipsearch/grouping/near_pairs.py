@@ -1,4 +1,4 @@
-"""Find duplicates among images: neighbours by their vectors first, then by their pixels."""
+"""Search for duplicates: near pairs by their vectors, then compared by their pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topics: images grouped by what they show, and groups of images named by phrases."""
+"""Topics: k-means clusters of images by their vectors, named by the phrases that fit them best."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Topic:
         }
 
 
-def vocabulary(path: str | os.PathLike[str] | None = None) -> Mapping[str, Sequence[Prompt]]:
+def topic_phrases(path: str | os.PathLike[str] | None = None) -> Mapping[str, Sequence[Prompt]]:
     """Read the phrases to name topics with: those that come with clipsearch, or a label file.
 
     Raises BadLabelFile, TooFewLabels.

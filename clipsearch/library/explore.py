@@ -24,8 +24,8 @@ from clipsearch.grouping.topics import (
     distinct_names,
     name_scores,
     separations,
+    topic_phrases,
     typical,
-    vocabulary,
 )
 from clipsearch.heads.head import Head
 from clipsearch.library.classify import make_head
@@ -210,7 +210,7 @@ def _vocabulary_head(session: Session, phrases: Head | Labels | StrPath | None) 
     if phrases is None:
         return _bundled_vocabulary(session)
     if isinstance(phrases, str | os.PathLike):
-        phrases = vocabulary(as_path(phrases, "vocabulary"))
+        phrases = topic_phrases(as_path(phrases, "vocabulary"))
     return make_head(session, phrases, templates=["{}"], on_warning=warn)
 
 
@@ -221,7 +221,7 @@ def _bundled_vocabulary(session: Session) -> Head:
     file = session.path / HEADS / f"vocabulary-{key}.json"
     with suppress(BadLabelFile):  # not made yet, or damaged
         return Head.load(file)
-    head = make_head(session, vocabulary(), templates=["{}"], on_warning=warn)
+    head = make_head(session, topic_phrases(), templates=["{}"], on_warning=warn)
     with suppress(OSError):  # a library that may only be read works too: made each time
         file.parent.mkdir(exist_ok=True)
         head.save(file)

@@ -25,7 +25,7 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score
 
 import clipsearch
 from clipsearch import Head, load_encoder
-from clipsearch.grouping.topics import clusters, means, name_scores, vocabulary
+from clipsearch.grouping.topics import clusters, means, name_scores, topic_phrases
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.images.decode import open_image
 
@@ -174,7 +174,7 @@ def main() -> None:
     vectors, captions = samples(options.model)
     compare_groups(vectors, captions)
     encoder = load_encoder(options.model)
-    head = Head.from_prompts(encoder, make_prompts(vocabulary(), ["{}"]))
+    head = Head.from_prompts(encoder, make_prompts(topic_phrases(), ["{}"]))
     compare_names(vectors, captions, head)
 
 

@@ -97,3 +97,25 @@ def test_titles_say_when_where_and_what() -> None:
     assert event_title(DAY, DAY, None, None, "beach") == "2024-07-03, beach"
     assert event_title(DAY, DAY, -33.9, -70.5, "") == "2024-07-03, 33.90 S 70.50 W"
     assert event_title(None, None, None, None, "cat") == "no date, cat"
+
+
+# --- the constants as numbers --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("hours", "found"), [(5.9, [0, 0]), (6.1, [0, 1])])
+def test_a_gap_of_six_hours_begins_an_event(hours: float, found: list[int]) -> None:
+    facts = [taken(h) for h in (0, 0.1, 0.2, 0.2 + hours)]
+    assert events(facts).tolist()[-2:] == found
+
+
+@pytest.mark.parametrize(("gap", "found"), [(7.9, 0), (8.1, 1)])
+def test_a_gap_of_eight_times_the_median_begins_an_event(gap: float, found: int) -> None:
+    facts = [taken(h) for h in (0, 1, 2, 3, 3 + gap)]
+    assert events(facts, gap_hours=0.1).tolist()[-1] == found
+
+
+@pytest.mark.parametrize(("kilometres", "found"), [(49, 0), (51, 1)])
+def test_fifty_kilometres_begin_an_event(kilometres: float, found: int) -> None:
+    north = kilometres / 111.195  # degrees of latitude, by the mean radius of the earth
+    facts = [taken(0, (48.0, 2.0)), taken(1, (48.0 + north, 2.0))]
+    assert events(facts).tolist() == [0, found]

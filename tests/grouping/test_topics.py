@@ -15,8 +15,8 @@ from clipsearch.grouping.topics import (
     name_scores,
     sample,
     separations,
+    topic_phrases,
     typical,
-    vocabulary,
 )
 from clipsearch.types import Progress
 
@@ -175,7 +175,7 @@ def test_more_groups_than_phrases() -> None:
 
 
 def test_the_vocabulary_is_large_and_each_phrase_in_it_once() -> None:
-    found = vocabulary()
+    found = topic_phrases()
     assert len(found) > 500
     for place in ("night", "snow", "desert", "sky", "sea", "grass", "forest", "room", "beach"):
         assert place in found
@@ -190,6 +190,6 @@ def test_the_vocabulary_is_large_and_each_phrase_in_it_once() -> None:
 def test_a_vocabulary_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "own.txt"
     file.write_text("cat\ndog: a dog; a hound\n", "utf-8")
-    assert vocabulary(file) == {"cat": [], "dog": ["a dog", "a hound"]}
+    assert topic_phrases(file) == {"cat": [], "dog": ["a dog", "a hound"]}
     with pytest.raises(BadLabelFile, match="gone"):
-        vocabulary(tmp_path / "gone.txt")
+        topic_phrases(tmp_path / "gone.txt")
