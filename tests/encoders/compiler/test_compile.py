@@ -23,15 +23,21 @@ from safetensors.numpy import load_file, save_file
 from clipsearch import encoders
 from clipsearch.encoders import load_encoder, load_tokenizer
 from clipsearch.encoders.base import SharedEncoder
-from clipsearch.encoders.compiler import assembly, gate
 from clipsearch.encoders.compiler import compile as compiling
+from clipsearch.encoders.compiler import export
 from clipsearch.encoders.compiler.compile import Compilation, compile_model
-from clipsearch.encoders.compiler.store import MANIFEST, Manifest, compiled, folder_of, new_folder
-from clipsearch.encoders.fingerprint import PROBES
-from clipsearch.encoders.onnx import FEW_TEXTS, OnnxEncoder, proof_image, token_rows
+from clipsearch.encoders.compiler.store import (
+    MANIFEST_FILE,
+    Manifest,
+    find_compiled,
+    folder_of,
+    new_folder,
+)
+from clipsearch.encoders.onnx import OnnxEncoder, proof_image, token_rows
 from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.registry import ModelSpec, resolve
-from clipsearch.encoders.tokenizers.bpe import BytePairs
+from clipsearch.encoders.sources import PROBES
+from clipsearch.encoders.tokenizers.bpe import BytePairTokenizer
 from clipsearch.encoders.torch import OpenClipEncoder
 from clipsearch.errors import EncoderError, NotCompilable
 from clipsearch.types import Progress
@@ -113,9 +119,9 @@ def test_its_vectors_are_those_of_open_clip(
 
 def test_few_texts_and_many_have_the_same_vectors(exact: Compilation, spec: ModelSpec) -> None:
     encoder = OnnxEncoder.load(spec, precision="fp32")
-    few = np.stack([encoder.encode_texts([text])[0] for text in LABELS[:FEW_TEXTS]])
+    few = np.stack([encoder.encode_texts([text])[0] for text in LABELS[:8]])
     many = encoder.encode_texts(LABELS)
-    np.testing.assert_allclose(few, many[:FEW_TEXTS], atol=1e-6)
+    np.testing.assert_allclose(few, many[:8], atol=1e-6)
 
 
 def test_threads_share_an_encoder(encoder: OnnxEncoder) -> None:
@@ -239,7 +245,7 @@ def test_a_small_model_stays_exact_unless_int8_is_asked_for(
     other = tmp_path / "other"
     shutil.copytree(clip, other)
     assert not compile_model(f"local-dir:{other}").fresh
-    monkeypatch.setattr(compiling, "SMALL", 0)
+    monkeypatch.setattr(compiling, "_SMALL", 0)
     assert compile_model(f"local-dir:{clip}", force=True).manifest.gate is not None
 
 
@@ -253,18 +259,26 @@ def test_what_is_asked_for_again_is_what_runs(cache: Path) -> None:
 def test_what_does_not_pass_the_gate_stays_fp32(
     empty_cache: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "LEAST_COSINE", 0.9999999)
+    monkeypatch.setattr(compiling, "_LEAST_COSINE", 0.9999999)
     made = compile_model(f"local-dir:{clip}", precision="int8")
     measured = made.manifest.gate
     assert measured is not None and not measured.passed
     assert made.manifest.precision == "fp32"
     assert made.reason.startswith("int8 did not pass the gate: mean cosine 0.9999")
     assert sorted(path.name for path in made.folder.iterdir()) == [
-        *("few.onnx", "image.bin", "image.onnx", MANIFEST, "text.bin", "text.onnx", "tokens.db")
+        *(
+            "few.onnx",
+            "image.bin",
+            "image.onnx",
+            MANIFEST_FILE,
+            "text.bin",
+            "text.onnx",
+            "tokens.db",
+        )
     ]
     spec = resolve(f"local-dir:{clip}")
-    assert compiled(spec) == made.folder == folder_of(made.manifest.fingerprint, "fp32")
-    assert compiled(spec, "int8") is None
+    assert find_compiled(spec) == made.folder == folder_of(made.manifest.fingerprint, "fp32")
+    assert find_compiled(spec, "int8") is None
     with pytest.raises(EncoderError, match="int8"):
         OnnxEncoder.load(spec, precision="int8")
     for precision in ("int8", "auto"):
@@ -275,10 +289,10 @@ def test_what_does_not_pass_the_gate_stays_fp32(
 def test_the_gate_measures_cosines_and_neighbours() -> None:
     rng = np.random.default_rng(0)
     exact, texts = (_unit(rng.normal(size=(40, 16))) for _ in range(2))
-    same = gate.measure(exact, exact, texts)
+    same = compiling.measure_gate(exact, exact, texts)
     assert (same.images, round(same.cosine, 6), same.overlap, same.passed) == (40, 1, 1, True)
     rounded = _unit(exact + 0.05 * rng.normal(size=exact.shape))
-    measured = gate.measure(exact, rounded, texts)
+    measured = compiling.measure_gate(exact, rounded, texts)
     cosines = [float(a @ b) for a, b in zip(exact, rounded, strict=True)]
     assert measured.cosine == pytest.approx(np.mean(cosines))
     assert measured.worst == pytest.approx(min(cosines))
@@ -302,17 +316,17 @@ def _shared(first: np.ndarray, second: np.ndarray) -> float:
 def test_the_gate_asks_scenes_and_a_sample_of_ones_own_images(
     make_images: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "IMAGES", 5)
+    monkeypatch.setattr(compiling, "_IMAGES", 5)
     folder = make_images(12)[0].parent
     (folder / "broken.png").write_bytes(b"no image")
-    chosen = gate._some_of([folder])
+    chosen = compiling._choose_images([folder])
     assert len(set(chosen)) == 5
-    assert chosen == gate._some_of([folder])
+    assert chosen == compiling._choose_images([folder])
     prepare = Preprocess((80, 80), "longest", "bicubic", 255)
-    seen = list(gate.pixels(prepare, [folder]))
+    seen = list(compiling._gate_images(prepare, [folder]))
     assert len(seen) == 100 + 5 - sum(path.endswith("broken.png") for path in chosen)
     assert {pixels.shape for pixels in seen} == {(80, 80, 3)}
-    assert len(set(gate.captions())) == 100
+    assert len(set(compiling._gate_captions())) == 100
 
 
 # --- what is kept --------------------------------------------------------------------------
@@ -326,7 +340,7 @@ def made(empty_cache: Path, clip: Path, tmp_path: Path) -> Compilation:
 
 def test_a_compiled_model_is_found_again_and_not_made_again(made: Compilation) -> None:
     spec = resolve(made.name)
-    assert compiled(spec) == compiled(spec, "fp32") == made.folder
+    assert find_compiled(spec) == find_compiled(spec, "fp32") == made.folder
     again = compile_model(made.name, precision="fp32")
     assert (made.fresh, again.fresh) == (True, False)
     assert again.manifest == Manifest.read(made.folder)
@@ -347,7 +361,7 @@ def test_weights_that_changed_are_compiled_anew(made: Compilation) -> None:
     state = load_file(file)
     state["visual.proj"][0, 0] += 1
     save_file(state, file)
-    assert compiled(resolve(made.name)) is None
+    assert find_compiled(resolve(made.name)) is None
     again = compile_model(made.name, precision="fp32")
     assert again.fresh
     assert again.folder != made.folder
@@ -360,12 +374,12 @@ def test_weights_that_changed_are_compiled_anew(made: Compilation) -> None:
 def test_weights_that_are_touched_only_are_not_compiled_again(made: Compilation) -> None:
     file = Path(made.name.removeprefix("local-dir:")) / WEIGHTS
     os.utime(file, ns=(1, 1))
-    assert compiled(resolve(made.name)) is None
+    assert find_compiled(resolve(made.name)) is None
     assert not compile_model(made.name, precision="fp32").fresh
-    assert compiled(resolve(made.name)) == made.folder
+    assert find_compiled(resolve(made.name)) == made.folder
 
 
-FILES = ("image.onnx", "image.bin", "text.onnx", "few.onnx", "text.bin", "tokens.db", MANIFEST)
+FILES = ("image.onnx", "image.bin", "text.onnx", "few.onnx", "text.bin", "tokens.db", MANIFEST_FILE)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -376,11 +390,11 @@ def test_a_model_that_is_not_whole_is_made_again_and_never_used(
     whole = path.read_bytes()
     for damaged in (whole[:-1], b"", None):
         path.unlink() if damaged is None else path.write_bytes(damaged)
-        assert compiled(spec) is None
+        assert find_compiled(spec) is None
         with pytest.raises(EncoderError, match="is not compiled: `clipsearch compile"):
             OnnxEncoder.load(spec)
     assert compile_model(made.name, precision="fp32").fresh
-    assert compiled(spec) == made.folder
+    assert find_compiled(spec) == made.folder
     assert path.stat().st_size == len(whole)
 
 
@@ -406,9 +420,9 @@ def test_damage_that_keeps_the_size_is_found_when_a_tower_is_opened(
 
 
 def test_another_format_is_not_used(made: Compilation) -> None:
-    path = made.folder / MANIFEST
+    path = made.folder / MANIFEST_FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
-    assert compiled(resolve(made.name)) is None
+    assert find_compiled(resolve(made.name)) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"fingerprint": 3}', "null"])
@@ -417,7 +431,7 @@ def test_a_damaged_note_is_no_compiled_model(
 ) -> None:
     for note in (empty_cache / "names").iterdir():
         note.write_text(text)
-    assert compiled(resolve(made.name)) is None
+    assert find_compiled(resolve(made.name)) is None
 
 
 def test_an_interrupted_compilation_leaves_nothing_that_is_used(
@@ -429,7 +443,7 @@ def test_an_interrupted_compilation_leaves_nothing_that_is_used(
     monkeypatch.setattr(compiling.store, "publish", interrupt)
     with pytest.raises(KeyboardInterrupt):
         compile_model(f"local-dir:{clip}", precision="fp32")
-    assert compiled(resolve(f"local-dir:{clip}")) is None
+    assert find_compiled(resolve(f"local-dir:{clip}")) is None
     assert list(empty_cache.iterdir()) == []
 
 
@@ -462,7 +476,7 @@ def test_on_a_cpu_a_compiled_model_runs_compiled(
     assert isinstance(load_encoder(made.name, device="cpu"), OnnxEncoder)
     assert isinstance(load_encoder(made.name, engine="torch"), OpenClipEncoder)
     assert isinstance(load_encoder(made.name, precision="bf16"), OpenClipEncoder)
-    assert isinstance(load_tokenizer(made.name), BytePairs)
+    assert isinstance(load_tokenizer(made.name), BytePairTokenizer)
     no_gpu.touch()
     assert isinstance(load_encoder(made.name), OpenClipEncoder)
     assert isinstance(load_encoder(made.name, engine="onnx"), OnnxEncoder)
@@ -529,7 +543,7 @@ def test_a_model_that_cannot_be_compiled_says_why(empty_cache: Path, tmp_path: P
 def test_vectors_that_are_not_the_models_are_not_kept(
     empty_cache: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(export, "_TOLERANCE", 1e-12)
     with pytest.raises(NotCompilable, match=r"text tower, written: its vectors differ by .*e-07"):
         compile_model(f"local-dir:{clip}")
 
