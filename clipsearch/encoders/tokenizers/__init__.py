@@ -7,6 +7,7 @@ Both are set up as open_clip sets up its own, and give all tokens of a text inst
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,8 @@ def from_open_clip(raw: Any) -> BytePairTokenizer | HubTokenizer:
     backend = getattr(raw.tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ValueError("the tokenizer has no file tokenizer.json")
+    # open_clip's calls set padding and truncation on the tokenizer itself.
+    backend = deepcopy(backend)
     # Padding is asked of the tokenizer itself: CLIP pads with 0, SigLIP with 1, its end.
     row = raw([""])[0]
     zero = raw.tokenizer.sep_token_id if raw.strip_sep_token else None

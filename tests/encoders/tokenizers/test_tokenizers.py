@@ -54,6 +54,14 @@ def test_siglip_has_an_end_and_no_start_and_pads_with_its_end(make: Callable[...
     assert rows(tokenizer) == raw(TEXTS).tolist()
 
 
+def test_calls_of_open_clips_tokenizer_do_not_change_the_tokens(make: Callable[..., Any]) -> None:
+    raw = make("$A </s>", specials={"eos_token": "</s>", "pad_token": "</s>"})
+    tokenizer = from_open_clip(raw)
+    before = tokenizer.ids(TEXTS)
+    raw(TEXTS)
+    assert tokenizer.ids(TEXTS) == before
+
+
 def test_xlm_roberta_has_a_start_and_an_end(make: Callable[..., Any]) -> None:
     specials = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     raw = make("<s> $A </s>", specials=specials, clean="whitespace")
