@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINES",
     "Encoder",
-    "Engine",
+    "EngineLoader",
     "Tokenizer",
     "compile_once",
     "default_device",
@@ -53,7 +53,7 @@ _DEVICE = "CLIPSEARCH_DEVICE"
 _GPU_TRACES = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
 
 
-class Engine(Protocol):
+class EngineLoader(Protocol):
     """Loads a model."""
 
     def __call__(self, spec: ModelSpec, *, device: str, precision: str) -> Encoder:
@@ -243,15 +243,15 @@ def engine_names() -> tuple[str, ...]:
     return tuple(sorted({*ENGINES, *_entry_points()}))
 
 
-def _engine(name: str) -> Engine:
+def _engine(name: str) -> EngineLoader:
     if home := ENGINES.get(name):
         module, _, attribute = home.partition(":")
         engine: object = import_module(module)
         for part in attribute.split("."):
             engine = getattr(engine, part)
-        return cast("Engine", engine)
+        return cast("EngineLoader", engine)
     if entry := _entry_points().get(name):
-        return cast("Engine", entry.load())
+        return cast("EngineLoader", entry.load())
     raise EncoderError(f"unknown engine {name!r}: choose from {', '.join(engine_names())}.")
 
 

@@ -6,8 +6,10 @@ model does without it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from clipsearch.errors import ModelUnavailable, UnknownModel
 
@@ -44,10 +46,9 @@ def cached(repo: str, *files: str) -> str | None:
     -------
     The path; None if the cache holds none of them.
     """
-    from huggingface_hub import try_to_load_from_cache
-
+    look_up = _huggingface_hub().try_to_load_from_cache
     for file in files:
-        if isinstance(path := try_to_load_from_cache(repo, file), str):
+        if isinstance(path := look_up(repo, file), str):
             return path
     return None
 
@@ -100,30 +101,24 @@ def fetch_tokenizer(repo: str, *, model: str) -> str:
 
 def _download(repo: str, files: Sequence[str], model: str) -> str | None:
     """Download the first of `files` that `repo` has; None if it has none of them."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
+    library = _huggingface_hub()
+    errors = library.errors
     for file in files:
         try:
-            # One question first: hf_hub_download alone retries for 23 s where there is no network.
-            get_hf_file_metadata(hf_hub_url(repo, file))
-            return hf_hub_download(repo, file)
-        except LocalEntryNotFoundError as error:
+            # One request first: hf_hub_download retries for 23 s where there is no network.
+            library.get_hf_file_metadata(library.hf_hub_url(repo, file))
+            return str(library.hf_hub_download(repo, file))
+        except errors.LocalEntryNotFoundError as error:
             raise _unavailable(repo, model, error) from error
-        except EntryNotFoundError:
+        except errors.EntryNotFoundError:
             continue
-        except GatedRepoError as error:
+        except errors.GatedRepoError as error:
             raise ModelUnavailable(
                 model,
                 f"{repo} is open only to those who accept its licence.",
                 f"Accept it on {_endpoint()}/{repo}, then set HF_TOKEN to a token of yours.",
             ) from error
-        except RepositoryNotFoundError as error:
+        except errors.RepositoryNotFoundError as error:
             hint = f"{_endpoint()} has no repository {repo}, or it is private: then set HF_TOKEN."
             raise UnknownModel(model, hint=hint) from error
         except Exception as error:  # whatever the http library of this version or the disk say
@@ -132,8 +127,7 @@ def _download(repo: str, files: Sequence[str], model: str) -> str | None:
 
 
 def _unavailable(repo: str, model: str, error: Exception) -> ModelUnavailable:
-    from huggingface_hub import constants
-
+    constants = _huggingface_hub().constants
     tried = f"{repo} is not in the cache {constants.HF_HUB_CACHE}, and "
     if constants.HF_HUB_OFFLINE:
         tried += "HF_HUB_OFFLINE forbids to download it."
@@ -155,6 +149,11 @@ def _unavailable(repo: str, model: str, error: Exception) -> ModelUnavailable:
 
 
 def _endpoint() -> str:
-    from huggingface_hub import constants
+    return str(_huggingface_hub().constants.ENDPOINT)
 
-    return str(constants.ENDPOINT)
+
+def _huggingface_hub() -> Any:
+    """Import huggingface_hub, which takes longer than a whole query of a compiled model."""
+    from huggingface_hub import constants, errors  # noqa: F401 - attributes of the module
+
+    return sys.modules["huggingface_hub"]

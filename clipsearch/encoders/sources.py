@@ -54,7 +54,7 @@ class Tables(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """The parts of a model, all of them on this machine."""
 
     name: str
@@ -71,7 +71,7 @@ class Source:
         return dict(self.config["text_cfg"])
 
 
-def find_source(spec: ModelSpec, tables: Tables) -> Source:
+def find_source(spec: ModelSpec, tables: Tables) -> ModelSource:
     """Find the parts of a model, downloading those that the hub's cache does not hold.
 
     Parameters
@@ -99,7 +99,7 @@ def find_source(spec: ModelSpec, tables: Tables) -> Source:
         return _folder(spec, spec.folder, tables)
     tag = _tag(spec, tables) if spec.tag or not spec.checkpoint else {}
     preprocess = _preprocess(tag) if tag else _preprocess_of_checkpoint(spec, tables)
-    return Source(
+    return ModelSource(
         spec.arch,
         tables.get_model_config(spec.arch) or {},
         spec.checkpoint or _weights_of_tag(spec, tag, tables),
@@ -110,7 +110,7 @@ def find_source(spec: ModelSpec, tables: Tables) -> Source:
     )
 
 
-def find_configuration(spec: ModelSpec, tables: Tables) -> Source:
+def find_configuration(spec: ModelSpec, tables: Tables) -> ModelSource:
     """Find the configuration of a model; weights are neither read nor downloaded.
 
     Parameters and errors are those of `find_source`; an architecture alone is enough.
@@ -122,7 +122,7 @@ def find_configuration(spec: ModelSpec, tables: Tables) -> Source:
         return _folder(spec, spec.folder, tables)
     if spec.tag:
         _tag(spec, tables)
-    return Source(spec.arch, tables.get_model_config(spec.arch) or {})
+    return ModelSource(spec.arch, tables.get_model_config(spec.arch) or {})
 
 
 def unreadable(spec: ModelSpec, what: str, error: Exception) -> ModelUnavailable:
@@ -147,14 +147,14 @@ def unreadable(spec: ModelSpec, what: str, error: Exception) -> ModelUnavailable
     )
 
 
-def _folder(spec: ModelSpec, folder: str, tables: Tables) -> Source:
+def _folder(spec: ModelSpec, folder: str, tables: Tables) -> ModelSource:
     try:
         config = tables.get_model_config(FOLDER_PREFIX + folder) or {}
         if not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
             raise ValueError(f"{hub.CONFIG} lacks embed_dim, vision_cfg or text_cfg in model_cfg")
     except (ValueError, OSError, AttributeError) as error:
         raise unreadable(spec, folder, error) from error
-    return Source(FOLDER_PREFIX + folder, config)
+    return ModelSource(FOLDER_PREFIX + folder, config)
 
 
 def _tag(spec: ModelSpec, tables: Tables) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.registry import ModelSpec, multilingual
 from clipsearch.encoders.sources import (
     PROBES,
-    Source,
+    ModelSource,
     find_configuration,
     find_source,
     fingerprint,
@@ -187,7 +187,7 @@ class OpenClipEncoder:
 # --- loading -------------------------------------------------------------------------------
 
 
-def _model(spec: ModelSpec, source: Source) -> Any:
+def _model(spec: ModelSpec, source: ModelSource) -> Any:
     try:
         model = open_clip.create_model(
             source.name,
@@ -225,7 +225,7 @@ def _own_tokenizer(spec: ModelSpec, raw: Any) -> Tokenizer:
     return tokenizer
 
 
-def _open_clip_tokenizer(spec: ModelSpec, source: Source) -> Tokenize:
+def _open_clip_tokenizer(spec: ModelSpec, source: ModelSource) -> Tokenize:
     wanted = source.text.get("hf_tokenizer_name")
     try:
         if not wanted or spec.folder:

@@ -213,19 +213,16 @@ def _versions() -> dict[str, str]:
 @contextmanager
 def new_folder() -> Iterator[Path]:
     """Yield an empty folder to compile into; it is deleted unless `publish` moved it."""
-    import shutil
-    import tempfile
-
     root = cache_folder()
     root.mkdir(parents=True, exist_ok=True)
     for left in root.glob("tmp-*"):  # by runs that were killed
         if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix="tmp-", dir=root))
+            _delete(left)
+    folder = _temporary_folder()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _delete(folder)
 
 
 def publish(folder: Path, manifest: Manifest) -> tuple[Path, Manifest]:
@@ -252,14 +249,23 @@ def publish(folder: Path, manifest: Manifest) -> tuple[Path, Manifest]:
 
 def discard(folder: Path) -> None:
     """Delete a compiled model; it leaves its place at once."""
-    import shutil
-    import tempfile
-
     if folder.exists():
-        away = Path(tempfile.mkdtemp(prefix="tmp-", dir=cache_folder()))
+        away = _temporary_folder()
         with suppress(OSError):
             folder.rename(away / folder.name)
-        shutil.rmtree(away, ignore_errors=True)
+        _delete(away)
+
+
+def _temporary_folder() -> Path:
+    folder = cache_folder() / f"tmp-{os.urandom(6).hex()}"
+    folder.mkdir()
+    return folder
+
+
+def _delete(folder: Path) -> None:
+    import shutil  # a query does without it
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _note(spec: ModelSpec) -> Path:
@@ -270,10 +276,10 @@ def _note(spec: ModelSpec) -> Path:
 def _state(path: Path) -> list[int]:
     """Return a file's size and time of change; empty if it is not there."""
     try:
-        found = path.stat()
+        state = path.stat()
     except OSError:
         return []
-    return [found.st_size, found.st_mtime_ns]
+    return [state.st_size, state.st_mtime_ns]
 
 
 def _flush(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Read the weights of open_clip's and timm's transformers into the arrays of `towers`.
 
 Everything that is not known here raises Unsupported, so that no tower is read wrongly; the compiler
-compares its vectors with the model's besides. Nothing here imports torch.
+compares its vectors with the model's besides.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from timm.layers.pos_embed import resample_abs_pos_embed
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch.encoders.compiler.towers import (
@@ -171,8 +172,6 @@ def _positions(trunk: Any, size: tuple[int, int]) -> FloatArray:
     """Return the positions, stretched where the tower was made for images of another size."""
     positions = trunk.pos_embed
     if getattr(trunk, "dynamic_img_size", False):
-        from timm.layers.pos_embed import resample_abs_pos_embed
-
         embed = trunk.patch_embed
         positions = resample_abs_pos_embed(
             positions,
