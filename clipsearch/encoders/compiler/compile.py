@@ -36,7 +36,6 @@ from clipsearch.images.decode import EncodedImage, read_file
 from clipsearch.images.walk import Walk
 from clipsearch.types import OnProgress, Progress, StrPath
 
-
 _STEPS = 3  # text tower, image tower, the rest
 _BATCH = 32
 # Bytes of an image tower in fp32 below which `auto` keeps it: to decode an image takes longer.
