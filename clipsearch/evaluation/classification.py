@@ -49,7 +49,7 @@ class Scored:
 
 
 def membership(truth: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndarray:
-    """Say which of `labels` each image has: bool (images, labels). Other labels are passed over."""
+    """Say which of `labels` each image has: bool (images, labels). Other labels are skipped."""
     column = {label: j for j, label in enumerate(labels)}
     found = np.zeros((len(truth), len(labels)), dtype=bool)
     for i, own in enumerate(truth):

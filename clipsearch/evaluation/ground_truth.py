@@ -31,7 +31,7 @@ MANY_LABELS_COLUMNS = {"labels", "classes", "categories", "tags"}
 CAPTION_COLUMNS = {"caption", "captions", "text", "sentence", "description", "comment", "raw"}
 _TOKEN_LINE = re.compile(r"(?P<name>.+)#\d+\t(?P<caption>.*)")
 WORDS_OF_A_CAPTION = 4
-"""Without a header, a second column of so many words at the median holds captions."""
+"""Without a header, a second column with this median number of words holds captions."""
 
 
 @dataclass(frozen=True, slots=True)

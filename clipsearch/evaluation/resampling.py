@@ -18,7 +18,7 @@ CELLS_AT_ONCE = 1 << 23
 
 
 class Wanted(NamedTuple):
-    """A figure and how it is found anew from weights."""
+    """A figure and how it is computed from weights."""
 
     value: float
     statistic: Statistic

@@ -42,7 +42,7 @@ class Plan:
         return learn_rows(task, self.method, self.strength, sharpness=self.sharpness, start=start)
 
     def within_reach(self, shots: float) -> bool:
-        """Say whether so many images a label can tell that it should be this strong."""
+        """Say whether this number of images per label supports this strength."""
         careful = CAREFUL["auto" if self.method == "zero-shot" else self.method]
         return self.strength <= REACH * shots * careful.strength
 

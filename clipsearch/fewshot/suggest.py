@@ -1,4 +1,4 @@
-"""Which images to label next: those that the head wavers at, and not all of one kind."""
+"""Choose images to label next: margin sampling, spread over clusters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def suggest(vectors: np.ndarray, margin: np.ndarray, n: int, *, seed: int = 0) -
 
 
 def _distinct(vectors: np.ndarray, order: np.ndarray, n: int) -> np.ndarray:
-    """Return the first n of `order` whose vectors differ: to label one image twice teaches nothing."""
+    """Return the first n of `order` whose vectors differ: labelling one image twice adds nothing."""
     found: dict[bytes, int] = {}
     for i in order.tolist():
         if len(found) == n:

@@ -37,7 +37,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Accuracy with so many images a label, on the images left: means over random draws."""
+    """Accuracy with `shots` images per label, on the other images: means over random draws."""
 
     shots: int
     zero_shot: float
@@ -51,7 +51,7 @@ class CurvePoint:
 def cross_validate(task: Task, wanted: Wanted = "auto", *, seed: int = 0) -> Trial | None:
     """Learn without each fifth of the images and find the labels of that fifth, five times over.
 
-    Each time method and strength are chosen anew, inside the other four fifths: a nested
+    Each time method and strength are chosen inside the other four fifths: a nested
     cross-validation (Varma and Simon 2006). None if no label has two images.
     """
     fold = folds(task.labels, seed=seed)

@@ -130,7 +130,7 @@ def _best_count(vectors: np.ndarray, different: int, seed: int, on_progress: OnP
 
 
 def sample(count: int, seed: int) -> np.ndarray:
-    """Return the rows that stand for all: all of them up to SAMPLE, else so many drawn, ascending."""
+    """Return the rows of a sample, ascending: all rows up to SAMPLE, else SAMPLE random ones."""
     if count <= SAMPLE:
         return np.arange(count)
     drawn = np.random.default_rng(seed).choice(count, SAMPLE, replace=False)
@@ -138,7 +138,7 @@ def sample(count: int, seed: int) -> np.ndarray:
 
 
 def _by_size(groups: np.ndarray) -> np.ndarray:
-    """Number groups anew: the largest is 0, equal ones by their first member."""
+    """Renumber groups by size: the largest is 0, equal ones by their first member."""
     _, first, renumbered, sizes = np.unique(
         groups, return_index=True, return_inverse=True, return_counts=True
     )
