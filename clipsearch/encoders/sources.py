@@ -1,6 +1,6 @@
 """Find the parts of a model: its configuration, weights and preprocessing; fingerprint it.
 
-open_clip's tables come as an argument: whoever needs a tokenizer alone has no use for the package.
+open_clip's tables come as an argument, because loading a tokenizer alone needs no open_clip.
 """
 
 from __future__ import annotations

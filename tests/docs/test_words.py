@@ -36,6 +36,7 @@ ALLOWED = {
     "clipsearch/calibration/formulas.py": _FORMULA,
     "clipsearch/heads/prompts.py": {"image"},
     "clipsearch/evaluation/ground_truth.py": {"image"},
+    "clipsearch/cli/commands.py": {"few-shot result, fit"},  # what people may type instead
     "clipsearch/text/language.py": {"cohort-normalised score"},  # a word of English
     "docs/glossary.md": {"image"},
 }
