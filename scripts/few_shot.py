@@ -1,6 +1,7 @@
 """Measure what a few labelled images bring: rewrites the tables and the figure of docs/guides/few-shot.md.
 
     python scripts/few_shot.py [--images 40] [--repeats 10]
+    python scripts/few_shot.py --redraw    # the figure alone, from the table of the page
 
 30 animals are drawn by the artist of scripts/train_mini (fetched on its first run), in the styles
 that the bundled model was trained on, spoilt in four ways it never saw, and in the style that was
@@ -256,12 +257,40 @@ def _gain(task: Task, plan: Any, repeats: int) -> float:
     return float(np.mean(gains))
 
 
+def curves_of(table: str, repeats: int) -> dict[str, Sequence[CurvePoint]]:
+    """Return the curves of a table that `curve_table` wrote."""
+    lines = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("|")]
+    shots = [int(cell) for cell in lines[0][2:]]
+    curves: dict[str, Sequence[CurvePoint]] = {}
+    for name, zero_shot, *cells in lines[2:]:
+        if not zero_shot.strip():
+            continue  # without the text
+        numbers = [[float(n) / 100 for n in re.findall(r"[0-9.]+", cell)] for cell in cells]
+        curves[name.strip()] = [
+            CurvePoint(n, float(zero_shot) / 100, few_shot, low, high, repeats)
+            for n, (few_shot, low, high) in zip(shots, numbers, strict=True)
+        ]
+    return curves
+
+
+def draw(curves: Mapping[str, Sequence[CurvePoint]], path: Path) -> None:
+    """Write the figure, with few colours: a quarter of the size, and no visible difference."""
+    save_figure(learning_curves(curves), path)
+    Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=40, help="of each animal, in each set")
     parser.add_argument("--repeats", type=int, default=10, help="draws for each number of shots")
     parser.add_argument("--docs", type=Path, default=HERE.parent / "docs", help="what to rewrite")
+    parser.add_argument("--redraw", action="store_true", help="only draw the figure again")
     given = parser.parse_args()
+    figure, page = given.docs / "images" / "few-shot.png", given.docs / "guides" / "few-shot.md"
+    if given.redraw:
+        table = page.read_text("utf-8").partition("<!-- few_shot.py: curve -->\n")[2]
+        draw(curves_of(table.partition("<!-- end -->")[0], given.repeats), figure)
+        return
     encoder = load_encoder("mini")
     drawn = dict(tasks(encoder, given.images))
     curves = {name: learning_curve(task, repeats=given.repeats) for name, task in drawn.items()}
@@ -271,11 +300,7 @@ def main() -> None:
         "forms": form_table(drawn["style never seen"], encoder),
         "careful": careful_table(drawn, given.repeats),
     }
-    figure = given.docs / "images" / "few-shot.png"
-    save_figure(learning_curves(curves), figure)
-    # Few colours: a quarter of the size, and nobody sees it.
-    Image.open(figure).convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(figure)
-    page = given.docs / "guides" / "few-shot.md"
+    draw(curves, figure)
     text = page.read_text("utf-8") if page.exists() else ""
     for name, table in tables.items():
         print(table, end="\n\n")

@@ -30,7 +30,7 @@ from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.evaluation.metrics import median_rank, ranks, recall_at
 from clipsearch.images.decode import open_image
 from clipsearch.text.encode import encode_texts
-from clipsearch.text.tokens import TOGETHER, room, split, weights
+from clipsearch.text.tokens import PIECE_TOKENS, room, split, weights
 
 LEAST_TOKENS = 200
 SIDE = 96
@@ -140,10 +140,13 @@ def ways(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, np.ndarr
     full = room(encoder.tokenizer)
     yield f"pieces of up to {full}", in_pieces(encoder, texts, full, weights)
     yield f"pieces of up to {full // 2}", in_pieces(encoder, texts, full // 2, weights)
-    yield f"pieces of up to {TOGETHER}: clipsearch", encode_texts(encoder, texts)
+    yield f"pieces of up to {PIECE_TOKENS}: clipsearch", encode_texts(encoder, texts)
     yield "one sentence a piece", in_pieces(encoder, texts, 1, weights)
-    yield f"up to {TOGETHER}, all weigh the same", in_pieces(encoder, texts, TOGETHER, equal)
-    yield f"up to {TOGETHER}, weight is the root", in_pieces(encoder, texts, TOGETHER, root)
+    yield (
+        f"up to {PIECE_TOKENS}, all weigh the same",
+        in_pieces(encoder, texts, PIECE_TOKENS, equal),
+    )
+    yield f"up to {PIECE_TOKENS}, weight is the root", in_pieces(encoder, texts, PIECE_TOKENS, root)
     yield "one sentence, all weigh the same", in_pieces(encoder, texts, 1, equal)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:  # it imports logging, which a query does without
+    from concurrent.futures import Future, ThreadPoolExecutor
+
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")

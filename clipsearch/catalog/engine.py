@@ -10,7 +10,7 @@ into SQL.
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -203,7 +203,9 @@ class Engine:
                 yield connection
                 # Another number after every change: who caches what it derived sees by this
                 # that the catalog has changed.
-                connection.exec_driver_sql(f"PRAGMA user_version={secrets.randbits(31)}")
+                connection.exec_driver_sql(
+                    f"PRAGMA user_version={int.from_bytes(os.urandom(4)) >> 1}"
+                )
         except sqlite3.Error as error:
             raise self._explain(error) from error
         except DBAPIError as error:

@@ -27,9 +27,9 @@ def models(format: ReportFormat = None) -> None:
     Also whether they are on disk, so that they load without the network, and whether they are
     compiled: with int8, how near its vectors are to those of the model (mean cosine).
     """
-    from clipsearch.encoders.listing import listed
+    from clipsearch.encoders import list_models
 
-    write_report(listed(), "models", format)
+    write_report(list_models(), "models", format)
     if format != "json":
         say(
             "\nOthers: ARCH/TAG of open_clip, hf-hub:ORG/REPO, local-dir:FOLDER, "

@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from dataclasses import asdict
 from importlib import import_module
 from os import PathLike
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from clipsearch.encoders.base import Encoder, Tokenizer
-from clipsearch.encoders.compiler.store import compiled, refuse, refused, settled
-from clipsearch.encoders.registry import ModelSpec, check_files, resolve
+from clipsearch.encoders.compiler.store import (
+    find_compiled,
+    find_finished,
+    manifest_of,
+    note_refusal,
+    refusal,
+)
+from clipsearch.encoders.registry import PRESETS, ModelSpec, check_files, resolve
 from clipsearch.errors import EncoderError, NotCompilable
 
 if TYPE_CHECKING:
@@ -23,12 +30,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINES",
     "Encoder",
-    "Engine",
+    "EngineLoader",
     "Tokenizer",
     "compile_once",
-    "compiled",
     "default_device",
     "engine_names",
+    "list_models",
     "load_encoder",
     "load_tokenizer",
     "runs_on_cpu",
@@ -38,7 +45,7 @@ ENGINES = {
     "onnx": "clipsearch.encoders.onnx:OnnxEncoder.load",
     "torch": "clipsearch.encoders.torch:OpenClipEncoder.load",
 }
-"""What executes models, by name. Other packages add theirs as entry points `clipsearch.encoders`."""
+"""Engines by name. Other packages add theirs as entry points `clipsearch.encoders`."""
 
 _ENTRY_POINTS = "clipsearch.encoders"
 _DEVICE = "CLIPSEARCH_DEVICE"
@@ -46,7 +53,7 @@ _DEVICE = "CLIPSEARCH_DEVICE"
 _GPU_TRACES = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
 
 
-class Engine(Protocol):
+class EngineLoader(Protocol):
     """Loads a model."""
 
     def __call__(self, spec: ModelSpec, *, device: str, precision: str) -> Encoder:
@@ -102,7 +109,7 @@ def load_encoder(
     check_files(spec)
     device = default_device() if device is None else device
     if engine == "auto":
-        fits = runs_on_cpu(device) and (precision == "int8" or compiled(spec, precision))
+        fits = runs_on_cpu(device) and (precision == "int8" or find_compiled(spec, precision))
         engine = "onnx" if fits else "torch"
     return _engine(engine)(spec, device=device, precision=precision)
 
@@ -132,13 +139,18 @@ def load_tokenizer(name: str = "default") -> Tokenizer:
     """
     spec = resolve(name)
     check_files(spec)
-    from clipsearch.encoders.tokenizers.clip import clip_tokenizer  # a query's texts do without it
+    # A query of a compiled model needs neither this module nor those below, which are heavy.
+    from clipsearch.encoders.tokenizers.clip import clip_tokenizer
 
-    if found := clip_tokenizer(spec):
-        return found
-    # The compiled one, on any device: it opens without torch.
-    home = import_module(f"clipsearch.encoders.{'onnx' if compiled(spec) else 'torch'}")
-    return cast("Tokenizer", home.load_tokenizer(spec))
+    if tokenizer := clip_tokenizer(spec):
+        return tokenizer
+    if find_compiled(spec):  # on any device: it opens without torch
+        from clipsearch.encoders.onnx import OnnxEncoder
+
+        return OnnxEncoder.load(spec).tokenizer
+    from clipsearch.encoders.torch import open_clip_tokenizer
+
+    return open_clip_tokenizer(spec)
 
 
 def compile_once(
@@ -170,16 +182,16 @@ def compile_once(
     spec = resolve(name)
     check_files(spec)
     device = default_device() if device is None else device
-    if settled(spec, precision) or not runs_on_cpu(device):
+    if find_finished(spec, precision) or not runs_on_cpu(device):
         return ""
-    if reason := refused(spec):
+    if reason := refusal(spec):
         return reason
     from clipsearch.encoders.compiler.compile import compile_model  # which imports torch
 
     try:
         compile_model(name, precision=precision, images=images, progress=progress)
     except NotCompilable as error:
-        refuse(spec, str(error))
+        note_refusal(spec, str(error))
         return str(error)
     except OSError as error:  # no room, or no right to write: indexing goes on without
         return f"{spec.name} could not be compiled ({error}). It runs on torch all the same."
@@ -206,24 +218,44 @@ def runs_on_cpu(device: str = "auto") -> bool:
     return not any(map(os.path.exists, _GPU_TRACES))
 
 
+def list_models() -> list[dict[str, Any]]:
+    """Return the presets with what is on disk and compiled: the JSON of `clipsearch models`."""
+    facts = ("name", "spec", "size_mb", "languages", "licence", "dim", "about", "on_disk")
+    return [
+        {
+            **{fact: getattr(preset, fact) for fact in facts},
+            "compiled": _describe_compiled(preset.name),
+        }
+        for preset in PRESETS.values()
+    ]
+
+
+def _describe_compiled(name: str) -> dict[str, Any] | None:
+    manifest = manifest_of(name)
+    if manifest is None:
+        return None
+    gate = asdict(manifest.gate) if manifest.gate else None
+    return {"precision": manifest.precision, "gate": gate}
+
+
 def engine_names() -> tuple[str, ...]:
     """Return the names of all engines that are installed."""
-    return tuple(sorted({*ENGINES, *_others()}))
+    return tuple(sorted({*ENGINES, *_entry_points()}))
 
 
-def _engine(name: str) -> Engine:
+def _engine(name: str) -> EngineLoader:
     if home := ENGINES.get(name):
         module, _, attribute = home.partition(":")
-        found: object = import_module(module)
+        engine: object = import_module(module)
         for part in attribute.split("."):
-            found = getattr(found, part)
-        return cast("Engine", found)
-    if entry := _others().get(name):
-        return cast("Engine", entry.load())
+            engine = getattr(engine, part)
+        return cast("EngineLoader", engine)
+    if entry := _entry_points().get(name):
+        return cast("EngineLoader", entry.load())
     raise EncoderError(f"unknown engine {name!r}: choose from {', '.join(engine_names())}.")
 
 
-def _others() -> dict[str, EntryPoint]:
+def _entry_points() -> dict[str, EntryPoint]:
     """Return the engines of other packages by name."""
     from importlib.metadata import entry_points  # which takes longer than all else here
 

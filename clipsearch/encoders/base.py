@@ -1,4 +1,4 @@
-"""What every encoder is: preprocess, an image tower, a text tower into one space, a tokenizer."""
+"""Protocols of encoders and tokenizers, which every engine implements."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from clipsearch._util import LazyModule
+from clipsearch._util.arrays import FloatArray
 from clipsearch.types import ModelInfo
 
 if TYPE_CHECKING:
@@ -18,17 +20,17 @@ else:
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Turns texts into the numbers that a text tower reads.
+    """Turns texts into the tokens (numbers) that a text tower reads.
 
-    A tower reads `context_length` numbers: `start`, the text's own, `end`, as much `padding` as
-    there is room, and `last`, which few models have.
+    A tower reads `context_length` tokens: `start`, those of the text, `end`, as much `padding` as
+    there is room for, and `last`, which few models have.
 
     >>> tokenizer.pieces(tokenizer.ids(["a horse"])[0])
     ['a</w>', 'horse</w>']
     """
 
     context_length: int
-    """Numbers that the text tower reads, start and end included (77 for CLIP)."""
+    """Tokens that the text tower reads, start and end included (77 for CLIP)."""
     start: tuple[int, ...]
     end: tuple[int, ...]
     last: tuple[int, ...]
@@ -58,7 +60,7 @@ class Encoder(Protocol):
 
     @property
     def info(self) -> ModelInfo:
-        """Name, dim, logit scale and bias, fingerprint: what a library stores of the model."""
+        """Name, dim, logit scale and bias, fingerprint: what a library stores about the model."""
         ...
 
     @property
@@ -68,21 +70,21 @@ class Encoder(Protocol):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What makes tokens of texts."""
+        """The tokenizer of the model."""
         ...
 
-    def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
+    def preprocess(self, image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
         """Resize and crop an RGB image as the model wants it: uint8 (H, W, 3). Thread-safe."""
         ...
 
-    def encode_images(self, batch: np.ndarray) -> np.ndarray:
+    def encode_images(self, batch: npt.NDArray[np.uint8]) -> FloatArray:
         """Encode uint8 (n, H, W, 3) to float32 unit rows (n, dim)."""
         ...
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """Encode n texts to float32 unit rows (n, dim), as the model itself does.
 
-        What does not fit into `context_length` is cut without a word: `texts.encode_texts` is for
+        What does not fit into `context_length` is cut silently: use `text.encode.encode_texts` for
         texts of any length.
         """
         ...
@@ -90,19 +92,19 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class SharedEncoder(Protocol):
-    """An encoder whose images the threads that decode encode too, each a few at a time.
+    """An encoder that the threads which decode images call too, each with a few images.
 
     All share one copy of the weights, and a call with up to `worker_chunk` images runs in the
-    thread that asks. What is none of these wants large batches, from one thread (graphics cards).
+    calling thread. Other encoders (graphics cards) are fed large batches from one thread.
 
     >>> size = encoder.worker_chunk if isinstance(encoder, SharedEncoder) else 0
     """
 
     @property
     def worker_chunk(self) -> int:
-        """Images that a worker hands over at a time: more gain nothing, and take memory."""
+        """Images that a thread passes per call: more gain nothing, and take memory."""
         ...
 
-    def encode_images(self, batch: np.ndarray) -> np.ndarray:
+    def encode_images(self, batch: npt.NDArray[np.uint8]) -> FloatArray:
         """Encode uint8 (n, H, W, 3) to float32 unit rows (n, dim), from any thread."""
         ...

@@ -1,4 +1,4 @@
-"""The ONNX engine: compiled models on the CPU, without torch. The only door to onnxruntime."""
+"""Encoder engine onnx: compiled models on the CPU by ONNX Runtime, without torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import onnxruntime
 
 from clipsearch._util.parallel import cores
 from clipsearch.encoders.base import Tokenizer
-from clipsearch.encoders.compiler.store import Manifest, compiled, discard
+from clipsearch.encoders.compiler.store import Manifest, discard, find_compiled
 from clipsearch.encoders.registry import ModelSpec, multilingual
-from clipsearch.encoders.tokenizers.data import open_tokens
+from clipsearch.encoders.tokenizers import open_tokenizer
 from clipsearch.errors import ClipsearchError, EncoderError
 from clipsearch.types import ModelInfo
 
@@ -23,23 +23,35 @@ if TYPE_CHECKING:
 
     import PIL.Image
 
-IMAGE, TEXT, FEW = "image.onnx", "text.onnx", "few.onnx"
-IMAGES_AT_ONCE = 4
-"""Images of one run: larger ones gain nothing with one thread a run, and take memory."""
-TEXTS_AT_ONCE = 32
-FEW_TEXTS = 8
-"""So many texts run on weights as they lie in the file. Arranging them for speed takes as long."""
-PROOF_COSINE = 0.999
+IMAGE_FILE, TEXT_FILE, FEW_FILE = "image.onnx", "text.onnx", "few.onnx"
 PROOF_TEXT = "a photo of a cat"
+"""Its vector, and that of `proof_image`, tell whether a tower is damaged."""
+_PROOF_COSINE = 0.999
+_IMAGE_BATCH = 4  # per run: larger ones gain nothing with one thread per run, and take memory
+_TEXT_BATCH = 32
+_FEW_TEXTS = 8  # run on weights as they lie in the file: arranging them for speed takes as long
 
 Run = Callable[[np.ndarray], np.ndarray]
 
 
 def open_graph(path: Path, *, optimise: bool = True, prepack: bool = True, threads: int = 1) -> Run:
-    """Open a graph of one input and one output, to be run by any thread.
+    """Open a graph of one input and one output.
 
-    prepack: arrange weights for speed, which costs the time and memory of a copy. threads: so many
-    work on one run. Raises whatever onnxruntime does with a damaged file.
+    Parameters
+    ----------
+    path
+        An ONNX file, its weights beside it.
+    optimise
+        Let the runtime optimise the graph.
+    prepack
+        Arrange weights for speed, which costs the time and memory of a copy.
+    threads
+        Threads that work on one run.
+
+    Returns
+    -------
+    A function of one batch, which any thread may call. Opening raises whatever onnxruntime does
+    with a damaged file.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -60,10 +72,10 @@ class OnnxEncoder:
     """A compiled model on the CPU; see `encoders.base.Encoder` and `SharedEncoder`. Thread-safe.
 
     Large batches of images are spread over `threads` threads; small ones run in the thread that
-    asks. Texts have all threads, a batch at a time, once there are more than FEW_TEXTS.
+    asks. Texts have all threads, a batch at a time, once there are more than _FEW_TEXTS.
     """
 
-    worker_chunk = IMAGES_AT_ONCE
+    worker_chunk = _IMAGE_BATCH
 
     def __init__(
         self, folder: Path, manifest: Manifest, spec: ModelSpec, *, threads: int = 0
@@ -85,23 +97,34 @@ class OnnxEncoder:
         self._parts: dict[str, Any] = {}
         self._texts_read = 0
         # Rounded inputs share one scale a run: by itself an image has the same vector always.
-        self._images_at_once = 1 if manifest.precision == "int8" else IMAGES_AT_ONCE
+        self._images_at_once = 1 if manifest.precision == "int8" else _IMAGE_BATCH
 
     @classmethod
     def load(cls, spec: ModelSpec, *, device: str = "auto", precision: str = "auto") -> OnnxEncoder:
         """Open the compiled model of `spec`; weights are read when they are first needed.
 
-        precision: `fp32`, `int8`, or `auto`: as it was last compiled. Raises EncoderError if it is
-        not compiled, or for another device than the CPU.
+        Parameters
+        ----------
+        spec
+            The model.
+        device
+            `cpu` or `auto`, which is the same.
+        precision
+            `fp32`, `int8`, or `auto`: as it was last compiled.
+
+        Raises
+        ------
+        EncoderError
+            It is not compiled, or the device is another one.
         """
         if device not in ("auto", "cpu"):
             raise EncoderError(f"compiled models run on the CPU, not on {device!r}.")
         if precision not in ("auto", "fp32", "int8"):
             raise EncoderError(f"unknown precision {precision!r}: choose auto, fp32 or int8.")
-        folder = compiled(spec, precision)
+        folder = find_compiled(spec, precision)
         manifest = Manifest.read(folder) if folder else None
         if folder is None or manifest is None:
-            _tell_of_the_gate(spec, precision)
+            _raise_gate(spec, precision)
             option = "" if precision == "auto" else f" --precision {precision}"
             raise EncoderError(
                 f"{spec.name} is not compiled: `clipsearch compile {spec.name}{option}`."
@@ -111,10 +134,15 @@ class OnnxEncoder:
     @property
     def tokenizer(self) -> Tokenizer:
         """What makes tokens of texts."""
-        found: Tokenizer = self._part(
-            "tokens", lambda: open_tokenizer(self._folder, self._manifest, self._spec)
+        saved, length = self._manifest.tokenizer, self.context_length
+        languages = multilingual(self._spec, saved["vocabulary"])
+        tokenizer: Tokenizer = self._part(
+            "tokens",
+            lambda: open_tokenizer(
+                saved, self._folder, context_length=length, multilingual=languages
+            ),
         )
-        return found
+        return tokenizer
 
     def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
         """Resize and crop an RGB image as the model wants it: uint8 (H, W, 3). Thread-safe."""
@@ -131,8 +159,8 @@ class OnnxEncoder:
         size, run = self._images_at_once, self._image_run()
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
         few = len(batch) <= self.worker_chunk or self._threads == 1
-        found = map(run, parts) if few else self._pool().map(run, parts)
-        return self._finite(np.concatenate(list(found)))
+        rows = map(run, parts) if few else self._pool().map(run, parts)
+        return self._check_finite(np.concatenate(list(rows)))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Encode n texts to float32 unit rows (n, dim); what is too long is cut, as open_clip does."""
@@ -143,7 +171,7 @@ class OnnxEncoder:
         vectors = np.empty((len(rows), self.info.dim), np.float32)
         for group in _by_length(rows):
             vectors[group] = run(np.array([rows[number] for number in group], np.int32))
-        return self._finite(vectors)
+        return self._check_finite(vectors)
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -153,7 +181,7 @@ class OnnxEncoder:
     def _text_run(self, count: int) -> Run:
         """Return the text tower, arranged for speed once it has been asked for enough texts."""
         self._texts_read += count
-        if self._texts_read <= FEW_TEXTS:
+        if self._texts_read <= _FEW_TEXTS:
             few: Run = self._part("few", lambda: self._graph("text", prepack=False))
             return few
         rows = token_rows(self.tokenizer, [PROOF_TEXT], cut=self._manifest.cut)
@@ -162,22 +190,22 @@ class OnnxEncoder:
     def _tower(self, tower: str, proof: np.ndarray) -> Run:
         """Return a tower that gave the vector of `proof` which it gave when it was compiled."""
 
-        def proved() -> Run:
+        def open_checked() -> Run:
             run = self._graph(tower)
-            if not float(run(proof)[0] @ np.array(self._manifest.proof[tower])) >= PROOF_COSINE:
+            if not float(run(proof)[0] @ np.array(self._manifest.proof[tower])) >= _PROOF_COSINE:
                 raise ValueError("its vectors are not those of the model")
             return run
 
-        found: Run = self._part(tower, proved)
-        return found
+        checked: Run = self._part(tower, open_checked)
+        return checked
 
     def _graph(self, tower: str, *, prepack: bool = True) -> Run:
         # What is written by hand has nothing left to optimise, and opens faster so.
         optimise = self._manifest.ways[tower] != "written"
         # On weights that are not arranged, a second thread only repeats what the first one does.
         threads = self._threads if tower == "text" and prepack else 1
-        few = tower == "text" and not prepack and FEW in self._manifest.files
-        path = self._folder / (FEW if few else f"{tower}.onnx")
+        few = tower == "text" and not prepack and FEW_FILE in self._manifest.files
+        path = self._folder / (FEW_FILE if few else f"{tower}.onnx")
         return open_graph(path, optimise=optimise, prepack=prepack, threads=threads)
 
     def _part(self, name: str, opening: Callable[[], Any]) -> Any:
@@ -203,10 +231,10 @@ class OnnxEncoder:
     def _pool(self) -> ThreadPoolExecutor:
         from concurrent.futures import ThreadPoolExecutor  # one query does without it
 
-        found: ThreadPoolExecutor = self._part("pool", lambda: ThreadPoolExecutor(self._threads))
-        return found
+        pool: ThreadPoolExecutor = self._part("pool", lambda: ThreadPoolExecutor(self._threads))
+        return pool
 
-    def _finite(self, rows: np.ndarray) -> np.ndarray:
+    def _check_finite(self, rows: np.ndarray) -> np.ndarray:
         if not np.isfinite(rows).all():
             raise EncoderError(
                 f"{self.info.name} gave numbers that are not finite: its weights are damaged."
@@ -214,9 +242,9 @@ class OnnxEncoder:
         return rows
 
 
-def _tell_of_the_gate(spec: ModelSpec, precision: str) -> None:
+def _raise_gate(spec: ModelSpec, precision: str) -> None:
     """Raise EncoderError if int8 is asked for that was tried and is not near enough."""
-    folder = compiled(spec, "fp32") if precision == "int8" else None
+    folder = find_compiled(spec, "fp32") if precision == "int8" else None
     manifest = Manifest.read(folder) if folder else None
     if manifest and manifest.gate and not manifest.gate.passed:
         near = f"mean cosine {manifest.gate.cosine:.5f}, overlap {manifest.gate.overlap:.3f}"
@@ -228,32 +256,21 @@ def _tell_of_the_gate(spec: ModelSpec, precision: str) -> None:
 # --- tokens --------------------------------------------------------------------------------
 
 
-def load_tokenizer(spec: ModelSpec) -> Tokenizer:
-    """Open the tokenizer of a compiled model. Raises EncoderError if it is not compiled."""
-    return OnnxEncoder.load(spec).tokenizer
-
-
-def open_tokenizer(folder: Path, manifest: Manifest, spec: ModelSpec) -> Tokenizer:
-    """Open the tokenizer of a compiled model: its own file, or open_clip's where it has none."""
-    if manifest.tokenizer["kind"] == "open_clip":
-        from clipsearch.encoders import torch as openclip
-
-        return openclip.load_tokenizer(spec)
-    return open_tokens(
-        manifest.tokenizer,
-        folder,
-        context_length=manifest.context_length,
-        multilingual=multilingual(spec, manifest.tokenizer["vocabulary"]),
-    )
-
-
 def token_rows(
     tokenizer: Tokenizer, texts: Iterable[str], *, cut: str | int | None
 ) -> list[list[int]]:
-    """Frame texts as the model reads them: whole rows, or, with `cut`, the tokens that count.
+    """Return the rows of tokens that a text tower reads for texts.
 
-    cut: `highest`, a row ends with its highest token (CLIP's end); a number, with the first of it;
-    and with the first token if it has none, which is the one that open_clip takes then.
+    Parameters
+    ----------
+    tokenizer
+        The tokenizer of the model.
+    texts
+        Texts of any length; what does not fit is cut.
+    cut
+        None for rows of full length. `highest`: a row ends with its highest token (CLIP's end); a
+        number: with the first of that number, or with the first token if it has none, which is
+        the one that open_clip uses then.
     """
     length = tokenizer.context_length
     room = length - len(tokenizer.start + tokenizer.end + tokenizer.last)
@@ -270,17 +287,17 @@ def token_rows(
 
 
 def _by_length(rows: Sequence[Sequence[int]]) -> Iterable[list[int]]:
-    """Group the numbers of rows of one length, TEXTS_AT_ONCE at most."""
+    """Yield the places of rows of one length, _TEXT_BATCH at most."""
     groups: dict[int, list[int]] = {}
     for number, row in enumerate(rows):
         groups.setdefault(len(row), []).append(number)
     for group in groups.values():
-        for start in range(0, len(group), TEXTS_AT_ONCE):
-            yield group[start : start + TEXTS_AT_ONCE]
+        for start in range(0, len(group), _TEXT_BATCH):
+            yield group[start : start + _TEXT_BATCH]
 
 
 def proof_image(size: tuple[int, int]) -> np.ndarray:
-    """Return an image that is the same on every machine: uint8 (1, H, W, 3)."""
+    """Return a fixed image whose vector shows whether a tower is damaged: uint8 (1, H, W, 3)."""
     rows, columns, colours = np.ogrid[: size[0], : size[1], :3]
     pattern = (rows * 5 + columns * 3 + colours * 60 + rows * columns // 16) % 256
     return np.asarray(pattern[None], np.uint8)

@@ -1,4 +1,4 @@
-"""Prepares images as a model wants them, without torch: pixel for pixel as open_clip does.
+"""Preprocess images for a model, without torch: resize and crop, pixel for pixel as open_clip does.
 
 The steps are those of torchvision's Resize and CenterCrop and of open_clip's ResizeKeepRatio and
 CenterCropOrPad, which hand images to Pillow too.
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from clipsearch.images.decode import DecodedImage
 
 # An image of 1 x 50,000 pixels, enlarged until its short side fits, would fill the memory.
-LONGEST_ASPECT = 64
-FILTERS = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers for them
+_LONGEST_ASPECT = 64
+_FILTERS = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers for them
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """How a model sees an image.
+    """Resizes and crops images as a model needs them.
 
     >>> Preprocess((224, 224), "shortest", "bicubic")(image).shape
     (224, 224, 3)
     """
 
     size: tuple[int, int]
-    """Height and width of what comes out."""
+    """Height and width of the result."""
     resize_mode: Literal["shortest", "longest", "squash"]
     """The short side fits and the rest is cut; the long one fits and the rest is filled; both fit."""
     interpolation: str
@@ -39,7 +39,7 @@ class Preprocess:
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Preprocess:
-        """Take the settings from open_clip's dictionary of them."""
+        """Make one from open_clip's dictionary `preprocess_cfg`."""
         size = config["size"]
         height, width = (size, size) if isinstance(size, int) else size
         return cls(
@@ -58,12 +58,19 @@ class Preprocess:
             dtype=np.uint8,
         )
         rows, columns = plan.rows, plan.columns
-        return self._filled(pixels[rows.kept, columns.kept], plan)
+        return self._fill(pixels[rows.kept, columns.kept], plan)
 
     def of_decoded(self, decoded: DecodedImage) -> np.ndarray:
-        """Resize and crop as the whole decoded is, from what was decoded of it; thread-safe.
+        """Resize and crop an image that was decoded smaller or in part; thread-safe.
 
-        Where it lies is computed from the size of the whole. Only what is kept is resampled.
+        Parameters
+        ----------
+        decoded
+            What was decoded, with its place in the whole image.
+
+        Returns
+        -------
+        uint8 (H, W, 3): what the whole image would give. Only what is kept is resampled.
         """
         facts, image = decoded.facts, decoded.image
         plan = self._plan((facts.width, facts.height))
@@ -72,14 +79,14 @@ class Preprocess:
         y0, y1 = plan.rows.seen((bottom - top) / facts.height, top, image.height)
         size = (plan.columns.size, plan.rows.size)
         pixels = image.resize(size, plan.resample, box=(x0, y0, x1, y1))
-        return self._filled(np.asarray(pixels, dtype=np.uint8), plan)
+        return self._fill(np.asarray(pixels, dtype=np.uint8), plan)
 
     def _plan(self, whole: tuple[int, int]) -> _Plan:
-        """Say what becomes of an image of this width and height."""
+        """Plan the steps for an image of this width and height."""
         height, width = self.size
-        resample, fill = FILTERS[self.interpolation], 0
-        aspect = None if self.resize_mode == "squash" else min(LONGEST_ASPECT, *self.size)
-        region = whole if aspect is None else within(whole, aspect)
+        resample, fill = _FILTERS[self.interpolation], 0
+        aspect = None if self.resize_mode == "squash" else min(_LONGEST_ASPECT, *self.size)
+        region = whole if aspect is None else limit_aspect(whole, aspect)
         match self.resize_mode:
             case "squash":
                 made = (width, height)
@@ -89,7 +96,7 @@ class Preprocess:
                 made = _shortest(region, height)
             case _:
                 # Here open_clip takes its default filter, whatever the model asks for.
-                made, resample = self._scaled(region, min), FILTERS["bicubic"]
+                made, resample = self._scaled(region, min), _FILTERS["bicubic"]
         columns = _Side(whole[0], region[0], made[0], width)
         return _Plan(columns, _Side(whole[1], region[1], made[1], height), resample, fill)
 
@@ -101,7 +108,7 @@ class Preprocess:
         ratio = choose(region[1] / height, region[0] / width)
         return round(region[0] / ratio), round(region[1] / ratio)
 
-    def _filled(self, pixels: np.ndarray, plan: _Plan) -> np.ndarray:
+    def _fill(self, pixels: np.ndarray, plan: _Plan) -> np.ndarray:
         """Fill what is missing on both sides."""
         margins = (plan.rows.margins, plan.columns.margins, (0, 0))
         if not any(map(any, margins)):
@@ -111,17 +118,17 @@ class Preprocess:
 
 @runtime_checkable
 class Prepares(Protocol):
-    """An encoder that says how it prepares images: they need not be decoded larger than that."""
+    """An encoder that tells how it prepares images, so that they are not decoded larger than needed."""
 
     @property
     def prepare(self) -> Preprocess:
-        """Resize and crop, whole images and those that were decoded smaller."""
+        """The preprocessing, for whole images and those that were decoded smaller."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """What becomes of one side of an image, in pixels.
+    """Resizing and cropping of one side of an image, in pixels.
 
     Of `whole`, the middle `region` is resized to `made`; of that the middle `wanted` is kept, and
     what is missing to it is filled.
@@ -134,24 +141,24 @@ class _Side:
 
     @property
     def size(self) -> int:
-        """How many are kept."""
+        """Number that is kept."""
         return min(self.made, self.wanted)
 
     @property
     def kept(self) -> slice:
-        """Which of `made` are kept."""
+        """Part of `made` that is kept."""
         # Python rounds halves to the even number, and so does torchvision.
         start = round(max(0, self.made - self.wanted) / 2)
         return slice(start, start + self.size)
 
     @property
     def margins(self) -> tuple[int, int]:
-        """How many are missing before and after."""
+        """Numbers that are missing before and after."""
         missing = self.wanted - self.size
         return missing // 2, (missing + 1) // 2
 
     def seen(self, scale: float, start: float, limit: int) -> tuple[float, float]:
-        """Return from where to where what is kept lies in an image at `scale`, from `start` on."""
+        """Return where the kept part begins and ends in an image at `scale` that begins at `start`."""
         step = self.region / self.made
         first = (self.whole - self.region) // 2 + self.kept.start * step
         ends = (first, first + self.size * step)
@@ -174,7 +181,7 @@ class _Plan:
         return image.crop((left, top, left + width, top + height))
 
 
-def within(size: tuple[int, int], aspect: int) -> tuple[int, int]:
+def limit_aspect(size: tuple[int, int], aspect: int) -> tuple[int, int]:
     """Return a width and height that are at most `aspect` times each other."""
     width, height = (min(side, aspect * min(size)) for side in size)
     return width, height

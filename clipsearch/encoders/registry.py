@@ -1,15 +1,15 @@
-"""Which models there are: presets, how models are named, and what of them is on this machine.
+"""Model names: presets, how names resolve to models, and which files of them are on this machine.
 
 A model is named in one of these ways:
 
     mini                         a preset, see PRESETS
     ViT-B-32-256/datacomp_s34b_b86k      one of open_clip's architectures and pretrained tags
     hf-hub:ORG/REPO              an open_clip model on the hub
-    local-dir:FOLDER             a folder with open_clip_config.json and weights
+    local-dir:FOLDER_PREFIX             a folder with open_clip_config.json and weights
     ViT-B-32@weights.pt          an architecture and a checkpoint file; ARCH/TAG@FILE prepares
                                  images as TAG does, where the tags of ARCH differ in that
 
-Nothing here imports torch: a name that is wrong or weights that are missing show at once.
+Nothing here imports torch, so that a wrong name or missing weights are reported at once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from pathlib import Path
 from clipsearch.encoders import hub
 from clipsearch.errors import ModelUnavailable, UnknownModel
 
-HUB = "hf-hub:"
-FOLDER = "local-dir:"
+FOLDER_PREFIX = "local-dir:"
+_HUB_PREFIX = "hf-hub:"
+_PREFIXES = (_HUB_PREFIX, FOLDER_PREFIX)
 
 _MINI = Path(__file__).parent / "mini"
 _FOLDER_WEIGHTS = (".safetensors", ".bin", ".pth")  # what open_clip looks for
@@ -33,7 +34,7 @@ _FOLDER_WEIGHTS = (".safetensors", ".bin", ".pth")  # what open_clip looks for
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A model with a short name."""
+    """A model with a short name, and what `clipsearch models` shows of it."""
 
     name: str
     spec: str
@@ -54,7 +55,7 @@ class Preset:
         if not self.repo:
             return _weights_in(_MINI) is not None
         return hub.cached(self.repo, *hub.WEIGHTS) is not None and (
-            not self.hub_tokenizer or hub.cached(self.repo, *hub.VOCABULARY) is not None
+            not self.hub_tokenizer or hub.cached(self.repo, *hub.TOKENIZER_FILES) is not None
         )
 
 
@@ -107,9 +108,9 @@ class ModelSpec:
         return self.name
 
 
-MANY_TOKENS = 100_000
-"""Vocabularies of English have 30 to 65 thousand tokens; those of mBERT, XLM-R, mT5, NLLB and
-Gemma, made for many languages, 120 thousand and more."""
+# Vocabularies for English have 30 to 65 thousand tokens; those of mBERT, XLM-R, mT5, NLLB and
+# Gemma, made for many languages, 120 thousand and more.
+_MANY_TOKENS = 100_000
 
 _OTHER_LANGUAGES = re.compile(
     r"multilingual|arabic|chinese|dutch|french|german|hindi|italian|japanese|korean|polish"
@@ -118,47 +119,72 @@ _OTHER_LANGUAGES = re.compile(
 
 
 def multilingual(spec: ModelSpec, vocabulary: int) -> bool:
-    """Say whether a model with a vocabulary of this size reads other languages than English."""
+    """Tell whether a model was trained on other languages than English.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    vocabulary
+        Number of tokens in the vocabulary of its tokenizer.
+    """
     for preset in PRESETS.values():
         if preset.spec == spec.name:
             return preset.languages != "English"
     # Of a path its end alone: a folder may belong to somebody called German.
     own_name = spec.name.rpartition("/")[2].lower()
-    return vocabulary >= MANY_TOKENS or bool(_OTHER_LANGUAGES.search(own_name))
+    return vocabulary >= _MANY_TOKENS or bool(_OTHER_LANGUAGES.search(own_name))
 
 
 # --- names ---------------------------------------------------------------------------------
 
 
 def resolve(name: str, *, checkpoint: str | os.PathLike[str] | None = None) -> ModelSpec:
-    """Say which model `name` means. Raises UnknownModel; touches neither network nor weights."""
-    asked = f"{name}@{checkpoint}" if checkpoint else name
+    """Resolve the name of a model; touches neither the network nor the weights.
+
+    Parameters
+    ----------
+    name
+        Any form that the module's docstring lists.
+    checkpoint
+        File of weights for an architecture; the same as ARCH@FILE.
+
+    Returns
+    -------
+    The model with its canonical name, which resolves to the same again.
+
+    Raises
+    ------
+    UnknownModel
+        No model has this name; names the closest ones.
+    """
+    if not checkpoint and not name.startswith(_PREFIXES) and "@" in name:
+        name, _, checkpoint = name.partition("@")
     preset = PRESETS.get(name)
-    if preset and preset.repo:
-        name = preset.spec
-    if not checkpoint and not name.startswith((HUB, FOLDER)) and "@" in name:
-        name, _, file = name.partition("@")
-        return resolve(name, checkpoint=file)
+    own_name = preset.spec if preset and preset.repo else name
     if checkpoint:
-        if name in PRESETS or name.startswith((HUB, FOLDER)):
-            raise UnknownModel(
-                asked, hint="A checkpoint goes with an architecture: ARCH or ARCH/TAG."
-            )
-        arch, tag = _arch_and_tag(name)
-        file = os.path.abspath(os.path.expanduser(checkpoint))
-        return ModelSpec(f"{f'{arch}/{tag}' if tag else arch}@{file}", arch, tag, checkpoint=file)
-    if name == "mini":
-        return ModelSpec(name, folder=str(_MINI))
-    if name.startswith(HUB):
-        repo = name.removeprefix(HUB)
+        return _with_checkpoint(name, own_name, checkpoint)
+    if own_name == "mini":
+        return ModelSpec(own_name, folder=str(_MINI))
+    if own_name.startswith(_HUB_PREFIX):
+        repo = own_name.removeprefix(_HUB_PREFIX)
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
             raise UnknownModel(name, hint="Write hf-hub:ORG/REPO.")
-        return ModelSpec(name, repo=repo)
-    if name.startswith(FOLDER):
-        folder = os.path.abspath(os.path.expanduser(name.removeprefix(FOLDER)))
-        return ModelSpec(FOLDER + folder, folder=folder)
-    arch, tag = _arch_and_tag(name)
+        return ModelSpec(own_name, repo=repo)
+    if own_name.startswith(FOLDER_PREFIX):
+        folder = os.path.abspath(os.path.expanduser(own_name.removeprefix(FOLDER_PREFIX)))
+        return ModelSpec(FOLDER_PREFIX + folder, folder=folder)
+    arch, tag = _arch_and_tag(own_name)
     return ModelSpec(f"{arch}/{tag}" if tag else arch, arch, tag)
+
+
+def _with_checkpoint(name: str, own_name: str, checkpoint: str | os.PathLike[str]) -> ModelSpec:
+    if own_name in PRESETS or own_name.startswith(_PREFIXES):
+        hint = "A checkpoint goes with an architecture: ARCH or ARCH/TAG."
+        raise UnknownModel(f"{name}@{checkpoint}", hint=hint)
+    arch, tag = _arch_and_tag(own_name)
+    file = os.path.abspath(os.path.expanduser(checkpoint))
+    return ModelSpec(f"{f'{arch}/{tag}' if tag else arch}@{file}", arch, tag, checkpoint=file)
 
 
 def _arch_and_tag(name: str) -> tuple[str, str]:
@@ -168,7 +194,7 @@ def _arch_and_tag(name: str) -> tuple[str, str]:
         if (arch := arch.replace("/", "-")) in arches:
             return arch, tag.lower().replace("-", "_")
     if os.path.isdir(name):
-        raise UnknownModel(name, hint=f"To load a folder, write {FOLDER}{name}.")
+        raise UnknownModel(name, hint=f"To load a folder, write {FOLDER_PREFIX}{name}.")
     import difflib  # a name that is right does without it
 
     before = name.rpartition("/")[0] or name
@@ -179,16 +205,38 @@ def _arch_and_tag(name: str) -> tuple[str, str]:
 @cache
 def architectures() -> frozenset[str]:
     """Return the names of open_clip's architectures, read from its files without importing it."""
+    try:
+        configs = open_clip_folder() / "model_configs"
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(file.stem for file in configs.glob("*.json"))
+
+
+def open_clip_folder() -> Path:
+    """Return the folder of the package open_clip without importing it, which takes seconds.
+
+    Raises
+    ------
+    FileNotFoundError
+        open_clip is not installed.
+    """
     found = find_spec("open_clip")
-    folders = (found and found.submodule_search_locations) or ()
-    return frozenset(f.stem for at in folders for f in Path(at, "model_configs").glob("*.json"))
+    for folder in (found and found.submodule_search_locations) or ():
+        return Path(folder)
+    raise FileNotFoundError("open_clip is not installed")
 
 
 # --- files ---------------------------------------------------------------------------------
 
 
 def check_files(spec: ModelSpec) -> None:
-    """Raise ModelUnavailable if files that `spec` names on this machine are not there."""
+    """Check that the files on this machine that `spec` names exist.
+
+    Raises
+    ------
+    ModelUnavailable
+        One is missing; the message says which, and what to do.
+    """
     if spec.checkpoint and not os.path.isfile(spec.checkpoint):
         raise ModelUnavailable(
             spec.name, f"there is no file {spec.checkpoint}.", "Check the path of the checkpoint."

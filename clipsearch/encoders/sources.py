@@ -1,22 +1,36 @@
-"""Finds all that a model is made of: its configuration, weights and preprocessing, on this machine.
+"""Find the parts of a model: its configuration, weights and preprocessing; fingerprint it.
 
-open_clip's tables come as an argument, since only `torch` imports it.
+open_clip's tables come as an argument, because loading a tokenizer alone needs no open_clip.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from clipsearch.encoders import hub
-from clipsearch.encoders.registry import FOLDER, ModelSpec
+from clipsearch.encoders.registry import FOLDER_PREFIX, ModelSpec
 from clipsearch.errors import ModelUnavailable, UnknownModel
 
-PREPROCESS = ("mean", "std", "interpolation", "resize_mode")  # the size is the architecture's
+_PREPROCESS = ("mean", "std", "interpolation", "resize_mode")  # the size is the architecture's
+
+PROBES = (
+    "a photo of a cat",
+    "The  QUICK brown-fox's 3.14 &amp; <b>",
+    "naïve café, Straße; Ünïcödé",
+    "赤い馬に乗る少年 конь собака 🐎",
+    "word " * 200,
+)
+"""Texts whose tokens are part of the fingerprint: weights do not say how texts become tokens."""
 
 
 class Tables(Protocol):
@@ -40,8 +54,8 @@ class Tables(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """What a model is made from: all of it on this machine by now."""
+class ModelSource:
+    """The parts of a model, all of them on this machine."""
 
     name: str
     """For open_clip: an architecture, or `local-dir:` with a folder."""
@@ -54,15 +68,25 @@ class Source:
     @property
     def text(self) -> dict[str, Any]:
         """The configuration of the text tower."""
-        found: dict[str, Any] = self.config["text_cfg"]
-        return found
+        return dict(self.config["text_cfg"])
 
 
-def find(spec: ModelSpec, tables: Tables) -> Source:
-    """Find what `spec` is made from, downloading what the hub's cache does not hold.
+def find_source(spec: ModelSpec, tables: Tables) -> ModelSource:
+    """Find the parts of a model, downloading those that the hub's cache does not hold.
 
-    Raises UnknownModel for a tag that open_clip does not know or an architecture without one,
-    ModelUnavailable for weights that cannot be had.
+    Parameters
+    ----------
+    spec
+        The model.
+    tables
+        The module open_clip.
+
+    Raises
+    ------
+    UnknownModel
+        open_clip does not know the tag, or an architecture stands without one.
+    ModelUnavailable
+        A part cannot be downloaded or read.
     """
     if spec.repo:
         weights = hub.fetch(spec.repo, *hub.WEIGHTS, model=spec.title)
@@ -75,7 +99,7 @@ def find(spec: ModelSpec, tables: Tables) -> Source:
         return _folder(spec, spec.folder, tables)
     tag = _tag(spec, tables) if spec.tag or not spec.checkpoint else {}
     preprocess = _preprocess(tag) if tag else _preprocess_of_checkpoint(spec, tables)
-    return Source(
+    return ModelSource(
         spec.arch,
         tables.get_model_config(spec.arch) or {},
         spec.checkpoint or _weights_of_tag(spec, tag, tables),
@@ -86,10 +110,10 @@ def find(spec: ModelSpec, tables: Tables) -> Source:
     )
 
 
-def describe(spec: ModelSpec, tables: Tables) -> Source:
-    """Find what `spec` is made from but for the weights, which are neither read nor downloaded.
+def find_configuration(spec: ModelSpec, tables: Tables) -> ModelSource:
+    """Find the configuration of a model; weights are neither read nor downloaded.
 
-    Raises as `find` does; an architecture alone is enough here.
+    Parameters and errors are those of `find_source`; an architecture alone is enough.
     """
     if spec.repo:
         config = hub.fetch(spec.repo, hub.CONFIG, model=spec.title)
@@ -98,35 +122,45 @@ def describe(spec: ModelSpec, tables: Tables) -> Source:
         return _folder(spec, spec.folder, tables)
     if spec.tag:
         _tag(spec, tables)
-    return Source(spec.arch, tables.get_model_config(spec.arch) or {})
+    return ModelSource(spec.arch, tables.get_model_config(spec.arch) or {})
 
 
 def unreadable(spec: ModelSpec, what: str, error: Exception) -> ModelUnavailable:
-    """Say in one line why a file or folder is no model."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    said = said if len(said) <= 300 else f"{said[:300]} …"
+    """Return the error that says in one line why a file or folder is not a model.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    what
+        The file, folder or part that cannot be read.
+    error
+        What reading it raised.
+    """
+    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = reason if len(reason) <= 300 else f"{reason[:300]} …"
     kind = f"as weights of {spec.arch}" if spec.arch else "as an open_clip model"
     return ModelUnavailable(
         spec.title,
-        f"{what} cannot be read {kind}: {said}",
-        "Check that it is whole, and that weights and architecture belong together.",
+        f"{what} cannot be read {kind}: {reason}",
+        "Check that it is complete, and that weights and architecture belong together.",
     )
 
 
-def _folder(spec: ModelSpec, folder: str, tables: Tables) -> Source:
+def _folder(spec: ModelSpec, folder: str, tables: Tables) -> ModelSource:
     try:
-        config = tables.get_model_config(FOLDER + folder) or {}
+        config = tables.get_model_config(FOLDER_PREFIX + folder) or {}
         if not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
             raise ValueError(f"{hub.CONFIG} lacks embed_dim, vision_cfg or text_cfg in model_cfg")
     except (ValueError, OSError, AttributeError) as error:
         raise unreadable(spec, folder, error) from error
-    return Source(FOLDER + folder, config)
+    return ModelSource(FOLDER_PREFIX + folder, config)
 
 
 def _tag(spec: ModelSpec, tables: Tables) -> dict[str, Any]:
     """Return open_clip's entry of the tag."""
-    if spec.tag and (found := tables.get_pretrained_cfg(spec.arch, spec.tag)):
-        return found
+    if spec.tag and (entry := tables.get_pretrained_cfg(spec.arch, spec.tag)):
+        return entry
     tags = tables.list_pretrained_tags_by_model(spec.arch)
     known = f"its tags are {', '.join(tags)}" if tags else "open_clip has no weights of it"
     if spec.tag:
@@ -150,21 +184,21 @@ def _weights_of_tag(spec: ModelSpec, tag: dict[str, Any], tables: Tables) -> str
     try:
         return str(tables.download_pretrained(tag))
     except Exception as error:  # urllib, checksums, the disk
-        reason = f"{tag.get('url') or tag.get('file')} could not be had: {error}"
+        reason = f"{tag.get('url') or tag.get('file')} could not be downloaded: {error}"
         raise ModelUnavailable(
             spec.title, reason, "Try again with a network, or use --checkpoint FILE."
         ) from error
 
 
 def _preprocess(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: config[key] for key in PREPROCESS if config.get(key) is not None}
+    return {key: config[key] for key in _PREPROCESS if config.get(key) is not None}
 
 
 def _preprocess_of_checkpoint(spec: ModelSpec, tables: Tables) -> dict[str, Any]:
-    """Say how images are prepared for a checkpoint, which does not say it itself.
+    """Return how images are prepared for a checkpoint, which does not say it itself.
 
-    First what an open_clip_config.json beside it says; then what all tags of the architecture
-    agree on; for an architecture without tags, open_clip's defaults, with which it trains.
+    From an open_clip_config.json beside it; else what all tags of the architecture agree on; for
+    an architecture without tags, open_clip's defaults, with which it trains.
     """
     beside = Path(spec.checkpoint).parent / hub.CONFIG
     if beside.is_file():
@@ -181,3 +215,34 @@ def _preprocess_of_checkpoint(spec: ModelSpec, tables: Tables) -> dict[str, Any]
             f"Say which these began from: --model {spec.arch}/TAG, with TAG of {', '.join(tags)}.",
         )
     return ways[0] if ways else {}
+
+
+# --- fingerprint ---------------------------------------------------------------------------
+
+
+def fingerprint(tensors: Iterable[tuple[str, np.ndarray]], structure: Mapping[str, object]) -> str:
+    """Return the hash of all that decides the vectors of a model, to keep two models apart.
+
+    Parameters
+    ----------
+    tensors
+        Names and weights: float32, in the same order on every device, whatever precision the
+        model computes in and whatever file it came from.
+    structure
+        All else that decides vectors, as JSON types.
+
+    Returns
+    -------
+    SHA-256 in hexadecimal.
+    """
+    digest = hashlib.sha256(json.dumps(structure, sort_keys=True).encode())
+    with ThreadPoolExecutor() as pool:  # hashing releases the lock: seconds less for large models
+        for line in pool.map(_line, tensors):
+            digest.update(line)
+    return digest.hexdigest()
+
+
+def _line(named: tuple[str, np.ndarray]) -> bytes:
+    name, array = named
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return f"{name} {array.shape} {hashlib.sha256(content.data).hexdigest()}\n".encode()

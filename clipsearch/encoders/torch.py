@@ -1,4 +1,4 @@
-"""The torch engine: any open_clip model, with its own preprocessing and tokenizer."""
+"""Encoder engine torch: any open_clip model, with its own preprocessing and tokenizer."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ from open_clip.transform import PreprocessCfg
 
 from clipsearch.encoders import hub
 from clipsearch.encoders.base import Tokenizer
-from clipsearch.encoders.fingerprint import PROBES, fingerprint
 from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.registry import ModelSpec, multilingual
-from clipsearch.encoders.sources import Source, describe, find, unreadable
-from clipsearch.encoders.tokenizers import adapt
+from clipsearch.encoders.sources import (
+    PROBES,
+    ModelSource,
+    find_configuration,
+    find_source,
+    fingerprint,
+    unreadable,
+)
+from clipsearch.encoders.tokenizers import from_open_clip
+from clipsearch.encoders.tokenizers.clip import clip_tokenizer
 from clipsearch.errors import ClipsearchError, EncoderError
 from clipsearch.types import ModelInfo
 
 if TYPE_CHECKING:
     import PIL.Image
 
-TEXTS_AT_ONCE = 256
-IMAGES_AT_ONCE = 128
-HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_TEXT_BATCH, _IMAGE_BATCH = 256, 128
+_HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 Tokenize = Callable[[list[str]], torch.Tensor]
 """open_clip's own tokenizers: texts to rows of `context_length` numbers, cut and padded."""
@@ -52,7 +58,7 @@ class OpenClipEncoder:
         self.context_length = context_length
         self.device = device
         self.half = half
-        self.precision = next((name for name, kind in HALF.items() if kind == half), "fp32")
+        self.precision = next((name for name, kind in _HALF.items() if kind == half), "fp32")
         self.tokenizer = tokenizer
         self._model = model.to(device)
         self._tokenize = tokenize
@@ -68,14 +74,29 @@ class OpenClipEncoder:
     ) -> OpenClipEncoder:
         """Load the weights of `spec`, downloading them if they are not in the hub's cache.
 
-        Raises UnknownModel for a tag that open_clip does not know, ModelUnavailable if anything
-        of the model cannot be had or read, EncoderError for a device that is not there.
+        Parameters
+        ----------
+        spec
+            The model.
+        device
+            `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: the fastest one.
+        precision
+            `fp32`, `fp16`, `bf16`, or `auto`: fp16 on CUDA, else fp32.
+
+        Raises
+        ------
+        UnknownModel
+            open_clip does not know the tag.
+        ModelUnavailable
+            A part of the model cannot be downloaded or read.
+        EncoderError
+            The device or precision does not exist here.
         """
         target = _device(device)
         half = _half(precision, target)
-        source = find(spec, open_clip)
+        source = find_source(spec, open_clip)
         model = _model(spec, source)
-        tokenize = _tokenize(spec, source)
+        tokenize = _open_clip_tokenizer(spec, source)
         bias = getattr(model, "logit_bias", None)
         info = ModelInfo(
             name=spec.name,
@@ -90,7 +111,7 @@ class OpenClipEncoder:
             model,
             tokenize,
             info=info,
-            tokenizer=_adapted(spec, tokenize),
+            tokenizer=_own_tokenizer(spec, tokenize),
             context_length=length,
             device=target,
             half=half,
@@ -116,13 +137,13 @@ class OpenClipEncoder:
         if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (height, width, 3):
             wanted = f"uint8 (n, {height}, {width}, 3)"
             raise ValueError(f"{self.info.name} takes {wanted}, not {batch.dtype} {batch.shape}")
-        return self._rows(batch, IMAGES_AT_ONCE, self._encode_images)
+        return self._rows(batch, _IMAGE_BATCH, self._encode_images)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Encode n texts to float32 unit rows (n, dim); what is too long is cut, as open_clip does."""
         if isinstance(texts, str):
             raise TypeError("encode_texts takes a list of texts, not one text")
-        return self._rows(texts, TEXTS_AT_ONCE, self._encode_texts)
+        return self._rows(texts, _TEXT_BATCH, self._encode_texts)
 
     def _encode_images(self, batch: np.ndarray) -> torch.Tensor:
         pixels = torch.from_numpy(np.require(batch, requirements=["C", "W"]))
@@ -131,14 +152,14 @@ class OpenClipEncoder:
         pixels = pixels.to(self.device, non_blocking=True)
         # The arithmetic of torchvision's ToTensor and Normalize, in their order.
         floats = pixels.permute(0, 3, 1, 2).contiguous().float().div(255)
-        found: torch.Tensor = self._model.encode_image(floats.sub_(self._mean).div_(self._std))
-        return found
+        features: torch.Tensor = self._model.encode_image(floats.sub_(self._mean).div_(self._std))
+        return features
 
     def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         # Command lines can hold bytes that are no UTF-8, which tokenizers do not survive.
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        found: torch.Tensor = self._model.encode_text(self._tokenize(clean).to(self.device))
-        return found
+        features: torch.Tensor = self._model.encode_text(self._tokenize(clean).to(self.device))
+        return features
 
     def _rows(self, items: Any, at_once: int, encode: Callable[[Any], torch.Tensor]) -> np.ndarray:
         if not len(items):
@@ -166,7 +187,7 @@ class OpenClipEncoder:
 # --- loading -------------------------------------------------------------------------------
 
 
-def _model(spec: ModelSpec, source: Source) -> Any:
+def _model(spec: ModelSpec, source: ModelSource) -> Any:
     try:
         model = open_clip.create_model(
             source.name,
@@ -181,25 +202,35 @@ def _model(spec: ModelSpec, source: Source) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def load_tokenizer(spec: ModelSpec) -> Tokenizer:
-    """Load the tokenizer of a model without its weights. Raises as `OpenClipEncoder.load` does."""
-    return _adapted(spec, _tokenize(spec, describe(spec, open_clip)))
+def open_clip_tokenizer(spec: ModelSpec) -> Tokenizer:
+    """Load the tokenizer of a model without its weights.
+
+    Raises
+    ------
+    UnknownModel, ModelUnavailable
+        As `OpenClipEncoder.load` does.
+    """
+    return _own_tokenizer(spec, _open_clip_tokenizer(spec, find_configuration(spec, open_clip)))
 
 
-def _adapted(spec: ModelSpec, tokenize: Any) -> Tokenizer:
+def _own_tokenizer(spec: ModelSpec, raw: Any) -> Tokenizer:
+    """Return the tokenizer of this package that gives the tokens of open_clip's."""
+    if clip := clip_tokenizer(spec):
+        return clip
     try:
-        size = getattr(tokenize, "vocab_size", None) or len(tokenize.tokenizer)
-        return adapt(tokenize, multilingual=multilingual(spec, size))
+        tokenizer = from_open_clip(raw)
     except Exception as error:  # transformers raises whatever its parts raise
         raise unreadable(spec, "its tokenizer", error) from error
+    tokenizer.multilingual = multilingual(spec, tokenizer.size)
+    return tokenizer
 
 
-def _tokenize(spec: ModelSpec, source: Source) -> Tokenize:
+def _open_clip_tokenizer(spec: ModelSpec, source: ModelSource) -> Tokenize:
     wanted = source.text.get("hf_tokenizer_name")
     try:
         if not wanted or spec.folder:
-            found: Tokenize = open_clip.get_tokenizer(source.name)
-            return found
+            tokenizer: Tokenize = open_clip.get_tokenizer(source.name)
+            return tokenizer
         return _hub_tokenizer(spec, wanted, source.text)
     except ClipsearchError:
         raise
@@ -209,13 +240,13 @@ def _tokenize(spec: ModelSpec, source: Source) -> Tokenize:
 
 def _hub_tokenizer(spec: ModelSpec, repo: str, text: dict[str, Any]) -> Tokenize:
     """Load the tokenizer that the model's configuration names, as open_clip would."""
-    found: Tokenize = HFTokenizer(
+    tokenizer: Tokenize = HFTokenizer(
         hub.fetch_tokenizer(repo, model=spec.title),
         context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH),
         tokenizer_mode=text.get("tokenizer_mode"),
         **text.get("tokenizer_kwargs", {}),
     )
-    return found
+    return tokenizer
 
 
 def _device(name: str) -> torch.device:
@@ -240,9 +271,9 @@ def _half(precision: str, device: torch.device) -> torch.dtype | None:
     """
     if precision == "auto":
         return torch.float16 if device.type == "cuda" else None
-    if precision != "fp32" and precision not in HALF:
+    if precision != "fp32" and precision not in _HALF:
         raise EncoderError(f"unknown precision {precision!r}: choose auto, fp32, fp16 or bf16.")
-    return HALF.get(precision)
+    return _HALF.get(precision)
 
 
 def _fingerprint(model: Any, tokenize: Tokenize) -> str:

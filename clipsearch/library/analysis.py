@@ -65,7 +65,7 @@ class LibraryAnalysis(OpenLibrary):
         under: StrPath | None = None,
         seed: int = 0,
     ) -> Results[Prediction]:
-        """Return the `n` images whose label would teach a head most, the least certain first.
+        """Return the `n` images whose label would help a head most, the least certain first.
 
         Parameters
         ----------

@@ -112,7 +112,7 @@ def suggest_images(
     selection: Selection,
     seed: int,
 ) -> Results[Prediction]:
-    """Return the images whose label would teach a head most.
+    """Return the images whose label would help a head most.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Semaphore
 from typing import Any, TypeAlias
 
-from clipsearch.encoders.listing import listed
+from clipsearch.encoders import list_models
 from clipsearch.errors import QueryError, UnknownImage, UnreadableImage
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import resolve_templates
@@ -211,7 +211,7 @@ class Service:
 
     def models(self) -> list[Answer]:
         """Return what `clipsearch models -f json` does."""
-        return listed()
+        return list_models()
 
     # --- images ----------------------------------------------------------------------------
 

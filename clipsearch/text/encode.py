@@ -1,4 +1,4 @@
-"""Where texts become vectors: whole, whatever their length, and with a word where that is not so.
+"""Encode texts of any length; warn where one was split or cut, or is in an unknown language.
 
 The only caller of `Encoder.encode_texts`, which cuts texts at its context length silently.
 """
@@ -12,26 +12,42 @@ from itertools import accumulate
 
 import numpy as np
 
+from clipsearch._util.arrays import FloatArray, unit
 from clipsearch.encoders.base import Encoder
 from clipsearch.text.language import language_of
 from clipsearch.text.tokens import around, room, split, weights
 
-SHOWN_LETTERS = 40
+_SHOWN_LETTERS = 40
 
 
 def warn(message: str) -> None:
-    """Give a message as a Python warning, where nobody takes it in another way."""
+    """Issue a message as a Python warning: the default of `on_warning` parameters."""
     warnings.warn(message, stacklevel=2)
 
 
-def encode_texts(encoder: Encoder, texts: Sequence[str], *, truncate: bool = False) -> np.ndarray:
-    """Encode texts of any length to float32 unit rows (n, dim).
+def encode_texts(encoder: Encoder, texts: Sequence[str], *, truncate: bool = False) -> FloatArray:
+    """Encode texts of any length to unit vectors.
 
     A text with more tokens than the model reads is split into pieces that fit (`tokens.split`);
-    its row is the mean of their unit vectors, weighted by `tokens.weights`, normalised. truncate:
-    cut it instead, as the model itself does. A Python warning says once that texts were too long,
-    and once that one is in a language that the model was not trained on; but see `reading`.
+    its row is the mean of their unit vectors, weighted by `tokens.weights`, normalised. A Python
+    warning says once that texts were too long, and once that one is in a language that the model
+    was not trained on.
 
+    Parameters
+    ----------
+    encoder
+        The model.
+    texts
+        Texts of any length.
+    truncate
+        Cut what does not fit instead, as the model itself does.
+
+    Returns
+    -------
+    float32 (n, dim), unit rows.
+
+    Examples
+    --------
     >>> encode_texts(load_encoder("mini"), ["a blue horse", story]).shape
     (2, 256)
     """
@@ -43,9 +59,16 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], *, truncate: bool = Fal
 def reading(
     encoder: Encoder, *, truncate: bool = False, on_warning: Callable[[str], None] = warn
 ) -> Iterator[Reader]:
-    """Yield an encoder of texts of any length, which tells `on_warning` of all of them at the end.
+    """Yield an encoder of texts of any length; warn about all of them once, at the end.
 
-    Where one such is given it is yielded as it is, and reports to whom it was made for.
+    Parameters
+    ----------
+    encoder
+        The model. A `Reader` is yielded as it is, and warns where it was made.
+    truncate
+        As for `encode_texts`.
+    on_warning
+        Called with each message.
     """
     if isinstance(encoder, Reader):
         yield encoder
@@ -57,7 +80,15 @@ def reading(
 
 
 class Reader:
-    """An Encoder whose `encode_texts` takes texts of any length, and notes what is to be said."""
+    """An `Encoder` whose `encode_texts` takes texts of any length, and collects warnings.
+
+    Parameters
+    ----------
+    encoder
+        The model.
+    truncate
+        As for the function `encode_texts`.
+    """
 
     def __init__(self, encoder: Encoder, *, truncate: bool = False) -> None:
         self._encoder = encoder
@@ -72,45 +103,43 @@ class Reader:
         self.preprocess = encoder.preprocess
         self.encode_images = encoder.encode_images
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """Encode n texts to float32 unit rows (n, dim)."""
         if isinstance(texts, str):
             raise TypeError("encode_texts takes a list of texts, not one text")
-        self._look_at_languages(texts)
-        counts = self._too_long(texts)
+        self._check_languages(texts)
+        counts = self._count_too_long(texts)
         pieces = {
             i: [texts[i]] if self._truncate else split(texts[i], self.tokenizer) for i in counts
         }
         self._long += [(texts[i], n, len(pieces[i])) for i, n in counts.items()]
         if self._truncate or not counts:
             return self._encoder.encode_texts(texts)
-        return self._averaged([pieces.get(i, [text]) for i, text in enumerate(texts)])
+        return self._average([pieces.get(i, [text]) for i, text in enumerate(texts)])
 
-    def _too_long(self, texts: Sequence[str]) -> dict[int, int]:
+    def _count_too_long(self, texts: Sequence[str]) -> dict[int, int]:
         """Return the number of tokens, start and end included, of each text that does not fit."""
         tokenizer, space = self.tokenizer, room(self.tokenizer)
         # No tokenizer makes more tokens than letters of ASCII, but for a mark of the beginning:
         # most prompts need not be looked at.
         doubtful = [i for i, t in enumerate(texts) if len(t) >= space or not t.isascii()]
-        found = tokenizer.ids([texts[i] for i in doubtful])
+        rows = tokenizer.ids([texts[i] for i in doubtful])
         frame = around(tokenizer)
         return {
-            i: len(ids) + frame for i, ids in zip(doubtful, found, strict=True) if len(ids) > space
+            i: len(ids) + frame for i, ids in zip(doubtful, rows, strict=True) if len(ids) > space
         }
 
-    def _averaged(self, pieces: Sequence[Sequence[str]]) -> np.ndarray:
-        """Encode the pieces of each text, and return one unit row a text."""
+    def _average(self, pieces: Sequence[Sequence[str]]) -> FloatArray:
+        """Encode the pieces of each text, and return one unit row per text."""
         flat = [piece for parts in pieces for piece in parts]
         counts = [len(ids) for ids in self.tokenizer.ids(flat)]
         ends = list(accumulate(map(len, pieces)))
         starts = [0, *ends[:-1]]
         shares = np.concatenate([weights(counts[a:b]) for a, b in zip(starts, ends, strict=True)])
         rows = self._encoder.encode_texts(flat).astype(np.float64) * shares[:, None]
-        sums: np.ndarray = np.add.reduceat(rows, starts, axis=0)
-        sums /= np.linalg.norm(sums, axis=1, keepdims=True)
-        return sums.astype(np.float32)
+        return unit(np.add.reduceat(rows, starts, axis=0)).astype(np.float32)
 
-    def _look_at_languages(self, texts: Sequence[str]) -> None:
+    def _check_languages(self, texts: Sequence[str]) -> None:
         if self.tokenizer.multilingual:
             return
         for text in texts if self._foreign is None else ():
@@ -118,21 +147,23 @@ class Reader:
                 self._foreign = (text, language)
                 return
 
-    # --- what there is to say ---
+    # --- warnings ---
 
     def messages(self) -> list[str]:
         """Return a line on texts that were too long, and one on another language, if any were."""
-        said = [self._about_length()] if self._long else []
-        return [*said, self._about_language(*self._foreign)] if self._foreign else said
+        messages = [self._length_message()] if self._long else []
+        if self._foreign:
+            messages.append(self._language_message(*self._foreign))
+        return messages
 
-    def _about_language(self, text: str, language: str) -> str:
+    def _language_message(self, text: str, language: str) -> str:
         return (
-            f"{_shown(text)} seems to be {language}, but {self.info.name} was trained on English: "
+            f"{_shorten(text)} seems to be {language}, but {self.info.name} was trained on English: "
             "do not rely on what it finds. The preset `multilingual` knows over 100 languages: "
             "`clipsearch index FOLDER --model multilingual`."
         )
 
-    def _about_length(self) -> str:
+    def _length_message(self) -> str:
         text, count, pieces = self._long[0]
         limit = f"{self.context_length} that {self.info.name} reads"
         more = len(self._long) - 1
@@ -142,9 +173,9 @@ class Reader:
             if self._truncate
             else f"it was read in {pieces} pieces, and their vectors averaged"
         )
-        return f"{_shown(text)} has {count} tokens, more than the {limit}: {done}.{others}"
+        return f"{_shorten(text)} has {count} tokens, more than the {limit}: {done}.{others}"
 
 
-def _shown(text: str) -> str:
+def _shorten(text: str) -> str:
     line = " ".join(text.split())
-    return repr(line if len(line) <= SHOWN_LETTERS else f"{line[:SHOWN_LETTERS].rstrip()}…")
+    return repr(line if len(line) <= _SHOWN_LETTERS else f"{line[:_SHOWN_LETTERS].rstrip()}…")

@@ -1,7 +1,8 @@
-"""Which language a text seems to be in, by its letters and its commonest words.
+"""Guess the language of a text, by its script and its commonest words.
 
-Made for a hint, not for a decision: it says nothing rather than something wrong. Names, loan
-words and titles in English texts (Big Sur, con artist, Vincent van Gogh) are no evidence.
+Made for a hint: when in doubt it returns None. Names, loan words and titles in English texts (Big
+Sur, con artist, Vincent van Gogh) are no evidence. The word lists are needed: the script alone
+recognises none of the languages in Latin letters, `scripts/language_hint.py` measures both.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 # First word of a letter's Unicode name -> what is written in it.
-SCRIPTS = {
+_SCRIPTS = {
     "CYRILLIC": "Russian or another language in Cyrillic letters",
     "GREEK": "Greek",
     "ARABIC": "Arabic, Persian or another language in Arabic letters",
@@ -32,10 +33,10 @@ SCRIPTS = {
     "KHMER": "Khmer",
     "MYANMAR": "Burmese",
 }
-WHOLE_WORDS = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL"})
+_WORD_SCRIPTS = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL"})
 """Of these one letter may be a word; it counts as three letters of an alphabet."""
-LEAST_LETTERS = 3  # fewer are symbols: β, π, Я
-LEAST_SHARE = 0.25  # of all letters; below, English speaks of something foreign
+_LEAST_LETTERS = 3  # fewer are symbols: β, π, Я
+_LEAST_SHARE = 0.25  # of all letters; below, English speaks of something foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,16 @@ class _Language:
     likely: frozenset[str]
 
 
-def _words(text: str) -> frozenset[str]:
+def _word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
 def _language(name: str, sure: str, likely: str) -> _Language:
-    return _Language(name, _words(sure), _words(likely))
+    return _Language(name, _word_set(sure), _word_set(likely))
 
 
 # The commonest function words, then some of the commonest things in images.
-LANGUAGES = (
+_LANGUAGES = (
     _language(
         "German",
         "und ein eine einen einem einer ist sind nicht auf für vor neben hinter zwischen wird "
@@ -123,49 +124,61 @@ LANGUAGES = (
         "en et den det i to tre af av med er kat mand mann",
     ),
 )
-ENGLISH = _words(
+_ENGLISH = _word_set(
     "the of and with are from his her their this that which who while there two three four next "
     "top left right behind between under near wearing standing sitting holding looking photo "
     "image image drawing painting dog cat horse boy girl man woman people"
 )
-SURE, LIKELY = 2, 1
-LEAST_EVIDENCE = 2  # one word that is sure, in a text so short that it weighs
-LEAST_WEIGHT = 0.3  # evidence per different word
+_SURE, _LIKELY = 2, 1
+_LEAST_EVIDENCE = 2  # one word that is sure, in a text so short that it weighs
+_LEAST_WEIGHT = 0.3  # evidence per different word
 
 
 def language_of(text: str) -> str | None:
-    """Say which language a text seems to be in; None for English, and where it cannot be told.
+    """Guess the language of a text.
 
+    Parameters
+    ----------
+    text
+        A query, label or caption.
+
+    Returns
+    -------
+    The language in words; None for English, and where it cannot be told.
+
+    Examples
+    --------
     >>> language_of("ein Hund am Strand"), language_of("die hard"), language_of("собака на пляже")
     ('German', None, 'Russian or another language in Cyrillic letters')
     """
-    return _by_letters(text) or _by_words(text)
+    return language_by_script(text) or _by_words(text)
 
 
-def _by_letters(text: str) -> str | None:
+def language_by_script(text: str) -> str | None:
+    """Return the language that the letters of a text say, or None if they are Latin."""
     if text.isascii():
         return None
     scripts = Counter(unicodedata.name(c, "").partition(" ")[0] for c in text if c.isalpha())
-    weights = {s: n * (3 if s in WHOLE_WORDS else 1) for s, n in scripts.items()}
-    foreign = {s: n for s, n in weights.items() if s in SCRIPTS}
+    weights = {s: n * (3 if s in _WORD_SCRIPTS else 1) for s, n in scripts.items()}
+    foreign = {s: n for s, n in weights.items() if s in _SCRIPTS}
     total = sum(foreign.values())
-    if total < LEAST_LETTERS or total < LEAST_SHARE * sum(weights.values()):
+    if total < _LEAST_LETTERS or total < _LEAST_SHARE * sum(weights.values()):
         return None
     # Japanese is mostly Chinese letters, but Chinese has none of the Japanese ones.
     if foreign.keys() & {"HIRAGANA", "KATAKANA"}:
-        return SCRIPTS["HIRAGANA"]
-    return SCRIPTS[max(foreign, key=lambda script: foreign[script])]
+        return _SCRIPTS["HIRAGANA"]
+    return _SCRIPTS[max(foreign, key=lambda script: foreign[script])]
 
 
 def _by_words(text: str) -> str | None:
     words = set(re.findall(r"[^\W\d_]+", text.lower()))
     evidence = {
-        language.name: SURE * len(words & language.sure) + LIKELY * len(words & language.likely)
-        for language in LANGUAGES
+        language.name: _SURE * len(words & language.sure) + _LIKELY * len(words & language.likely)
+        for language in _LANGUAGES
         if words & language.sure
     }
     best = max(evidence.values(), default=0)
-    against = SURE * len(words & ENGLISH)
-    if best < LEAST_EVIDENCE or best <= against or best < LEAST_WEIGHT * len(words):
+    against = _SURE * len(words & _ENGLISH)
+    if best < _LEAST_EVIDENCE or best <= against or best < _LEAST_WEIGHT * len(words):
         return None
-    return " or ".join(name for name, found in evidence.items() if found == best)
+    return " or ".join(name for name, weight in evidence.items() if weight == best)

@@ -1,4 +1,4 @@
-"""What a model reads of a text: its tokens, what would be cut, and the pieces of a long text."""
+"""Token table of a text, and how a text that is too long for a model is split into pieces."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from clipsearch._util.arrays import FloatArray
 from clipsearch.encoders.base import Tokenizer
 
-Kind = Literal["start", "text", "cut", "end", "padding", "last"]
+TokenKind = Literal["start", "text", "cut", "end", "padding", "last"]
 
 # Borders, the best first: each match ends where the next part may begin.
 _SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]»]*\s+|[。！？]+[”’」』]*\s*|\s*\n\s*")
@@ -20,7 +21,7 @@ _CLAUSE = re.compile(
     r"[,;:)—–]+[\"'”’]?\s+|\s[-—–]\s+|[，、；：]\s*|\s+(?=(?:and|but|while|where|which|who|or)\s)"
 )
 _WORD = re.compile(r"\s+")
-# After these a full stop ends no sentence, as after a single letter (J. R. R. Tolkien).
+# After these a full stop does not end a sentence, nor after a single letter (J. R. R. Tolkien).
 _SHORT = re.compile(
     r"(?:\b(?:mr|mrs|ms|dr|st|prof|vs|etc|e\.g|i\.e|no|fig|approx)|\b\w)$", re.IGNORECASE
 )
@@ -32,7 +33,7 @@ class Token:
 
     id: int
     piece: str
-    kind: Kind
+    kind: TokenKind
     """`text`, or `cut` for those of the text that do not fit; `last` stands after the padding."""
 
 
@@ -48,7 +49,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """The tokens of one text as a model has them, and what becomes of it if they are too many.
+    """The tokens of one text for one model, and the pieces that it is split into if it is too long.
 
     >>> table = TokenTable.of("a blue horse", load_tokenizer("mini"), "mini")
     >>> table.count, table.left
@@ -59,21 +60,31 @@ class TokenTable:
     model: str
     context_length: int
     tokens: tuple[Token, ...]
-    """All of them with start and end, in order; padding apart."""
+    """All of them with start and end, in order; without padding."""
     padding: Token
     """What the model fills the `left` free places with."""
     pieces: tuple[Piece, ...]
-    """What is read of it: the text itself, or the parts that a long one is split into."""
+    """What is encoded: the text itself, or the parts that a long one is split into."""
     rest: str
-    """The end of the text that the model's own way would cut, as its tokens spell it."""
+    """The end of the text that the model itself would cut, as its tokens spell it."""
 
     @classmethod
     def of(cls, text: str, tokenizer: Tokenizer, model: str) -> Self:
-        """Make the table of a text."""
+        """Make the table of a text.
+
+        Parameters
+        ----------
+        text
+            A text of any length.
+        tokenizer
+            That of the model.
+        model
+            Name of the model.
+        """
         (ids,) = tokenizer.ids([text])
         space = room(tokenizer)
 
-        def named(numbers: Sequence[int], kind: Kind) -> list[Token]:
+        def name_tokens(numbers: Sequence[int], kind: TokenKind) -> list[Token]:
             pieces = tokenizer.pieces(numbers)
             return [Token(n, piece, kind) for n, piece in zip(numbers, pieces, strict=True)]
 
@@ -82,13 +93,13 @@ class TokenTable:
             model=model,
             context_length=tokenizer.context_length,
             tokens=(
-                *named(tokenizer.start, "start"),
-                *named(ids[:space], "text"),
-                *named(ids[space:], "cut"),
-                *named(tokenizer.end, "end"),
-                *named(tokenizer.last, "last"),
+                *name_tokens(tokenizer.start, "start"),
+                *name_tokens(ids[:space], "text"),
+                *name_tokens(ids[space:], "cut"),
+                *name_tokens(tokenizer.end, "end"),
+                *name_tokens(tokenizer.last, "last"),
             ),
-            padding=named([tokenizer.padding], "padding")[0],
+            padding=name_tokens([tokenizer.padding], "padding")[0],
             pieces=_pieces(text, tokenizer),
             rest=tokenizer.decode(ids[space:]) if ids[space:] else "",
         )
@@ -100,12 +111,12 @@ class TokenTable:
 
     @property
     def left(self) -> int:
-        """How many more would fit."""
+        """Tokens that would still fit."""
         return max(0, self.context_length - self.count)
 
     @property
     def over(self) -> int:
-        """How many are too many."""
+        """Tokens that do not fit."""
         return max(0, self.count - self.context_length)
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,42 +146,59 @@ def _pieces(text: str, tokenizer: Tokenizer) -> tuple[Piece, ...]:
 
 
 def around(tokenizer: Tokenizer) -> int:
-    """Return how many tokens a model puts around a text: start and end (2 for CLIP)."""
+    """Return the number of tokens that a model puts around a text: start and end (2 for CLIP)."""
     return len(tokenizer.start) + len(tokenizer.end) + len(tokenizer.last)
 
 
 def room(tokenizer: Tokenizer) -> int:
-    """Return how many tokens of a text fit between start and end (75 for CLIP)."""
+    """Return the number of tokens of a text that fit between start and end (75 for CLIP)."""
     return tokenizer.context_length - around(tokenizer)
 
 
-def weights(counts: Sequence[int]) -> np.ndarray:
-    """Return the weight of each piece of a text, from its number of tokens: float64, sum 1."""
+def weights(counts: Sequence[int]) -> FloatArray:
+    """Return the weight of each piece of a text in the mean of their vectors.
+
+    Parameters
+    ----------
+    counts
+        Number of tokens of each piece.
+
+    Returns
+    -------
+    float64 (n,), sum 1: each token of the text weighs the same.
+    """
     shares = np.maximum(np.asarray(counts, dtype=np.float64), 1)
-    found: np.ndarray = shares / shares.sum()
-    return found
+    return np.asarray(shares / shares.sum())
 
 
 # --- splitting -----------------------------------------------------------------------------
 
-TOGETHER = 20
-"""Sentences and clauses are joined up to so many tokens.
+PIECE_TOKENS = 20
+"""Sentences and clauses are joined up to this number of tokens.
 
-CLIP reads 77 but heeds hardly 20 (Zhang et al. 2024, Long-CLIP, arXiv:2403.15378): its captions in
-training were as short as that. `scripts/long_texts.py` measures what other lengths give.
+CLIP reads 77, but tokens after the first 20 change its vectors little (Zhang et al. 2024, Long-CLIP,
+arXiv:2403.15378): captions in training were that short. `scripts/long_texts.py` compares lengths.
 """
 
-Count = Callable[[Sequence[str]], list[int]]
-Cut = Callable[[str], list[str]]
+_CountTokens = Callable[[Sequence[str]], list[int]]
+_SplitAt = Callable[[str], list[str]]
 
 
-def split(text: str, tokenizer: Tokenizer, *, together: int = TOGETHER) -> list[str]:
-    """Split a text into pieces that fit the model, in its own order; one that fits stays whole.
+def split(text: str, tokenizer: Tokenizer, *, together: int = PIECE_TOKENS) -> list[str]:
+    """Split a text into pieces that fit the model, in order; a text that fits stays whole.
 
-    At the ends of sentences; where a sentence is too long, of clauses; where a clause is, between
-    words; and a word of hundreds of letters in equal parts. Short neighbours are joined up to
-    `together` tokens (words, as many as fit): to few pieces, and even ones, since a last piece of
-    two words says little by itself.
+    At the ends of sentences; a sentence that is too long at its clauses, a clause between words,
+    and a word of hundreds of letters in equal parts. Short neighbours are joined to few pieces of
+    even length, since a last piece of two words says little by itself.
+
+    Parameters
+    ----------
+    text
+        A text of any length.
+    tokenizer
+        That of the model.
+    together
+        Sentences and clauses are joined up to this number of tokens; words, as many as fit.
     """
 
     def count(parts: Sequence[str]) -> list[int]:
@@ -178,22 +206,24 @@ def split(text: str, tokenizer: Tokenizer, *, together: int = TOGETHER) -> list[
 
     space = room(tokenizer)
     soft = min(together, space)
-    cuts = ((_sentences, soft), (_clauses, soft), (_words, space))
-    parts = _fitting(text, cuts, count, space)
+    splitters = ((_sentences, soft), (_clauses, soft), (_words, space))
+    parts = _split_to_fit(text, splitters, count, space)
     return [part.strip() for part in parts if part.strip()] or [text]
 
 
-def _fitting(text: str, cuts: Sequence[tuple[Cut, int]], count: Count, space: int) -> list[str]:
+def _split_to_fit(
+    text: str, splitters: Sequence[tuple[_SplitAt, int]], count: _CountTokens, space: int
+) -> list[str]:
     if count([text])[0] <= space:
         return [text]
-    if not cuts:
-        return _equal_parts(text, count, space)
-    (cut, limit), *finer = cuts
-    parts = [fits for part in cut(text) for fits in _fitting(part, finer, count, space)]
-    return _joined(parts, limit, count, space)
+    if not splitters:
+        return _split_word(text, count, space)
+    (split_at, limit), *finer = splitters
+    parts = [fits for part in split_at(text) for fits in _split_to_fit(part, finer, count, space)]
+    return _join(parts, limit, count, space)
 
 
-def _joined(parts: list[str], limit: int, count: Count, space: int) -> list[str]:
+def _join(parts: list[str], limit: int, count: _CountTokens, space: int) -> list[str]:
     """Join neighbours up to `limit` tokens: to the fewest groups, as even as they can be."""
     sizes = count(parts)
     # Joined, parts may have more tokens than they have alone: then less is put together.
@@ -223,7 +253,7 @@ def _greedy(sizes: Sequence[int], limit: int) -> list[int]:
     return [*ends, len(sizes)]
 
 
-def _equal_parts(word: str, count: Count, space: int) -> list[str]:
+def _split_word(word: str, count: _CountTokens, space: int) -> list[str]:
     for n in range(-(-count([word])[0] // space), len(word)):
         edges = [len(word) * i // n for i in range(n + 1)]
         parts = [word[a:b] for a, b in pairwise(edges)]

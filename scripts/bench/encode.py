@@ -3,8 +3,9 @@
     python scripts/bench/encode.py [--arch ViT-B-32] [--batch 1 --batch 8 --batch 32]
     python scripts/bench/encode.py --device cuda [--arch ViT-L-14] [--batch 32 --batch 256]
 
-On a CPU: torch as open_clip comes, and the compiled model in fp32 and int8, on one thread and on
-all cores; beside them products of matrices alone, which none can outrun (`limits.py`). On a
+On a CPU: torch as open_clip comes; torch's export after onnxruntime's own optimizer and dynamic
+quantisation, of open_clip's tower (export) and of Hugging Face's, whose attention that optimizer
+fuses (fused); and the compiled model (onnx). On one thread and on all cores; beside them products of matrices alone, which none can outrun (`limits.py`). On a
 graphics card: torch in fp32, bf16 and fp16, and how much of the time the card waits: for batches
 from memory, and for photographs that `Library.index` decodes.
 """
@@ -34,8 +35,12 @@ BATCHES = {"cpu": (1, 8, 32), "cuda": (1, 32, 256)}
 IMAGES = {"cpu": 32, "cuda": 2048}
 PHOTOS = {"12 MP": 400, "1 MP": 800}
 REQUIRED = {"onnx int8": 1.9, "onnx fp32": 1.15}
+WAYS = ("export", "fused", "onnx")
 ENGINES = {
-    "cpu": ("limit fp32", "limit int8", "torch fp32", "onnx fp32", "onnx int8"),
+    "cpu": (
+        *("limit fp32", "limit int8", "torch fp32"),
+        *(f"{way} {precision}" for precision in ("fp32", "int8") for way in WAYS),
+    ),
     "cuda": tuple(f"{way} {p}" for p in ("fp32", "bf16", "fp16") for way in ("resident", "torch")),
 }
 
@@ -69,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench = Bench(report, options, name, device, gflop(name))
     report.settings["gflop"] = bench.gflop
     engines = [e for e in ENGINES[device] if e != "onnx int8" or precision == "int8"]
+    if device == "cpu":
+        material.optimized(options.cache, name)
     batches = tuple(options.given.batch or ((1, 8) if options.quick else BATCHES[device]))
     with ExitStack() as stack:
         workers = {

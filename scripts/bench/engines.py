@@ -1,6 +1,6 @@
 """One engine, in a process of its own that encodes images when it is asked.
 
-    python scripts/bench/engines.py torch|resident|onnx|limit PRECISION DEVICE MODEL CACHE
+    python scripts/bench/engines.py torch|resident|onnx|export|fused|limit PRECISION DEVICE MODEL CACHE
 
 Each line of stdin is a question, {"images": N, "batch": B, "threads": T}; each line of stdout the
 answer, {"seconds": S}. Models are loaded before the first one, and images are in memory.
@@ -8,6 +8,8 @@ answer, {"seconds": S}. Models are loaded before the first one, and images are i
 torch      open_clip's own model on the CPU as it comes; on a graphics card clipsearch's encoder
 resident   the same model on a graphics card, on batches that lie there already: its limit
 onnx       the compiled model
+export     torch's export of open_clip's image tower after onnxruntime's own optimizer
+fused      the same of Hugging Face's CLIP, whose attention that optimizer fuses
 limit      no model: products of matrices, LIMIT_GFLOP billion operations an image
 """
 
@@ -16,7 +18,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,9 @@ import numpy as np
 LIMIT_GFLOP = 4.0
 SHAPE = (400, 768, 3072)
 """Rows, inputs and outputs of the products of `limit`."""
+
+RUN = 4
+"""Images of one run of `export` and `fused`, as of the compiled model in fp32."""
 
 Encode = Callable[[np.ndarray, int], object]
 """Takes a batch uint8 (n, H, W, 3) and a number of threads."""
@@ -92,13 +99,12 @@ def resident(precision: str, device: str, model: str) -> Engine:
 
 def compiled(precision: str, model: str) -> Engine:
     """Return the compiled model."""
-    from clipsearch.encoders.compiler.store import Manifest
-    from clipsearch.encoders.compiler.store import compiled as folder_of
+    from clipsearch.encoders.compiler.store import Manifest, find_compiled
     from clipsearch.encoders.onnx import OnnxEncoder
     from clipsearch.encoders.registry import resolve
 
     spec = resolve(model)
-    folder = folder_of(spec, precision)
+    folder = find_compiled(spec, precision)
     manifest = Manifest.read(folder) if folder else None
     if folder is None or manifest is None:
         raise SystemExit(f"{model} is not compiled in {precision}")
@@ -111,6 +117,40 @@ def compiled(precision: str, model: str) -> Engine:
         encoder(threads).encode_images(rows)
 
     return Engine(encode, manifest.preprocess.size)
+
+
+def optimized(way: str, precision: str, model: str, cache_folder: Path) -> Engine:
+    """Return an export of torch after onnxruntime's own optimizer and quantisation.
+
+    Several threads share a batch as those of the compiled model do, one session for all: what is
+    compared is graphs.
+    """
+    import material
+    import onnxruntime
+
+    path = material.optimized(cache_folder, model) / f"{way}-{precision}.onnx"
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    side = session.get_inputs()[0].shape[-1]
+
+    @cache
+    def pool(threads: int) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(threads)
+
+    rng = np.random.default_rng(0)
+
+    @cache
+    def floats(count: int) -> np.ndarray:  # made ready outside of what is measured, in its favour
+        return rng.random((count, 3, side, side), np.float32)
+
+    def encode(rows: np.ndarray, threads: int) -> None:
+        size = min(len(rows), RUN)
+        starts = range(0, len(rows), size)
+        deque(pool(threads).map(lambda _: session.run(None, {"x": floats(size)}), starts), 0)
+
+    return Engine(encode, (side, side))
 
 
 def limit(precision: str) -> Engine:
@@ -136,10 +176,12 @@ def _torch_encoder(precision: str, device: str, model: str) -> Any:
     return load_encoder(model, engine="torch", device=device, precision=precision)
 
 
-def choose(way: str, precision: str, device: str, model: str) -> Engine:
+def choose(way: str, precision: str, device: str, model: str, cache_folder: Path) -> Engine:
     """Return the engine of this name, ready to work."""
     if way == "limit":
         return limit(precision)
+    if way in ("export", "fused"):
+        return optimized(way, precision, model, cache_folder)
     if way == "onnx":
         return compiled(precision, model)
     return (resident if way == "resident" else eager)(precision, device, model)
@@ -152,7 +194,7 @@ def main() -> None:
     import material
 
     material.use_cache(Path(cache_folder))
-    engine = choose(way, precision, device, model)
+    engine = choose(way, precision, device, model, Path(cache_folder))
     for line in sys.stdin:
         question = json.loads(line)
         print(json.dumps({"seconds": engine.seconds(**question)}), file=answers, flush=True)

@@ -125,12 +125,11 @@ def _onnx_product(x: np.ndarray, weight: np.ndarray, threads: int, precision: st
 
 
 def _graph(weight: np.ndarray, *, int8: bool) -> Any:
-    from clipsearch.encoders.compiler.assembly import REDUCED, WHOLE, overflows
-    from clipsearch.encoders.compiler.graph import Graph
-    from clipsearch.encoders.compiler.towers import Linear
+    from clipsearch.encoders.compiler.export import REDUCED_INT8, WHOLE_INT8, overflows
+    from clipsearch.encoders.compiler.towers import Linear, TowerGraph
     from clipsearch.encoders.onnx import open_graph
 
-    graph = Graph(int8=(REDUCED if overflows() else WHOLE) if int8 else 0)
+    graph = TowerGraph(int8=(REDUCED_INT8 if overflows() else WHOLE_INT8) if int8 else 0)
     x = graph.input("x", np.float32, ["rows", len(weight)])
     with TemporaryDirectory() as folder:
         path = Path(folder) / "product.onnx"

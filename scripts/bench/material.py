@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,108 @@ def _export(model: str, folder: Path) -> None:
         "std": np.float32(config["std"]),
     }
     np.savez(folder / "preprocess.npz", **shape)
+
+
+def optimized(cache: Path, model: str) -> Path:
+    """Return a folder with image towers as onnxruntime's own optimizer makes them, once made.
+
+    `export-fp32.onnx` is torch's export of open_clip's tower after the optimizer's fusions for
+    CLIP, `export-int8.onnx` that after `quantize_dynamic`. Attention does not fuse there: the
+    optimizer knows Hugging Face's, so that `fused-*.onnx` are of their CLIP, of the same size and
+    with random weights.
+    """
+    name = model.partition("@")[0].rpartition("/")[2]
+    folder = cache / "optimized" / name
+    if not folder.exists():
+        say(f"optimizing {name} by onnxruntime's optimizer")
+        with whole(folder) as unfinished:
+            unfinished.mkdir(parents=True, exist_ok=True)
+            _optimize(model, unfinished)
+    return folder
+
+
+def _optimize(model: str, folder: Path) -> None:
+    import open_clip
+    import torch
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    # The fast path is one operator that ONNX does not have.
+    torch.backends.mha.set_fastpath_enabled(False)
+    arch, weights = for_open_clip(model)
+    config = open_clip.get_model_config(arch)
+    vision = config["vision_cfg"]
+    heads = vision["width"] // vision.get("head_width", 64)
+    options = CLIPVisionConfig(
+        hidden_size=vision["width"],
+        intermediate_size=4 * vision["width"],
+        num_hidden_layers=vision["layers"],
+        num_attention_heads=heads,
+        patch_size=vision["patch_size"],
+        image_size=vision["image_size"],
+        projection_dim=config["embed_dim"],
+        hidden_act="gelu",
+        attn_implementation="eager",  # the form that the fusion knows
+    )
+    torch.manual_seed(0)
+    theirs = CLIPVisionModelWithProjection(options).eval().requires_grad_(False)
+    ours = open_clip.create_model(arch, pretrained=weights).eval().requires_grad_(False)
+
+    class Tower(torch.nn.Module):
+        def __init__(self, fused: bool) -> None:
+            super().__init__()
+            self.fused, self.model = fused, theirs if fused else ours
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.fused:
+                return self.model(pixel_values=x).image_embeds
+            return self.model.encode_image(x)
+
+    for way in ("export", "fused"):
+        plain = folder / "plain.onnx"
+        torch.onnx.export(
+            Tower(way == "fused").eval(),
+            (torch.zeros(2, 3, vision["image_size"], vision["image_size"]),),
+            str(plain),
+            input_names=["x"],
+            dynamic_axes={"x": {0: "batch"}},
+            opset_version=18,
+            dynamo=False,
+        )
+        count = _fuse(plain, folder / way, heads, vision["width"])
+        say(f"{way}: attention fused in {count} of {vision['layers']} layers")
+        plain.unlink()
+
+
+def _fuse(plain: Path, stem: Path, heads: int, width: int) -> int:
+    """Write what the optimizer makes of an export, in fp32 and int8; return its fused attentions."""
+    from onnx import TensorProto
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    # Level 1 folds constants first, without which the exporter's shapes stand between the layers.
+    fused = optimize_model(
+        str(plain), model_type="clip", num_heads=heads, hidden_size=width, opt_level=1
+    )
+    exact = stem.with_name(f"{stem.name}-fp32.onnx")
+    fused.save_model_to_file(str(exact))
+    quantize_dynamic(
+        exact,
+        stem.with_name(f"{stem.name}-int8.onnx"),
+        op_types_to_quantize=["MatMul", "Gemm", "Attention"],
+        per_channel=True,
+        reduce_range=not vnni(),
+        weight_type=QuantType.QInt8,
+        # The types of the runtime's own operators are not inferred.
+        extra_options={"DefaultTensorType": TensorProto.FLOAT},
+    )
+    return sum(node.op_type == "Attention" for node in fused.model.graph.node)
+
+
+def vnni() -> bool:
+    """Say whether the processor has VNNI, without which int8 products of 8 bits overflow."""
+    with suppress(OSError):
+        return "_vnni" in Path("/proc/cpuinfo").read_text("utf-8")
+    return True
 
 
 # --- photographs ---------------------------------------------------------------------------

@@ -113,8 +113,9 @@ def faiss_flat(folder: Path) -> Search:
         if among is not None:
             allowed = np.zeros(len(rows), bool)
             allowed[among - 1] = True
-            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-            params = faiss.SearchParameters(sel=selector)
+            wrapped: Any = faiss  # its stubs are those of C++
+            selector = wrapped.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+            params = wrapped.SearchParameters(sel=selector)
         return index.search(query[None], BEST, params=params)[1][0] + 1
 
     return search

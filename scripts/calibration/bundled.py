@@ -8,7 +8,8 @@ from pathlib import Path
 
 from heldout import Scenes
 
-from clipsearch.cli.demo import ANIMALS, samples
+from clipsearch.cli.demo import _ANIMALS as ANIMALS
+from clipsearch.cli.demo import samples
 
 
 @dataclass(frozen=True)

@@ -167,25 +167,24 @@ class World:
     def _item(self, rng: random.Random, thing: Thing, coloured: float) -> Item:
         return Item(thing, rng.choice(list(words.COLOURS)) if rng.random() < coloured else None)
 
+    def _twin_of_one(self, scene: Scene, rng: random.Random) -> Scene | None:
+        (item,) = scene.items
+        colours = list(words.COLOURS)
+        if item.count > 1 and rng.random() < 0.5:
+            count = rng.choice([n for n in (1, 2, 3, 4, 5) if n != item.count])
+            changed = replace(item, count=count)
+        elif item.colour:
+            changed = replace(item, colour=rng.choice([c for c in colours if c != item.colour]))
+        else:
+            changed = replace(item, thing=self._like(item.thing, rng))
+        return None if changed == item else replace(scene, items=(changed,))
+
     def twin(self, scene: Scene, rng: random.Random) -> Scene | None:
         """Change one thing about a scene so that its caption becomes wrong; None if that is hard."""
         items, relation = list(scene.items), scene.relation
         colours = list(words.COLOURS)
         if len(items) == 1:
-            item = items[0]
-            if item.count > 1 and rng.random() < 0.5:
-                changed = replace(
-                    item, count=rng.choice([n for n in (1, 2, 3, 4, 5) if n != item.count])
-                )
-            elif item.colour:
-                changed = replace(item, colour=rng.choice([c for c in colours if c != item.colour]))
-            else:
-                changed = replace(item, thing=self._like(item.thing, rng))
-            return (
-                replace(scene, items=(changed,))
-                if changed.thing is not item.thing or changed != item
-                else None
-            )
+            return self._twin_of_one(scene, rng)
         a, b = items[0], items[1]
         moves = []
         if a.colour != b.colour:

@@ -108,7 +108,7 @@ def test_one_vector_for_each_image_can_be_read(catalog: Catalog) -> None:
     expected = [unit("/photo.jpg"), unit("/film.mp4"), unit("page 5")]
     np.testing.assert_allclose(rows, expected, atol=5e-4)
     for path, row in zip(("/photo.jpg", "/copy.mp4", "/book.pdf"), expected, strict=True):
-        np.testing.assert_allclose(catalog.vector_of(path, 1), row, atol=5e-4)
+        np.testing.assert_allclose(np.asarray(catalog.vector_of(path, 1)), row, atol=5e-4)
 
 
 def test_an_image_with_parts_alone_needs_no_encoding(catalog: Catalog) -> None:

@@ -12,9 +12,9 @@ import tiny_models
 
 from clipsearch.cli import main
 from clipsearch.encoders import compile_once
-from clipsearch.encoders.compiler import assembly, gate, store
 from clipsearch.encoders.compiler import compile as compiling
-from clipsearch.encoders.compiler.store import Manifest, compiled
+from clipsearch.encoders.compiler import export, store
+from clipsearch.encoders.compiler.store import Manifest, find_compiled
 from clipsearch.encoders.registry import resolve
 from clipsearch.library import Library
 
@@ -95,7 +95,7 @@ def test_without_a_library_it_is_the_default(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_cannot_be_compiled_is_one_line(
     tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly, "TOLERANCE", -1)
+    monkeypatch.setattr(export, "_TOLERANCE", -1)
     folder = tiny_models.make_clip(tmp_path / "clip")
     assert main(["compile", f"local-dir:{folder}"]) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
@@ -111,7 +111,7 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make a model that is quickly compiled, on a machine without a graphics card."""
     monkeypatch.setenv("CLIPSEARCH_COMPILE", "yes")
     monkeypatch.setenv("CLIPSEARCH_DEVICE", "cpu")
-    monkeypatch.setattr(gate, "SCENES", 12)
+    monkeypatch.setattr(compiling, "_SCENES", 12)
     return f"local-dir:{tiny_models.make_clip(tmp_path / 'clip')}"
 
 
@@ -121,14 +121,14 @@ def test_the_first_index_compiles_the_model(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(compiling, "SMALL", 0)  # or the gate would not be asked
+    monkeypatch.setattr(compiling, "_SMALL", 0)  # or the gate would not be asked
     folder, spec = make_images(3)[0].parent, resolve(clip)
     assert main(["index", str(folder), "--model", clip, "--no-compile"]) == 0
-    assert compiled(spec) is None
+    assert find_compiled(spec) is None
     assert main(["index", str(tmp_path / "mistyped")]) == 0
-    assert compiled(spec) is None
+    assert find_compiled(spec) is None
     assert main(["index", str(folder)]) == 0
-    found = Manifest.read(compiled(spec) or tmp_path)
+    found = Manifest.read(find_compiled(spec) or tmp_path)
     assert found is not None and found.gate is not None
     assert found.gate.images == 12 + 3
     calls = asked(monkeypatch)
@@ -142,7 +142,7 @@ def test_what_cannot_be_compiled_is_indexed_on_torch_and_not_tried_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Out,
 ) -> None:
-    monkeypatch.setattr(assembly, "TOLERANCE", -1)
+    monkeypatch.setattr(export, "_TOLERANCE", -1)
     folder = str(make_images(2)[0].parent)
     reason = f"{clip} cannot be compiled: text tower"
     assert main(["index", folder, "--model", clip]) == 0
@@ -155,7 +155,7 @@ def test_what_cannot_be_compiled_is_indexed_on_torch_and_not_tried_again(
     assert calls == []
     # Another version may be able to.
     monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
-    assert store.refused(resolve(clip)) == ""
+    assert store.refusal(resolve(clip)) == ""
 
 
 def test_where_the_cache_cannot_be_written_images_are_indexed_all_the_same(

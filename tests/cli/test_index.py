@@ -9,8 +9,8 @@ import pytest
 import tiny_models
 
 from clipsearch.cli import main
-from clipsearch.encoders.compiler import gate
-from clipsearch.encoders.compiler.store import compiled
+from clipsearch.encoders.compiler import compile as compiling
+from clipsearch.encoders.compiler.store import find_compiled
 from clipsearch.encoders.registry import resolve
 from clipsearch.library import Library
 
@@ -22,7 +22,7 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CLIPSEARCH_LIBRARY", str(tmp_path / "library"))
     monkeypatch.setenv("CLIPSEARCH_COMPILE", "yes")
     monkeypatch.setenv("CLIPSEARCH_DEVICE", "cpu")
-    monkeypatch.setattr(gate, "SCENES", 12)
+    monkeypatch.setattr(compiling, "_SCENES", 12)
     return f"local-dir:{tiny_models.make_clip(tmp_path / 'clip')}"
 
 
@@ -39,8 +39,8 @@ def noted() -> str | None:
 
 def test_fp32_is_compiled_and_used_where_it_is_asked_for(clip: str, folder: str) -> None:
     assert main(["index", folder, "--model", clip, "--precision", "fp32"]) == 0
-    assert compiled(resolve(clip), "fp32") is not None
-    assert compiled(resolve(clip), "int8") is None
+    assert find_compiled(resolve(clip), "fp32") is not None
+    assert find_compiled(resolve(clip), "int8") is None
     assert noted() == "fp32"
 
 
@@ -48,7 +48,7 @@ def test_torch_needs_nothing_compiled_and_its_vectors_fit_beside_others(
     clip: str, folder: str, make_images: Callable[..., list[Path]]
 ) -> None:
     assert main(["index", folder, "--model", clip, "--engine", "torch"]) == 0
-    assert compiled(resolve(clip)) is None
+    assert find_compiled(resolve(clip)) is None
     more = str(make_images(2, folder="more", seed=5)[0].parent)
     assert main(["index", more, "--engine", "torch", "--precision", "bf16", "--fast"]) == 0
     assert noted() == "fp32 bf16"
@@ -59,7 +59,7 @@ def test_torch_needs_nothing_compiled_and_its_vectors_fit_beside_others(
 def test_int8_that_is_not_near_enough_is_refused_by_name_and_auto_does_without(
     clip: str, folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(gate, "LEAST_COSINE", 2.0)
+    monkeypatch.setattr(compiling, "_LEAST_COSINE", 2.0)
     assert main(["index", folder, "--model", clip, "--precision", "int8"]) == 1
     assert "does not pass the gate in int8 (mean cosine" in capsys.readouterr().err
     assert main(["index", folder]) == 0

@@ -465,9 +465,9 @@ def test_a_damaged_vector_is_an_error_when_it_would_be_found_not_a_wrong_answer(
     row = 600
     with open(path, "r+b") as file:
         file.seek(start + row * 64 * 2)
-        content = np.frombuffer(file.read(128), "<u2") ^ (0x4000 if harm == "flip" else 0)
+        numbers = np.frombuffer(file.read(128), "<u2") ^ (0x4000 if harm == "flip" else 0)
         file.seek(-128, 1)
-        file.write(content.tobytes() if harm == "flip" else bytes(128))
+        file.write(numbers.tobytes() if harm == "flip" else bytes(128))
     index = vector_index(mapped).load(path)
     with pytest.raises(SnapshotUnreadable, match=r"index.*clipsearch rebuild"):
         index.search(vectors[row : row + 1], 700)

@@ -14,7 +14,7 @@ GONE = {
     "repair": r"mend(?:s|ed|ing)?",
     "match": r"fulfil(?:s|led)?",
     "this many": r"so many",
-    "skip": r"pass(?:es|ed)? over",
+    "skip": r"(?<!one )pass over|pass(?:es|ed) over",
     "of your own": r"one's own",
     "margin sampling": r"waver\w*",
     "few-shot result, fit": r"lessons?|teach(?:es|ing)?|taught",
@@ -28,9 +28,16 @@ WORDS = {
     for word, pattern in GONE.items()
 }
 # Technical cases: templates and columns that other tools write, HTML's element, this table.
+# Names of the calibration's formula keep theirs until they are renamed.
+_FORMULA = {"cohort-normalised score", "genericity penalty"}
 ALLOWED = {
-    "clipsearch/heads/templates.py": {"image"},
+    "clipsearch/calibration/background.py": _FORMULA,
+    "clipsearch/calibration/fit.py": _FORMULA,
+    "clipsearch/calibration/formulas.py": _FORMULA,
+    "clipsearch/heads/prompts.py": {"image"},
     "clipsearch/evaluation/ground_truth.py": {"image"},
+    "clipsearch/cli/commands.py": {"few-shot result, fit"},  # what people may type instead
+    "clipsearch/text/language.py": {"cohort-normalised score"},  # a word of English
     "docs/glossary.md": {"image"},
 }
 PAGES = [
@@ -60,6 +67,10 @@ def _all_gone(paths: list[Path]) -> list[str]:
         for path in paths
         for line in gone(path.read_text("utf-8"), path.relative_to(ROOT).as_posix())
     ]
+
+
+def test_the_code_uses_the_words_of_the_glossary() -> None:
+    assert _all_gone(CODE) == []
 
 
 def test_the_documentation_uses_the_words_of_the_glossary() -> None:

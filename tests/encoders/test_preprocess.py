@@ -13,7 +13,7 @@ import tiny_models
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from photographs import PHOTOGRAPHS, jpeg, upright
 
-from clipsearch.encoders.preprocess import Preprocess, within
+from clipsearch.encoders.preprocess import Preprocess, limit_aspect
 from clipsearch.images.decode import DecodedImage, EncodedImage, open_image
 from clipsearch.types import Facts
 
@@ -72,9 +72,9 @@ def test_a_very_long_image_is_cut_to_its_middle(mode: Any, size: tuple[int, int]
 
 
 def test_sides_are_cut_to_the_aspect_and_no_more() -> None:
-    assert within((64, 2), 32) == (64, 2)
-    assert within((64, 2), 16) == (32, 2)
-    assert within((3, 200), 16) == (3, 48)
+    assert limit_aspect((64, 2), 32) == (64, 2)
+    assert limit_aspect((64, 2), 16) == (32, 2)
+    assert limit_aspect((3, 200), 16) == (3, 48)
 
 
 # --- images decoded smaller --------------------------------------------------------------

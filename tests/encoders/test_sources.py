@@ -72,7 +72,7 @@ def test_weights_of_a_tag_are_fetched_safetensors_first(
     place: str, asked: tuple[str, ...], fetched: list[tuple[str, ...]]
 ) -> None:
     tables = Tables(tag={"hf_hub": place, **HALVES})
-    found = sources.find(ModelSpec("tower/tag", "tower", "tag"), tables)
+    found = sources.find_source(ModelSpec("tower/tag", "tower", "tag"), tables)
     assert fetched == [("org/repo", *asked)]
     assert found.weights == f"/hub/org/repo/{asked[0]}"
     assert found.preprocess == HALVES
@@ -80,7 +80,7 @@ def test_weights_of_a_tag_are_fetched_safetensors_first(
 
 def test_weights_outside_the_hub_are_downloaded_by_open_clip() -> None:
     tables = Tables(tag={"url": "w.pt", **CLIP})
-    found = sources.find(ModelSpec("tower/tag", "tower", "tag"), tables)
+    found = sources.find_source(ModelSpec("tower/tag", "tower", "tag"), tables)
     assert found.weights == "/cache/w.pt"
     assert len(tables.downloaded) == 1
 
@@ -88,54 +88,54 @@ def test_weights_outside_the_hub_are_downloaded_by_open_clip() -> None:
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_activation_is_that_of_the_tag(quick: bool, fetched: list[tuple[str, ...]]) -> None:
     tables = Tables(tag={"hf_hub": "a/b/", "quick_gelu": quick})
-    assert sources.find(ModelSpec("t/tag", "t", "tag"), tables).quick_gelu is quick
+    assert sources.find_source(ModelSpec("t/tag", "t", "tag"), tables).quick_gelu is quick
 
 
 def test_an_unknown_tag_is_answered_with_the_nearest_and_all() -> None:
     tables = Tables(openai={}, laion2b_s34b_b79k={})
     with pytest.raises(UnknownModel) as caught:
-        sources.find(ModelSpec("tower/open_ai", "tower", "open_ai"), tables)
+        sources.find_source(ModelSpec("tower/open_ai", "tower", "open_ai"), tables)
     assert "Did you mean 'tower/openai'?" in str(caught.value)
     assert "its tags are openai, laion2b_s34b_b79k" in str(caught.value)
 
 
 def test_an_architecture_alone_is_never_loaded_untrained() -> None:
     with pytest.raises(UnknownModel, match=r"write tower/TAG \(its tags are openai\)"):
-        sources.find(ModelSpec("tower", "tower"), Tables(openai={}))
+        sources.find_source(ModelSpec("tower", "tower"), Tables(openai={}))
 
 
 def test_a_checkpoint_is_prepared_as_all_tags_agree(tmp_path: Path) -> None:
     tables = Tables(one=HALVES, two={**HALVES, "hf_hub": "x/y/"})
     spec = checkpoint(tmp_path)
-    found = sources.find(spec, tables)
+    found = sources.find_source(spec, tables)
     assert (found.weights, found.preprocess) == (spec.checkpoint, HALVES)
 
 
 def test_a_checkpoint_is_not_prepared_by_guess(tmp_path: Path) -> None:
     tables = Tables(one=CLIP, two=HALVES)
     with pytest.raises(ModelUnavailable, match=r"--model tower/TAG, with TAG of one, two"):
-        sources.find(checkpoint(tmp_path), tables)
-    assert sources.find(checkpoint(tmp_path, "two"), tables).preprocess == HALVES
+        sources.find_source(checkpoint(tmp_path), tables)
+    assert sources.find_source(checkpoint(tmp_path, "two"), tables).preprocess == HALVES
 
 
 def test_a_configuration_beside_a_checkpoint_decides(tmp_path: Path) -> None:
     config = {"preprocess_cfg": {"mean": [0, 0, 0], "resize_mode": "longest", "size": 8}}
     (tmp_path / hub.CONFIG).write_text(json.dumps(config))
-    found = sources.find(checkpoint(tmp_path), Tables(one=CLIP, two=HALVES))
+    found = sources.find_source(checkpoint(tmp_path), Tables(one=CLIP, two=HALVES))
     assert found.preprocess == {"mean": [0, 0, 0], "resize_mode": "longest"}
 
 
 def test_a_checkpoint_of_an_architecture_without_tags_takes_open_clips_defaults(
     tmp_path: Path,
 ) -> None:
-    assert sources.find(checkpoint(tmp_path), Tables()).preprocess == {}
+    assert sources.find_source(checkpoint(tmp_path), Tables()).preprocess == {}
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"model_cfg": {}}', '{"model_cfg": 3}', "{}"])
 def test_a_folder_with_a_broken_configuration_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / hub.CONFIG).write_text(content)
     with pytest.raises(ModelUnavailable, match="cannot be read as an open_clip model"):
-        sources.find(ModelSpec("local-dir:x", folder=str(tmp_path)), Tables())
+        sources.find_source(ModelSpec("local-dir:x", folder=str(tmp_path)), Tables())
 
 
 def test_configuration_and_weights_are_of_one_version(
@@ -156,6 +156,6 @@ def test_configuration_and_weights_are_of_one_version(
         return str(folder / files[0])
 
     monkeypatch.setattr(hub, "fetch", fetch)
-    found = sources.find(ModelSpec("hf-hub:a/b", repo="a/b"), Tables())
+    found = sources.find_source(ModelSpec("hf-hub:a/b", repo="a/b"), Tables())
     assert found.name == f"local-dir:{tmp_path / '2'}"
     assert asked == [hub.WEIGHTS[0], hub.CONFIG, hub.WEIGHTS[0]]

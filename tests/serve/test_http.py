@@ -22,7 +22,7 @@ from serving import client, running
 
 import clipsearch
 from clipsearch import errors
-from clipsearch.encoders.listing import listed
+from clipsearch.encoders import list_models
 from clipsearch.heads.head import Head
 from clipsearch.library import Library
 from clipsearch.output.formats import write_value
@@ -231,8 +231,8 @@ def test_status_and_models_are_those_of_the_command_line(
     heads = {"heads": {"pets": ["cat", "dog"]}}
     status = json.loads(json.dumps(library.status().to_dict()))
     assert http.get("/v1/status").json() == {**status, **heads}
-    assert http.get("/v1/models").json() == listed()
-    assert {"mini", "default"} <= {one["name"] for one in listed()}
+    assert http.get("/v1/models").json() == list_models()
+    assert {"mini", "default"} <= {one["name"] for one in list_models()}
 
 
 def test_the_details_of_an_image_are_texts_with_labels(http: TestClient, paths: list[Path]) -> None:

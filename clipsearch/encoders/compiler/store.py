@@ -1,11 +1,11 @@
-"""Compiled models on disk: where they are, whether they are whole, and what they were made from.
+"""Compiled models on disk: their places, manifests, completeness, and the files they were made from.
 
     <cache>/compiled/names/<hash of a model's name>.json     its fingerprint, its files, their state
     <cache>/compiled/<fingerprint>/<precision>/              graphs, weights, tokens, model.json
 
 A folder is written under another name and renamed when it is complete; model.json says how large
-each file has to be. What is not whole, or was made from files that have changed since, is not found.
-A query reads only: what writing alone needs is imported where it is done.
+each file has to be. An incomplete folder, or one made from files that have changed since, is not
+found. A query only reads: what only writing needs is imported where it is used.
 """
 
 from __future__ import annotations
@@ -25,18 +25,17 @@ from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.registry import ModelSpec, resolve
 
 _FORMAT = 1  # of model.json; a folder of another format is not used
-CACHE = "CLIPSEARCH_CACHE"
-"""Environment variable that names the cache folder."""
-MANIFEST = "model.json"
-COMPILERS = ("clipsearch", "onnx", "onnxruntime", "open_clip_torch", "timm", "torch")
-ABANDONED_SECONDS = 24 * 3600.0
+_CACHE = "CLIPSEARCH_CACHE"  # names the cache folder
+MANIFEST_FILE = "model.json"
+_COMPILERS = ("clipsearch", "onnx", "onnxruntime", "open_clip_torch", "timm", "torch")
+_ABANDONED_SECONDS = 24 * 3600.0
 
 Precision = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """How near int8 came to fp32 on images; what `gate.measure` found."""
+    """How near int8 is to fp32 on images; measured by `compile.measure_gate`."""
 
     images: int
     cosine: float
@@ -50,7 +49,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What model.json says of a compiled model."""
+    """The content of model.json."""
 
     fingerprint: str
     dim: int
@@ -79,7 +78,7 @@ class Manifest:
     def read(cls, folder: Path) -> Manifest | None:
         """Read the manifest of a folder; None if it is not there, damaged, or of another format."""
         try:
-            found = json.loads((folder / MANIFEST).read_text("utf-8"))
+            found = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))
             if found.pop("format") != _FORMAT:
                 return None
             found["preprocess"]["size"] = tuple(found["preprocess"]["size"])
@@ -92,7 +91,7 @@ class Manifest:
 
 def cache_folder() -> Path:
     """Return where compiled models are kept: below $CLIPSEARCH_CACHE, else the user's cache."""
-    given = os.environ.get(CACHE)
+    given = os.environ.get(_CACHE)
     if given:
         return Path(given).expanduser().absolute() / "compiled"
     import platformdirs  # a query that is told where does without it
@@ -101,23 +100,31 @@ def cache_folder() -> Path:
 
 
 def folder_of(fingerprint: str, precision: str) -> Path:
-    """Say where a model of this fingerprint belongs."""
+    """Return the place of a model of this fingerprint."""
     return cache_folder() / fingerprint[:32] / precision
 
 
 def is_whole(folder: Path) -> bool:
-    """Say whether a folder holds all of a compiled model, each file of its size."""
+    """Tell whether a folder holds all files of a compiled model, each of its size."""
     manifest = Manifest.read(folder)
     return manifest is not None and all(
         _state(folder / name)[:1] == [size] for name, size in manifest.files.items()
     )
 
 
-def compiled(spec: ModelSpec, precision: str = "auto") -> Path | None:
-    """Return the folder of a compiled model; None if there is none, or none that is whole.
+def find_compiled(spec: ModelSpec, precision: str = "auto") -> Path | None:
+    """Return the folder of a compiled model.
 
-    precision: `fp32`, `int8`, or `auto`: as the model was last compiled. None too if the files
-    that the model was made from have changed since.
+    Parameters
+    ----------
+    spec
+        The model.
+    precision
+        `fp32`, `int8`, or `auto`: as the model was last compiled.
+
+    Returns
+    -------
+    The folder; None if it is missing or incomplete, or made from files that have changed since.
     """
     try:
         note = json.loads(_note(spec).read_text("utf-8"))
@@ -132,11 +139,14 @@ def compiled(spec: ModelSpec, precision: str = "auto") -> Path | None:
     return folder if is_whole(folder) else None
 
 
-def settled(spec: ModelSpec, precision: str = "auto") -> Path | None:
-    """Return what compiling a model would find done: `compiled`, or fp32 where int8 did not pass."""
-    if found := compiled(spec, precision):
-        return found
-    if precision == "int8" and (folder := compiled(spec, "fp32")):
+def find_finished(spec: ModelSpec, precision: str = "auto") -> Path | None:
+    """Return the folder that compiling a model would reuse; None if there is none.
+
+    That of `find_compiled`, or the one in fp32 where int8 did not pass the gate.
+    """
+    if folder := find_compiled(spec, precision):
+        return folder
+    if precision == "int8" and (folder := find_compiled(spec, "fp32")):
         manifest = Manifest.read(folder)
         if manifest and manifest.gate and not manifest.gate.passed:
             return folder
@@ -144,15 +154,15 @@ def settled(spec: ModelSpec, precision: str = "auto") -> Path | None:
 
 
 def manifest_of(name: str) -> Manifest | None:
-    """Return what a compiled model of this name is; None if it is not compiled."""
-    folder = compiled(resolve(name))
+    """Return the manifest of a compiled model by name; None if it is not compiled."""
+    folder = find_compiled(resolve(name))
     return Manifest.read(folder) if folder else None
 
 
 def remember(
     spec: ModelSpec, fingerprint: str, precision: Precision, made_from: Iterable[Path]
 ) -> None:
-    """Note that the model of this name, made from these files, has this fingerprint."""
+    """Note which fingerprint and precision a model has, and the files that it was made from."""
     states = {str(path): _state(path) for path in made_from}
     note = {
         "name": spec.name,
@@ -164,22 +174,22 @@ def remember(
 
 
 def prefer(spec: ModelSpec, precision: Precision) -> None:
-    """Note which of the precisions that a model is compiled in was asked for last."""
+    """Note in which of its precisions a model was compiled last."""
     note = json.loads(_note(spec).read_text("utf-8"))
     if note["precision"] != precision:
         _write_note(spec, {**note, "precision": precision})
 
 
-def refuse(spec: ModelSpec, reason: str) -> None:
-    """Note that the model of this name cannot be compiled, so that nobody tries it again and again.
+def note_refusal(spec: ModelSpec, reason: str) -> None:
+    """Note that a model cannot be compiled, so that it is not tried at each index.
 
-    Another version of what compiles may: it is asked anew.
+    With another version of a package that takes part it is tried again.
     """
     _write_note(spec, {"name": spec.name, "refused": reason, "with": _versions()})
 
 
-def refused(spec: ModelSpec) -> str:
-    """Return why the model of this name cannot be compiled; "" if it is not known to be so."""
+def refusal(spec: ModelSpec) -> str:
+    """Return why a model cannot be compiled; "" if nothing is noted."""
     try:
         note = json.loads(_note(spec).read_text("utf-8"))
         return str(note["refused"]) if note["with"] == _versions() else ""
@@ -194,38 +204,39 @@ def _write_note(spec: ModelSpec, note: dict[str, Any]) -> None:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of all that decides whether a model can be compiled."""
+    """Return the versions of the packages that decide whether a model can be compiled."""
     from importlib.metadata import version  # which takes longer than all else here
 
-    return {name: version(name) for name in COMPILERS}
+    return {name: version(name) for name in _COMPILERS}
 
 
 @contextmanager
 def new_folder() -> Iterator[Path]:
-    """Yield an empty folder to compile into; whatever `publish` has not taken is deleted."""
-    import shutil
-    import tempfile
-
+    """Yield an empty folder to compile into; it is deleted unless `publish` moved it."""
     root = cache_folder()
     root.mkdir(parents=True, exist_ok=True)
     for left in root.glob("tmp-*"):  # by runs that were killed
-        if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix="tmp-", dir=root))
+        if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+            _delete(left)
+    folder = _temporary_folder()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _delete(folder)
 
 
 def publish(folder: Path, manifest: Manifest) -> tuple[Path, Manifest]:
-    """Complete a folder with its manifest and put it into its place; return both.
+    """Write the manifest into a folder and move it into its place.
 
     All is on the disk before the folder has its name, so that no crash leaves half of one.
+
+    Returns
+    -------
+    The place, and the manifest with the sizes of the files.
     """
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     manifest = replace(manifest, files=sizes)
-    (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+    (folder / MANIFEST_FILE).write_text(manifest.to_json(), "utf-8")
     for path in folder.iterdir():
         _flush(path)
     place = folder_of(manifest.fingerprint, manifest.precision)
@@ -237,15 +248,24 @@ def publish(folder: Path, manifest: Manifest) -> tuple[Path, Manifest]:
 
 
 def discard(folder: Path) -> None:
-    """Delete a compiled model: at once out of its place, whole or not."""
-    import shutil
-    import tempfile
-
+    """Delete a compiled model; it leaves its place at once."""
     if folder.exists():
-        away = Path(tempfile.mkdtemp(prefix="tmp-", dir=cache_folder()))
+        away = _temporary_folder()
         with suppress(OSError):
             folder.rename(away / folder.name)
-        shutil.rmtree(away, ignore_errors=True)
+        _delete(away)
+
+
+def _temporary_folder() -> Path:
+    folder = cache_folder() / f"tmp-{os.urandom(6).hex()}"
+    folder.mkdir()
+    return folder
+
+
+def _delete(folder: Path) -> None:
+    import shutil  # a query does without it
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _note(spec: ModelSpec) -> Path:
@@ -256,10 +276,10 @@ def _note(spec: ModelSpec) -> Path:
 def _state(path: Path) -> list[int]:
     """Return a file's size and time of change; empty if it is not there."""
     try:
-        found = path.stat()
+        state = path.stat()
     except OSError:
         return []
-    return [found.st_size, found.st_mtime_ns]
+    return [state.st_size, state.st_mtime_ns]
 
 
 def _flush(path: Path) -> None:

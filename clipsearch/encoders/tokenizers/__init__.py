@@ -1,103 +1,204 @@
-"""open_clip's two kinds of tokenizers behind one face, which gives all tokens of a text, uncut."""
+"""Tokenizers without torch: byte pairs (CLIP's own), and any of the hub's library `tokenizers`.
+
+Both are set up as open_clip sets up its own, and give all tokens of a text instead of the first
+`context_length`. `save_tokenizer` and `open_tokenizer` keep them with a compiled model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
-from clipsearch.encoders.base import Tokenizer
+from clipsearch.encoders.tokenizers.bpe import (
+    BytePairTokenizer,
+    Cleaning,
+    clean_text,
+    open_vocabulary,
+    write_vocabulary,
+)
 
-_WORD_END = "</w>"
+__all__ = [
+    "BytePairTokenizer",
+    "HubTokenizer",
+    "from_open_clip",
+    "open_tokenizer",
+    "save_tokenizer",
+]
+
+_BYTE_PAIRS_FILE, _HUB_FILE = "tokens.db", "tokenizer.json"
+_CLEANINGS: dict[str, Cleaning] = {
+    "_clean_lower": "lower",
+    "_clean_whitespace": "whitespace",
+    "_clean_canonicalize": "canonicalize",
+}  # of open_clip's functions
 
 
-def adapt(raw: Any, *, multilingual: bool) -> Tokenizer:
-    """Adapt a tokenizer of open_clip: its SimpleTokenizer, or its HFTokenizer around the hub's."""
-    kind = _BytePairs if hasattr(raw, "bpe_ranks") else _OfHub
-    return kind(raw, multilingual)
+class HubTokenizer:
+    """A tokenizer of the hub (SigLIP's and others), framed and padded as open_clip does it.
 
+    Parameters
+    ----------
+    backend
+        A `tokenizers.Tokenizer`.
+    context_length
+        Tokens that the model reads, start and end included.
+    frame
+        `start`, `end` and `last` of `encoders.base.Tokenizer`.
+    padding
+        The token that fills what is left.
+    cleaning
+        How texts are cleaned.
+    zero
+        A token that the model wants replaced by 0 (CLIPA's separator).
+    multilingual
+        Whether the model was trained on other languages than English.
+    """
 
-class _Adapted:
-    """What both kinds share."""
-
-    start: tuple[int, ...]
-    end: tuple[int, ...]
-    last: tuple[int, ...] = ()
-
-    def __init__(self, raw: Any, multilingual: bool) -> None:
-        self._raw = raw
-        self.context_length = int(raw.context_length)
+    def __init__(
+        self,
+        backend: Any,
+        *,
+        context_length: int,
+        frame: tuple[Sequence[int], Sequence[int], Sequence[int]],
+        padding: int,
+        cleaning: Cleaning,
+        zero: int | None = None,
+        multilingual: bool = False,
+    ) -> None:
+        self._backend = backend
+        # The tokenizer keeps what its last call asked for.
+        backend.no_truncation()
+        backend.no_padding()
+        self.cleaning, self.zero = cleaning, zero
+        self.context_length = context_length
         self.multilingual = multilingual
-        # Asked of the tokenizer itself: CLIP pads with 0, SigLIP with 1, which ends its texts too.
-        self.padding = int(raw([""])[0, -1])
+        self.start, self.end, self.last = map(tuple, frame)
+        self.padding = padding
 
-
-class _BytePairs(_Adapted):
-    """CLIP's own: byte pairs, a start and an end."""
-
-    def __init__(self, raw: Any, multilingual: bool) -> None:
-        super().__init__(raw, multilingual)
-        self.start, self.end = (int(raw.sot_token_id),), (int(raw.eot_token_id),)
+    @property
+    def size(self) -> int:
+        """Number of tokens in the vocabulary."""
+        return int(self._backend.get_vocab_size())
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        return [list(self._raw.encode(_clean(text))) for text in texts]
+        """Return the tokens of each text, however many, without start, end and padding."""
+        cleaned = [clean_text(text, self.cleaning) for text in texts]
+        encodings = self._backend.encode_batch(cleaned, add_special_tokens=False)
+        return [[0 if n == self.zero else n for n in encoding.ids] for encoding in encodings]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        return [self._piece(self._raw.decoder[number]) for number in ids]
-
-    def _piece(self, name: str) -> str:
-        """Show the bytes of a token as text; those of half a letter as they are."""
-        if name.startswith("<") and name.endswith("_text>"):
-            return name
-        end = _WORD_END if name.endswith(_WORD_END) else ""
-        letters = bytes(self._raw.byte_decoder[c] for c in name.removesuffix(_WORD_END))
-        return letters.decode("utf-8", "backslashreplace") + end
+        """Return what the vocabulary has for each number."""
+        return [str(self._backend.id_to_token(number)) for number in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._raw.decode(list(ids))).strip()
+        """Return the text of the numbers, as cleaned as the model reads it."""
+        return str(self._backend.decode(list(ids), skip_special_tokens=False)).strip()
+
+    def save(self, path: Path) -> None:
+        """Write the tokenizer as the hub's tokenizer.json."""
+        self._backend.save(str(path))
 
 
-class _OfHub(_Adapted):
-    """Any tokenizer of the hub's library, cleaned and framed as open_clip does."""
-
-    def __init__(self, raw: Any, multilingual: bool) -> None:
-        super().__init__(raw, multilingual)
-        self._tokenizer = raw.tokenizer
-        if raw.tokenizer_mode == "clips":  # see open_clip's HFTokenizer._clips_tokenize
-            self.start, self.end = (raw.tokenizer.bos_token_id,), (raw.tokenizer.eos_token_id,)
-            self.last = (raw.tokenizer.cls_token_id,)
-            self.padding = int(raw([""])[0, -2])
-        else:
-            self.start, self.end = self._frame()
-
-    def _frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Find what stands before and after a text by comparing it with and without."""
-        bare = self._bare(["a"])[0]
-        whole = self._stripped(self._tokenizer("a").input_ids)
-        for at in range(len(whole) - len(bare) + 1):
-            if whole[at : at + len(bare)] == bare:
-                return tuple(whole[:at]), tuple(whole[at + len(bare) :])
-        raise ValueError(f"a text's own tokens {bare} are not among {whole}")
-
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._bare([self._raw.clean_fn(_clean(text)) for text in texts]) if texts else []
-
-    def _bare(self, texts: list[str]) -> list[list[int]]:
-        # verbose: it would say on stderr that texts are long, which is what we want to find out.
-        found = self._tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
-        return [self._stripped(ids) for ids in found]
-
-    def _stripped(self, ids: Sequence[int]) -> list[int]:
-        """Put 0 for separators where the model wants that (CLIPA)."""
-        separator = self._tokenizer.sep_token_id if self._raw.strip_sep_token else None
-        return [0 if number == separator else int(number) for number in ids]
-
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        return [str(piece) for piece in self._tokenizer.convert_ids_to_tokens(list(ids))]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids))).strip()
+# --- made, written, read -------------------------------------------------------------------
 
 
-def _clean(text: str) -> str:
-    # Command lines can hold bytes that are no UTF-8, which tokenizers do not survive.
-    return text.encode("utf-8", "replace").decode("utf-8")
+def from_open_clip(raw: Any) -> BytePairTokenizer | HubTokenizer:
+    """Return the tokenizer of this package that gives the tokens of one of open_clip's.
+
+    Parameters
+    ----------
+    raw
+        A SimpleTokenizer or HFTokenizer of open_clip.
+
+    Raises
+    ------
+    ValueError
+        It cleans texts in an unknown way, or runs in Python only, without `tokenizers`.
+    """
+    name = getattr(raw.clean_fn, "__name__", "")
+    if name not in _CLEANINGS:
+        raise ValueError(f"texts are cleaned in an unknown way ({name})")
+    options: Any = {"context_length": int(raw.context_length), "cleaning": _CLEANINGS[name]}
+    if hasattr(raw, "bpe_ranks"):
+        special = [raw.decoder[number] for number in raw.all_special_ids]
+        vocabulary = write_vocabulary(None, raw.encoder, raw.bpe_ranks, special)
+        options |= {"start": int(raw.sot_token_id), "end": int(raw.eot_token_id)}
+        return BytePairTokenizer(vocabulary, **options)
+    backend = getattr(raw.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ValueError("the tokenizer has no file tokenizer.json")
+    # open_clip's calls set padding and truncation on the tokenizer itself.
+    backend = deepcopy(backend)
+    # Padding is asked of the tokenizer itself: CLIP pads with 0, SigLIP with 1, its end.
+    row = raw([""])[0]
+    zero = raw.tokenizer.sep_token_id if raw.strip_sep_token else None
+    if raw.tokenizer_mode == "clips":  # see open_clip's HFTokenizer._clips_tokenize
+        hub = raw.tokenizer
+        frame = ((hub.bos_token_id,), (hub.eos_token_id,), (hub.cls_token_id,))
+        return HubTokenizer(backend, frame=frame, padding=int(row[-2]), zero=zero, **options)
+    start, end = _frame(raw.tokenizer, zero)
+    return HubTokenizer(backend, frame=(start, end, ()), padding=int(row[-1]), zero=zero, **options)
+
+
+def _frame(tokenizer: Any, zero: int | None) -> tuple[list[int], list[int]]:
+    """Return what stands before and after a text, by comparing one with its bare tokens."""
+    bare, whole = (
+        [0 if number == zero else int(number) for number in ids]
+        for ids in (
+            tokenizer("a", add_special_tokens=False).input_ids,
+            tokenizer("a").input_ids,
+        )
+    )
+    for at in range(len(whole) - len(bare) + 1):
+        if whole[at : at + len(bare)] == bare:
+            return whole[:at], whole[at + len(bare) :]
+    raise ValueError(f"a text's own tokens {bare} are not among {whole}")
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> dict[str, Any]:
+    """Write a tokenizer of this package into a folder.
+
+    Parameters
+    ----------
+    tokenizer
+        A BytePairTokenizer or HubTokenizer.
+    folder
+        An existing folder.
+
+    Returns
+    -------
+    What `open_tokenizer` needs besides the folder, as JSON types.
+    """
+    options = {"cleaning": tokenizer.cleaning, "vocabulary": tokenizer.size}
+    if isinstance(tokenizer, BytePairTokenizer):
+        tokenizer.save(folder / _BYTE_PAIRS_FILE)
+        return {"kind": "bpe", "start": tokenizer.start[0], "end": tokenizer.end[0], **options}
+    tokenizer.save(folder / _HUB_FILE)
+    frame = [list(tokenizer.start), list(tokenizer.end), list(tokenizer.last)]
+    framing = {"frame": frame, "padding": tokenizer.padding, "zero": tokenizer.zero}
+    return {"kind": "hub", **framing, **options}
+
+
+def open_tokenizer(
+    saved: dict[str, Any], folder: Path, *, context_length: int, multilingual: bool
+) -> BytePairTokenizer | HubTokenizer:
+    """Open a tokenizer that `save_tokenizer` wrote.
+
+    Parameters
+    ----------
+    saved
+        What `save_tokenizer` returned.
+    folder
+        Where it wrote.
+    context_length, multilingual
+        See `encoders.base.Tokenizer`.
+    """
+    options: Any = {name: saved[name] for name in saved if name not in ("kind", "vocabulary")}
+    options |= {"context_length": context_length, "multilingual": multilingual}
+    if saved["kind"] == "bpe":
+        return BytePairTokenizer(open_vocabulary(folder / _BYTE_PAIRS_FILE), **options)
+    from tokenizers import Tokenizer  # models with CLIP's tokens do without it
+
+    return HubTokenizer(Tokenizer.from_file(str(folder / _HUB_FILE)), **options)

@@ -1,42 +1,55 @@
-"""CLIP's own tokenizer for every model that has it, without open_clip, whose import takes seconds."""
+"""CLIP's own tokenizer for every model that has it, without open_clip, whose import takes seconds.
+
+The vocabulary is built from the merges that come with open_clip, once, in the cache folder.
+"""
 
 from __future__ import annotations
 
-import ast
 import gzip
 import json
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
 from clipsearch._util.atomic import replace_file
 from clipsearch.encoders import hub
 from clipsearch.encoders.compiler.store import cache_folder
-from clipsearch.encoders.registry import ModelSpec, multilingual
+from clipsearch.encoders.registry import ModelSpec, multilingual, open_clip_folder
 from clipsearch.encoders.tokenizers.bpe import (
     WORD_END,
-    BytePairs,
+    BytePairTokenizer,
+    Cleaning,
     letters_of_bytes,
+    open_vocabulary,
     write_vocabulary,
 )
-from clipsearch.encoders.tokenizers.cleaning import Cleaning
 
-MERGES = "bpe_simple_vocab_16e6.txt.gz"
-"""CLIP's merges, the most frequent first, as open_clip brings them."""
-SPECIAL = ("<start_of_text>", "<end_of_text>")
-SIZE = 49_408
-CONTEXT_LENGTH = 77  # where a configuration does not say it
+_MERGES = "bpe_simple_vocab_16e6.txt.gz"  # the most frequent first, as open_clip brings them
+_TAGS = Path(__file__).with_name("clip_tags.json")
+_SPECIAL = ("<start_of_text>", "<end_of_text>")
+_SIZE = 49_408
+_CONTEXT_LENGTH = 77  # where a configuration does not say it
 
 
-def clip_tokenizer(spec: ModelSpec) -> BytePairs | None:
-    """Return the tokenizer of a model that has CLIP's own, as open_clip would set it up.
+def clip_tokenizer(spec: ModelSpec) -> BytePairTokenizer | None:
+    """Open the tokenizer of a model that has CLIP's own, as open_clip would set it up.
 
-    None if it has another one, or if that cannot be said without open_clip, or the cache not be
-    written. Raises ModelUnavailable or UnknownModel for a repository whose configuration cannot
-    be had.
+    Parameters
+    ----------
+    spec
+        The model; its weights are not needed.
+
+    Returns
+    -------
+    The tokenizer; None if the model has another one, or its tag is not in the table of
+    `clip_tags.json`: then open_clip has to be asked.
+
+    Raises
+    ------
+    ModelUnavailable, UnknownModel
+        The configuration of a repository cannot be downloaded.
     """
     try:
         text = _text_config(spec)
@@ -46,51 +59,70 @@ def clip_tokenizer(spec: ModelSpec) -> BytePairs | None:
             return None
         if cleaning not in get_args(Cleaning):
             return None
-        return BytePairs(
-            vocabulary(),
-            context_length=int(text.get("context_length", CONTEXT_LENGTH)),
-            start=SIZE - 2,
-            end=SIZE - 1,
+        return BytePairTokenizer(
+            _open_vocabulary(),
+            context_length=int(text.get("context_length", _CONTEXT_LENGTH)),
+            start=_SIZE - 2,
+            end=_SIZE - 1,
             cleaning=cleaning,
-            multilingual=multilingual(spec, SIZE),
+            multilingual=multilingual(spec, _SIZE),
         )
-    # Whatever is wrong with the files of a model, the torch engine says it best.
+    # Whatever is wrong with the files of a model, the torch engine has the best message.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def vocabulary() -> Path:
-    """Return the file of CLIP's vocabulary, writing it if it is not there or damaged.
+def clip_vocabulary() -> Path:
+    """Return the file of CLIP's vocabulary, written if it is missing or damaged.
 
-    Raises OSError if it cannot be written.
+    Raises
+    ------
+    OSError
+        It cannot be written.
     """
-    source = _home() / MERGES
+    source = open_clip_folder() / _MERGES
     path = cache_folder() / "vocabulary" / f"clip-{source.stat().st_size}.db"
     if not _is_whole(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         ids, ranks = read_merges(source)
         # Windows: another process may just have done the same.
         with suppress(PermissionError):
-            replace_file(path, lambda fresh: write_vocabulary(fresh, ids, ranks, SPECIAL))
+            replace_file(path, lambda new: write_vocabulary(new, ids, ranks, _SPECIAL).close())
     return path
 
 
 def read_merges(source: Path) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
-    """Return CLIP's tokens with their ids, and its merges with their ranks.
+    """Read CLIP's vocabulary from its file of merges.
 
-    As OpenAI numbered them: letters, letters that end a word, merges, start and end.
+    Parameters
+    ----------
+    source
+        `bpe_simple_vocab_16e6.txt.gz` of OpenAI's CLIP.
+
+    Returns
+    -------
+    Token to number, and pair of tokens to the rank of its merge. Numbers are OpenAI's: letters,
+    letters that end a word, merges, start and end.
     """
     lines = gzip.decompress(source.read_bytes()).decode("utf-8").split("\n")
     letters = _letters()
-    count = SIZE - 2 * len(letters) - len(SPECIAL)
+    count = _SIZE - 2 * len(letters) - len(_SPECIAL)
     merges = [(first, second) for first, second in map(str.split, lines[1 : count + 1])]
     joined = map("".join, merges)
-    pieces = [*letters, *(letter + WORD_END for letter in letters), *joined, *SPECIAL]
+    pieces = [*letters, *(letter + WORD_END for letter in letters), *joined, *_SPECIAL]
     ids = {piece: number for number, piece in enumerate(pieces)}
     return ids, {merge: rank for rank, merge in enumerate(merges)}
 
 
 # --- inside --------------------------------------------------------------------------------
+
+
+def _open_vocabulary() -> sqlite3.Connection:
+    """Open the vocabulary, in memory if the cache folder cannot be written."""
+    try:
+        return open_vocabulary(clip_vocabulary())
+    except OSError:
+        return write_vocabulary(None, *read_merges(open_clip_folder() / _MERGES), _SPECIAL)
 
 
 def _letters() -> list[str]:
@@ -100,64 +132,25 @@ def _letters() -> list[str]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Say whether a vocabulary is all there: its tables are, and both ends of it."""
+    """Tell whether a vocabulary is complete: its tables exist, and both ends of it."""
     if not path.is_file():
         return False
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as file:
+        with closing(open_vocabulary(path)) as file:
             ends = "SELECT (SELECT max(id) FROM token), (SELECT count(*) FROM special)"
-            found: tuple[int, int] = file.execute(ends).fetchone()
-            return found == (SIZE - 1, len(SPECIAL))
+            return bool(file.execute(ends).fetchone() == (_SIZE - 1, len(_SPECIAL)))
     except sqlite3.Error:
         return False
 
 
 def _text_config(spec: ModelSpec) -> Mapping[str, Any]:
-    """Return what the model's configuration says of its text tower."""
+    """Return the configuration of the model's text tower."""
     if spec.repo or spec.folder:
         folder = spec.folder or Path(hub.fetch(spec.repo, hub.CONFIG, model=spec.title)).parent
         config = json.loads(Path(folder, hub.CONFIG).read_text("utf-8"))["model_cfg"]
     else:
-        if spec.tag and spec.tag not in _tags(spec.arch):
-            raise ValueError(f"{spec.tag} is no tag of {spec.arch}")
-        config = json.loads((_home() / "model_configs" / f"{spec.arch}.json").read_text("utf-8"))
-    text: dict[str, Any] = config["text_cfg"]
-    return text
-
-
-def _tags(arch: str) -> set[str]:
-    """Return the tags of an architecture as open_clip's table has them, read and not executed.
-
-    `_NAME = dict(tag=..., ...)`, and `_PRETRAINED = {"ARCH": _NAME, ...}`. Those of architectures
-    in -quickgelu are made from the others by code: none are returned.
-    """
-    if arch.endswith("-quickgelu"):
-        return set()
-    tables: dict[str, ast.expr] = {}
-    for node in ast.parse((_home() / "pretrained.py").read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            tables[node.targets[0].id] = node.value
-    for key, value in _items(tables["_PRETRAINED"]):
-        if key == arch:
-            table = tables[value.id] if isinstance(value, ast.Name) else value
-            return {tag for tag, _ in _items(table)}
-    return set()
-
-
-def _items(table: ast.expr) -> list[tuple[str, ast.expr]]:
-    """Return the entries of `{"name": value}` or `dict(name=value)`."""
-    if isinstance(table, ast.Call):
-        return [(entry.arg, entry.value) for entry in table.keywords if entry.arg]
-    if not isinstance(table, ast.Dict):
-        raise TypeError("a table of a form that is not known")
-    pairs = zip(table.keys, table.values, strict=True)
-    return [(str(key.value), value) for key, value in pairs if isinstance(key, ast.Constant)]
-
-
-def _home() -> Path:
-    """Return the folder of open_clip, without importing it."""
-    found = find_spec("open_clip")
-    folders = (found and found.submodule_search_locations) or ()
-    for folder in folders:
-        return Path(folder)
-    raise FileNotFoundError("open_clip is not installed")
+        if spec.tag and spec.tag not in json.loads(_TAGS.read_text("utf-8"))[spec.arch]:
+            raise ValueError(f"{spec.tag} is not a tag of {spec.arch}")
+        file = open_clip_folder() / "model_configs" / f"{spec.arch}.json"
+        config = json.loads(file.read_text("utf-8"))
+    return dict(config["text_cfg"])

@@ -16,10 +16,12 @@ import open_clip
 import pytest
 import torch
 
-from clipsearch.encoders.compiler.anatomy import image_tower, text_tower
-from clipsearch.encoders.compiler.drawings import write_image_graph, write_text_graph
 from clipsearch.encoders.compiler.export import export_images
-from clipsearch.encoders.compiler.parts import Unsupported
+from clipsearch.encoders.compiler.towers import (
+    write_image_graph,
+    write_text_graph,
+)
+from clipsearch.encoders.compiler.weights import Unsupported, image_tower, text_tower
 from clipsearch.encoders.onnx import open_graph
 
 TOLERANCE = 1e-4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,15 @@ import pytest
 import tiny_models
 import torch
 
-from clipsearch.encoders.compiler.anatomy import image_tower, text_tower
-from clipsearch.encoders.compiler.assembly import overflows
-from clipsearch.encoders.compiler.drawings import write_image_graph, write_text_graph
-from clipsearch.encoders.compiler.graph import Graph
-from clipsearch.encoders.compiler.parts import Unsupported
-from clipsearch.encoders.compiler.towers import Linear
-from clipsearch.encoders.onnx import FEW, open_graph
+from clipsearch.encoders.compiler.export import overflows
+from clipsearch.encoders.compiler.towers import (
+    Linear,
+    TowerGraph,
+    write_image_graph,
+    write_text_graph,
+)
+from clipsearch.encoders.compiler.weights import image_tower, text_tower
+from clipsearch.encoders.onnx import FEW_FILE, open_graph
 
 TEXTS = torch.tensor([[49406, 320, 1125, 539, 320, 2368, 49407], [49406, 1, 2, 3, 49407, 0, 0]])
 
@@ -119,7 +120,7 @@ def _without(activation: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in activation.items() if name != "vision"}
 
 
-@pytest.mark.parametrize("graph", ["text.onnx", FEW])
+@pytest.mark.parametrize("graph", ["text.onnx", FEW_FILE])
 @pytest.mark.parametrize("custom_text", [False, True])
 @pytest.mark.parametrize("kind", TEXT)
 def test_text_vectors_are_those_of_open_clip(
@@ -132,8 +133,8 @@ def test_text_vectors_are_those_of_open_clip(
     assert abs(expected[0] - expected[1]).max() > 1e-2
     tower = text_tower(model)
     write_text_graph(tower, tmp_path / "text.onnx")
-    assert {path.name for path in tmp_path.iterdir()} == {"text.onnx", FEW, "text.bin"}
-    run = open_graph(tmp_path / graph, optimise=False, prepack=graph != FEW)
+    assert {path.name for path in tmp_path.iterdir()} == {"text.onnx", FEW_FILE, "text.bin"}
+    run = open_graph(tmp_path / graph, optimise=False, prepack=graph != FEW_FILE)
     tokens = rows.numpy().astype(np.int32)
     if tower.causal and kind != "causal, last of all":
         found = np.concatenate([run(tokens[:1, :7]), run(tokens[1:, :5])])
@@ -192,64 +193,10 @@ def test_int8_is_exact_where_weights_and_inputs_are_integers(tmp_path: Path) -> 
     x[0, 0], x[0, 1] = 0, 255
     if overflows():  # then only half of the range is whole numbers
         weight = np.sign(weight) * 63
-    graph = Graph(int8=int(abs(weight).max()))
+    graph = TowerGraph(int8=int(abs(weight).max()))
     taken = graph.input("x", np.float32, ["batch", 32])
     bias = np.array([1, -2, 3], np.float32)
     graph.save(tmp_path / "g.onnx", graph.linear(taken, Linear(weight, bias)), 3)
     product = x @ weight + bias
     expected = product / np.linalg.norm(product, axis=1, keepdims=True)
     np.testing.assert_allclose(open_graph(tmp_path / "g.onnx")(x), expected, atol=1e-6)
-
-
-# --- what is not known ---------------------------------------------------------------------
-
-
-def resnet(model: Any) -> None:
-    model.visual = open_clip.CLIP(
-        32, {"layers": [1, 1, 1, 1], "width": 8, "image_size": 32}, tiny_models.CLIP["text_cfg"]
-    ).visual
-
-
-def qk_norm(model: Any) -> None:
-    model.visual = make({"qk_norm": True}).visual
-
-
-def attention_pool(model: Any) -> None:
-    model.visual = make({"attentional_pool": True, "attn_pooler_heads": 2}).visual
-
-
-def stretched(model: Any) -> None:
-    model.visual.preprocess_cfg["size"] = 64
-
-
-def another_activation(model: Any) -> None:
-    model.visual.transformer.resblocks[1].mlp.gelu = torch.nn.ReLU()
-
-
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        (resnet, "image tower ModifiedResNet"),
-        (qk_norm, "block CustomResidualAttentionBlock"),
-        (attention_pool, "a pooling of its own"),
-        (stretched, "positions for images of another size"),
-        (another_activation, "activation ReLU"),
-    ],
-)
-def test_image_towers_of_other_kinds_are_refused(change: Callable[[Any], None], what: str) -> None:
-    model = make()
-    change(model)
-    with pytest.raises(Unsupported, match=what):
-        image_tower(model)
-
-
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ({"embed_cls": True, "pad_id": 0}, "a class token"),
-        ({"pool_type": "first"}, "pool first"),
-    ],
-)
-def test_text_towers_of_other_kinds_are_refused(text: dict[str, Any], what: str) -> None:
-    with pytest.raises(Unsupported, match=what):
-        text_tower(make(text=text, custom_text=True))

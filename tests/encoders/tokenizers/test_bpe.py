@@ -12,9 +12,14 @@ from pathlib import Path
 import pytest
 from open_clip.tokenizer import SimpleTokenizer, canonicalize_text
 
-from clipsearch.encoders.fingerprint import PROBES
-from clipsearch.encoders.tokenizers import adapt
-from clipsearch.encoders.tokenizers.bpe import BytePairs, Cleaning, write_vocabulary
+from clipsearch.encoders.sources import PROBES
+from clipsearch.encoders.tokenizers import from_open_clip
+from clipsearch.encoders.tokenizers.bpe import (
+    BytePairTokenizer,
+    Cleaning,
+    open_vocabulary,
+    write_vocabulary,
+)
 
 TEXTS = (
     *PROBES,
@@ -53,17 +58,19 @@ def simple() -> SimpleTokenizer:
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory: pytest.TempPathFactory, simple: SimpleTokenizer) -> Path:
     path = tmp_path_factory.mktemp("bpe") / "tokens.db"
-    write_vocabulary(path, simple.encoder, simple.bpe_ranks, ["<start_of_text>", "<end_of_text>"])
+    special = ["<start_of_text>", "<end_of_text>"]
+    write_vocabulary(path, simple.encoder, simple.bpe_ranks, special).close()
     return path
 
 
 @pytest.fixture(scope="module")
-def tokenizer(vocabulary: Path) -> BytePairs:
+def tokenizer(vocabulary: Path) -> BytePairTokenizer:
     return opened(vocabulary)
 
 
-def opened(path: Path, cleaning: Cleaning = "lower") -> BytePairs:
-    return BytePairs(path, context_length=77, start=49406, end=49407, cleaning=cleaning)
+def opened(path: Path, cleaning: Cleaning = "lower") -> BytePairTokenizer:
+    file = open_vocabulary(path)
+    return BytePairTokenizer(file, context_length=77, start=49406, end=49407, cleaning=cleaning)
 
 
 def utf8(text: str) -> str:
@@ -73,7 +80,7 @@ def utf8(text: str) -> str:
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 def test_tokens_are_those_of_open_clip(
-    tokenizer: BytePairs, simple: SimpleTokenizer, text: str
+    tokenizer: BytePairTokenizer, simple: SimpleTokenizer, text: str
 ) -> None:
     assert tokenizer.ids([text]) == [simple.encode(utf8(text))]
 
@@ -119,7 +126,7 @@ def test_tokens_of_random_texts_are_those_of_open_clip(
 
 
 def test_every_letter_and_sign_of_the_first_plane_is_tokenized_as_by_open_clip(
-    tokenizer: BytePairs, simple: SimpleTokenizer
+    tokenizer: BytePairTokenizer, simple: SimpleTokenizer
 ) -> None:
     # One of each 7 code points, a text of 40 each: categories and cases change in runs.
     points = [
@@ -131,20 +138,33 @@ def test_every_letter_and_sign_of_the_first_plane_is_tokenized_as_by_open_clip(
 
 
 def test_the_face_is_that_of_open_clips_tokenizer(
-    tokenizer: BytePairs, simple: SimpleTokenizer
+    tokenizer: BytePairTokenizer, simple: SimpleTokenizer
 ) -> None:
-    adapted = adapt(simple, multilingual=False)
-    for name in ("start", "end", "last", "padding", "context_length", "multilingual"):
-        assert getattr(tokenizer, name) == getattr(adapted, name), name
+    start, *padding = simple([""])[0].tolist()
+    assert (tokenizer.start, tokenizer.end, tokenizer.last) == ((start,), (padding[0],), ())
+    assert {tokenizer.padding} == {*padding[1:]}
+    assert tokenizer.context_length == simple.context_length
+    assert tokenizer.size == len(simple.encoder) == 49408
     ids = [number for text in TEXTS for number in tokenizer.ids([text])[0]]
-    assert tokenizer.pieces(ids) == adapted.pieces(ids)
-    assert tokenizer.decode(ids) == adapted.decode(ids)
+    assert tokenizer.decode(ids) == simple.decode(ids).strip()
     whole = [*tokenizer.start, *tokenizer.ids(["a horse"])[0], *tokenizer.end]
     assert tokenizer.pieces(whole) == ["<start_of_text>", "a</w>", "horse</w>", "<end_of_text>"]
-    assert tokenizer.decode(whole) == adapted.decode(whole)
+    assert tokenizer.decode(whole) == "<start_of_text>a horse <end_of_text>"
 
 
-def test_a_number_without_a_token_is_an_error(tokenizer: BytePairs) -> None:
+def test_the_tokenizer_made_of_open_clips_gives_its_tokens(simple: SimpleTokenizer) -> None:
+    made = from_open_clip(simple)
+    assert isinstance(made, BytePairTokenizer)
+    assert made.ids([utf8(text) for text in TEXTS]) == [simple.encode(utf8(t)) for t in TEXTS]
+    assert (made.start, made.end, made.size) == ((49406,), (49407,), 49408)
+
+
+def test_a_saved_vocabulary_is_the_same(tokenizer: BytePairTokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "copy.db")
+    assert opened(tmp_path / "copy.db").ids([*TEXTS]) == tokenizer.ids([*TEXTS])
+
+
+def test_a_number_without_a_token_is_an_error(tokenizer: BytePairTokenizer) -> None:
     with pytest.raises(KeyError, match="no token 49408"):
         tokenizer.pieces([320, 49408])
 
@@ -159,8 +179,8 @@ def test_threads_share_a_tokenizer(vocabulary: Path, simple: SimpleTokenizer) ->
 
 def test_plain_texts_need_neither_ftfy_nor_regex(vocabulary: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from clipsearch.encoders.tokenizers.bpe import BytePairs;"
-        f"t = BytePairs(Path({str(vocabulary)!r}), context_length=77, start=49406, end=49407);"
+        "import sys; from pathlib import Path; from clipsearch.encoders.tokenizers.bpe import *;"
+        f"t = BytePairTokenizer(open_vocabulary(Path({str(vocabulary)!r})), context_length=77, start=49406, end=49407);"
         "print(t.ids(['A photo of a cat, 3.14!']), {'ftfy', 'regex', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,9 +15,9 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from clipsearch.encoders import load_tokenizer
 from clipsearch.encoders.registry import resolve
-from clipsearch.encoders.tokenizers import clip as cliptokens
-from clipsearch.encoders.tokenizers.bpe import BytePairs
-from clipsearch.encoders.tokenizers.clip import MERGES, clip_tokenizer, read_merges, vocabulary
+from clipsearch.encoders.tokenizers import clip
+from clipsearch.encoders.tokenizers.bpe import BytePairTokenizer
+from clipsearch.encoders.tokenizers.clip import clip_tokenizer, clip_vocabulary, read_merges
 from clipsearch.errors import UnknownModel
 
 TEXTS = ["A photo of a cat, 3.14!", "naïve café & 🐎", "word " * 99, ""]
@@ -43,7 +43,7 @@ def write_folder(folder: Path, **text: Any) -> str:
 
 
 def test_the_vocabulary_is_that_of_open_clip(simple: SimpleTokenizer) -> None:
-    ids, ranks = read_merges(Path(open_clip.__file__).parent / MERGES)
+    ids, ranks = read_merges(Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz")
     assert ids == simple.encoder
     assert ranks == simple.bpe_ranks
 
@@ -56,7 +56,7 @@ def test_models_with_the_tokens_of_clip_need_no_open_clip(
 ) -> None:
     spec = resolve(name)
     tokenizer = load_tokenizer(name)
-    assert isinstance(tokenizer, BytePairs)
+    assert isinstance(tokenizer, BytePairTokenizer)
     assert tokenizer.ids(TEXTS) == [simple.encode(text) for text in TEXTS]
     arch = spec.arch or f"local-dir:{spec.folder}"
     assert tokenizer.context_length == open_clip.get_tokenizer(arch).context_length
@@ -67,7 +67,7 @@ def test_a_configuration_decides_how_texts_are_cleaned_and_how_long_they_are(
 ) -> None:
     options = {"context_length": 20, "tokenizer_kwargs": {"clean": "canonicalize"}}
     tokenizer = load_tokenizer(write_folder(tmp_path, **options))
-    assert isinstance(tokenizer, BytePairs)
+    assert isinstance(tokenizer, BytePairTokenizer)
     assert tokenizer.context_length == 20
     assert tokenizer.ids(TEXTS) == list(map(SimpleTokenizer(clean="canonicalize").encode, TEXTS))
 
@@ -86,10 +86,14 @@ def test_other_tokenizers_are_left_to_open_clip(tmp_path: Path, text: dict[str, 
     assert clip_tokenizer(resolve(write_folder(tmp_path, **text))) is None
 
 
-def test_tags_are_those_of_open_clip() -> None:
-    arches = [arch for arch in open_clip.list_models() if not arch.endswith("-quickgelu")]
-    for arch in arches:
-        assert cliptokens._tags(arch) == {*open_clip.list_pretrained_tags_by_model(arch)}, arch
+def test_the_table_of_tags_is_that_of_open_clip() -> None:
+    tags = {
+        arch: sorted(open_clip.list_pretrained_tags_by_model(arch))
+        for arch in open_clip.list_models()
+        if not open_clip.get_model_config(arch)["text_cfg"].get("hf_tokenizer_name")
+    }
+    table = json.loads(clip._TAGS.read_text("utf-8"))
+    assert table == {arch: known for arch, known in tags.items() if known}
 
 
 def test_a_tag_that_is_none_is_an_error() -> None:
@@ -98,24 +102,25 @@ def test_a_tag_that_is_none_is_an_error() -> None:
 
 
 def test_a_vocabulary_is_written_once_and_again_if_it_is_damaged(cache: Path) -> None:
-    path = vocabulary()
+    path = clip_vocabulary()
     whole = path.read_bytes()
     written = path.stat().st_mtime_ns
-    assert vocabulary() == path
+    assert clip_vocabulary() == path
     assert path.stat().st_mtime_ns == written
     for damaged in (b"", whole[:4096], whole[: len(whole) // 2], bytes(len(whole))):
         path.write_bytes(damaged)
-        assert vocabulary().read_bytes() == whole
+        assert clip_vocabulary().read_bytes() == whole
     assert [found.name for found in path.parent.iterdir()] == [path.name]
 
 
-def test_where_nothing_can_be_written_open_clip_is_asked(
+def test_where_nothing_can_be_written_the_vocabulary_is_kept_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path / "file"))
-    assert clip_tokenizer(resolve("mini")) is None
-    assert load_tokenizer("mini").ids(["a horse"]) == [[320, 4558]]
+    tokenizer = clip_tokenizer(resolve("mini"))
+    assert tokenizer is not None
+    assert tokenizer.ids(["a horse"]) == [[320, 4558]]
 
 
 def test_tokens_are_shown_without_heavy_imports() -> None:

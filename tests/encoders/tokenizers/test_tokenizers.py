@@ -12,7 +12,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
 from clipsearch.encoders import Tokenizer
 from clipsearch.encoders.registry import ModelSpec, multilingual, resolve
-from clipsearch.encoders.tokenizers import adapt
+from clipsearch.encoders.tokenizers import from_open_clip
 
 TEXTS = ["blue horse", "", "Boy, riding; an orange cat!", "a photo of a dog in rain " * 9]
 
@@ -49,15 +49,23 @@ def rows(tokenizer: Tokenizer) -> list[list[int]]:
 
 def test_siglip_has_an_end_and_no_start_and_pads_with_its_end(make: Callable[..., Any]) -> None:
     raw = make("$A </s>", specials={"eos_token": "</s>", "pad_token": "</s>"})
-    tokenizer = adapt(raw, multilingual=False)
+    tokenizer = from_open_clip(raw)
     assert (tokenizer.start, tokenizer.end, tokenizer.padding) == ((), (1,), 1)
     assert rows(tokenizer) == raw(TEXTS).tolist()
+
+
+def test_calls_of_open_clips_tokenizer_do_not_change_the_tokens(make: Callable[..., Any]) -> None:
+    raw = make("$A </s>", specials={"eos_token": "</s>", "pad_token": "</s>"})
+    tokenizer = from_open_clip(raw)
+    before = tokenizer.ids(TEXTS)
+    raw(TEXTS)
+    assert tokenizer.ids(TEXTS) == before
 
 
 def test_xlm_roberta_has_a_start_and_an_end(make: Callable[..., Any]) -> None:
     specials = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     raw = make("<s> $A </s>", specials=specials, clean="whitespace")
-    tokenizer = adapt(raw, multilingual=True)
+    tokenizer = from_open_clip(raw)
     assert len(tokenizer.start) == len(tokenizer.end) == 1
     assert tokenizer.pieces([*tokenizer.start, *tokenizer.end]) == ["<s>", "</s>"]
     assert rows(tokenizer) == raw(TEXTS).tolist()
@@ -66,7 +74,7 @@ def test_xlm_roberta_has_a_start_and_an_end(make: Callable[..., Any]) -> None:
 def test_clipa_has_zeros_for_separators(make: Callable[..., Any]) -> None:
     specials = {"cls_token": "[CLS]", "sep_token": "[SEP]"}
     raw = make("[CLS] $A [SEP]", specials=specials, strip_sep_token=True)
-    tokenizer = adapt(raw, multilingual=False)
+    tokenizer = from_open_clip(raw)
     assert tokenizer.end == (0,)
     assert rows(tokenizer) == raw(TEXTS).tolist()
 
@@ -74,14 +82,14 @@ def test_clipa_has_zeros_for_separators(make: Callable[..., Any]) -> None:
 def test_clips_has_a_class_token_after_the_padding(make: Callable[..., Any]) -> None:
     specials = {"cls_token": "[CLS]", "bos_token": "<s>", "eos_token": "</s>"}
     raw = make("$A", specials=specials, tokenizer_mode="clips")
-    tokenizer = adapt(raw, multilingual=False)
+    tokenizer = from_open_clip(raw)
     assert tokenizer.pieces(tokenizer.last) == ["[CLS]"]
     assert tokenizer.padding == 0
     assert rows(tokenizer) == raw(TEXTS).tolist()
 
 
 def test_pieces_of_clip_are_readable() -> None:
-    tokenizer = adapt(SimpleTokenizer(), multilingual=False)
+    tokenizer = from_open_clip(SimpleTokenizer())
     (ids,) = tokenizer.ids(["Über 犬 <end_of_text>"])
     # A letter of three tokens is shown as its bytes.
     readable = ["ü", "ber</w>", r"\xe7", r"\x8a", r"\xac</w>", "<end_of_text>"]
