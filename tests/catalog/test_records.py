@@ -84,6 +84,26 @@ def test_ids_records_and_hits_agree_on_what_passes(
     assert set(ids.tolist()) == {every_id[path] for path in expected}
 
 
+@pytest.mark.parametrize(
+    ("where", "under", "expected"),
+    [
+        (None, None, {"/pics/wide.jpg": 2, "/pics/tall.png": 1, "/more/square.png": 1}),
+        (None, "/pics/old", {"/pics/wide.jpg": 1}),
+        ("width = 400", None, {"/pics/wide.jpg": 2}),
+        ("height > 1000", None, {}),
+    ],
+)
+def test_every_file_that_passes_counts_as_searched(
+    catalog: Catalog, where: str | None, under: str | None, expected: dict[str, int]
+) -> None:
+    parsed = None if where is None else parse(where)
+    ids, files = catalog.searched(1, where=parsed, under=under)
+    every_id = ids_of(catalog, 1)
+    assert dict(zip(ids.tolist(), files.tolist(), strict=True)) == {
+        every_id[path]: count for path, count in expected.items()
+    }
+
+
 def test_a_folder_may_be_given_relative_to_the_process(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

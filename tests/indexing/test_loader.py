@@ -155,7 +155,7 @@ def run_in_time(*works: Callable[[], object]) -> None:
     threads = [threading.Thread(target=work, daemon=True) for work in works]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 10
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     waiting = sum(thread.is_alive() for thread in threads)

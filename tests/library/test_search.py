@@ -1,4 +1,4 @@
-"""Searches answer in full where a snapshot or a vector of the catalog has been damaged."""
+"""Searches rank by the best row and the best part, and answer in full where something is damaged."""
 
 from __future__ import annotations
 
@@ -81,6 +81,22 @@ def test_a_lost_vector_does_not_hide_that_another_is_dead(
         with opened(library) as damaged:
             assert found(damaged.search("a boy", k=5)) == found(ranked[1:6])
             assert len(damaged.search("a boy", k=None)) == COUNT - 2
+
+
+@pytest.mark.parametrize("counted", [0, 200_000])
+@pytest.mark.parametrize("k", [1, 5, COUNT, None])
+def test_an_image_is_ranked_by_its_best_row_of_a_head(
+    library: Path, monkeypatch: pytest.MonkeyPatch, k: int | None, counted: int
+) -> None:
+    monkeypatch.setattr("clipsearch.library.search.COUNTED", counted)
+    with opened(library) as one:
+        head = one.head(["a cat", "a dog", "a bird"])
+        records, vectors = embeddings_of(one)
+        best = (vectors @ head.vectors.T).max(axis=1)
+        order = np.argsort(-best)[:k]
+        hits = one.search(head, k=k)
+    assert [hit.path for hit in hits] == [records[i].path for i in order]
+    assert [hit.score for hit in hits] == pytest.approx(best[order].tolist(), abs=1e-5)
 
 
 # --- images with several vectors ---------------------------------------------------------------

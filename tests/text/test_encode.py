@@ -171,7 +171,7 @@ def test_heads_are_made_of_whole_texts_and_say_so_once(encoder: ToyEncoder) -> N
 def test_many_labels_in_parts_are_one_report(
     encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipsearch.heads.head.PROMPTS_AT_ONCE", 2)
+    monkeypatch.setattr("clipsearch.heads.head._PROMPTS_AT_ONCE", 2)
     with pytest.warns(UserWarning, match="So were 8 more") as caught:
         Head.from_prompts(encoder, {str(i): [LONG + str(i)] for i in range(9)})
     assert len(caught) == 1

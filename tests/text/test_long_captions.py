@@ -16,7 +16,7 @@ from clipsearch.text.encode import encode_texts
 from clipsearch.text.tokens import TokenTable
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "long-texts.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "guides" / "long-texts.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")

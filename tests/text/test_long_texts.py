@@ -143,7 +143,7 @@ def test_the_tokens_of_a_stored_model_need_no_weights(tmp_path: Path) -> None:
 def test_without_a_library_the_tokens_of_clip_are_shown(cli: Cli) -> None:
     code, out, err = cli("tokens", "a blue horse")
     assert code == 0
-    assert "these are the tokens of mini" in err
+    assert "these are the tokens of `mini`" in err
     lines = out.splitlines()
     assert lines[0] == "a blue horse"
     assert lines[1] == "5 of the 77 that mini reads, with start and end: 72 are left."
@@ -165,7 +165,7 @@ def test_a_long_text_is_shown_with_its_pieces_and_what_would_be_cut(cli: Cli) ->
     assert "92 tokens with start and end: 15 more than the 77 that mini reads." in out
     assert out.count(" cut\n") == 15
     assert re.search(r"^\s+76 +49407 +<end_of_text> +end$", out, re.MULTILINE)
-    assert "It is read in 6 pieces, and their vectors averaged" in out
+    assert "It is read in 6 pieces, and their vectors are averaged" in out
     assert out.rstrip().endswith("mat . last comes a green horse .")
 
 
@@ -200,6 +200,7 @@ def test_unknown_models_are_errors(cli: Cli) -> None:
     assert "Did you mean 'mini'" in err
 
 
+@pytest.mark.filterwarnings("always::UserWarning")
 @pytest.mark.parametrize("command", ["query", "classify"])
 def test_one_warning_line_a_run(cli: Cli, tmp_path: Path, command: str) -> None:
     folder = tiny_models.make_siglip(tmp_path / "siglip")
