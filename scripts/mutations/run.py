@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,21 +56,30 @@ def mutations(path: Path = LIST) -> list[Mutation]:
     return [Mutation(**entry) for entry in entries]
 
 
-def run(mutation: Mutation) -> tuple[str, float]:
-    """Return `caught`, `survived` or `hung`, and the seconds that it took."""
-    started = time.monotonic()
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutation."""
+
+    word: str
+    """`caught`, `survived` or `hung`."""
+    test: str
+    """The test that failed, or nothing."""
+    seconds: float
+
+
+def run(mutation: Mutation) -> Outcome:
+    """Apply a mutation to a copy of the checkout and run its tests there."""
     with _copied() as copy:
         target = copy / mutation.file
         target.write_text(mutation.applied(target.read_text("utf-8")), "utf-8")
-        outcome = _pytest(copy, mutation.tests.split(), LIMIT)
-    return outcome, time.monotonic() - started
+        return _pytest(copy, mutation.tests.split(), LIMIT)
 
 
-def pass_without_mutation(chosen: Sequence[Mutation]) -> bool:
-    """Run the tests of all mutations on the code as it is."""
+def run_unchanged(chosen: Sequence[Mutation]) -> Outcome:
+    """Run the tests of all mutations on a copy without any."""
     tests = sorted({test for one in chosen for test in one.tests.split()})
     with _copied() as copy:
-        return _pytest(copy, tests, LIMIT * len(tests)) == "survived"
+        return _pytest(copy, tests, LIMIT * len(tests))
 
 
 @contextmanager
@@ -81,7 +91,8 @@ def _copied() -> Iterator[Path]:
         yield copy
 
 
-def _pytest(copy: Path, tests: Sequence[str], limit: float) -> str:
+def _pytest(copy: Path, tests: Sequence[str], limit: float) -> Outcome:
+    started = time.monotonic()
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow"]
     command = [sys.executable, "-m", "pytest", *options]
@@ -96,10 +107,12 @@ def _pytest(copy: Path, tests: Sequence[str], limit: float) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return "hung"
+        return Outcome("hung", "", time.monotonic() - started)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"pytest could not run {tests}:\n{done.stdout[-2000:]}{done.stderr}")
-    return "caught" if done.returncode else "survived"
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    word = "caught" if done.returncode else "survived"
+    return Outcome(word, failed[1] if failed else "", time.monotonic() - started)
 
 
 def main() -> int:
@@ -115,14 +128,16 @@ def main() -> int:
         parser.error(f"no mutation of {LIST.name} begins with {' or '.join(options.names)}")
     for one in chosen:  # all of them first: a list that does not fit the code is noticed at once
         one.applied((ROOT / one.file).read_text("utf-8"))
-    if not pass_without_mutation(chosen):
-        print("the tests fail without any mutation: repair them first", file=sys.stderr)
+    unchanged = run_unchanged(chosen)
+    if unchanged.word != "survived":
+        print(f"repair this first, it fails without a mutation: {unchanged.test}", file=sys.stderr)
         return 1
     caught = 0
     with ThreadPoolExecutor(options.jobs) as pool:
-        for one, (outcome, seconds) in zip(chosen, pool.map(run, chosen), strict=True):
-            caught += outcome == "caught"
-            print(f"{outcome:<9} {seconds:6.1f} s  {one.name:<64} {one.file}", flush=True)
+        for one, outcome in zip(chosen, pool.map(run, chosen), strict=True):
+            caught += outcome.word == "caught"
+            line = f"{outcome.word:<9} {outcome.seconds:6.1f} s  {one.name:<64} {outcome.test}"
+            print(line.rstrip(), flush=True)
     print(f"{caught} of {len(chosen)} caught")
     return int(len(chosen) - caught > (0 if options.names else MISSES))
 
