@@ -33,18 +33,18 @@ COMMANDS = {
     "dupes": "grouping",
     "status": "library",
     "export": "library",
-    "errors": "library",
+    "errors": "library:list_errors",
     "remove": "library",
     "check": "library",
     "rebuild": "library",
-    "models": "models",
+    "models": "models:show_models",
     "compile": "models",
     "use": "library",
     "serve": "serve",
     "demo": "demo",
     "tokens": "models",
 }
-"""Command -> the file of this folder that holds its function, in the order of the help."""
+"""Command -> the module of this package, and its function where it has another name, in the order of the help."""
 SETTINGS: dict[str, Any] = {
     # Plain help: it reads the same on a terminal, in a pipe and in the README.
     "rich_markup_mode": None,

@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from clipsearch.cli.commands import taking_many
+from clipsearch.cli.commands import parsed_by, taking_many
 from clipsearch.cli.console import UsageError, bar_chart, get_device, say, warn_all
 from clipsearch.cli.options import (
     HeadOption,
@@ -28,17 +28,17 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.errors import LibraryNotFound
-from clipsearch.output.data import label_counts
+from clipsearch.heads.head import Head
+from clipsearch.heads.label_file import labels_from_file
+from clipsearch.heads.prompts import resolve_templates
+from clipsearch.library import ENVIRONMENT, Library
+from clipsearch.output.data import count_by_label
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.wording import plural
-
-if TYPE_CHECKING:
-    from clipsearch.library import Library
-    from clipsearch.types import Mode, Prediction, Results
-
-PARSERS = {"classify": taking_many(images="a file or a folder")}
+from clipsearch.types import Mode, Prediction, Results
 
 
+@parsed_by(taking_many(images="a file or a folder"))
 def classify(
     labels: Annotated[
         list[str] | None,
@@ -125,15 +125,12 @@ def classify(
     target = Output.choose(
         "explanations" if explain else "predictions", format, output, null=null, open_=open_
     )
-    from clipsearch.heads.head import Head
-    from clipsearch.heads.label_file import labels_from_file
-
     wanted = labels_from_file(labels_file) if labels_file else labels or []
     made = Head.load(head) if head else None
     otherwise = made.model if made else "default"
     with library_for(images, library, model, option="--images", otherwise=otherwise) as lib:
         if made is None:
-            named = named_templates(template or ())
+            named = resolve_templates(template or ())
             made = lib.head(wanted, templates=named, truncate=truncate)
         found = lib.classify(
             made,
@@ -181,7 +178,7 @@ def _sum_up(found: Results[Prediction], *, chart: bool) -> None:
     elif chart:
         sys.stdout.flush()
         say("")
-        bar_chart(label_counts(found))
+        bar_chart(count_by_label(found))
 
 
 def _thresholds(given: Sequence[str]) -> dict[str, float]:
@@ -196,13 +193,6 @@ def _thresholds(given: Sequence[str]) -> dict[str, float]:
         if not 0 <= found[label] <= 1:
             raise UsageError(f"--threshold {text}: give a probability from 0 to 1, or LABEL=P.")
     return found
-
-
-def named_templates(names: Sequence[str]) -> list[str] | None:
-    """Resolve each name of a set to its templates; a text with {} is a template itself."""
-    from clipsearch.heads.prompts import resolve_templates
-
-    return resolve_templates(names)
 
 
 def library_for(
@@ -233,8 +223,6 @@ def library_for(
     LibraryNotFound
         If no library is there and no images are named.
     """
-    from clipsearch.library import ENVIRONMENT, Library
-
     if model and library:
         raise UsageError("a --library has its model: name one of the two.")
     if model and not images:

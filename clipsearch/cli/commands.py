@@ -1,7 +1,10 @@
-"""How commands are found and read quickly: only the one that is called is imported.
+"""Load commands on demand, and read their options without importing pydantic.
 
-Typer checks every value with pydantic, whose import takes longer than a search. What is plainly
-right already, a text where a text is wanted, is taken as it is; all else is typer's to judge.
+In Typer 0.29 every value, also one with `parser=`, passes through `build_runtime_param`, which
+imports pydantic. That import alone costs about 80 ms of CPU, of about 0.3 s for a whole query, and
+Typer has no public way around it (`click_type=` takes the same path). So `take_plain_values`
+converts values that are valid without doubt, such as a text for a text option, and leaves all
+others, with their error messages, to Typer.
 """
 
 from __future__ import annotations
@@ -11,13 +14,24 @@ import types
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 from clipsearch.cli.console import UsageError
 
+Function = TypeVar("Function", bound=Callable[..., None])
 Convert = Callable[[Any], Any]
 """Returns the value that an option's text stands for. Raises ValueError if that is not plain."""
 
@@ -44,24 +58,38 @@ _SYNONYMS = {
 _DIGITS = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
 
 
+_PARSERS: dict[Callable[..., None], type[TyperCommand]] = {}
+"""Function of a command -> the class that parses its arguments, where it is not typer's own."""
+
+
+def parsed_by(kind: type[TyperCommand]) -> Callable[[Function], Function]:
+    """Return a decorator: the arguments of this command are parsed by a class of its own."""
+
+    def mark(function: Function) -> Function:
+        _PARSERS[function] = kind
+        return function
+
+    return mark
+
+
 class Commands(Mapping[str, Any]):
     """Commands by name, each imported when it is looked up.
 
-    A module may name the class of its commands in PARSERS: name -> class.
+    A home is `module:function`; without a function, the one that has the command's name.
     """
 
     def __init__(self, homes: Mapping[str, str], settings: Mapping[str, Any]) -> None:
-        """Prepare. homes: name -> module; settings: of `typer.Typer`, the same for all."""
+        """Prepare. homes: name -> home; settings: of `typer.Typer`, the same for all."""
         self._homes = homes
         self._settings = settings
         self._found: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._found:
-            module = import_module(self._homes[name])
+            module, _, function = self._homes[name].partition(":")
+            callback = getattr(import_module(module), function or name)
             one = typer.Typer(**self._settings, add_completion=False)
-            kind = getattr(module, "PARSERS", {}).get(name)
-            one.command(cls=kind)(getattr(module, name))
+            one.command(name, cls=_PARSERS.get(callback))(callback)
             self._found[name] = typer.main.get_command(one)
             take_plain_values(self._found[name])
         return self._found[name]

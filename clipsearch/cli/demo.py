@@ -7,20 +7,19 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import platformdirs
 
 import clipsearch
 from clipsearch.cli.console import get_device, progress, say
 from clipsearch.cli.options import LibraryOption, OpenOption, show_in_browser
 from clipsearch.errors import ClipsearchError, ModelMismatch
-from clipsearch.output.data import label_counts
+from clipsearch.library import Library
+from clipsearch.output.data import count_by_label
 from clipsearch.output.html import sheets_page
 from clipsearch.output.table import table
 from clipsearch.output.wording import exact_percent, plural
 from clipsearch.types import Hit, Prediction
-
-if TYPE_CHECKING:
-    from clipsearch.library import Library
 
 _QUERY = "orange boy riding a blue horse"
 _ANIMALS = (
@@ -47,10 +46,6 @@ def demo(library: LibraryOption = None, open_: OpenOption = False) -> None:
     """
     if not samples().is_dir():
         raise ClipsearchError(f"the bundled images are missing: {samples()}. Install again.")
-    import platformdirs
-
-    from clipsearch.library import Library
-
     folder = Path(library or platformdirs.user_data_path("clipsearch") / "demo")
     try:
         with Library.open_or_create(folder, model="mini", device=get_device()) as lib:
@@ -67,8 +62,6 @@ def demo(library: LibraryOption = None, open_: OpenOption = False) -> None:
 
 def _clear(folder: Path) -> None:
     """Delete a library of an older bundled model, if it is the demo's own and nothing else."""
-    from clipsearch.library import Library
-
     with Library.open(folder, device=get_device()) as lib:
         if set(lib.status().roots) - {str(samples())}:
             raise ClipsearchError(
@@ -96,7 +89,7 @@ def _run(library: Library) -> Path:
     ]
     table((">score", "image", "caption, which the search has not seen"), rows, sys.stdout)
     best = _best_of_each(animals)
-    counts = label_counts(animals)
+    counts = count_by_label(animals)
     print(f"\nclipsearch classify {' '.join(_ANIMALS[:4])} ...  ({len(_ANIMALS)} animals)\n")
     tops = [(label, f"{counts[label]}", best[label][0]) for label in counts]
     lines = [

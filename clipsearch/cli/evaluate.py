@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli.classify import named_templates
 from clipsearch.cli.console import UsageError, get_device, say, warn_all
 from clipsearch.cli.options import (
     CalibrationFile,
@@ -27,6 +26,7 @@ from clipsearch.cli.options import (
 from clipsearch.evaluation.ground_truth import Layout
 from clipsearch.heads.head import Head
 from clipsearch.heads.label_file import labels_from_file
+from clipsearch.heads.prompts import resolve_templates
 from clipsearch.library import Library
 from clipsearch.output.data import write_json
 from clipsearch.output.formats import WriteOptions
@@ -110,7 +110,7 @@ def eval(
             truth,
             models=model or (),
             labels=labels_from_file(labels_file) if labels_file else None,
-            templates=named_templates(template or ()),
+            templates=resolve_templates(template or ()),
             head=Head.load(head) if head else None,
             truncate=truncate,
             open_set=open_set,
@@ -176,7 +176,7 @@ def calibrate(
         found = lib.calibrate(
             truth,
             head=own,
-            templates=named_templates(template or ()),
+            templates=resolve_templates(template or ()),
             formula=formula,
             dry_run=dry_run,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,11 +22,11 @@ from clipsearch.cli.options import (
     UnderOption,
     WhereOption,
 )
+from clipsearch.grouping.duplicates import Duplicates
+from clipsearch.grouping.events import GAP_HOURS, KILOMETRES
+from clipsearch.library import Library
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.wording import bytes_text, plural
-
-if TYPE_CHECKING:
-    from clipsearch.grouping.duplicates import Duplicates
 
 
 def topics(
@@ -90,9 +90,6 @@ def topics(
         raise UsageError("--events finds as many as there are: leave out -n.")
     if not by_events and (gap, km) != (None, None):
         raise UsageError("--gap and --km say what an event is: add --events.")
-    from clipsearch.grouping.events import GAP_HOURS, KILOMETRES
-    from clipsearch.library import Library
-
     with Library.open(library, device=get_device()) as lib, progress() as on_progress:
         if by_events:
             found = lib.events(
@@ -160,8 +157,6 @@ def dupes(
             "-f paths lists copies that could go, and shots of one scene are no copies: "
             "look at them with --open."
         )
-    from clipsearch.library import Library
-
     with Library.open(library, device=get_device()) as lib, progress() as on_progress:
         found = lib.dupes(
             tier, where=where, under=under, min_score=min_score, on_progress=on_progress

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from clipsearch.cli.classify import named_templates
 from clipsearch.cli.console import UsageError, get_device, say, warn_all
 from clipsearch.cli.options import (
     HeadOption,
@@ -26,14 +25,14 @@ from clipsearch.cli.options import (
     write_also,
 )
 from clipsearch.errors import BadLabelFile, TooFewExamples
+from clipsearch.fewshot.result import FewShotResult
+from clipsearch.heads.head import Head
+from clipsearch.heads.label_file import labels_from_file
+from clipsearch.heads.prompts import resolve_templates
+from clipsearch.library import Library
 from clipsearch.output.data import write_json
 from clipsearch.output.formats import Kind, WriteOptions
 from clipsearch.output.wording import plural
-
-if TYPE_CHECKING:
-    from clipsearch.fewshot.result import FewShotResult
-    from clipsearch.heads.head import Head
-    from clipsearch.library import Library
 
 
 def learn(
@@ -121,11 +120,8 @@ def learn(
         if bool(head) == bool(labels_file):
             raise UsageError("name what to tell apart, either in a --labels FILE or by a --head.")
         target = Output.choose("predictions", format, output, null=null, open_=open_)
-    from clipsearch.heads.label_file import labels_from_file
-    from clipsearch.library import Library
-
     labels = labels_from_file(labels_file) if labels_file else None
-    templates = named_templates(template or ())
+    templates = resolve_templates(template or ())
     with Library.open(library, device=get_device()) as lib:
         if suggest is not None:
             asked = _head(lib, head, labels, templates)
@@ -149,8 +145,6 @@ def _only_for(what: str, options: dict[str, object]) -> None:
 
 def _check_files(file: Path, curve: Path | None, confusion: Path | None) -> None:
     """Refuse, before any work, files that could not be written, and files of another kind."""
-    from clipsearch.heads.head import Head
-
     if curve:
         format_of_output("learning_curve", curve)
     if confusion:
@@ -163,8 +157,6 @@ def _check_files(file: Path, curve: Path | None, confusion: Path | None) -> None
 
 
 def _head(lib: Library, file: Path | None, labels: Any, templates: list[str] | None) -> Head:
-    from clipsearch.heads.head import Head
-
     return Head.load(file) if file else lib.head(labels or (), templates=templates)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
@@ -17,6 +18,7 @@ from clipsearch.cli.console import (
     say,
     warn_all,
 )
+from clipsearch.cli.models import compile_at_first
 from clipsearch.cli.options import (
     LibraryOption,
     ModelOption,
@@ -30,7 +32,9 @@ from clipsearch.cli.options import (
     write_report,
 )
 from clipsearch.errors import LibraryNotFound
+from clipsearch.library import Library
 from clipsearch.output.formats import FORMATS, format_names
+from clipsearch.output.summaries import index_rows
 from clipsearch.output.wording import plural, shown_path
 from clipsearch.types import IndexReport
 
@@ -123,11 +127,6 @@ def index(
     """
     if checkpoint and not model:
         raise UsageError("--checkpoint needs --model ARCH: which architecture is it?")
-    from tempfile import TemporaryDirectory
-
-    from clipsearch.cli.models import compile_at_first
-    from clipsearch.library import Library
-
     spec = f"{model}@{checkpoint.absolute()}" if checkpoint else model
     with ExitStack() as stack:
         lib = None
@@ -208,8 +207,6 @@ def export(
     if vectors and not FORMATS[target.format].vectors:
         able = ", ".join(n for n in format_names("records") if FORMATS[n].vectors)
         raise UsageError(f"--vectors needs a format that holds them: {able}.")
-    from clipsearch.library import Library
-
     with Library.open(library, device=get_device()) as lib:
         found = (lib.embeddings if vectors else lib.records)(where=where, under=under)
         target.write(found)
@@ -219,10 +216,8 @@ def export(
         say(f"{plural(len(found), 'image')}.")
 
 
-def errors(format: ReportFormat = None, library: LibraryOption = None) -> None:
+def list_errors(format: ReportFormat = None, library: LibraryOption = None) -> None:
     """List the files that could not be indexed, and why."""
-    from clipsearch.library import Library
-
     with Library.open(library, device=get_device()) as lib:
         failures = lib.errors()
     write_report(failures, "failures", format)
@@ -241,8 +236,6 @@ def remove(
 
     The files themselves stay where they are, and come back with the next `index` of their folder.
     """
-    from clipsearch.library import Library
-
     with Library.open(library, device=get_device()) as lib:
         count = lib.remove(paths)
     stay = "the file stays where it is" if count == 1 else "the files stay where they are"
@@ -254,8 +247,6 @@ def remove(
 
 def status(format: ReportFormat = None, library: LibraryOption = None) -> None:
     """Show what the library holds, and where."""
-    from clipsearch.library import Library
-
     with Library.open(library, device=get_device()) as lib:
         found = lib.status()
     write_report(found, "status", format)
@@ -272,8 +263,6 @@ def check(
 
     Exits with 0 if there is none, or if all of it could be repaired.
     """
-    from clipsearch.library import Library
-
     with Library.open(library, device=get_device()) as lib:
         findings = lib.check(repair=repair)
     write_report(findings, "findings", format)
@@ -308,9 +297,6 @@ def rebuild(
     It is made from the catalog: this is always safe, and no image is encoded again. Kind and
     recall are kept for later.
     """
-    from clipsearch.library import Library
-    from clipsearch.output.summaries import index_rows
-
     with Library.open(library, device=get_device()) as lib:
         found = lib.rebuild(kind=kind, recall=recall)
     if format == "json":
@@ -331,8 +317,6 @@ def use(
 
     Add one with `clipsearch index PATH... --model MODEL`.
     """
-    from clipsearch.library import Library
-
     with Library.open(library, device=get_device()) as lib:
         lib.use(model)
         found = lib.status()

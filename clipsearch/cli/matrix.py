@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli.classify import library_for, named_templates
-from clipsearch.cli.commands import taking_many
+from clipsearch.cli.classify import library_for
+from clipsearch.cli.commands import parsed_by, taking_many
 from clipsearch.cli.console import SOME_FILES_FAILED, UsageError, say
 from clipsearch.cli.options import (
     LabelsFileOption,
@@ -24,15 +24,17 @@ from clipsearch.cli.options import (
     format_of_output,
     write_also,
 )
+from clipsearch.heads.label_file import labels_from_file
+from clipsearch.heads.prompts import resolve_templates
 from clipsearch.output.formats import FORMATS, WriteOptions
 
-PARSERS = {"matrix": taking_many(texts="a text")}
 _NORMALISATIONS = {
     "softmax": "probabilities: softmax over these texts, one of which is taken to be right.",
     "sigmoid": "probabilities: the model's sigmoid, for each text by itself.",
 }
 
 
+@parsed_by(taking_many(texts="a text"))
 def matrix(
     images: Annotated[
         list[Path] | None,
@@ -85,13 +87,11 @@ def matrix(
         raise UsageError("name what to compare with: --texts TEXT..., or labels in --labels FILE.")
     _check_images(bool(images), chosen=bool(query or where or under))
     target, drawn = _outputs(format, output)
-    from clipsearch.heads.label_file import labels_from_file
-
     with library_for(images, library, model, option="IMAGE...") as lib:
         found = lib.matrix(
             images or None,
             labels_from_file(labels_file) if labels_file else texts or [],
-            templates=named_templates(template or ()),
+            templates=resolve_templates(template or ()),
             query=query,
             k=count,
             where=where,

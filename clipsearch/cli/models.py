@@ -6,29 +6,28 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from clipsearch.cli.console import UsageError, get_device, progress, say
 from clipsearch.cli.options import LibraryOption, ModelOption, ReportFormat, write_report
+from clipsearch.encoders import compile_once, list_models, load_tokenizer
+from clipsearch.encoders.registry import resolve
 from clipsearch.errors import LibraryNotFound, UnknownModel
+from clipsearch.library import Library
+from clipsearch.text.tokens import TokenTable
 from clipsearch.types import OnProgress
-
-if TYPE_CHECKING:
-    from clipsearch.text.tokens import TokenTable
 
 _BUNDLED = "mini"
 
 
-def models(format: ReportFormat = None) -> None:
+def show_models(format: ReportFormat = None) -> None:
     """List models: size, languages, licence.
 
     Also whether they are on disk, so that they load without the network, and whether they are
     compiled: with int8, how near its vectors are to those of the model (mean cosine).
     """
-    from clipsearch.encoders import list_models
-
     write_report(list_models(), "models", format)
     if format != "json":
         say(
@@ -80,6 +79,7 @@ def compile(
     """
     if checkpoint and not model:
         raise UsageError("--checkpoint needs a MODEL: which architecture is it?")
+    # It imports torch and onnx, which takes seconds: `models` and `tokens` need neither.
     from clipsearch.encoders.compiler.compile import compile_model
 
     own_model, folders = _of_library(library)
@@ -117,9 +117,6 @@ def compile_at_first(
         path.expanduser().exists() for path in images
     ):
         return
-    from clipsearch.encoders import compile_once
-    from clipsearch.library import Library
-
     if model is None:
         # A library that is about to be made has none yet.
         with (
@@ -137,8 +134,6 @@ def compile_at_first(
 
 def _of_library(path: Path | None) -> tuple[str | None, list[Path]]:
     """Return the model and the folders of the library; nothing if there is none."""
-    from clipsearch.library import Library
-
     try:
         with Library.open(path, device=get_device()) as found:
             status = found.status()
@@ -172,17 +167,11 @@ def tokens(
 
 
 def _tokens_of_model(model: str, texts: list[str]) -> list[TokenTable]:
-    from clipsearch.encoders import load_tokenizer
-    from clipsearch.encoders.registry import resolve
-    from clipsearch.text.tokens import TokenTable
-
     tokenizer, name = load_tokenizer(model), resolve(model).name
     return [TokenTable.of(text, tokenizer, name) for text in texts]
 
 
 def _tokens_of_library(library: Path | None, texts: list[str]) -> list[TokenTable]:
-    from clipsearch.library import Library
-
     try:
         with Library.open(library, device=get_device()) as lib:
             return lib.tokens(texts)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from clipsearch.cli.commands import parsed_by
 from clipsearch.cli.console import UsageError, get_device, say, warn_all
 from clipsearch.cli.options import (
     HeadOption,
@@ -23,6 +24,8 @@ from clipsearch.cli.options import (
     UnderOption,
     WhereOption,
 )
+from clipsearch.heads.head import Head
+from clipsearch.library import Library
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.wording import relevant_count
 from clipsearch.types import Hit, Results
@@ -60,9 +63,7 @@ class SignedTerms(TyperCommand):
         return super().parse_args(ctx, [f" {a}" if _SIGNED.match(a) else a for a in args])
 
 
-PARSERS = {"query": SignedTerms}
-
-
+@parsed_by(SignedTerms)
 def query(
     texts: Annotated[
         list[str] | None,
@@ -122,9 +123,6 @@ def query(
     if label and not head:
         raise UsageError("--label is of a --head: name its file.")
     target = Output.choose("hits", format, output, null=null, open_=open_)
-    from clipsearch.heads.head import Head
-    from clipsearch.library import Library
-
     with Library.open(library, device=get_device()) as lib:
         hits = lib.search(
             Head.load(head) if head else texts or (),
@@ -174,8 +172,6 @@ def similar(
     clipsearch similar ~/Downloads/sofa.png -k 50 --open
     """
     target = Output.choose("hits", format, output, null=null, open_=open_)
-    from clipsearch.library import Library
-
     with Library.open(library, device=get_device()) as lib:
         hits = lib.similar(
             file, k=_count_or_default(count, relevant), where=where, under=under, relevant=relevant

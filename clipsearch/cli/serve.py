@@ -14,9 +14,11 @@ import typer
 
 from clipsearch.cli.console import UsageError, get_device, say
 from clipsearch.cli.options import LibraryOption
+from clipsearch.heads.head import Head
+from clipsearch.library import Library
+from clipsearch.serve import load_front_end
 
 if TYPE_CHECKING:
-    from clipsearch.heads.head import Head
     from clipsearch.serve.service import Service
 
 PORT = 8417
@@ -87,9 +89,6 @@ def serve(
         raise UsageError(
             f"a token has at least {SHORTEST_TOKEN} characters: letters, digits, '-' and '_'."
         )
-    from clipsearch.library import Library
-    from clipsearch.serve import load_front_end
-
     front_end = load_front_end("mcp" if mcp else "http")
     from clipsearch.serve.service import Service  # it imports pydantic, as both front-ends do
 
@@ -122,8 +121,6 @@ def _announce(service: Service, host: str, port: int, token: str | None, show: b
 
 
 def _heads(files: Sequence[Path]) -> dict[str, Head]:
-    from clipsearch.heads.head import Head
-
     found = {file.name.partition(".")[0]: Head.load(file) for file in files}
     if len(found) < len(files):
         raise UsageError("two heads have one name: rename a file.")

@@ -264,6 +264,6 @@ def _spreadsheet_cell(value: Any) -> Any:
     return f"'{value}" if risky else value
 
 
-def label_counts(predictions: Iterable[Prediction]) -> dict[str, int]:
+def count_by_label(predictions: Iterable[Prediction]) -> dict[str, int]:
     """Count images by their best label, most frequent first."""
     return dict(Counter(p.label for p in predictions).most_common())

@@ -22,7 +22,7 @@ from clipsearch.heads.query import parse_term
 from clipsearch.images.decode import read_file
 from clipsearch.images.thumbnails import ThumbnailCache
 from clipsearch.library import Library
-from clipsearch.output.data import label_counts
+from clipsearch.output.data import count_by_label
 from clipsearch.serve.schemas import (
     DEFAULT_RESULTS,
     MAX_RESULTS,
@@ -200,7 +200,7 @@ class Service:
         return {
             "results": [one.to_dict() for one in results[: request.k]],
             "total": len(results),
-            "counts": label_counts(results),
+            "counts": count_by_label(results),
             "warnings": [*warnings, *results.warnings],
         }
 

@@ -100,7 +100,8 @@ class Notes:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     notes = Notes()
-    monkeypatch.setattr("clipsearch.library.Library", notes)
+    for command in ("classify", "grouping", "learn", "library", "models", "query"):
+        monkeypatch.setattr(import_module(f"clipsearch.cli.{command}"), "Library", notes)
     return notes
 
 

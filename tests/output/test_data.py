@@ -9,7 +9,7 @@ import json
 import pytest
 from result_values import SECRET, Page, hit, prediction, written
 
-from clipsearch.output.data import label_counts
+from clipsearch.output.data import count_by_label
 from clipsearch.types import Hit
 
 
@@ -119,10 +119,10 @@ def test_csv_leaves_negative_numbers_alone() -> None:
     assert (row["score"], row["lat"]) == ("-0.5", "-48.85")
 
 
-def test_label_counts_are_by_the_best_label_most_frequent_first() -> None:
+def test_counts_by_label_are_by_the_best_label_most_frequent_first() -> None:
     found = [
         prediction("/a", cat=1.0),
         prediction("/b", dog=0.6, cat=0.4),
         prediction("/c", dog=1.0),
     ]
-    assert list(label_counts(found).items()) == [("dog", 2), ("cat", 1)]
+    assert list(count_by_label(found).items()) == [("dog", 2), ("cat", 1)]
