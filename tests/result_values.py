@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from clipsearch.output.formats import Kind, WriteOptions, write_value
-from clipsearch.output.wording import Items
+from clipsearch.output.text import Items
 from clipsearch.types import Facts, Hit, ImageRecord, LabelScore, Prediction
 
 PHOTO = Facts(

@@ -25,7 +25,7 @@ COMMANDS = {
     "query": "query",
     "similar": "query",
     "classify": "classify",
-    "matrix": "matrix",
+    "matrix": "classify",
     "learn": "learn",
     "eval": "evaluate",
     "calibrate": "evaluate",

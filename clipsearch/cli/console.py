@@ -13,7 +13,7 @@ from typing import TextIO
 
 import typer
 
-from clipsearch.output.wording import printable
+from clipsearch.output.text import printable
 from clipsearch.types import OnProgress, Progress
 
 _PHASES = {

@@ -16,9 +16,7 @@ from clipsearch.cli.options import LibraryOption, OpenOption, show_in_browser
 from clipsearch.errors import ClipsearchError, ModelMismatch
 from clipsearch.library import Library
 from clipsearch.output.data import count_by_label
-from clipsearch.output.html import sheets_page
-from clipsearch.output.table import table
-from clipsearch.output.wording import exact_percent, plural
+from clipsearch.output.text import exact_percent, plural, table
 from clipsearch.types import Hit, Prediction
 
 _QUERY = "orange boy riding a blue horse"
@@ -99,6 +97,8 @@ def _run(library: Library) -> Path:
     table(("label", ">images", ">best", "caption of the best"), lines, sys.stdout)
     page = Path(library.path) / "demo.html"
     shown = [prediction for label in counts for prediction in best[label]]
+    from clipsearch.output.html import sheets_page  # PIL and jinja2: `--help` needs neither
+
     page.write_text(sheets_page({_QUERY: hits, "Which animal?": shown}), encoding="utf-8")
     return page
 

@@ -30,7 +30,7 @@ from clipsearch.heads.prompts import resolve_templates
 from clipsearch.library import Library
 from clipsearch.output.data import write_json
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.wording import plural
+from clipsearch.output.text import plural
 
 _DEFAULT_MISTAKES = 12
 

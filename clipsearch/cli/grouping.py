@@ -26,7 +26,7 @@ from clipsearch.grouping.duplicates import Duplicates
 from clipsearch.grouping.events import GAP_HOURS, KILOMETRES
 from clipsearch.library import Library
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.wording import bytes_text, plural
+from clipsearch.output.text import bytes_text, plural
 
 
 def topics(

@@ -32,7 +32,7 @@ from clipsearch.heads.prompts import resolve_templates
 from clipsearch.library import Library
 from clipsearch.output.data import write_json
 from clipsearch.output.formats import Kind, WriteOptions
-from clipsearch.output.wording import plural
+from clipsearch.output.text import plural
 
 
 def learn(

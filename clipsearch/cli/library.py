@@ -35,7 +35,7 @@ from clipsearch.errors import LibraryNotFound
 from clipsearch.library import Library
 from clipsearch.output.formats import FORMATS, format_names
 from clipsearch.output.summaries import index_rows
-from clipsearch.output.wording import plural, shown_path
+from clipsearch.output.text import plural, shown_path
 from clipsearch.types import IndexReport
 
 _FAILURES_SHOWN = 5

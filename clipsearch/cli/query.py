@@ -27,7 +27,7 @@ from clipsearch.cli.options import (
 from clipsearch.heads.head import Head
 from clipsearch.library import Library
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.wording import relevant_count
+from clipsearch.output.text import relevant_count
 from clipsearch.types import Hit, Results
 
 _DEFAULT_COUNT = 10

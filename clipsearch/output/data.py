@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.wording import Items, label_entries
+from clipsearch.output.text import Items, label_entries
 from clipsearch.types import NONE, Embeddings, Failure, ImageRecord, Prediction
 from clipsearch.types.facts import FACTS
 

@@ -13,7 +13,7 @@ import numpy as np
 from clipsearch.errors import MissingDependency
 from clipsearch.output.data import Images, Rows, hit_rows, prediction_rows, record_rows
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.wording import Items, label_entries
+from clipsearch.output.text import Items, label_entries
 from clipsearch.types import Embeddings, Hit, ImageRecord, Prediction
 
 # --- Parquet ---------------------------------------------------------------------------------
@@ -36,8 +36,7 @@ def records_parquet(images: Images, stream: BinaryIO, options: WriteOptions) -> 
 
 def _write_parquet(rows: Rows, stream: BinaryIO) -> None:
     try:
-        import pyarrow
-        from pyarrow import parquet
+        import pyarrow.parquet
     except ImportError:
         raise MissingDependency("pyarrow", "parquet") from None
     names, values = rows
@@ -52,7 +51,7 @@ def _write_parquet(rows: Rows, stream: BinaryIO) -> None:
         array = pyarrow.array(column, types.get(name))
         # A column without any value has no type yet; a reader of several files needs the same one.
         arrays.append(array.cast(pyarrow.string()) if pyarrow.types.is_null(array.type) else array)
-    parquet.write_table(pyarrow.table(arrays, names=names), stream)
+    pyarrow.parquet.write_table(pyarrow.table(arrays, names=names), stream)
 
 
 # --- NumPy -----------------------------------------------------------------------------------

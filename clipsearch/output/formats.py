@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from clipsearch.errors import BadOutputFile
+from clipsearch.errors import BadOutputFile, FigureTooLarge
 from clipsearch.types import Prediction, Results
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ _FIGURES: dict[Kind, str] = {
     "calibration": "plots.curves:draw_calibration",
     "learning_curve": "plots.curves:draw_learning_curve",
 }
+_IMAGES: tuple[Kind, ...] = ("hits", "predictions", "records")
+_ANALYSES: tuple[Kind, ...] = ("explanations", "matrix", "topics", "duplicates")
 _REPORTS: tuple[Kind, ...] = (
     *("calibration", "few_shot", "tokens", "status", "index_report", "failures", "findings"),
     *("models", "compilation"),
@@ -93,14 +95,7 @@ FORMATS: dict[str, Format] = {
             "table",
             (".txt",),
             {
-                "hits": "tables:hits_table",
-                "predictions": "tables:predictions_table",
-                "records": "tables:records_table",
-                "explanations": "tables:explanations_table",
-                "matrix": "tables:matrix_table",
-                "topics": "tables:topics_table",
-                "duplicates": "tables:duplicates_table",
-                "evaluation": "tables:evaluation_table",
+                **{kind: f"tables:{kind}_table" for kind in (*_IMAGES, *_ANALYSES, "evaluation")},
                 **{kind: f"summaries:{kind}_table" for kind in _REPORTS},
             },
         ),
@@ -110,8 +105,8 @@ FORMATS: dict[str, Format] = {
             {
                 **dict.fromkeys(
                     (
-                        *("hits", "predictions", "explanations", "matrix", "topics"),
-                        *("duplicates", "evaluation", *_REPORTS),
+                        *("hits", "predictions", "evaluation"),
+                        *(*_ANALYSES, *_REPORTS),
                     ),
                     "data:json_document",
                 ),
@@ -131,24 +126,14 @@ FORMATS: dict[str, Format] = {
         Format(
             "csv",
             (".csv",),
-            {
-                "hits": "data:hits_csv",
-                "predictions": "data:predictions_csv",
-                "records": "data:records_csv",
-                "explanations": "data:explanations_csv",
-                "matrix": "data:matrix_csv",
-                "topics": "data:topics_csv",
-                "duplicates": "data:duplicates_csv",
-            },
+            {kind: f"data:{kind}_csv" for kind in (*_IMAGES, *_ANALYSES)},
             vectors=True,
         ),
         Format(
             "paths",
             (),
             {
-                "hits": "data:paths_of_items",
-                "predictions": "data:paths_of_items",
-                "records": "data:paths_of_items",
+                **dict.fromkeys(_IMAGES, "data:paths_of_items"),
                 "duplicates": "data:paths_of_copies",
             },
         ),
@@ -166,29 +151,21 @@ FORMATS: dict[str, Format] = {
         Format(
             "parquet",
             (".parquet",),
-            {
-                "hits": "exchange:hits_parquet",
-                "predictions": "exchange:predictions_parquet",
-                "records": "exchange:records_parquet",
-            },
+            {kind: f"exchange:{kind}_parquet" for kind in _IMAGES},
             binary=True,
             vectors=True,
         ),
         Format(
             "npz",
             (".npz",),
-            {
-                "hits": "exchange:hits_npz",
-                "predictions": "exchange:predictions_npz",
-                "records": "exchange:records_npz",
-            },
+            {kind: f"exchange:{kind}_npz" for kind in _IMAGES},
             binary=True,
             vectors=True,
         ),
         Format(
             "geojson",
             (".geojson",),
-            dict.fromkeys(("hits", "predictions", "records"), "exchange:items_geojson"),
+            dict.fromkeys(_IMAGES, "exchange:items_geojson"),
         ),
         Format("md", (".md",), {"evaluation": "report:report_markdown"}),
         Format("png", (".png",), _FIGURES, binary=True, drawn=True),
@@ -314,8 +291,6 @@ def html(value: object) -> str:
 
 def png(value: object) -> bytes | None:
     """Return a matrix as PNG; None if it is too large to be read."""
-    from clipsearch.errors import FigureTooLarge
-
     stream = BytesIO()
     try:
         write_value(value, _kind_of(value), "png", stream)

@@ -11,9 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from clipsearch.errors import ImageError
+from clipsearch.images.thumbnails import make_thumbnail
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.wording import (
+from clipsearch.output.text import (
     Items,
     bytes_text,
     exact_percent,
@@ -27,8 +30,6 @@ from clipsearch.output.wording import (
 from clipsearch.types import Hit, Prediction
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
     from clipsearch.grouping.duplicates import Duplicates
     from clipsearch.grouping.topics import Topic
 
@@ -142,8 +143,6 @@ def render_fragment(template: str, **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     made = Environment(
         loader=FileSystemLoader(_TEMPLATES, encoding="utf-8"),
         autoescape=True,
@@ -215,8 +214,6 @@ def _card(item: Hit | Prediction, thumbnail: str | None, best: float) -> _Card:
 
 def _thumbnail(path: str) -> str | None:
     """Return a small image as a data URI, None for a file that cannot be read any more."""
-    from clipsearch.images.thumbnails import make_thumbnail
-
     try:
         return (
             f"data:image/jpeg;base64,{b64encode(make_thumbnail(path, _THUMBNAIL_PIXELS)).decode()}"

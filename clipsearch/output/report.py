@@ -22,7 +22,7 @@ from clipsearch.output.html import file_address, render_fragment, render_page
 from clipsearch.output.plots import png_bytes
 from clipsearch.output.plots.curves import reliability_diagram
 from clipsearch.output.plots.matrix import confusion_matrix
-from clipsearch.output.wording import (
+from clipsearch.output.text import (
     exact_percent,
     number_with_interval,
     percent_with_interval,

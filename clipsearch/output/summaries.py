@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.table import table
-from clipsearch.output.wording import bytes_text, plural, printable, shown_path, three_digits
+from clipsearch.output.text import bytes_text, plural, printable, shown_path, table, three_digits
 from clipsearch.types import Failure, Finding, IndexReport, Status
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from clipsearch.output.data import described_labels
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.table import table
-from clipsearch.output.wording import (
+from clipsearch.output.text import (
     Items,
     exact_percent,
     percent,
     runners_up,
     shown_path,
     size_and_time,
+    table,
 )
 from clipsearch.types import Hit, ImageRecord, Prediction
 

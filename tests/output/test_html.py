@@ -11,7 +11,7 @@ from result_values import Page, hit, prediction, written
 
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.html import contact_sheet, sheets_page
-from clipsearch.output.wording import Items
+from clipsearch.output.text import Items
 from clipsearch.types import Hit, Results
 
 

@@ -28,7 +28,7 @@ from clipsearch.evaluation import (
 from clipsearch.evaluation.results import Measure
 from clipsearch.output import report
 from clipsearch.output.formats import write_value
-from clipsearch.output.wording import (
+from clipsearch.output.text import (
     number_with_interval,
     percent_with_interval,
     rank_with_interval,

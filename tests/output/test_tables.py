@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from result_values import hit, prediction, written
 
-from clipsearch.output.wording import shown_path
+from clipsearch.output.text import shown_path
 from clipsearch.types import Hit
 
 

@@ -1,4 +1,7 @@
-"""Figures: the style that all share, and writing them. Only this package imports matplotlib."""
+"""The style that all figures share, and how a figure is written. Only this package imports matplotlib.
+
+It is imported when a figure is drawn, by the table of formats, so matplotlib stands at the top.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,18 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from cycler import cycler
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 
 from clipsearch.errors import BadOutputFile
-
-if TYPE_CHECKING:
-    from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
 INK, MUTED, FAINT = "#1f2328", "#6b7280", "#e5e7eb"
 """Colours of text and marks, of explanations, and of grid lines."""
@@ -61,9 +66,6 @@ def new_figure(
     tuple of Figure and ndarray
         The axes are an object array (rows, columns).
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     with _style_set():
         made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(made)
@@ -73,8 +75,6 @@ def new_figure(
 
 def shade_map() -> Colormap:
     """Return the colours of cells, white for the least value, as matplotlib takes them (`cmap=`)."""
-    from matplotlib.colors import LinearSegmentedColormap
-
     return LinearSegmentedColormap.from_list("clipsearch", _SHADES)
 
 
@@ -139,16 +139,12 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 @contextmanager
 def _style_set() -> Iterator[None]:
     """Set the style for a while. It is global in matplotlib, so one thread at a time."""
-    from matplotlib import rc_context
-
     with _ONE_AT_A_TIME, rc_context(_style()):
         yield
 
 
 @cache
 def _style() -> Any:
-    from cycler import cycler
-
     return {
         "font.family": ["DejaVu Sans", *_installed(_MORE_FONTS)],
         "font.size": 9,
@@ -189,7 +185,5 @@ def _style() -> Any:
 
 def _installed(families: tuple[str, ...]) -> list[str]:
     # Asked first: matplotlib complains once for every text about a family that is not there.
-    from matplotlib.font_manager import fontManager
-
     known = set(fontManager.get_font_names())
     return [family for family in families if family in known]

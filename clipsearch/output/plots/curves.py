@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from clipsearch.calibration.reliability import ReliabilityBins
 from clipsearch.errors import TooFewExamples
@@ -13,8 +14,6 @@ from clipsearch.fewshot.cross_validation import CurvePoint
 from clipsearch.output.plots import BLUE, FAINT, MUTED, ORANGE, new_figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from clipsearch.calibration.fit import Fitted
     from clipsearch.fewshot.result import FewShotResult
     from clipsearch.output.formats import WriteOptions

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from clipsearch.errors import FigureTooLarge, ImageError, TooFewExamples
+from clipsearch.images.decode import open_image
 from clipsearch.output.plots import (
     FAINT,
     INK,
@@ -22,8 +24,6 @@ from clipsearch.output.plots import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from clipsearch.fewshot.result import FewShotResult
     from clipsearch.library.matrix import Matrix
     from clipsearch.output.formats import WriteOptions
@@ -68,8 +68,6 @@ def draw_confusion(found: FewShotResult, options: WriteOptions) -> Figure:
 
 def _thumbnail(path: str) -> np.ndarray | None:
     """Return the image as uint8 (H, W, 3), small; None where it cannot be read any more."""
-    from clipsearch.images.decode import open_image
-
     try:
         image, _ = open_image(path, at_least=2 * _THUMBNAIL_PIXELS)
     except ImageError:
