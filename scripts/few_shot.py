@@ -41,8 +41,7 @@ from clipsearch.fewshot.cross_validation import (
 from clipsearch.fewshot.methods import Task, learn_rows, log_loss
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
-from clipsearch.output.plots import save_figure
-from clipsearch.output.plots.curves import learning_curves
+from clipsearch.output.plots import learning_curves, save_figure
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "train_mini"))

@@ -1,8 +1,9 @@
-"""The `clipsearch` command: parse, make one call of the Library, render.
+"""The `clipsearch` command: parse arguments, call one method of Library, write its results.
 
 Results go to stdout; progress and messages to stderr. Exit codes: 0 done, 1 could not, 2 usage,
-3 some files failed under `--strict`, 130 interrupted. A command's file is imported when the command
-is called, and heavy modules (torch, faiss, sqlalchemy) inside of it: a query is to feel instant.
+3 some files failed under `--strict`, 130 interrupted. The module of a command is imported when the
+command is called. None of them imports torch, faiss or sqlalchemy at its top, so that a query starts
+in a fraction of a second and `--help`, which imports all of them, stays quick.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a person sees besides results: messages, warnings and progress, all on stderr."""
+"""Messages, warnings and progress bars on stderr, and the device that --device names."""
 
 from __future__ import annotations
 

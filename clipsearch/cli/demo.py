@@ -1,4 +1,4 @@
-"""`clipsearch demo`: the bundled cartoons, indexed, queried and classified in one go."""
+"""`clipsearch demo`: index, query and classify the bundled cartoons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clipsearch eval` and `calibrate`: measure on images whose labels are known, and learn from it."""
+"""`clipsearch eval` and `calibrate`: accuracy on labelled images, and probabilities fitted to them."""
 
 from __future__ import annotations
 

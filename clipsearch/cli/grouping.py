@@ -1,4 +1,4 @@
-"""`clipsearch topics` and `dupes`: group images by what they show, by event, or as duplicates."""
+"""`clipsearch topics` and `dupes`: cluster images by content or by event, and find duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clipsearch learn`: improve a head of labels with labelled images, and say which to label."""
+"""`clipsearch learn`: few-shot learning of a head, and which images to label next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clipsearch models`, `compile` and `tokens`: which models there are, and how they read a text."""
+"""`clipsearch models`, `compile` and `tokens`: list and compile models, show the tokens of a text."""
 
 from __future__ import annotations
 

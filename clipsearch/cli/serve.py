@@ -1,4 +1,4 @@
-"""`clipsearch serve`: keep a library warm for the web page, for other programs and for assistants."""
+"""`clipsearch serve`: run the HTTP server with the search page, or the MCP server."""
 
 from __future__ import annotations
 

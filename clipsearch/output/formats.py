@@ -78,8 +78,8 @@ class Format:
 _FIGURES: dict[Kind, str] = {
     "matrix": "plots.matrix:draw_matrix",
     "confusion": "plots.matrix:draw_confusion",
-    "calibration": "plots.curves:draw_calibration",
-    "learning_curve": "plots.curves:draw_learning_curve",
+    "calibration": "plots:draw_calibration",
+    "learning_curve": "plots:draw_learning_curve",
 }
 _IMAGES: tuple[Kind, ...] = ("hits", "predictions", "records")
 _ANALYSES: tuple[Kind, ...] = ("explanations", "matrix", "topics", "duplicates")

@@ -19,8 +19,7 @@ from clipsearch.evaluation.results import (
 )
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.html import file_address, render_fragment, render_page
-from clipsearch.output.plots import png_bytes
-from clipsearch.output.plots.curves import reliability_diagram
+from clipsearch.output.plots import png_bytes, reliability_diagram
 from clipsearch.output.plots.matrix import confusion_matrix
 from clipsearch.output.text import (
     exact_percent,

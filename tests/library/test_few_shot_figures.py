@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from clipsearch.fewshot.cross_validation import CurvePoint
-from clipsearch.output.plots import save_figure
-from clipsearch.output.plots.curves import learning_curves
+from clipsearch.output.plots import learning_curves, save_figure
 from clipsearch.output.plots.matrix import confusion_matrix, most_confused
 
 POINTS = (CurvePoint(1, 0.4, 0.5, 0.45, 0.52, 10), CurvePoint(4, 0.42, 0.7, 0.66, 0.75, 10))
