@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 
 from clipsearch._util.arrays import unit
 from clipsearch.calibration import Context, default_calibration, open_set_probabilities
-from clipsearch.calibration.background import Background, background_captions
+from clipsearch.calibration.cohort import Background, background_captions
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.evaluation import metrics
 from clipsearch.fewshot.cross_validation import (

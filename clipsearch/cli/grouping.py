@@ -23,7 +23,7 @@ from clipsearch.cli.options import (
     WhereOption,
 )
 from clipsearch.grouping.duplicates import Duplicates
-from clipsearch.grouping.events import GAP_HOURS, KILOMETRES
+from clipsearch.grouping.topics import GAP_HOURS, KILOMETRES
 from clipsearch.library import Library
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import bytes_text, plural

@@ -1,19 +1,25 @@
-"""Topics: k-means clusters of images by their vectors, named by the phrases that fit them best."""
+"""Topics and events: images grouped by what they show, or by when and where they were taken.
+
+Topics are k-means clusters of vectors, named by the phrases that fit them best. Events are runs of
+images in time, split at long gaps and large distances.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.errors import BadGrouping
 from clipsearch.heads.label_file import labels_from_file
-from clipsearch.types import Hit, OnProgress, Progress, Prompt, ignore_progress
+from clipsearch.types import Facts, Hit, OnProgress, Progress, Prompt, ignore_progress
 
 TOPIC_VOCABULARY = Path(__file__).with_name("vocabulary.txt")
 
@@ -75,7 +81,7 @@ def topic_phrases(path: str | os.PathLike[str] | None = None) -> Mapping[str, Se
 
 
 def clusters(
-    vectors: np.ndarray,
+    vectors: FloatArray,
     count: int | None = None,
     *,
     seed: int = 0,
@@ -99,7 +105,7 @@ def clusters(
     return _by_size(_k_means(vectors, count, seed))
 
 
-def _k_means(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
+def _k_means(vectors: FloatArray, count: int, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
     # Of unit rows the squared distance is 2 - 2 cos: k-means on them groups by cosine.
@@ -108,13 +114,10 @@ def _k_means(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
         if len(vectors) < _LARGE
         else MiniBatchKMeans(count, n_init=3, batch_size=4096, random_state=seed)
     )
-    found: np.ndarray = model.fit_predict(vectors)
-    return found
+    return np.asarray(model.fit_predict(vectors))
 
 
-def _best_count(vectors: np.ndarray, different: int, seed: int, on_progress: OnProgress) -> int:
-    from sklearn.metrics import silhouette_score
-
+def _best_count(vectors: FloatArray, different: int, seed: int, on_progress: OnProgress) -> int:
     some = vectors[sample(len(vectors), seed)]
     most = min(_MOST_TOPICS, max(2, round(len(vectors) ** 0.5)), different - 1)
     best, found = -2.0, 1
@@ -123,10 +126,16 @@ def _best_count(vectors: np.ndarray, different: int, seed: int, on_progress: OnP
         groups = _k_means(some, count, seed)
         if len(np.unique(groups)) < 2:  # a sample may hold fewer different images than the whole
             continue
-        score = float(silhouette_score(some, groups, metric="cosine"))
+        score = float(_silhouettes(some, groups).mean())
         if score > best:
             best, found = score, count
     return found
+
+
+def _silhouettes(vectors: FloatArray, groups: IdArray) -> FloatArray:
+    from sklearn.metrics import silhouette_samples
+
+    return np.asarray(silhouette_samples(vectors, groups, metric="cosine"))
 
 
 def sample(count: int, seed: int) -> np.ndarray:
@@ -137,7 +146,7 @@ def sample(count: int, seed: int) -> np.ndarray:
     return np.sort(drawn)
 
 
-def _by_size(groups: np.ndarray) -> np.ndarray:
+def _by_size(groups: IdArray) -> np.ndarray:
     """Renumber groups: the largest is 0, equal ones by their first member."""
     _, first, renumbered, sizes = np.unique(
         groups, return_index=True, return_inverse=True, return_counts=True
@@ -150,15 +159,14 @@ def _by_size(groups: np.ndarray) -> np.ndarray:
 # --- what they are like --------------------------------------------------------------------
 
 
-def means(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def means(vectors: FloatArray, groups: IdArray) -> np.ndarray:
     """Return the mean row of each group: float64 (groups, dim), not of unit length."""
     sums = np.zeros((int(groups.max(initial=-1)) + 1, vectors.shape[1]))
     np.add.at(sums, groups, vectors.astype(np.float64))
-    found: np.ndarray = sums / np.bincount(groups)[:, None]
-    return found
+    return np.asarray(sums / np.bincount(groups)[:, None])
 
 
-def typical(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def typical(vectors: FloatArray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of a group, most typical first, and their cosines with its middle.
 
     The first is the medoid: among unit rows, the cosine with the mean orders rows as their mean
@@ -170,20 +178,18 @@ def typical(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, cosines[order].astype(np.float32)
 
 
-def separations(vectors: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> list[float | None]:
+def separations(vectors: FloatArray, groups: IdArray, *, seed: int = 0) -> list[float | None]:
     """Return the mean silhouette of each group, on cosines, over a sample; None where unknown."""
-    from sklearn.metrics import silhouette_samples
-
     count = int(groups.max(initial=-1)) + 1
     rows = sample(len(vectors), seed)
     some = groups[rows]
     if not 1 < len(np.unique(some)) < len(rows):
         return [None] * count
-    values = silhouette_samples(vectors[rows], some, metric="cosine")
+    values = _silhouettes(vectors[rows], some)
     return [float(values[some == g].mean()) if (some == g).any() else None for g in range(count)]
 
 
-def name_scores(vectors: np.ndarray, groups: np.ndarray, phrases: np.ndarray) -> np.ndarray:
+def name_scores(vectors: FloatArray, groups: IdArray, phrases: np.ndarray) -> np.ndarray:
     """Return how well phrases (p, dim) name groups of unit rows (n, dim): float64 (groups, p).
 
     The score is (in - out) + 0.5 * in, with the mean cosine of the phrase with the images of the
@@ -202,7 +208,7 @@ def name_scores(vectors: np.ndarray, groups: np.ndarray, phrases: np.ndarray) ->
     return np.asarray((1 + _FIT_WEIGHT) * inside - outside)
 
 
-def distinct_names(scores: np.ndarray, phrases: Sequence[str]) -> list[tuple[str, ...]]:
+def distinct_names(scores: FloatArray, phrases: Sequence[str]) -> list[tuple[str, ...]]:
     """Give each group (row of scores) its three best phrases, the first of each its own alone.
 
     Groups that want the same first phrase: it goes to the one with the higher score.
@@ -221,3 +227,113 @@ def distinct_names(scores: np.ndarray, phrases: Sequence[str]) -> list[tuple[str
         rest = [p for p in wanted if p != best[group]]
         names.append(tuple(phrases[p] for p in [*own, *rest][:_NAMES]))
     return names
+
+
+GAP_HOURS = 6.0
+"""A night, or the way home."""
+GAP_MEDIANS = 8.0
+KILOMETRES = 50.0
+EARTH_RADIUS = 6371.0088
+"""Mean radius in kilometres (IUGG)."""
+
+
+def events(
+    facts: Sequence[Facts], *, gap_hours: float = GAP_HOURS, kilometres: float = KILOMETRES
+) -> np.ndarray:
+    """Group images by when and where they were taken.
+
+    In order of time, a new event begins after a gap of more than `gap_hours` and more than 8 times
+    the median gap (so that a library of one image per day is not all events), and where an image
+    was taken more than `kilometres` (great circle) from the last one with a place.
+
+    Parameters
+    ----------
+    facts
+        Of n images.
+    gap_hours
+        The shortest gap between two events, in hours.
+    kilometres
+        The longest distance between two images of an event.
+
+    Returns
+    -------
+    int64 (n,): the number of each image's event, 0 for the earliest; images without a time are the
+    last group.
+
+    Raises
+    ------
+    BadGrouping
+        If the gap or the distance is negative.
+    """
+    if gap_hours < 0 or kilometres < 0:
+        raise BadGrouping(
+            "the gap between events cannot be negative, neither hours nor kilometres."
+        )
+    taken = [(f.taken_at, row) for row, f in enumerate(facts) if f.taken_at is not None]
+    ordered = sorted(taken)
+    gaps = [later - earlier for (earlier, _), (later, _) in pairwise(ordered)]
+    longest = timedelta(hours=gap_hours)
+    if gaps:
+        longest = max(longest, GAP_MEDIANS * sorted(gaps)[len(gaps) // 2])
+    groups = np.full(len(facts), -1, dtype=np.int64)
+    event, place = 0, None
+    for number, (_, row) in enumerate(ordered):
+        here = _place(facts[row])
+        far = place is not None and here is not None and haversine(place, here) > kilometres
+        if number and (gaps[number - 1] > longest or far):
+            event += 1
+            place = None
+        groups[row] = event
+        place = here or place
+    groups[groups < 0] = event + 1 if ordered else 0
+    return groups
+
+
+def haversine(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Return the great-circle distance in kilometres of two (lat, lon) in degrees (Sinnott 1984)."""
+    lat, lon, lat2, lon2 = np.radians([*one, *other])
+    half = np.sin((lat2 - lat) / 2) ** 2
+    half += np.cos(lat) * np.cos(lat2) * np.sin((lon2 - lon) / 2) ** 2
+    return float(2 * EARTH_RADIUS * np.arcsin(np.sqrt(min(1.0, half))))
+
+
+def _place(facts: Facts) -> tuple[float, float] | None:
+    return None if facts.lat is None or facts.lon is None else (facts.lat, facts.lon)
+
+
+def span(facts: Iterable[Facts]) -> tuple[datetime | None, datetime | None]:
+    """Return when the first and the last image were taken; None for both if none says so."""
+    times = sorted(f.taken_at for f in facts if f.taken_at is not None)
+    return (times[0], times[-1]) if times else (None, None)
+
+
+def centre(facts: Iterable[Facts]) -> tuple[float, float] | tuple[None, None]:
+    """Return the middle of where images were taken, (lat, lon) in degrees; None for both if unknown.
+
+    The mean of the points on the sphere, so that places either side of the date line meet there.
+    """
+    places = np.radians([place for f in facts if (place := _place(f)) is not None])
+    if not len(places):
+        return None, None
+    lat, lon = places.T
+    x, y, z = (
+        float(part.mean())
+        for part in (np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat))
+    )
+    return float(np.degrees(np.arctan2(z, np.hypot(x, y)))), float(np.degrees(np.arctan2(y, x)))
+
+
+def event_title(
+    start: datetime | None, end: datetime | None, lat: float | None, lon: float | None, name: str
+) -> str:
+    """Say when, where and what: `2024-07-03 to 2024-07-05, 48.86 N 2.35 E, beach`."""
+    when = "no date"
+    if start is not None and end is not None:
+        first, last = start.date().isoformat(), end.date().isoformat()
+        when = first if first == last else f"{first} to {last}"
+    where = ""
+    if lat is not None and lon is not None:
+        where = (
+            f"{abs(lat):.2f} {'N' if lat >= 0 else 'S'} {abs(lon):.2f} {'E' if lon >= 0 else 'W'}"
+        )
+    return ", ".join(filter(None, (when, where, name)))

@@ -20,7 +20,7 @@ from clipsearch.calibration import (
     label_probabilities,
     open_set_probabilities,
 )
-from clipsearch.calibration.background import background_version
+from clipsearch.calibration.cohort import background_version
 from clipsearch.calibration.fit import Fitted, check_enough, fit_calibration
 from clipsearch.errors import BadTruthFile, QueryError, TooFewLabels
 from clipsearch.evaluation import (

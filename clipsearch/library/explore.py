@@ -15,15 +15,18 @@ import numpy as np
 from clipsearch._util.arrays import IdArray
 from clipsearch.errors import BadGrouping, BadLabelFile
 from clipsearch.grouping.duplicates import TIERS, Duplicates, Tier
-from clipsearch.grouping.events import centre, event_title, events, span
 from clipsearch.grouping.near_pairs import group_duplicates
 from clipsearch.grouping.topics import (
     TOPIC_VOCABULARY,
     Topic,
+    centre,
     clusters,
     distinct_names,
+    event_title,
+    events,
     name_scores,
     separations,
+    span,
     topic_phrases,
     typical,
 )

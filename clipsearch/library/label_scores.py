@@ -20,7 +20,7 @@ from clipsearch.calibration import (
     label_probabilities,
     open_set_probabilities,
 )
-from clipsearch.calibration.background import Background, StoredLevels, background_version
+from clipsearch.calibration.cohort import Background, StoredLevels, background_version
 from clipsearch.errors import LibraryError
 from clipsearch.heads.head import Head
 from clipsearch.library.session import Session

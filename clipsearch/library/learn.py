@@ -12,13 +12,12 @@ import numpy as np
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch.calibration import DEFAULT_FORMULA, calibration_to_json, formula_named
-from clipsearch.calibration.background import background_version
+from clipsearch.calibration.cohort import background_version
 from clipsearch.calibration.fit import Fitted, fit_calibration
 from clipsearch.errors import LibraryError, TooFewExamples, TooFewLabels
 from clipsearch.evaluation.ground_truth import read_ground_truth
 from clipsearch.fewshot.cross_validation import MethodChoice
-from clipsearch.fewshot.margin_sampling import label_margins, sample_margins
-from clipsearch.fewshot.methods import Task, distinct_images
+from clipsearch.fewshot.methods import Task, distinct_images, label_margins, sample_margins
 from clipsearch.fewshot.result import FewShotResult, fit_head
 from clipsearch.heads.head import Head
 from clipsearch.library.classify import LABEL_SOURCE, make_head

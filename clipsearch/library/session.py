@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from clipsearch._util.arrays import FloatArray
-from clipsearch.calibration.background import Background, StoredLevels
+from clipsearch.calibration.cohort import Background, StoredLevels
 from clipsearch.catalog import Catalog
 from clipsearch.catalog.engine import FILE_NAME
 from clipsearch.encoders import Encoder, Tokenizer, load_encoder, load_tokenizer

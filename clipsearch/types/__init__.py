@@ -23,18 +23,23 @@ from clipsearch.types.options import (
     check_count,
     check_number,
 )
-from clipsearch.types.reports import (
+from clipsearch.types.results import (
+    NONE,
     Failure,
     Finding,
+    Hit,
     IndexReport,
+    LabelScore,
+    Mode,
     ModelInfo,
     OnProgress,
     OnWarning,
+    Prediction,
     Progress,
+    Results,
     Status,
     ignore_progress,
 )
-from clipsearch.types.results import NONE, Hit, LabelScore, Mode, Prediction, Results
 
 __all__ = [
     "ALL_IMAGES",

@@ -1,10 +1,11 @@
-"""What queries and classifications return."""
+"""What operations return: hits, predictions, reports of runs and checks, and the status."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Generic, Literal, TypeVar, overload
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 from clipsearch._util.presenting import presenter
 from clipsearch.types.facts import ImageRecord
@@ -143,3 +144,123 @@ class Results(Sequence[Item_co], Generic[Item_co]):
 
     def _repr_html_(self) -> str:
         return presenter().html(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be indexed, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long run is. `total` is None until it is known."""
+
+    phase: str
+    """`scan`, `embed`, `publish`, `hash`, ..."""
+    done: int
+    total: int | None
+    path: str | None = None
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+"""Is called with the progress of a long run, in the thread that started it."""
+OnWarning: TypeAlias = Callable[[str], None]
+"""Is called with what the user should know and no error is raised for."""
+
+
+def ignore_progress(progress: Progress) -> None:
+    """Do nothing: the `OnProgress` of a caller who does not watch."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What one run of `Library.index` did, in files (`embedded`: in images encoded)."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    renamed: int = 0
+    removed: int = 0
+    failed: int = 0
+    embedded: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+    interrupted: bool = False
+    failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `Library.check` found wrong."""
+
+    kind: str
+    """A stable word: `catalog-damaged`, `snapshot-damaged`, `vector-damaged`, `file-missing`, ..."""
+    message: str
+    remedy: str
+    repaired: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model as a library stores it. `logit_bias` is None for models without one (CLIP)."""
+
+    name: str
+    dim: int
+    logit_scale: float
+    logit_bias: float | None
+    fingerprint: str
+    spec: str = ""
+    """What `load_encoder` needs to load it again: a preset, NAME/TAG, hf-hub:..., local-dir:..., JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a library holds."""
+
+    path: str
+    format: int
+    model: str | None
+    models: dict[str, int]
+    """Model name -> number of vectors."""
+    files: int
+    contents: int
+    failed: int
+    bytes_on_disk: int
+    roots: tuple[str, ...]
+    labels: dict[str, int]
+    """Saved label -> number of images."""
+    index_kind: str | None
+    """Kind of the newest snapshot."""
+    indexed: int
+    """Vectors in the newest snapshot; the rest is searched from the catalog (the tail)."""
+    tail: int
+    stale: int
+    last_scan: datetime | None = None
+    index_bytes: int = 0
+    """On disk, of the newest snapshot."""
+    index_memory: int = 0
+    """Bytes that it holds in memory while the library is open, without what is mapped."""
+    index_recall: float | None = None
+    """Share of the ten nearest that it finds, as measured when it was made."""
+    index_queries: str = ""
+    """What that was measured with: "texts" or "simulated"; empty for a kind that is exact."""
+    index_tuned: dict[str, int] = field(default_factory=dict)
+    """What tuning chose: `depth` (vectors compared in full), `probes` of `cells`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the status as JSON types."""
+        out = asdict(self)
+        out["last_scan"] = self.last_scan.isoformat() if self.last_scan else None
+        return out

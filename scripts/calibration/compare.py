@@ -22,8 +22,11 @@ from world import Line, World, images
 
 from clipsearch import load_encoder
 from clipsearch.calibration import label_probabilities
-from clipsearch.calibration.background import background_captions, background_version
-from clipsearch.calibration.cohort import SHIPPED_CALIBRATIONS
+from clipsearch.calibration.cohort import (
+    SHIPPED_CALIBRATIONS,
+    background_captions,
+    background_version,
+)
 from clipsearch.calibration.reliability import auroc, brier, ece
 from clipsearch.encoders.base import Encoder
 

@@ -10,8 +10,7 @@ from world import Line, World
 
 from clipsearch import encode_texts
 from clipsearch.calibration import SEARCH_PRIOR, Context, label_probabilities
-from clipsearch.calibration.background import Background
-from clipsearch.calibration.cohort import CohortCalibration
+from clipsearch.calibration.cohort import Background, CohortCalibration
 from clipsearch.calibration.reliability import auroc, ece
 from clipsearch.encoders.base import Encoder
 

@@ -12,8 +12,7 @@ from formulas import Scored
 from sklearn.linear_model import LogisticRegression
 
 from clipsearch import Head, encode_texts
-from clipsearch.calibration.background import background_captions
-from clipsearch.calibration.cohort import CohortCentre, genericity
+from clipsearch.calibration.cohort import CohortCentre, background_captions, genericity
 from clipsearch.encoders.base import Encoder
 from clipsearch.heads.prompts import make_prompts
 

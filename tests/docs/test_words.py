@@ -31,7 +31,7 @@ WORDS = {
 # Names of the calibration's formula keep theirs until they are renamed.
 _FORMULA = {"cohort-normalised score", "genericity penalty"}
 ALLOWED = {
-    "clipsearch/calibration/background.py": _FORMULA,
+    "clipsearch/calibration/cohort.py": _FORMULA,
     "clipsearch/calibration/fit.py": _FORMULA,
     "clipsearch/calibration/formulas.py": _FORMULA,
     "clipsearch/heads/prompts.py": {"image"},

@@ -15,8 +15,7 @@ import pytest
 from conftest import ToyEncoder
 
 from clipsearch.calibration import calibration_to_json
-from clipsearch.calibration.background import background_captions, background_version
-from clipsearch.calibration.cohort import CohortCalibration
+from clipsearch.calibration.cohort import CohortCalibration, background_captions, background_version
 from clipsearch.cli import main
 from clipsearch.errors import BadTruthFile, EncoderError, TooFewExamples, UnknownLabel
 from clipsearch.library import Library
