@@ -316,7 +316,7 @@ def sample_margins(vectors: FloatArray, margin: FloatArray, n: int, *, seed: int
 
 
 def _distinct(vectors: FloatArray, order: IdArray, n: int) -> IdArray:
-    """Return the first n of `order` whose vectors differ: copies teach nothing."""
+    """Return the first n of `order` whose vectors differ: copies add nothing."""
     found: dict[bytes, int] = {}
     for i in order.tolist():
         if len(found) == n:

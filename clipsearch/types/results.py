@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -141,6 +142,26 @@ class Results(Sequence[Item_co], Generic[Item_co]):
 
     def __iter__(self) -> Iterator[Item_co]:
         return iter(self.items)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the results to a file, in the format of its suffix.
+
+        Parameters
+        ----------
+        path
+            A file that ends in `.csv`, `.json`, `.jsonl`, `.html`, `.parquet`, `.npz`, `.geojson` or
+            `.txt`; one that exists is replaced.
+
+        Raises
+        ------
+        BadOutputFile
+            Results have no format of this suffix; then nothing is written.
+
+        Examples
+        --------
+        >>> library.search("a blue horse").save("horses.csv")
+        """
+        presenter().save(self, path, title=self.title)
 
     def _repr_html_(self) -> str:
         return presenter().html(self)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from datetime import datetime
 
 import pytest
-from clipsearch.output.render import FACT_COLUMNS
 
 from clipsearch.catalog.schema import METADATA
 from clipsearch.filters.fields import FIELDS
 from clipsearch.images.exif import _READERS
-from clipsearch.types import Facts, ImageRecord
+from clipsearch.output.formats import write_value
+from clipsearch.types import Facts, Hit, ImageRecord
 from clipsearch.types.facts import FACTS
 
 PHOTO = Facts(4000, 3000, "JPEG", datetime(2024, 5, 1, 12, 3, 4), "Google Pixel 8", lat=1.5, lon=2)
@@ -23,7 +24,10 @@ def test_every_fact_is_an_attribute_a_column_a_field_and_a_key() -> None:
     assert columns == ["id", "sha256", "bytes", *names]
     record = ImageRecord("/a.jpg", 1, "ab", 10, PHOTO)
     assert list(record.to_dict()) == ["path", "bytes", "sha256", *names, "labels"]
-    assert ("bytes", *names, "labels", "sha256") == FACT_COLUMNS
+    stream = io.StringIO(newline="")
+    write_value([Hit("/a.jpg", 0.5, record)], "hits", "csv", stream)
+    header = stream.getvalue().splitlines()[0].split(",")
+    assert header == ["path", "score", "relevance", "bytes", *names, "labels", "sha256"]
     assert {fact.filter_name or fact.name for fact in FACTS} <= FIELDS.keys()
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from catalog_rows import entry, model
-from clipsearch.output.render import render
 from metadata import jpeg, xmp_packet
 
 from clipsearch.catalog import Catalog
 from clipsearch.filters import parse
 from clipsearch.images.decode import open_image
+from clipsearch.output.formats import write_value
 from clipsearch.types import Facts, Hit
 
 ISO, F_NUMBER, EXPOSURE, FOCAL = 0x8827, 0x829D, 0x829A, 0x920A
@@ -120,7 +120,8 @@ def test_photographs_are_filtered_by_it(
 
 def test_a_table_for_spreadsheets_has_a_column_for_each(catalog: Catalog) -> None:
     stream = io.StringIO(newline="")
-    render([Hit(r.path, 0.5, r) for r in catalog.records()], "csv", stream)
+    hits = [Hit(r.path, 0.5, r) for r in catalog.records()]
+    write_value(hits, "hits", "csv", stream)
     beach, _, plain = csv.DictReader(io.StringIO(stream.getvalue(), newline=""))
     shown = {name: beach[name] for name in ("iso", "exposure", "rating", "title", "keywords")}
     assert shown == {

@@ -1,10 +1,17 @@
-"""Type checkers know what results hold: a misspelt attribute is an error."""
+"""Results save themselves, and type checkers know what they hold."""
 
 from __future__ import annotations
 
+import csv
+import json
 import sys
 from pathlib import Path
 from subprocess import run
+
+import pytest
+
+from clipsearch.errors import BadOutputFile
+from clipsearch.types import Hit, LabelScore, Prediction, Results
 
 ROOT = Path(__file__).parents[2]
 RIGHT = """
@@ -57,3 +64,30 @@ def test_a_misspelt_attribute_is_a_type_error_and_the_right_one_is_none(tmp_path
     ], checked.stdout
     assert '"Hit" has no attribute "scroe"' in lines[0]
     assert '"Prediction" has no attribute "lable"' in lines[2]
+
+
+HITS = Results((Hit("/a.jpg", 0.5), Hit("/b.jpg", 0.25)), title="a blue horse")
+PREDICTIONS = Results((Prediction("/a.jpg", (LabelScore("cat", 0.75, 0.5),)),))
+
+
+def test_results_are_saved_in_the_format_of_the_suffix(tmp_path: Path) -> None:
+    HITS.save(tmp_path / "hits.csv")
+    with (tmp_path / "hits.csv").open(newline="") as stream:
+        assert [(row["path"], row["score"]) for row in csv.DictReader(stream)] == [
+            ("/a.jpg", "0.5"),
+            ("/b.jpg", "0.25"),
+        ]
+    PREDICTIONS.save(str(tmp_path / "labels.json"))
+    (found,) = json.loads((tmp_path / "labels.json").read_text("utf-8"))
+    assert (found["path"], found["label"], found["probability"]) == ("/a.jpg", "cat", 0.75)
+
+
+def test_a_saved_contact_sheet_has_the_title_of_its_results(tmp_path: Path) -> None:
+    HITS.save(tmp_path / "hits.html")
+    assert "a blue horse" in (tmp_path / "hits.html").read_text("utf-8")
+
+
+def test_results_are_not_saved_in_a_format_that_they_do_not_have(tmp_path: Path) -> None:
+    with pytest.raises(BadOutputFile, match=r"\.csv"):
+        HITS.save(tmp_path / "hits.pptx")
+    assert list(tmp_path.iterdir()) == []
