@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
+# What numpy.typing.NDArray stands for, without an import that a query has no time for.
+AnyArray: TypeAlias = np.ndarray[tuple[Any, ...], np.dtype[Any]]
+"""An array of any type."""
+FloatArray: TypeAlias = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]
 """An array of floating-point numbers; docstrings give its shape."""
-IdArray: TypeAlias = npt.NDArray[np.int64]
+HalfArray: TypeAlias = np.ndarray[tuple[Any, ...], np.dtype[np.float16]]
+IdArray: TypeAlias = np.ndarray[tuple[Any, ...], np.dtype[np.int64]]
 """Ids of vectors or rows, int64."""
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
-PixelArray: TypeAlias = npt.NDArray[np.uint8]
+BoolArray: TypeAlias = np.ndarray[tuple[Any, ...], np.dtype[np.bool_]]
+ByteArray: TypeAlias = np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]
+PixelArray: TypeAlias = ByteArray
 """Pixels of an image, uint8 (height, width, 3), or of a batch of them."""
 
 TINY = 1e-12

@@ -12,10 +12,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
+
+from clipsearch._util.arrays import AnyArray, ByteArray
 
 _SEAL = b"clipseal"
 _SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
@@ -92,7 +93,7 @@ def delete_quietly(path: Path) -> None:
         path.unlink()
 
 
-def page_digest(content: npt.NDArray[np.uint8]) -> str:
+def page_digest(content: ByteArray) -> str:
     """Compute a digest that detects accidental damage at the speed of memory.
 
     The SHA-256 of the sums of all pages of 4,096 bytes: any flipped bit, zeroed or swapped page
@@ -112,7 +113,7 @@ def page_digest(content: npt.NDArray[np.uint8]) -> str:
     return _digest_pages(chunks, content.size).hex()
 
 
-def read_arrays(path: Path, key: str) -> list[npt.NDArray[Any]] | None:
+def read_arrays(path: Path, key: str) -> list[AnyArray] | None:
     """Read arrays that `write_arrays` cached.
 
     Parameters
@@ -138,7 +139,7 @@ def read_arrays(path: Path, key: str) -> list[npt.NDArray[Any]] | None:
         return None
 
 
-def write_arrays(path: Path, key: str, *arrays: npt.NDArray[Any]) -> None:
+def write_arrays(path: Path, key: str, *arrays: AnyArray) -> None:
     """Cache arrays in a file with a checksum, for `read_arrays`.
 
     Where the file cannot be written, as on a read-only disk, nothing happens.
@@ -167,7 +168,7 @@ def write_arrays(path: Path, key: str, *arrays: npt.NDArray[Any]) -> None:
         replace_file(path, write)
 
 
-def _load_array(file: BinaryIO) -> npt.NDArray[Any]:
+def _load_array(file: BinaryIO) -> AnyArray:
     return np.asarray(np.load(file, allow_pickle=False))
 
 

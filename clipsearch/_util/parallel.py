@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeVar
 
@@ -119,6 +118,8 @@ def in_background(
     BaseException
         What iterating raises.
     """
+    from queue import Empty, Full, Queue  # a query does without it
+
     queue: Queue[tuple[_T | None, BaseException | None]] = Queue(1)
     stopped = Event()
 

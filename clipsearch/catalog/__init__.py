@@ -6,12 +6,12 @@ derived from them (snapshots, caches) can be deleted at any time.
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import wraps
+from functools import update_wrapper
 from itertools import islice
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from clipsearch._util.arrays import FloatArray, IdArray
@@ -60,16 +60,20 @@ def _writes(
     return described
 
 
-def _describe(method: Any, function: Callable[..., Any]) -> Any:
+def _describe(method: Any, function: Any) -> Any:
     """Give a method the name, docstring and signature of its function; `self` is the connection."""
-    wraps(function)(method)  # sets __wrapped__ too, where get_type_hints looks names up
-    signature = inspect.signature(function)
-    first, *others = signature.parameters.values()
-    parameters = [inspect.Parameter("self", first.kind), *others]
-    method.__signature__ = signature.replace(parameters=parameters)
+    update_wrapper(method, function)
+    first, *others = function.__code__.co_varnames
     method.__annotations__ = {
-        name: hint for name, hint in function.__annotations__.items() if name != first.name
+        name: hint for name, hint in function.__annotations__.items() if name != first
     }
+    # inspect.signature and get_type_hints read __wrapped__, here a copy whose first parameter is
+    # called self. A signature for each method, made now, would cost a query a millisecond.
+    code = function.__code__.replace(co_varnames=("self", *others))
+    shown = FunctionType(code, function.__globals__, argdefs=function.__defaults__)
+    shown.__kwdefaults__ = function.__kwdefaults__
+    shown.__annotations__ = method.__annotations__
+    method.__wrapped__ = shown
     method.__qualname__ = f"Catalog.{function.__name__}"
     method.__module__ = __name__
     return method

@@ -142,6 +142,7 @@ def _output_option(kind: Kind, help: str) -> Any:
 
 _RESULT_FORMAT = "How to write the results: by the suffix of -o, else table."
 _REPORT_FORMAT = "How to write the result; default: table."
+_RESULT_FILE = "Write to FILE, in the format of its suffix"
 
 if TYPE_CHECKING:  # annotations that are made from the table of formats
     HitsFormat: TypeAlias = str | None
@@ -160,27 +161,43 @@ if TYPE_CHECKING:  # annotations that are made from the table of formats
     MatrixFile: TypeAlias = Path | None
     EvaluationFile: TypeAlias = Path | None
     CalibrationFile: TypeAlias = Path | None
-else:
-    HitsFormat = _format_option("hits", _RESULT_FORMAT)
-    PredictionsFormat = _format_option("predictions", _RESULT_FORMAT)
-    RecordsFormat = _format_option("records", _RESULT_FORMAT)
-    TopicsFormat = _format_option("topics", _RESULT_FORMAT)
-    DuplicatesFormat = _format_option(
+
+_FORMAT_OPTIONS: dict[str, tuple[Kind, str]] = {
+    "HitsFormat": ("hits", _RESULT_FORMAT),
+    "PredictionsFormat": ("predictions", _RESULT_FORMAT),
+    "RecordsFormat": ("records", _RESULT_FORMAT),
+    "TopicsFormat": ("topics", _RESULT_FORMAT),
+    "DuplicatesFormat": (
         "duplicates",
-        f"{_RESULT_FORMAT} `paths` lists all but the best copy of the same bytes and of the "
-        "same image.",
-    )
-    MatrixFormat = _format_option("matrix", _RESULT_FORMAT)
-    EvaluationFormat = _format_option("evaluation", _REPORT_FORMAT)
-    ReportFormat = _format_option("status", _REPORT_FORMAT)
-    HitsFile = _output_option("hits", "Write to FILE, in the format of its suffix")
-    PredictionsFile = _output_option("predictions", "Write to FILE, in the format of its suffix")
-    RecordsFile = _output_option("records", "Write to FILE, in the format of its suffix")
-    TopicsFile = _output_option("topics", "Write to FILE, in the format of its suffix")
-    DuplicatesFile = _output_option("duplicates", "Write to FILE, in the format of its suffix")
-    MatrixFile = _output_option("matrix", "Write to FILE: a figure, or the numbers")
-    EvaluationFile = _output_option("evaluation", "Also write a report")
-    CalibrationFile = _output_option("calibration", "Also draw a reliability diagram")
+        _RESULT_FORMAT
+        + " `paths` lists all but the best copy of the same bytes and of the same image.",
+    ),
+    "MatrixFormat": ("matrix", _RESULT_FORMAT),
+    "EvaluationFormat": ("evaluation", _REPORT_FORMAT),
+    "ReportFormat": ("status", _REPORT_FORMAT),
+}
+_FILE_OPTIONS: dict[str, tuple[Kind, str]] = {
+    "HitsFile": ("hits", _RESULT_FILE),
+    "PredictionsFile": ("predictions", _RESULT_FILE),
+    "RecordsFile": ("records", _RESULT_FILE),
+    "TopicsFile": ("topics", _RESULT_FILE),
+    "DuplicatesFile": ("duplicates", _RESULT_FILE),
+    "MatrixFile": ("matrix", "Write to FILE: a figure, or the numbers"),
+    "EvaluationFile": ("evaluation", "Also write a report"),
+    "CalibrationFile": ("calibration", "Also draw a reliability diagram"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Make the annotation of an option when a command imports it: a query needs only two."""
+    if name in _FORMAT_OPTIONS:
+        value = _format_option(*_FORMAT_OPTIONS[name])
+    elif name in _FILE_OPTIONS:
+        value = _output_option(*_FILE_OPTIONS[name])
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 @dataclass(frozen=True)

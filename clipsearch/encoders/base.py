@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from clipsearch._util import LazyModule
-from clipsearch._util.arrays import FloatArray
+from clipsearch._util.arrays import FloatArray, PixelArray
 from clipsearch.types import ModelInfo
 
 if TYPE_CHECKING:
@@ -73,11 +70,11 @@ class Encoder(Protocol):
         """The tokenizer of the model."""
         ...
 
-    def preprocess(self, image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+    def preprocess(self, image: PIL.Image.Image) -> PixelArray:
         """Resize and crop an RGB image as the model wants it: uint8 (H, W, 3). Thread-safe."""
         ...
 
-    def encode_images(self, batch: npt.NDArray[np.uint8]) -> FloatArray:
+    def encode_images(self, batch: PixelArray) -> FloatArray:
         """Encode uint8 (n, H, W, 3) to float32 unit rows (n, dim)."""
         ...
 
@@ -105,6 +102,6 @@ class SharedEncoder(Protocol):
         """Images that a thread passes per call: more gain nothing, and take memory."""
         ...
 
-    def encode_images(self, batch: npt.NDArray[np.uint8]) -> FloatArray:
+    def encode_images(self, batch: PixelArray) -> FloatArray:
         """Encode uint8 (n, H, W, 3) to float32 unit rows (n, dim), from any thread."""
         ...

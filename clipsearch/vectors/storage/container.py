@@ -19,8 +19,8 @@ from os import PathLike, fspath
 from typing import Any, BinaryIO, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from clipsearch._util.arrays import AnyArray, ByteArray
 from clipsearch._util.atomic import page_digest
 from clipsearch.errors import SnapshotUnreadable
 
@@ -42,14 +42,14 @@ class SectionWriter:
         self._places: dict[str, _Place] = {}
         file.write(_MAGIC)
 
-    def write_mapped(self, name: str, parts: Iterable[npt.NDArray[Any]]) -> None:
+    def write_mapped(self, name: str, parts: Iterable[AnyArray]) -> None:
         """Write a section that will be mapped, in parts of any shape."""
         start = self._align()
         for part in parts:
             self._file.write(np.ascontiguousarray(part).data)
         self._places[name] = (start, self._file.tell() - start, "")
 
-    def write_checked(self, name: str, content: npt.NDArray[Any]) -> None:
+    def write_checked(self, name: str, content: AnyArray) -> None:
         """Write a section that will be read as a whole, with its checksum."""
         start, raw = self._align(), np.ascontiguousarray(content).reshape(-1).view(np.uint8)
         self._file.write(raw.data)
@@ -127,7 +127,7 @@ class Sections:
             raise SnapshotUnreadable(f"{name} is a vector index of another kind than {kind}.")
         return sections
 
-    def array(self, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    def array(self, name: str, dtype: str, shape: tuple[int, ...]) -> AnyArray:
         """Return a section as a read-only array; one with a checksum is read and compared.
 
         Parameters
@@ -150,7 +150,7 @@ class Sections:
             raise SnapshotUnreadable(f"{self.name} is damaged: its {name} are not as written.")
         return raw.view(dtype).reshape(shape)
 
-    def bytes_of(self, name: str) -> npt.NDArray[np.uint8]:
+    def bytes_of(self, name: str) -> ByteArray:
         """Return a section as bytes, uint8 (size,), as `array` does."""
         return self.array(name, "u1", (self._places.get(name, (0, 0, ""))[1],))
 

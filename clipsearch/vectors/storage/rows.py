@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch._util.arrays import AnyArray, FloatArray, HalfArray, IdArray
 from clipsearch._util.parallel import parallel_for
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
 from clipsearch.vectors.ranking import check_rows, is_in
 from clipsearch.vectors.storage.container import Sections, SectionWriter
-
-_Half: TypeAlias = npt.NDArray[np.float16]
 
 _STORED = "<f2"
 _NUMBERS_AT_ONCE = 1 << 18  # int32 numbers: 1 MiB, which stays in the cache of a core
@@ -55,7 +52,7 @@ class StoredRows:
         self.ids: IdArray = sections.array("ids", "<i8", (count,)).astype(np.int64, copy=False)
         self._sections = sections
         self._lengths = sections.array("lengths", "<f4", (count,))
-        self._vectors: _Half = sections.array("vectors", _STORED, (count, self.dim))
+        self._vectors: HalfArray = sections.array("vectors", _STORED, (count, self.dim))
         most = _MAP_UP_TO if map_up_to is None else map_up_to
         self._reads = hasattr(os, "pread") and self._vectors.nbytes > most
 
@@ -138,7 +135,7 @@ class StoredRows:
             places = np.arange(start, min(start + step, len(self)))
             yield self.ids[places], self.take(places)
 
-    def _read(self, places: IdArray) -> _Half:
+    def _read(self, places: IdArray) -> HalfArray:
         """Return the stored numbers at these places, float16 (w, dim)."""
         ends = np.flatnonzero(np.diff(places) != 1) + 1
         if not self._reads:
@@ -207,7 +204,7 @@ class StoredRowsWriter:
         self._writer.write_checked("lengths", np.concatenate(self._lengths).astype("<f4"))
         return {"rows": len(ids), "dim": self._dim}
 
-    def _to_stored(self, batch: tuple[IdArray, FloatArray]) -> npt.NDArray[Any]:
+    def _to_stored(self, batch: tuple[IdArray, FloatArray]) -> AnyArray:
         ids, vectors = check_rows(*batch, self._dim, known=np.empty(0, np.int64))
         numbers, lengths = to_float16(vectors)
         if not lengths.all():
@@ -230,7 +227,7 @@ _SAME = np.float32(2e-7)
 _LEAST_LENGTH = np.float32(1e-30)
 
 
-def float16_to_float32(numbers: _Half) -> FloatArray:
+def float16_to_float32(numbers: HalfArray) -> FloatArray:
     """Convert float16 (n, dim) to float32, bit for bit as `astype` does."""
     wide = _move_bits(numbers, np.empty(numbers.shape, np.int32))
     wide *= _ROOT_OF_SCALE
@@ -238,9 +235,7 @@ def float16_to_float32(numbers: _Half) -> FloatArray:
     return wide
 
 
-def float16_products(
-    queries: FloatArray, numbers: _Half, room: npt.NDArray[np.int32]
-) -> FloatArray:
+def float16_products(queries: FloatArray, numbers: HalfArray, room: AnyArray) -> FloatArray:
     """Multiply queries with float16 rows.
 
     Parameters
@@ -262,7 +257,7 @@ def float16_products(
     return np.asarray(products)
 
 
-def to_float16(rows: FloatArray) -> tuple[_Half, FloatArray]:
+def to_float16(rows: FloatArray) -> tuple[HalfArray, FloatArray]:
     """Find the float16 numbers that unit rows were made from.
 
     Rounding gives them back, except where their length was so far from 1 that some numbers are
@@ -294,7 +289,7 @@ def to_float16(rows: FloatArray) -> tuple[_Half, FloatArray]:
     return numbers, lengths
 
 
-def _round(scaled: FloatArray, rows: FloatArray) -> tuple[_Half, FloatArray, FloatArray]:
+def _round(scaled: FloatArray, rows: FloatArray) -> tuple[HalfArray, FloatArray, FloatArray]:
     """Return rounded rows, their lengths, and how far from `rows` they are at unit length."""
     numbers = scaled.astype(np.float16)
     wide = float16_to_float32(numbers)
@@ -303,7 +298,7 @@ def _round(scaled: FloatArray, rows: FloatArray) -> tuple[_Half, FloatArray, Flo
     return numbers, lengths, np.abs(wide - rows).max(axis=1, initial=0)
 
 
-def _move_bits(numbers: _Half, room: npt.NDArray[np.int32]) -> FloatArray:
+def _move_bits(numbers: HalfArray, room: AnyArray) -> FloatArray:
     """Return float32 numbers that are 2**-112 times the float16 numbers."""
     np.copyto(room, numbers.view(f"{numbers.dtype.str[0]}i2"))
     np.left_shift(room, _SHIFT, out=room)
