@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from clipsearch.catalog.engine import Connection, cell, column
 from clipsearch.errors import ModelMismatch, UnknownModel
@@ -32,8 +33,7 @@ class SnapshotRow:
     """UTC; given when it is published."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """How much a catalog holds."""
 
     files: int

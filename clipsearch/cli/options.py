@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import typer
 
@@ -200,8 +199,7 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """Where the results of a command go, and in which format: -f, -0, -o and --open together."""
 
     kind: Kind
@@ -236,7 +234,7 @@ class Output:
     def write(self, value: Any, options: WriteOptions | None = None) -> None:
         """Write a value to the file, else (with --open) to a new page, else to stdout."""
         file = self.file or (_new_page() if self.open else None)
-        options = replace(options or WriteOptions(), null=self.null)
+        options = (options or WriteOptions())._replace(null=self.null)
         write = _writer(value, self.kind, self.format, options)
         if file is None:
             _write_to_stdout(write, FORMATS[self.format].binary)

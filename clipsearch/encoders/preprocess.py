@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -126,8 +126,7 @@ class Prepares(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
+class _Side(NamedTuple):
     """Resizing and cropping of one side of an image, in pixels.
 
     Of `whole`, the middle `region` is resized to `made`; of that the middle `wanted` is kept, and
@@ -166,8 +165,7 @@ class _Side:
         return low, high
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(NamedTuple):
     columns: _Side
     rows: _Side
     resample: int

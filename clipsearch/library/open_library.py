@@ -30,11 +30,9 @@ from clipsearch.types import (
     Finding,
     ImageRecord,
     IndexOptions,
-    IndexReport,
     ModelInfo,
     OnProgress,
     Paths,
-    Status,
     StrPath,
     as_path,
     ignore_progress,
@@ -241,7 +239,7 @@ class OpenLibrary:
         batch_size: int = 32,
         workers: int | None = None,
         on_progress: OnProgress | None = None,
-    ) -> IndexReport:
+    ) -> parts.IndexReport:
         """Add images, and bring the library up to date with files and folders.
 
         What is unchanged costs a stat; equal bytes are embedded once; what is gone from a folder
@@ -323,7 +321,7 @@ class OpenLibrary:
 
     # --- upkeep ----------------------------------------------------------------------------
 
-    def status(self) -> Status:
+    def status(self) -> parts.Status:
         """Return what the library holds, and the state of its vector index."""
         return parts.collection.library_status(self._session)
 
@@ -343,7 +341,7 @@ class OpenLibrary:
         """
         return parts.collection.check_library(self._session, repair=repair, deep=deep)
 
-    def rebuild(self, *, kind: str | None = None, recall: float | None = None) -> Status:
+    def rebuild(self, *, kind: str | None = None, recall: float | None = None) -> parts.Status:
         """Rebuild the vector index of every model from the catalog, and return the status.
 
         Parameters

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from clipsearch.library.matrix import Matrix
     from clipsearch.library.query_heads import Query
     from clipsearch.text.tokens import TokenTable
+    from clipsearch.types import IndexReport, Status
 
 __all__ = [
     "Calibration",
@@ -48,10 +49,12 @@ __all__ = [
     "Fitted",
     "GroundTruth",
     "Head",
+    "IndexReport",
     "Layout",
     "Matrix",
     "MethodChoice",
     "Query",
+    "Status",
     "Tier",
     "TokenTable",
     "Topic",
@@ -87,6 +90,7 @@ _TYPES = {
     "clipsearch.library.matrix": "Matrix",
     "clipsearch.library.query_heads": "Query",
     "clipsearch.text.tokens": "TokenTable",
+    "clipsearch.types": "IndexReport Status",
 }
 _MODULE_OF = {name: f"{home}.{name}" for home, names in _MODULES.items() for name in names.split()}
 _HOME_OF = {name: home for home, names in _TYPES.items() for name in names.split()}

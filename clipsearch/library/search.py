@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -30,8 +30,7 @@ COUNTED = 200_000
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scores:
+class Scores(NamedTuple):
     """Ids of vectors (n,), best score first, and by which row of the head each has it."""
 
     ids: IdArray
@@ -39,8 +38,7 @@ class Scores:
     rows: IdArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ranking:
+class _Ranking(NamedTuple):
     """Images by the ids of their vectors (n,), best score first."""
 
     ids: IdArray

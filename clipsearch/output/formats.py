@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from clipsearch.errors import BadOutputFile, FigureTooLarge
 from clipsearch.types import Prediction, Results
@@ -45,8 +44,7 @@ Kind = Literal[
 """The kinds of values that commands write."""
 
 
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
+class WriteOptions(NamedTuple):
     """What a caller may choose beside the format; each writer uses what concerns it."""
 
     title: str = ""
@@ -60,8 +58,7 @@ class WriteOptions:
     """Of an evaluation: list the worst mistakes in the table too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """A way to write values: its name, the suffixes of its files, and its writers by kind."""
 
     name: str

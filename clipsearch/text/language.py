@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # First word of a letter's Unicode name -> what is written in it.
 _SCRIPTS = {
@@ -39,8 +39,7 @@ _LEAST_LETTERS = 3  # fewer are symbols: β, π, Я
 _LEAST_SHARE = 0.25  # of all letters; below, English speaks of something foreign
 
 
-@dataclass(frozen=True, slots=True)
-class _Language:
+class _Language(NamedTuple):
     """Words of a language: `sure` are no English and in no famous name, `likely` may be."""
 
     name: str

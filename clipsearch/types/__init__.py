@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from clipsearch.types.facts import Embeddings, Facts, ImageRecord
 from clipsearch.types.options import (
     ALL_IMAGES,
@@ -28,7 +30,6 @@ from clipsearch.types.results import (
     Failure,
     Finding,
     Hit,
-    IndexReport,
     LabelScore,
     Mode,
     ModelInfo,
@@ -37,9 +38,11 @@ from clipsearch.types.results import (
     Prediction,
     Progress,
     Results,
-    Status,
     ignore_progress,
 )
+
+if TYPE_CHECKING:
+    from clipsearch.types.reports import IndexReport, Status
 
 __all__ = [
     "ALL_IMAGES",
@@ -79,3 +82,13 @@ __all__ = [
     "check_number",
     "ignore_progress",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the reports on first use (PEP 562)."""
+    if name not in ("IndexReport", "Status"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from clipsearch.types import reports
+
+    value = globals()[name] = getattr(reports, name)
+    return value

@@ -32,6 +32,7 @@ SAMPLES = ROOT / "clipsearch" / "samples"
 FORBIDDEN = {
     "torch", "torchvision", "open_clip", "timm", "transformers", "sqlalchemy", "pandas", "faiss",
     "scipy", "sklearn", "matplotlib", "PIL", "pydantic", "rich", "filelock", "fastapi", "numpy.ma",
+    "jinja2", "logging", "secrets", "hmac", "random", "concurrent.futures", "numpy.typing",
 }  # fmt: skip
 ODD = (
     "naïve café Straße",
@@ -89,6 +90,13 @@ def test_a_query_imports_nothing_heavy_and_finds_the_same_in_every_process(sampl
     for hit, best in zip(found, expected, strict=False):
         assert hit["score"] == pytest.approx(scores[hit["path"]], abs=1e-4)
         assert hit["score"] == pytest.approx(best.score, abs=1e-4)
+
+
+def test_a_query_imports_at_most_seventy_five_modules_of_clipsearch(samples: Path) -> None:
+    _, loaded = run_command("query", "a blue horse", "-L", str(samples), "-f", "json")
+    own = {name for name in loaded if name.partition(".")[0] == "clipsearch"}
+    assert len(own) <= 75
+    assert "clipsearch.types.reports" not in own
 
 
 def test_a_search_from_python_imports_no_more_than_the_command_does(samples: Path) -> None:
