@@ -47,7 +47,11 @@ PUBLIC = {
 
 def classes_of(module: object) -> set[str]:
     name = getattr(module, "__name__", "")
-    return {n for n, value in vars(module).items() if getattr(value, "__module__", "") == name}
+    return {
+        n
+        for n, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == name
+    }
 
 
 def test_the_public_names_are_exactly_these() -> None:
