@@ -385,7 +385,7 @@ def test_suggestions_become_examples(cli: Any, images: Path, tmp_path: Path) -> 
         (["learn"], "--examples"),
         (["learn", "h.json"], "--examples"),
         (["learn", "h.json", "--examples", "x", "--under", "y"], "--under is for --suggest"),
-        (["learn", "h.json", "--examples", "x", "-f", "csv"], "table or json"),
+        (["learn", "h.json", "--examples", "x", "-f", "csv"], "table, json: not as csv"),
         (["learn", "--suggest", "3"], "--labels FILE or by a --head"),
         (["learn", "h.json", "--suggest", "3", "--head", "g.json"], "HEAD.json is for learning"),
         (["learn", "there.csv", "--examples", "x"], "is no head: it is not overwritten"),
