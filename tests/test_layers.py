@@ -206,7 +206,7 @@ def test_the_top_level_holds_packages_and_few_modules() -> None:
     assert len(entries) <= 24
     assert len([path for path in entries if path.suffix == ".py"]) <= 5
     files = sorted(PACKAGE.rglob("*.py"))
-    assert len(files) <= 140
+    assert len(files) <= 145
     assert [path.name for path in files if len(path.read_text("utf-8").splitlines()) > 350] == []
 
 
@@ -305,3 +305,36 @@ def test_the_probe_of_heavy_imports_finds_one(tmp_path: Path) -> None:
     tree(tmp_path, torch="", light="import json", heavy="import light, torch")
     assert heavy_imports("light", cwd=tmp_path) == []
     assert heavy_imports("heavy", cwd=tmp_path) == ["torch"]
+
+
+# --- names ---------------------------------------------------------------------------------
+
+
+def names_of(tree: ast.Module) -> set[str]:
+    """Return the public names that a module defines itself."""
+    found: set[str] = set()
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                found.add(name)
+            case ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Assign(targets=targets):
+                found |= {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                found.add(name)
+    return {name for name in found if not name.startswith("_")}
+
+
+def test_no_public_name_is_defined_in_two_modules() -> None:
+    homes: dict[str, list[str]] = {}
+    for name, path in modules(PACKAGE).items():
+        for public in names_of(ast.parse(path.read_text("utf-8"))):
+            homes.setdefault(public, []).append(name)
+    assert len(homes) > 500
+    assert {public: where for public, where in homes.items() if len(where) > 1} == {}
+
+
+def test_names_of_a_module_are_those_it_defines() -> None:
+    text = "import a\nfrom b import c\nD = e = 1\nf: int = 2\n_g = 3\ndef h(): ...\nclass I: ..."
+    assert names_of(ast.parse(text)) == {"D", "e", "f", "h", "I"}

@@ -67,9 +67,8 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         if self.head is not None and self.labels:
             raise QueryError("a head has labels of its own: give labels or a head, not both.")
-        check_count("mistakes", self.mistakes, 0)
-        check_count("resamples", self.resamples, 0)
-        check_count("seed", self.seed, 0)
+        for name in ("mistakes", "resamples", "seed"):
+            check_count(name, getattr(self, name), 0)
 
 
 def evaluate_models(
@@ -338,15 +337,14 @@ def calibrate_labels(
         seed=seed,
     )
     if not dry_run:
-        key = calibration_key(info.fingerprint, head)
-        session.catalog.set_meta(key, calibration_to_json(found.calibration))
+        stored = calibration_to_json(found.calibration)
+        session.catalog.set_meta(calibration_key(info.fingerprint, head), stored)
     return replace(found, warnings=(*truth.warnings, *_left_out(missing)))
 
 
 def drop_calibration(session: Session, head: Head | None) -> bool:
     """Drop the stored calibration of a head, or of the model; return whether there was any."""
     key = calibration_key(session.info.fingerprint, head)
-    there = bool(session.catalog.get_meta(key))
-    if there:
+    if there := bool(session.catalog.get_meta(key)):
         session.catalog.set_meta(key, "")
     return there

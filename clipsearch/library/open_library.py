@@ -182,11 +182,7 @@ class OpenLibrary:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder of the current model, loaded on first use.
-
-        Raises ModelMismatch if its weights are not those that the library was made with, and
-        ModelUnavailable.
-        """
+        """The current model, loaded on first use. Raises ModelMismatch or ModelUnavailable."""
         return self._session.encoder
 
     @property
@@ -203,10 +199,7 @@ class OpenLibrary:
         return self._session.use(name)
 
     def for_model(self, name: str) -> Self:
-        """Return this library with another of its models as the current one; `use` changes it for all.
-
-        Raises UnknownModel for a model that the library has no vectors of.
-        """
+        """Return this library with another of its models as the current one. Raises UnknownModel."""
         return type(self)(self._session.for_model(name))
 
     def tokens(self, texts: str | Sequence[str]) -> list[parts.TokenTable]:
@@ -258,9 +251,7 @@ class OpenLibrary:
 
         Raises
         ------
-        LibraryLocked
-            Another process is indexing.
-        UnknownModel, ModelUnavailable, QueryError
+        LibraryLocked, UnknownModel, ModelUnavailable, QueryError
         """
         patterns = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         options = IndexOptions(
