@@ -22,7 +22,7 @@ LABELS = ("cat", "dog", "bird")
 def test_the_logit_is_a_line_of_the_cosine_above_a_quarter() -> None:
     made = PlattCalibration(0.5, -1.0, {"dog": 2.0})
     found = made.logits(np.array([[0.25, 0.25, 0.35], [0.15, 0.0, 0.3]]), Context(LABELS, 100.0))
-    np.testing.assert_allclose(found, [[-1, 1, 4], [-6, -11.5, 1.5]], atol=1e-9)
+    np.testing.assert_allclose(found, np.array([[-1, 1, 4], [-6, -11.5, 1.5]]), atol=1e-9)
 
 
 def test_before_a_fit_the_odds_are_even_at_a_cosine_of_a_quarter() -> None:

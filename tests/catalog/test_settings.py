@@ -136,12 +136,12 @@ def test_roots_are_those_that_still_hold_files(catalog: Catalog) -> None:
 
 def test_totals_count_files_images_failures_and_vectors(catalog: Catalog) -> None:
     counts = catalog.status_counts()
-    assert dataclasses.asdict(counts) == {"files": 0, "contents": 0, "failed": 0, "vectors": {}}
+    assert counts._asdict() == {"files": 0, "contents": 0, "failed": 0, "vectors": {}}
     owner = catalog.add_model(model("one"))
     catalog.add_model(model("two"))
     catalog.commit([entry("/1"), entry("/2"), entry("/copy", "/1"), failure("/bad")], owner)
     catalog.remove_paths(["/2"])
-    assert dataclasses.asdict(catalog.status_counts()) == {
+    assert catalog.status_counts()._asdict() == {
         "files": 2, "contents": 1, "failed": 1, "vectors": {"one": 2, "two": 0},
     }  # fmt: skip
 
