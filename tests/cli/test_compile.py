@@ -68,7 +68,7 @@ def test_fp32_is_not_compared(capsys: Out) -> None:
     shown = capsys.readouterr()
     assert "fp32" in shown.out and "cosine" not in shown.out
     assert main(["compile", "mini", "--precision", "fp32"]) == 0
-    assert "compiled already; --force does it anew." in capsys.readouterr().err
+    assert "compiled already; --force compiles it again." in capsys.readouterr().err
 
 
 def test_without_a_model_it_is_that_of_the_library_with_its_images(
