@@ -166,7 +166,7 @@ def test_two_topics_of_the_bundled_images_are_told_apart(tmp_path: Path) -> None
         if caption.endswith({"night": "at night", "snow": "in the snow"}[kind])
     }
     with Library.create(tmp_path / "library", model="mini") as library:
-        library.index(kinds)
+        library.index(list(kinds))
         topics = library.topics(2, vocabulary=PLACES)
         again = library.topics(2, vocabulary=PLACES)
     majority = [
@@ -296,8 +296,8 @@ def test_command_lines_that_make_no_sense(run: Run, arguments: tuple[str, ...]) 
 
 
 def test_nothing_fits(run: Run) -> None:
-    assert run("topics", "--where", "width > 1000") == (0, "", "no image fits.\n")
-    assert run("dupes", "--where", "width > 1000") == (0, "", "no image is there twice.\n")
+    assert run("topics", "--where", "width > 1000") == (0, "", "no image matches.\n")
+    assert run("dupes", "--where", "width > 1000") == (0, "", "no duplicates found.\n")
     assert run("dupes", "--where", "width > 1000", "-f", "json")[1] == "[]\n"
 
 
