@@ -54,12 +54,13 @@ def test_the_command_reports_as_text_and_as_json(
     capfd.readouterr()
     assert main(["rebuild", "--kind", "exact", "-L", place]) == 0
     said = capfd.readouterr().err
-    assert "12 vectors in the exact index" in said and "recall: 100.0%: it compares all" in said
+    assert "vector index: exact, 12 vectors" in said
+    assert "finds: all: it compares every vector" in said
     assert main(["rebuild", "--kind", "auto", "--recall", "0.95", "-L", place, "-f", "json"]) == 0
     told = json.loads(capfd.readouterr().out)
     assert (told["index_kind"], told["index_recall"], told["indexed"]) == ("exact", 1.0, 12)
     assert main(["status", "-L", place]) == 0
     out = capfd.readouterr().out
-    assert "12 in the exact index" in out and "in memory" in out
+    assert "exact, 12 vectors" in out and "in memory" in out
     assert main(["rebuild", "--recall", "2", "-L", place]) == 1
     assert "between 0 and 1" in capfd.readouterr().err
