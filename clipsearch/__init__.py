@@ -26,7 +26,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from clipsearch._util.presenting import present_with
+from clipsearch._util import present_with
 
 if TYPE_CHECKING:
     from clipsearch.calibration import Calibration

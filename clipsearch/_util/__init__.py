@@ -1,9 +1,16 @@
-"""Helpers below every package: arrays, files that are replaced in one step, threads."""
+"""Helpers below every package: arrays, files that are replaced in one step, threads.
+
+Here: packages imported on use, and what shows values. Results show themselves in notebooks and
+save themselves to files, but the package of formats lies above them; `clipsearch/__init__` names
+it with `present_with`, and it is imported when the first value is shown.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 
 class LazyModule:
@@ -25,3 +32,32 @@ class LazyModule:
             return import_module(f"{self._name}.{attribute}")
         except ModuleNotFoundError:
             return getattr(import_module(self._name), attribute)
+
+
+class Presenter(Protocol):
+    """Shows values of clipsearch: `clipsearch.output.formats`."""
+
+    def html(self, value: object) -> str:
+        """Return the value as an HTML fragment."""
+
+    def png(self, value: object) -> bytes | None:
+        """Return the value as a PNG image; None where it is too large to be read."""
+
+    def figure(self, value: object, name: str = "", **options: Any) -> Any:
+        """Draw the value as a matplotlib figure; name: which, where it has several."""
+
+    def save(self, value: object, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write the value to a file, in the format of its suffix."""
+
+
+_load: list[Callable[[], Presenter]] = []
+
+
+def present_with(load: Callable[[], Presenter]) -> None:
+    """Have `presenter` return what `load` loads."""
+    _load[:] = [load]
+
+
+def presenter() -> Presenter:
+    """Return what shows values."""
+    return _load[0]()

@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from clipsearch._util.arrays import FloatArray, IdArray
-from clipsearch.catalog import embeddings, files, integrity, labels, settings
+from clipsearch.catalog import embeddings, files, integrity, settings
 from clipsearch.catalog import records as _records
 from clipsearch.catalog.embeddings import Parts
 from clipsearch.catalog.engine import FORMAT, Connection, Engine
@@ -138,9 +138,9 @@ class Catalog:
     places = _reads(embeddings.places)
     purge_stale = _writes(embeddings.purge_stale)
 
-    save_labels = _writes(labels.save_labels)
-    label_counts = _reads(labels.label_counts)
-    saved_labels = _reads(labels.saved_labels)
+    save_labels = _writes(_records.save_labels)
+    label_counts = _reads(_records.label_counts)
+    saved_labels = _reads(_records.saved_labels)
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

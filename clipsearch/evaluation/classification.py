@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipsearch._util.arrays import BoolArray, FloatArray, IdArray
-from clipsearch.calibration import reliability
+from clipsearch.calibration import fit
 from clipsearch.errors import TooFewLabels
 from clipsearch.evaluation import metrics
 from clipsearch.evaluation.metrics import Statistic
@@ -83,7 +83,7 @@ def measure_classification(
     wanted = {
         "top_1": Statistic(float(right.mean()), metrics.mean_of(right), share=True),
         "ece": Statistic(
-            reliability.ece(confidence, right), metrics.ece_of(confidence, right), biased=True
+            fit.ece(confidence, right), metrics.ece_of(confidence, right), biased=True
         ),
     }
     if len(scored.labels) > _TOP:
@@ -109,7 +109,7 @@ def measure_classification(
         mean_average_precision=measured.get("mean_average_precision"),
         mode=scored.mode,
         ece=measured["ece"],
-        reliability=reliability.reliability_bins(confidence, right),
+        reliability=fit.reliability_bins(confidence, right),
         classes=_classes(scored, each_ap, table),
         confusion=table,
         mistakes=_mistakes(scored, mistakes),
@@ -258,7 +258,7 @@ def measure_open_set(
     )
     return OpenSet(
         **measured,
-        reliability=reliability.reliability_bins(
+        reliability=fit.reliability_bins(
             np.concatenate([o.confidence for o in outcomes]),
             np.concatenate([o.right for o in outcomes]),
         ),
@@ -291,7 +291,7 @@ def _outcome(found: OpenSetPrediction, relevant: BoolArray, kept: IdArray) -> _O
 
 def _auroc(outcome: _Outcome) -> Statistic:
     known, score = outcome.known, outcome.score
-    value = reliability.auroc(score[known], score[~known])
+    value = fit.auroc(score[known], score[~known])
     return Statistic(value, metrics.auroc_of(score, known))
 
 
@@ -301,7 +301,7 @@ def _share_of(values: BoolArray, among: BoolArray) -> Statistic:
 
 
 def _ece(outcome: _Outcome) -> Statistic:
-    value = reliability.ece(outcome.confidence, outcome.right)
+    value = fit.ece(outcome.confidence, outcome.right)
     return Statistic(value, metrics.ece_of(outcome.confidence, outcome.right))
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clipsearch._util.arrays import BoolArray, FloatArray, IdArray
-from clipsearch.calibration.reliability import bin_of
+from clipsearch.calibration.fit import bin_of
 from clipsearch.evaluation.results import Measure
 
 _CONFIDENCE = 95.0
@@ -279,7 +279,7 @@ def median_of(values: IdArray) -> Resampled:
 
 
 def ece_of(confidence: FloatArray, right: BoolArray, bins: int = 15) -> Resampled:
-    """Return the expected calibration error, see `calibration.reliability.ece`."""
+    """Return the expected calibration error, see `calibration.fit.ece`."""
     gaps = np.zeros((len(confidence), bins), np.float32)
     gaps[np.arange(len(confidence)), bin_of(confidence, bins)] = right - confidence
     return lambda weights: _ratio(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))

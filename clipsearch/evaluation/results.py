@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from clipsearch._util import presenter
 from clipsearch._util.arrays import IdArray
-from clipsearch._util.presenting import presenter
-from clipsearch.calibration.reliability import ReliabilityBins
+from clipsearch.calibration.fit import ReliabilityBins
 from clipsearch.types import Failure, Mode
 
 

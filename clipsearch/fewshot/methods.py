@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from clipsearch._util.arrays import BoolArray, FloatArray, IdArray, unit
-from clipsearch.heads.tip_adapter import Cache
+from clipsearch.heads.example_images import Cache
 
 Method = Literal["probe", "tip", "prototype"]
 _LEAST_SPREAD = 0.01

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from clipsearch._util import LazyModule
-from clipsearch._util.presenting import presenter
+from clipsearch._util import LazyModule, presenter
 from clipsearch.calibration.fit import Fitted
 from clipsearch.errors import TooFewExamples
 from clipsearch.evaluation import metrics

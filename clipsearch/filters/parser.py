@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from clipsearch.errors import BadFilter
-from clipsearch.filters.fields import FIELDS, OTHER_NAMES, Field, period
-from clipsearch.filters.geo import bounding_box
+from clipsearch.filters.fields import FIELDS, OTHER_NAMES, Field, bounding_box, period
 from clipsearch.types import Where
 
 

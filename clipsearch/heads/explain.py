@@ -20,7 +20,7 @@ class PromptScore:
     """The text, or the path of the example image."""
     kind: Literal["text", "image"]
     score: float
-    """Cosine; of an example image, moved to where texts lie (`modality_gap.Modalities`)."""
+    """Cosine; of an example image, moved to where texts lie (`example_images.Modalities`)."""
     weight: float
     """The score of a label is the sum of weight times score over its prompts."""
 

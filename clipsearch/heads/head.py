@@ -22,13 +22,13 @@ from clipsearch.errors import (
     TooFewLabels,
     UnknownLabel,
 )
+from clipsearch.heads.example_images import Cache
 from clipsearch.heads.prompts import (
     encode_prompts,
     prompt_from_json,
     prompt_to_json,
     simplify_prompt,
 )
-from clipsearch.heads.tip_adapter import Cache
 from clipsearch.text.encode import encode_texts, reading
 from clipsearch.types import ModelInfo, Prompt, Term
 
@@ -109,7 +109,7 @@ class Head:
             Label -> its prompts; `heads.prompts.make_prompts` makes them of plain labels.
         images
             The vector (dim,) of each image among the prompts, moved among the texts
-            (`modality_gap.Modalities`).
+            (`example_images.Modalities`).
 
         Raises
         ------

@@ -1,6 +1,6 @@
 """Prompts: the texts and images that stand for a label, made from templates and encoded.
 
-A label without prompts is filled into templates; each prompt becomes a unit row, and `modality_gap`
+A label without prompts is filled into templates; each prompt becomes a unit row, and `example_images`
 says with which weight each row counts in the row of its label.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from clipsearch._util.arrays import FloatArray
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import BadTemplate, EmptyQuery, TooFewLabels
-from clipsearch.heads.modality_gap import coefficients
+from clipsearch.heads.example_images import coefficients
 from clipsearch.text.encode import encode_texts
 from clipsearch.types import Prompt, Term
 

@@ -12,8 +12,8 @@ import numpy as np
 from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import cores
 from clipsearch.errors import QueryError, UnknownLabel, UnreadableImage
+from clipsearch.heads.example_images import GENERIC, Modalities
 from clipsearch.heads.head import Head
-from clipsearch.heads.modality_gap import GENERIC, Modalities
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.images.walk import Walk
 from clipsearch.indexing.pipeline import encode_files

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 
-from clipsearch._util import LazyModule
+from clipsearch._util import LazyModule, presenter
 from clipsearch._util.arrays import FloatArray
-from clipsearch._util.presenting import presenter
 from clipsearch.calibration import Context, closed_set_probabilities
 from clipsearch.errors import EmptyQuery, UnreadableImage
 from clipsearch.heads.explain import Explanation, LabelParts, explain

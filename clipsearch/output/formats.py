@@ -277,7 +277,7 @@ def write_file(
         write_value(value, kind, format.name, stream, options)
 
 
-# --- how values show themselves: clipsearch._util.presenting ----------------------------------
+# --- how values show themselves: clipsearch._util ----------------------------------
 
 
 def html(value: object) -> str:

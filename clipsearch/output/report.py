@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TextIO
 
-from clipsearch.calibration.reliability import ReliabilityBins
+from clipsearch.calibration.fit import ReliabilityBins
 from clipsearch.evaluation.results import (
     Classification,
     Evaluation,

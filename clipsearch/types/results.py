@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
-from clipsearch._util.presenting import presenter
+from clipsearch._util import presenter
 from clipsearch.types.facts import ImageRecord
 
 

@@ -19,7 +19,7 @@ from cases import Cases, cases
 
 from clipsearch import Library
 from clipsearch.calibration import Calibration, label_probabilities
-from clipsearch.calibration.reliability import auroc, brier, ece
+from clipsearch.calibration.fit import auroc, brier, ece
 from clipsearch.cli import main as clipsearch
 from clipsearch.library.label_scores import cohort_context
 

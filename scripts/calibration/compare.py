@@ -27,7 +27,7 @@ from clipsearch.calibration.cohort import (
     background_captions,
     background_version,
 )
-from clipsearch.calibration.reliability import auroc, brier, ece
+from clipsearch.calibration.fit import auroc, brier, ece
 from clipsearch.encoders.base import Encoder
 
 README = Path(__file__).with_name("README.md")

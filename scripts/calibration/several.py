@@ -11,7 +11,7 @@ from world import Line, World
 from clipsearch import encode_texts
 from clipsearch.calibration import SEARCH_PRIOR, Context, label_probabilities
 from clipsearch.calibration.cohort import Background, CohortCalibration
-from clipsearch.calibration.reliability import auroc, ece
+from clipsearch.calibration.fit import auroc, ece
 from clipsearch.encoders.base import Encoder
 
 SIZES = (2, 5, 10)

@@ -23,7 +23,7 @@ import numpy as np
 
 import clipsearch
 from clipsearch.encoders import load_encoder
-from clipsearch.heads import modality_gap as mixture
+from clipsearch.heads import example_images as mixture
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.images.decode import open_image
 

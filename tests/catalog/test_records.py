@@ -1,4 +1,4 @@
-"""The join: which files stand behind a vector, filtered before and after the search alike."""
+"""Test reading image records, hits and vector ids, and saved labels."""
 
 from __future__ import annotations
 
@@ -122,3 +122,118 @@ def test_failures_are_neither_records_nor_hits(catalog: Catalog) -> None:
 
 def test_forty_thousand_hits_need_no_more_variables_than_one(catalog: Catalog) -> None:
     assert paths(catalog.hits(range(40_000))) == paths(catalog.hits(catalog.allowed_ids(1)))
+
+
+# --- saved labels ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Iterator[Catalog]:
+    with Catalog.create(tmp_path / "library") as made:
+        made.commit([entry("/a"), entry("/b"), entry("/c")], made.add_model(model()))
+        yield made
+
+
+def content(labelled: Catalog, path: str) -> int:
+    found = labelled.files_under(path)[path]
+    assert found is not None
+    return found
+
+
+def labels(labelled: Catalog) -> dict[str, tuple[str, ...]]:
+    return {record.path: record.labels for record in labelled.records()}
+
+
+def test_labels_show_on_records_best_first_and_each_once(labelled: Catalog) -> None:
+    a, b = content(labelled, "/a"), content(labelled, "/b")
+    saved = labelled.save_labels(
+        [
+            (a, "cat", "toy", 0.2),
+            (a, "dog", "toy", 0.7),
+            (a, "cat", "me", 0.9),
+            (b, "eel", "toy", 0.5),
+        ]
+    )
+    assert saved == 4
+    assert labels(labelled) == {"/a": ("cat", "dog"), "/b": ("eel",), "/c": ()}
+    record = labelled.record("/a")
+    assert record is not None and record.labels == ("cat", "dog")
+    hits = labelled.hits(labelled.allowed_ids(1))
+    assert {r.path: r.labels for (r,) in hits.values()} == labels(labelled)
+
+
+def test_a_source_that_speaks_again_replaces_what_it_said_of_these_images(
+    labelled: Catalog,
+) -> None:
+    a, b = content(labelled, "/a"), content(labelled, "/b")
+    labelled.save_labels([(a, "cat", "toy", 0.9), (b, "eel", "toy", 0.5), (a, "mine", "me", 1.0)])
+    labelled.save_labels([(a, "dog", "toy", 0.8)])
+    assert labels(labelled) == {"/a": ("mine", "dog"), "/b": ("eel",), "/c": ()}
+
+
+def test_images_that_fall_short_lose_the_label_they_had(labelled: Catalog) -> None:
+    a, b = content(labelled, "/a"), content(labelled, "/b")
+    labelled.save_labels([(a, "cat", "toy", 0.9), (b, "eel", "toy", 0.5)])
+    labelled.save_labels([(a, "cat", "toy", 0.9)], among=np.array([a, b]))
+    assert labels(labelled) == {"/a": ("cat",), "/b": (), "/c": ()}
+
+
+def test_labels_can_be_added_to_what_is_there(labelled: Catalog) -> None:
+    a = content(labelled, "/a")
+    labelled.save_labels([(a, "cat", "toy", 0.9)])
+    labelled.save_labels([(a, "dog", "toy", 0.95)], replace_source=False)
+    assert labels(labelled)["/a"] == ("dog", "cat")
+    labelled.save_labels([(a, "cat", "toy", 0.99)], replace_source=False)
+    assert labels(labelled)["/a"] == ("cat", "dog")
+
+
+def test_no_labels_change_nothing(labelled: Catalog) -> None:
+    labelled.save_labels([(content(labelled, "/a"), "cat", "toy", 0.9)])
+    assert labelled.save_labels([]) == 0
+    assert labels(labelled)["/a"] == ("cat",)
+
+
+def test_scores_may_be_numbers_of_numpy(labelled: Catalog) -> None:
+    a = content(labelled, "/a")
+    score = np.float32(0.25)
+    labelled.save_labels([(np.int64(a), "cat", "toy", score), (a, "dog", "toy", np.float32(0.5))])  # type: ignore[list-item]
+    assert labels(labelled)["/a"] == ("dog", "cat")
+
+
+def test_a_label_of_no_image_takes_the_whole_batch_back(labelled: Catalog) -> None:
+    a = content(labelled, "/a")
+    labelled.save_labels([(a, "cat", "toy", 0.9)])
+    with pytest.raises(Exception, match="FOREIGN KEY"):
+        labelled.save_labels([(a, "dog", "toy", 0.9), (999, "dog", "toy", 0.9)])
+    assert labels(labelled)["/a"] == ("cat",)
+
+
+def test_counts_are_of_images_with_a_file_most_first(labelled: Catalog) -> None:
+    a, b, c = (content(labelled, path) for path in ("/a", "/b", "/c"))
+    labelled.save_labels(
+        [
+            (a, "cat", "toy", 0.9),
+            (a, "cat", "me", 1.0),
+            (a, "ape", "me", 1.0),
+            (b, "eel", "toy", 0.5),
+            (c, "eel", "toy", 0.5),
+            (c, "owl", "toy", 0.5),
+        ]
+    )
+    assert list(labelled.label_counts().items()) == [("eel", 2), ("ape", 1), ("cat", 1), ("owl", 1)]
+    labelled.remove_paths(["/c"])
+    assert labelled.label_counts() == {"ape": 1, "cat": 1, "eel": 1}
+
+
+def test_labels_outlive_a_file_that_goes_and_comes_back(labelled: Catalog) -> None:
+    labelled.save_labels([(content(labelled, "/a"), "cat", "toy", 0.9)])
+    labelled.remove_paths(["/a"])
+    labelled.purge_stale(1)
+    labelled.commit([entry("/a2", "/a")], 1)
+    assert labels(labelled)["/a2"] == ("cat",)
+    assert [r.path for r in labelled.records(where=parse('label = "cat"'))] == ["/a2"]
+
+
+def test_saved_labels_are_listed_by_content(labelled: Catalog) -> None:
+    labelled.save_labels([(2, "dog", "me", 0.5), (1, "cat", "you", 0.5), (1, "cat", "me", 0.9)])
+    assert labelled.saved_labels() == [(1, "cat", "me"), (1, "cat", "you"), (2, "dog", "me")]

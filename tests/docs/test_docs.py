@@ -133,6 +133,10 @@ def run_all(markdown: str) -> dict[str, Run]:
     return done
 
 
+# What a user's process shows as a line on stderr is no error here.
+SHOWS_WARNINGS = pytest.mark.filterwarnings("default::UserWarning")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in a folder with the bundled images in `images`, and no library anywhere."""
@@ -145,6 +149,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@SHOWS_WARNINGS
 @pytest.mark.slow
 def test_every_example_of_the_readme_runs(folder: Path) -> None:
     images = len(list((folder / "images").glob("*.webp")))
@@ -161,6 +166,7 @@ def test_the_readme_is_short() -> None:
     assert len(README.encode()) <= 8192
 
 
+@SHOWS_WARNINGS
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNING, ids=_name)
 def test_every_example_of_a_page_runs(folder: Path, page: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from clipsearch.calibration import reliability
+from clipsearch.calibration import fit
 from clipsearch.errors import TooFewLabels
 from clipsearch.evaluation import (
     Gallery,
@@ -162,7 +162,7 @@ def test_labels_left_out_agree_with_scikit_learn_fold_by_fold() -> None:
         sure = 1 / (1 + np.exp(-(p.astype(float) - 2)))
         said = np.where(p >= 2, 0.9 * sure, 1 - sure)
         right = np.where(p >= 2, kept[best] == TRUTH, ~known)
-        errors.append(reliability.ece(said, right))
+        errors.append(fit.ece(said, right))
         assert (fold.auroc, fold.accepted, fold.rejected) == pytest.approx(
             (areas[-1], accepted[-1], rejected[-1]), abs=1e-6
         )

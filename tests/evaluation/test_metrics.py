@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from clipsearch.calibration import reliability
+from clipsearch.calibration import fit
 from clipsearch.evaluation import metrics
 
 RNG = np.random.default_rng(5)
@@ -70,8 +70,8 @@ def test_auroc_is_scikit_learns_also_with_ties() -> None:
         yes, no = np.round(RNG.normal(1, 1, 70), digits), np.round(RNG.normal(0, 1, 50), digits)
         truth = np.r_[np.ones(70), np.zeros(50)]
         expected = sk.roc_auc_score(truth, np.r_[yes, no])
-        assert reliability.auroc(yes, no) == pytest.approx(expected, abs=1e-12)
-    assert np.isnan(reliability.auroc(yes, no[:0]))
+        assert fit.auroc(yes, no) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(fit.auroc(yes, no[:0]))
 
 
 def test_calibration_figures_are_those_of_a_plain_loop() -> None:
@@ -87,12 +87,12 @@ def test_calibration_figures_are_those_of_a_plain_loop() -> None:
         mean, share = confidence[inside].mean(), right[inside].mean()
         rows.append((len(inside), mean, share))
         error += len(inside) / 304 * abs(mean - share)
-    bins = reliability.reliability_bins(confidence, right, 5)
+    bins = fit.reliability_bins(confidence, right, 5)
     assert bins.counts.tolist() == [row[0] for row in rows]
     assert bins.confidence == pytest.approx([row[1] for row in rows])
     assert bins.accuracy == pytest.approx([row[2] for row in rows])
-    assert reliability.ece(confidence, right, 5) == pytest.approx(error, abs=1e-12)
-    assert reliability.brier(confidence, right) == pytest.approx(
+    assert fit.ece(confidence, right, 5) == pytest.approx(error, abs=1e-12)
+    assert fit.brier(confidence, right) == pytest.approx(
         sk.brier_score_loss(right, confidence), abs=1e-12
     )
 

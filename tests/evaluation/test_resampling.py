@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from clipsearch.calibration import reliability
+from clipsearch.calibration import fit
 from clipsearch.evaluation import metrics
 from clipsearch.evaluation.metrics import Resampled, Statistic
 
@@ -35,7 +35,7 @@ def mean_ap(rows: np.ndarray) -> float:
 
 def area(rows: np.ndarray) -> float:
     scores, known = SCORES[rows, 0], TRUTH[rows] < 3
-    return reliability.auroc(scores[known], scores[~known])
+    return fit.auroc(scores[known], scores[~known])
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def area(rows: np.ndarray) -> float:
         (metrics.median_of(RANKS), lambda rows: metrics.median_rank(RANKS[rows])),
         (
             metrics.ece_of(CONFIDENCE, RIGHT),
-            lambda rows: reliability.ece(CONFIDENCE[rows], RIGHT[rows]),
+            lambda rows: fit.ece(CONFIDENCE[rows], RIGHT[rows]),
         ),
         (metrics.map_of(RELEVANT, SCORES), mean_ap),
         (metrics.auroc_of(SCORES[:, 0], TRUTH < 3), area),

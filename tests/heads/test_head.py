@@ -13,8 +13,8 @@ from conftest import ToyEncoder
 
 from clipsearch.errors import BadLabelFile, EmptyQuery, ModelMismatch, TooFewLabels, UnknownLabel
 from clipsearch.heads import head as head_module
+from clipsearch.heads.example_images import Cache
 from clipsearch.heads.head import Head
-from clipsearch.heads.tip_adapter import Cache
 from clipsearch.types import Term
 
 ANIMALS = {"cat": ["a cat", "a kitten", "some cats"], "dog": ["a dog"], "cow": ["a cow", "cattle"]}

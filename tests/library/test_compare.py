@@ -14,9 +14,8 @@ import pytest
 from conftest import ToyEncoder
 
 from clipsearch.errors import EmptyQuery, ModelMismatch, UnreadableImage
+from clipsearch.heads.example_images import GENERIC, Cache, Modalities
 from clipsearch.heads.head import Head
-from clipsearch.heads.modality_gap import GENERIC, Modalities
-from clipsearch.heads.tip_adapter import Cache
 from clipsearch.library import Library
 from clipsearch.types import LabelScore, Prediction, Term
 

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 
-from clipsearch.calibration.reliability import ReliabilityBins
+from clipsearch.calibration.fit import ReliabilityBins
 from clipsearch.errors import BadOutputFile, TooFewExamples
 from clipsearch.fewshot.cross_validation import CurvePoint
 
