@@ -183,19 +183,19 @@ def _optimize(model: str, folder: Path) -> None:
     config = open_clip.get_model_config(arch)
     vision = config["vision_cfg"]
     heads = vision["width"] // vision.get("head_width", 64)
-    options = CLIPVisionConfig(
-        hidden_size=vision["width"],
-        intermediate_size=4 * vision["width"],
-        num_hidden_layers=vision["layers"],
-        num_attention_heads=heads,
-        patch_size=vision["patch_size"],
-        image_size=vision["image_size"],
-        projection_dim=config["embed_dim"],
-        hidden_act="gelu",
-        attn_implementation="eager",  # the form that the fusion knows
-    )
+    shape: dict[str, Any] = {
+        "hidden_size": vision["width"],
+        "intermediate_size": 4 * vision["width"],
+        "num_hidden_layers": vision["layers"],
+        "num_attention_heads": heads,
+        "patch_size": vision["patch_size"],
+        "image_size": vision["image_size"],
+        "projection_dim": config["embed_dim"],
+        "hidden_act": "gelu",
+        "attn_implementation": "eager",  # the form that the fusion knows
+    }
     torch.manual_seed(0)
-    theirs = CLIPVisionModelWithProjection(options).eval().requires_grad_(False)
+    theirs = CLIPVisionModelWithProjection(CLIPVisionConfig(**shape)).eval().requires_grad_(False)
     ours = open_clip.create_model(arch, pretrained=weights).eval().requires_grad_(False)
 
     class Tower(torch.nn.Module):

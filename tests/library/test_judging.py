@@ -50,6 +50,7 @@ def logits(library: Library, paths: list[Path], rows: np.ndarray) -> np.ndarray:
     scale = library.encoder.info.logit_scale
     level = np.log(np.exp(scale * images @ texts.T).mean(1, keepdims=True))
     used = library.calibration()
+    assert isinstance(used, CohortCalibration)
     likelier = scale * images @ rows.T - level
     middle = texts.mean(0)
     usual = np.linalg.norm(texts - middle, axis=1).mean()
@@ -354,7 +355,8 @@ def test_the_command_calibrates_draws_and_resets(
     assert library.calibration().source == "assumed"
     assert main([*line, "-f", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["calibration"]["slope"] == library.calibration().slope
+    kept = library.calibration()
+    assert isinstance(kept, CohortCalibration) and found["calibration"]["slope"] == kept.slope
     assert found["after"] == expected.after.to_dict()
     assert main(["calibrate", "--reset", "-f", "json", "-L", str(library.path)]) == 0
     assert json.loads(capsys.readouterr().out) == {"dropped": True}

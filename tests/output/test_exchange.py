@@ -91,7 +91,8 @@ def test_parquet_holds_the_columns_of_the_csv_with_types() -> None:
     assert first["taken_at"] == datetime(2024, 5, 1, 12, 3, 4) and second["taken_at"] is None
     assert (first["lat"], first["labels"], first["width"]) == (-48.85, ["cat"], 4000)
     assert np.float32(first["vector"]).tolist() == VECTORS[0].tolist()
-    for kind, value in (("hits", HITS), ("predictions", LABELS), ("hits", [])):
+    others: list[tuple[Kind, list[Any]]] = [("hits", HITS), ("predictions", LABELS), ("hits", [])]
+    for kind, value in others:
         stream = io.BytesIO()
         write_value(value, kind, "parquet", stream)
         table = parquet.read_table(io.BytesIO(stream.getvalue()))

@@ -35,10 +35,10 @@ def test_json_and_json_lines_hold_the_facts_of_each_image() -> None:
 
 def test_vectors_stand_beside_the_facts() -> None:
     found = json.loads(exported(Embeddings(RECORDS, VECTORS), "json"))
-    np.testing.assert_array_equal(np.float32([one["vector"] for one in found]), VECTORS)
+    assert [one["vector"] for one in found] == VECTORS.tolist()
     rows = list(csv.DictReader(io.StringIO(exported(Embeddings(RECORDS, VECTORS), "csv"))))
     vectors = [[float(x) for x in row["vector"].split()] for row in rows]
-    np.testing.assert_array_equal(np.float32(vectors), VECTORS)
+    np.testing.assert_array_equal(np.array(vectors, np.float32), VECTORS)
 
 
 def test_csv_holds_facts_and_labels() -> None:

@@ -77,9 +77,13 @@ def test_one_image_is_classified_by_its_path(service: Service, paths: list[Path]
 def test_uploads_are_classified_alone(service: Service, paths: list[Path]) -> None:
     answer = service.classify(ClassifyRequest(head="pets"), uploads=[paths[1]])
     assert answer["total"] == 1
-    for other in ({"path": str(paths[1])}, {"where": "width > 1"}, {"under": "/"}):
+    for request in (
+        ClassifyRequest(head="pets", path=str(paths[1])),
+        ClassifyRequest(head="pets", where="width > 1"),
+        ClassifyRequest(head="pets", under="/"),
+    ):
         with pytest.raises(QueryError, match="not both"):
-            service.classify(ClassifyRequest(head="pets", **other), uploads=[paths[1]])
+            service.classify(request, uploads=[paths[1]])
 
 
 def test_labels_and_a_head_exclude_each_other(service: Service) -> None:

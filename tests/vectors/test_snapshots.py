@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -610,7 +611,7 @@ def test_what_is_committed_while_publishing_is_in_the_tail_or_the_snapshot(
     library.add(range(50))
     read = Catalog.iter_vectors
 
-    def slowly(self: Catalog, model_id: int, **options: int) -> Iterator[object]:
+    def slowly(self: Catalog, model_id: int, **options: Any) -> Iterator[object]:
         for number, batch in enumerate(read(self, model_id, **(options | {"batch": 20}))):
             library.add([f"{number} {i}" for i in range(3)])
             yield batch

@@ -72,4 +72,4 @@ def test_large_arrays_stand_beside_the_graph_at_whole_pages(tmp_path: Path) -> N
 def test_equal_small_constants_are_stored_once(tmp_path: Path) -> None:
     graph = Graph()
     assert graph.constant([0]) == graph.constant([0])
-    assert graph.constant([0]) != graph.constant([0.0])
+    assert graph.constant([0]) != graph.constant(np.array([0.0]))
