@@ -6,19 +6,8 @@
 ...     library.search("orange boy riding a blue horse", k=5)
 ...     library.classify(library.head(["cat", "dog", "horse"]))
 
-The map of the package, from the outside in (a module imports only from those below it):
-
-    cli                      the `clipsearch` command: parse, one Library call, render
-    serve                    a warm library over HTTP, as a web page, and as tools (MCP)
-    render sheet wording     results as table, json, jsonl, csv, paths; as contact sheet; in words
-    library                  Library, the facade
-    indexing                 folders in, embeddings out, as a chain of generators
-    snapshot                 publish, open and sweep the files of the vector index
-    catalog  encoders  vectors       the truth (SQLite) · the models · nearest neighbours
-    schema  filters  scan  decode  metadata  templates  terms  head  texts  tokens
-    errors  types            what is raised and what is returned
-
-Names are imported on first use, so that `import clipsearch` costs nothing.
+docs/explanation/architecture.md has the map of the packages. Names are imported on first use, so that
+`import clipsearch` costs nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clipsearch._util import present_with
 
 if TYPE_CHECKING:
+    from clipsearch._util import ClipsearchWarning
     from clipsearch.calibration import Calibration
     from clipsearch.calibration.fit import Fitted
     from clipsearch.encoders import load_encoder, load_tokenizer
@@ -108,6 +98,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "clipsearch._util": "ClipsearchWarning",
     "clipsearch.calibration": "Calibration",
     "clipsearch.calibration.fit": "Fitted",
     "clipsearch.library": "Library",
@@ -150,6 +141,7 @@ __all__ = [
     "CannotServe",
     "ClassifyOptions",
     "ClipsearchError",
+    "ClipsearchWarning",
     "Compilation",
     "Duplicates",
     "Embeddings",

@@ -7,12 +7,13 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from fault_log import FAULTS
 
 from clipsearch.encoders.base import Tokenizer
 from clipsearch.types import ModelInfo
@@ -30,6 +31,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = {report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)}
     for reason in sorted(reasons):
         terminalreporter.write_line(reason.removeprefix("Skipped: "), yellow=True)
+
+
+# --- what is logged --------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_fault_is_logged() -> Iterator[None]:
+    """Like a warning, a fault in the log is either expected, and tested for, or fails the test."""
+    FAULTS.messages.clear()
+    yield
+    logged, FAULTS.messages = FAULTS.messages, []
+    assert logged == []
+
+
+# --- models ----------------------------------------------------------------------------------
 
 
 class ToyTokenizer:

@@ -1,13 +1,16 @@
 """Helpers below every package: arrays, files that are replaced in one step, threads.
 
-Here: packages imported on use, and what shows values. Results show themselves in notebooks and
+Here: packages imported on use, messages to who called clipsearch, and what shows values. Results show themselves in notebooks and
 save themselves to files, but the package of formats lies above them; `clipsearch/__init__` names
 it with `present_with`, and it is imported when the first value is shown.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
@@ -32,6 +35,45 @@ class LazyModule:
             return import_module(f"{self._name}.{attribute}")
         except ModuleNotFoundError:
             return getattr(import_module(self._name), attribute)
+
+
+# --- messages --------------------------------------------------------------------------------
+
+
+class ClipsearchWarning(UserWarning):
+    """Something that the caller should change: the category of all warnings of clipsearch."""
+
+
+_PASSED_OVER = (os.path.dirname(os.path.dirname(__file__)) + os.sep, contextlib.__file__)
+"""Where the frames are that a warning is not about: in this package, in its `with` statements."""
+
+
+def warn(message: str) -> None:
+    """Issue a Python warning at the line that called clipsearch: the default of `on_warning`."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_code.co_filename.startswith(_PASSED_OVER):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ClipsearchWarning, stacklevel=level)
+
+
+_set_up_log: list[Callable[[], None]] = []
+
+
+def log_with(set_up: Callable[[], None]) -> None:
+    """Have `log_fault` call this before its first message; only then is `logging` imported."""
+    _set_up_log[:] = [set_up]
+
+
+def log_fault(message: str) -> None:
+    """Log a fault that clipsearch repairs by itself, to the logger `clipsearch`."""
+    import logging  # a query does without, unless there is something to say
+
+    while _set_up_log:
+        _set_up_log.pop()()
+    logging.getLogger("clipsearch").warning("%s", message)
+
+
+# --- what shows values -----------------------------------------------------------------------
 
 
 class Presenter(Protocol):

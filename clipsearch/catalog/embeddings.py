@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from clipsearch._util import warn
 from clipsearch._util.arrays import BoolArray, FloatArray, IdArray
 from clipsearch.catalog.engine import Connection, as_json, cell
 from clipsearch.types import Finding
@@ -283,10 +283,9 @@ def _decode(ids: Sequence[int], blobs: Sequence[bytes], dim: int) -> tuple[IdArr
     lengths = np.linalg.norm(rows, axis=1)
     sound = _is_unit(lengths)
     if not sound.all():
-        warnings.warn(
+        warn(
             f"{np.count_nonzero(~sound)} stored vectors are damaged and were left out. "
-            "`clipsearch check --repair` drops them; the next `clipsearch index` encodes them again.",
-            stacklevel=4,
+            "`clipsearch check --repair` drops them; the next `clipsearch index` encodes them again."
         )
         rows, numbers, lengths = rows[sound], numbers[sound], lengths[sound]
     # Unit again, to float32: rounding would let a vector's cosine with itself differ from 1.

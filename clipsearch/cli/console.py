@@ -7,12 +7,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cache
 from time import monotonic
 from typing import TextIO
 
 import typer
 
+from clipsearch._util import ClipsearchWarning, log_with
 from clipsearch.output.text import printable
 from clipsearch.types import OnProgress, Progress
 
@@ -63,11 +64,12 @@ def warn_all(messages: Iterable[str]) -> None:
 def show_own_warnings() -> None:
     """Show warnings of clipsearch as one line each, and hide those of the libraries below it.
 
-    `python -W` and PYTHONWARNINGS win: who asks for warnings gets all of them.
+    What is logged of faults is shown likewise. `python -W` and PYTHONWARNINGS win: who asks for
+    warnings gets all of them, as Python shows them.
     """
+    log_with(_show_log)
     if sys.warnoptions:
         return
-    package = str(Path(__file__).resolve().parent.parent)
 
     def show(
         message: Warning | str,
@@ -77,10 +79,21 @@ def show_own_warnings() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if filename.startswith(package) and not issubclass(category, DeprecationWarning):
+        if issubclass(category, ClipsearchWarning):
             say(f"warning: {message}")
 
     warnings.showwarning = show
+
+
+@cache
+def _show_log() -> None:
+    import logging  # `log_fault` has imported it
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(f"warning: {record.getMessage()}")
+
+    logging.getLogger("clipsearch").addHandler(Lines(logging.WARNING))
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
 
+from clipsearch._util import warn
 from clipsearch._util.parallel import cores
 from clipsearch.errors import ImageError
 from clipsearch.grouping.duplicates import (
@@ -197,10 +197,9 @@ def _coarse_looks(
     on_progress(Progress("look", len(rows), len(rows)))
     if failed:
         more = f" and {len(failed) - 1:,} more" if len(failed) > 1 else ""
-        warnings.warn(
+        warn(
             f"not compared, as it cannot be read: {failed[0]}{more}. `clipsearch index` of their "
-            "folders brings the library up to date.",
-            stacklevel=4,
+            "folders brings the library up to date."
         )
     read = np.zeros(len(paths), dtype=bool)
     read[list(looks)] = True

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from clipsearch._util import warn
 from clipsearch._util.parallel import cores, map_ahead
 from clipsearch.catalog import Catalog, Pending
 from clipsearch.encoders.base import Encoder
@@ -20,7 +21,6 @@ from clipsearch.errors import VectorIndexError
 from clipsearch.images.walk import FoundFile, Walk
 from clipsearch.indexing.loader import LoadedFile, Loader, hash_file
 from clipsearch.indexing.pipeline import encode_stream
-from clipsearch.text.encode import warn
 from clipsearch.types import (
     Failure,
     IndexOptions,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from clipsearch._util import warn
 from clipsearch.library import parts
 from clipsearch.library.open_library import OpenLibrary
 from clipsearch.library.session import Filter, select
-from clipsearch.text.encode import warn
 from clipsearch.types import Labels, OnProgress, Prediction, Results, StrPath, ignore_progress
 
 

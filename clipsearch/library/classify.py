@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -77,7 +76,8 @@ def make_head(
     templates = [templates] if isinstance(templates, str) else templates
     prompts = locate_prompts(make_prompts(check_labels(labels), templates))
     with reading(session.encoder, truncate=truncate, on_warning=on_warning) as reader:
-        return Head.from_prompts(reader, prompts, images=example_rows(session, prompts))
+        images = example_rows(session, prompts, on_warning=on_warning)
+        return Head.from_prompts(reader, prompts, images=images)
 
 
 def check_labels(labels: Labels) -> Labels:
@@ -96,11 +96,12 @@ def locate_prompts(prompts: Mapping[str, Sequence[Prompt]]) -> dict[str, list[Pr
 
 
 def example_rows(
-    session: Session, prompts: Mapping[str, Sequence[Prompt]]
+    session: Session, prompts: Mapping[str, Sequence[Prompt]], *, on_warning: OnWarning
 ) -> dict[str, FloatArray]:
     """Return the row (dim,) of each image among the prompts, moved among the texts.
 
-    The mean image, which this needs, is that of the library. Raises UnreadableImage for an image
+    The mean image, which this needs, is that of the library; `on_warning` is told where that holds
+    too few. Raises UnreadableImage for an image
     that cannot be used.
     """
     terms = [p for given in prompts.values() for p in given if isinstance(p, Term)]
@@ -112,18 +113,18 @@ def example_rows(
         reasons = {failure.path: failure.reason for failure in failures}
         reason = reasons.get(missing[0], "a folder cannot stand for a class: name its images")
         raise UnreadableImage(missing[0], reason)
-    return dict(zip(paths, _modalities(session, vectors).as_texts(vectors), strict=True))
+    modalities = _modalities(session, vectors, on_warning)
+    return dict(zip(paths, modalities.as_texts(vectors), strict=True))
 
 
-def _modalities(session: Session, examples: FloatArray) -> Modalities:
+def _modalities(session: Session, examples: FloatArray, on_warning: OnWarning) -> Modalities:
     nothing = (None, examples[:0])
     batches = session.catalog.iter_vectors(session.model()[0], batch=_ENOUGH)
     _, known = next(batches, nothing)
     if len(known) < _FEW:
-        warnings.warn(
+        on_warning(
             f"the library holds {len(known)} images: too few to tell what an example image "
-            f"has in common with all images. Index at least {_FEW} for labels with images.",
-            stacklevel=3,
+            f"has in common with all images. Index at least {_FEW} for labels with images."
         )
         known = np.concatenate([known, examples])
     return Modalities.of(encode_texts(session.encoder, GENERIC), known)

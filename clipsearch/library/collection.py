@@ -79,7 +79,7 @@ def index_files(
         session.catalog,
         model_id,
         encoder,
-        session.snapshots(model_id),
+        session.snapshots(model_id, on_fault=warned.append),
         options,
         on_progress,
         warned.append,

@@ -42,7 +42,7 @@ from clipsearch.library.classify import make_head
 from clipsearch.library.collection import encode_paths
 from clipsearch.library.label_scores import calibration_key, calibration_of, cohort_context
 from clipsearch.library.session import Session
-from clipsearch.text.encode import reading, warn
+from clipsearch.text.encode import reading
 from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_choice, check_count
 
 
@@ -319,18 +319,18 @@ def calibrate_labels(
         raise BadTruthFile(f"{truth.source} holds captions and no labels to calibrate with.")
     info = session.info
     prompts = make_class_prompts(truth.classes, templates)
-    judged = head or make_head(session, prompts, on_warning=warn)
+    warned = [*truth.warnings]
+    judged = head or make_head(session, prompts, on_warning=warned.append)
     judged.check(info)
     relevant = membership(list(truth.labels.values()), judged.labels)
     check_enough(relevant)
     paths, vectors, missing = encode_paths(session, list(truth.labels))
-    own = membership([truth.labels[path] for path in paths], judged.labels)
     # Images without any of the labels are wrong cases of all of them, which is what they are.
     chosen = formula_named(formula_name)
     found = fit_calibration(
         chosen,
         judged.scores(vectors),
-        own,
+        membership([truth.labels[path] for path in paths], judged.labels),
         cohort_context(session, judged, vectors),
         before=formula_named(DEFAULT_FORMULA).of_model(info.fingerprint),
         background=background_version() if chosen.needs_cohort else "",
@@ -339,7 +339,7 @@ def calibrate_labels(
     if not dry_run:
         stored = calibration_to_json(found.calibration)
         session.catalog.set_meta(calibration_key(info.fingerprint, head), stored)
-    return replace(found, warnings=(*truth.warnings, *_left_out(missing)))
+    return replace(found, warnings=(*warned, *_left_out(missing)))
 
 
 def drop_calibration(session: Session, head: Head | None) -> bool:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from clipsearch._util import warn
 from clipsearch._util.arrays import IdArray
 from clipsearch.errors import BadGrouping, BadLabelFile
 from clipsearch.grouping.duplicates import TIERS, Duplicates, Tier
@@ -34,7 +35,6 @@ from clipsearch.heads.head import Head
 from clipsearch.library.classify import make_head
 from clipsearch.library.collection import stored_embeddings
 from clipsearch.library.session import Session
-from clipsearch.text.encode import warn
 from clipsearch.types import (
     Embeddings,
     Hit,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipsearch._util import warn
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.calibration import (
     DEFAULT_FORMULA,
@@ -24,7 +25,6 @@ from clipsearch.calibration.cohort import Background, StoredLevels, background_v
 from clipsearch.errors import LibraryError
 from clipsearch.heads.head import Head
 from clipsearch.library.session import Session
-from clipsearch.text.encode import warn
 from clipsearch.types import HOLDS_FROM, LabelScore, Mode, Thresholds
 
 _VECTORS_AT_ONCE = 8_192

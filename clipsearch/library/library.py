@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from clipsearch._util import warn
 from clipsearch.library import parts
 from clipsearch.library.analysis import LibraryAnalysis
 from clipsearch.library.session import Filter, select
-from clipsearch.text.encode import warn
 from clipsearch.types import (
     HOLDS_FROM,
     ClassifyOptions,

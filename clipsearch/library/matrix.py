@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 
-from clipsearch._util import LazyModule, presenter
+from clipsearch._util import LazyModule, presenter, warn
 from clipsearch._util.arrays import FloatArray
 from clipsearch.calibration import Context, closed_set_probabilities
 from clipsearch.errors import EmptyQuery, UnreadableImage
@@ -315,8 +314,8 @@ def _parts(
 ) -> dict[str, LabelParts]:
     made_of = dict(zip(head.labels, head.prompts, strict=True))
     prompts = locate_prompts({k: made_of[k] for k in head.labels if k in wanted and made_of[k]})
-    images = example_rows(session, prompts)
-    # What there is to say of the texts was said when the head was made.
+    # What there is to say of the prompts was said when the head was made.
+    images = example_rows(session, prompts, on_warning=ignore)
     with reading(session.encoder, truncate=truncate, on_warning=ignore) as reader:
         pairs = list(encode_prompts(reader, prompts, images=images))
     parts = {
@@ -330,9 +329,8 @@ def _parts(
         if head.cache or np.abs(part.weights @ part.rows - own[label]).max() > SAME_ROW
     ]
     if more:
-        warnings.warn(
+        warn(
             f"the label {more[0]!r} is more than its prompts (it was learned, or its example "
-            "images have changed): their scores do not add up to its own.",
-            stacklevel=3,
+            "images have changed): their scores do not add up to its own."
         )
     return parts

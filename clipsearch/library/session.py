@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from clipsearch._util import log_fault
 from clipsearch._util.arrays import FloatArray
 from clipsearch.calibration.cohort import Background, StoredLevels
 from clipsearch.catalog import Catalog
@@ -24,7 +25,7 @@ from clipsearch.errors import (
     UnknownModel,
 )
 from clipsearch.text.encode import reading
-from clipsearch.types import ModelInfo, Selection, StrPath, Where, as_path
+from clipsearch.types import ModelInfo, OnWarning, Selection, StrPath, Where, as_path
 from clipsearch.vectors.searcher import LiveVectors, Searcher
 from clipsearch.vectors.snapshots import Snapshots
 
@@ -226,7 +227,12 @@ class Session:
             return reader.encode_texts(captions)
 
     def snapshots(
-        self, model_id: int, *, kind: str | None = None, recall: float | None = None
+        self,
+        model_id: int,
+        *,
+        kind: str | None = None,
+        recall: float | None = None,
+        on_fault: OnWarning = log_fault,
     ) -> Snapshots:
         """Return a model's snapshots, which tune themselves with the texts of the background."""
         name = self.catalog.models()[model_id].name
@@ -237,7 +243,15 @@ class Session:
             except EncoderError:  # the model is not at hand: simulated texts are used
                 return None
 
-        return Snapshots(self.path, self.catalog, model_id, kind=kind, recall=recall, queries=texts)
+        return Snapshots(
+            self.path,
+            self.catalog,
+            model_id,
+            kind=kind,
+            recall=recall,
+            queries=texts,
+            on_fault=on_fault,
+        )
 
     @contextmanager
     def write_lock(self) -> Iterator[None]:

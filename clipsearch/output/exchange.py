@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
+from clipsearch._util import warn
 from clipsearch.errors import MissingDependency
 from clipsearch.output.data import Images, Rows, hit_rows, prediction_rows, record_rows
 from clipsearch.output.formats import WriteOptions
@@ -126,4 +126,4 @@ def items_geojson(
     stream.write(json.dumps(collection, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     if missing:
         total = missing + len(features)
-        warnings.warn(f"{missing:,} of {total:,} images have no place: left out.", stacklevel=2)
+        warn(f"{missing:,} of {total:,} images have no place: left out.")

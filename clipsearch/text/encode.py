@@ -5,24 +5,19 @@ The only caller of `Encoder.encode_texts`, which cuts texts at its context lengt
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 
 import numpy as np
 
+from clipsearch._util import warn
 from clipsearch._util.arrays import FloatArray, unit
 from clipsearch.encoders.base import Encoder
 from clipsearch.text.language import language_of
 from clipsearch.text.tokens import around, room, split, weights
 
 _SHOWN_LETTERS = 40
-
-
-def warn(message: str) -> None:
-    """Issue a message as a Python warning: the default of `on_warning` parameters."""
-    warnings.warn(message, stacklevel=2)
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], *, truncate: bool = False) -> FloatArray:

@@ -12,17 +12,17 @@ from __future__ import annotations
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path, PurePosixPath
 
+from clipsearch._util import log_fault
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch._util.atomic import delete_quietly, replace_file, sha256_of
 from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryError, SnapshotUnreadable, VectorIndexError
-from clipsearch.types import Finding
+from clipsearch.types import Finding, OnWarning
 from clipsearch.vectors import AUTO_KIND, TUNED_KINDS, kind_for, vector_index
 from clipsearch.vectors.base import IndexInfo, SearchableVectors, TuningTarget, VectorIndex
 from clipsearch.vectors.exact import FlatIndex
@@ -51,6 +51,7 @@ class Snapshots:
         kind: str | None = None,
         recall: float | None = None,
         queries: Callable[[], FloatArray | None] = lambda: None,
+        on_fault: OnWarning = log_fault,
     ) -> None:
         """Prepare; nothing is read or written yet.
 
@@ -67,6 +68,8 @@ class Snapshots:
             last requested, at first `auto` and 0.99.
         queries
             Returns text vectors float32 (m, dim) to tune with, or None.
+        on_fault
+            Is told of what was damaged and repaired, or could not be; by default it is logged.
         """
         self.folder = Path(library) / _FOLDER
         self._catalog = catalog
@@ -74,11 +77,12 @@ class Snapshots:
         self._kind = kind
         self._recall = recall
         self._queries = queries
+        self._on_fault = on_fault
 
     def open(self) -> Searcher:
         """Open the newest snapshot that can be read, and the tail after it.
 
-        A snapshot that cannot be read is dropped and rebuilt with a warning; it is never an error.
+        A snapshot that cannot be read is dropped and rebuilt, which is logged; it is never an error.
         """
         searcher, dropped = self._open_newest()
         if dropped and self._rebuild_if_due():
@@ -98,10 +102,12 @@ class Snapshots:
                 return self._search_in(self._load(row), row.watermark), dropped
             except SnapshotUnreadable as error:
                 if any(row.id == other.id for other in self.rows()):
-                    _warn(f"{error} The catalog has everything in it; it is rebuilt from there.")
+                    self._on_fault(
+                        f"{error} The catalog has everything in it; it is rebuilt from there."
+                    )
                     dropped |= self._drop(row)
             except VectorIndexError as error:
-                _warn(f"cannot use the snapshot {row.file}: {error}")  # sound: not dropped
+                self._on_fault(f"cannot use the snapshot {row.file}: {error}")  # sound: not dropped
         return self._search_in(FlatIndex(self._dim), 0), dropped
 
     def _search_in(self, index: SearchableVectors, watermark: int) -> Searcher:
@@ -125,9 +131,9 @@ class Snapshots:
         return index
 
     def replace_damaged(self, fault: str) -> None:
-        """Drop the newest snapshot, whose `fault` has shown in use, and rebuild it with a warning."""
+        """Drop the newest snapshot, whose `fault` has shown in use, and rebuild it."""
         if all(self._drop(row) for row in self.rows()[:1]):
-            _warn(f"{fault} It was dropped: the catalog has everything in it.")
+            self._on_fault(f"{fault} It was dropped: the catalog has everything in it.")
             self._rebuild_if_due()
 
     def _rebuild_if_due(self) -> bool:
@@ -136,7 +142,9 @@ class Snapshots:
                 return False
             self.publish()
         except (VectorIndexError, LibraryError) as error:
-            _warn(f"could not rebuild the snapshot; searching is slower until then: {error}")
+            self._on_fault(
+                f"could not rebuild the snapshot; searching is slower until then: {error}"
+            )
             return False
         return True
 
@@ -256,17 +264,17 @@ class Snapshots:
         return f"index:{self._model_id}"
 
     def _drop(self, row: SnapshotRow) -> bool:
-        # The row first: a row without its file would give a warning, a file without its row none.
+        # The row first: a row without its file would be reported, a file without its row none.
         try:
             self._catalog.drop_snapshot(row.id)
         except LibraryError as error:  # read-only, or locked for long: another process may do it
-            _warn(f"could not drop the snapshot {row.file}: {error}")
+            self._on_fault(f"could not drop the snapshot {row.file}: {error}")
             return False
         delete_quietly(self.path(row))
         return True
 
     def check(self, *, deep: bool = True, repair: bool = False) -> list[Finding]:
-        """Open every snapshot of the model.
+        """Open every snapshot of the model, and return a finding for each that is damaged.
 
         Parameters
         ----------
@@ -274,10 +282,6 @@ class Snapshots:
             Also compare the SHA-256 of each file.
         repair
             Drop damaged snapshots and publish a new one.
-
-        Returns
-        -------
-        One finding per damaged snapshot.
         """
         damaged = [(row, fault) for row in self.rows() if (fault := self._fault(row, deep=deep))]
         if repair and damaged:
@@ -330,10 +334,6 @@ class _Journal:
             yield ids, vectors
             if self.watermark >= self.last:
                 return
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=3)
 
 
 def _list_strays(folder: Path) -> list[Path]:

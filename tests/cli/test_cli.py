@@ -17,9 +17,11 @@ from typing import Any, Self
 
 import pytest
 from conftest import ToyEncoder
+from fault_log import logged_fault
 
 import clipsearch
-from clipsearch import errors
+from clipsearch import ClipsearchWarning, errors
+from clipsearch._util import log_fault
 from clipsearch.cli import COMMANDS, console, main
 from clipsearch.heads.query import parse_term
 from clipsearch.types import (
@@ -527,10 +529,25 @@ def test_only_clipsearchs_own_warnings_are_shown(
 ) -> None:
     monkeypatch.setattr(sys, "warnoptions", [])
     console.show_own_warnings()
-    own = str(Path(clipsearch.__file__).parent / "vectors/snapshots.py")
-    warnings.showwarning("a snapshot was rebuilt", UserWarning, own, 1)
+    warnings.showwarning("b.jpg cannot be read", ClipsearchWarning, "/lib/click/core.py", 1)
     warnings.showwarning("old tensor format", UserWarning, "/lib/torch/x.py", 1)
-    assert capfd.readouterr().err == "warning: a snapshot was rebuilt\n"
+    assert capfd.readouterr().err == "warning: b.jpg cannot be read\n"
+
+
+@pytest.mark.parametrize("options", [[], ["ignore"]])
+def test_a_fault_that_is_logged_is_shown_once_as_a_line(
+    cli: Cli,
+    notes: Notes,
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "warnoptions", options)
+    for _ in range(2):  # a process may run several commands
+        console.show_own_warnings()
+        with logged_fault("rebuilt"):
+            log_fault("50 % of a snapshot were rebuilt")
+        assert capfd.readouterr().err == "warning: 50 % of a snapshot were rebuilt\n"
 
 
 # --- as a program --------------------------------------------------------------------------

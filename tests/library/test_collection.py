@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from conftest import ToyEncoder
 
-from clipsearch.errors import QueryError, VectorIndexError
+from clipsearch.catalog import Catalog
+from clipsearch.errors import LibraryLocked, QueryError, VectorIndexError
 from clipsearch.library import Library
 
 Make = Callable[..., list[Path]]
@@ -92,3 +93,17 @@ def test_an_indexing_run_leaves_the_warnings_of_the_process_alone(
     with pytest.warns(UserWarning, match="from elsewhere"):
         report = library.index(paths[0].parent)
     assert report.warnings == ("no space left. Searching is slower until then.",)
+
+
+def test_a_fault_of_a_snapshot_in_an_indexing_run_is_in_its_report_and_not_logged(
+    library: Library, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.index(paths[0].parent)
+
+    def locked(self: Catalog, snapshot_id: int) -> None:
+        raise LibraryLocked("/library")
+
+    monkeypatch.setattr(Catalog, "drop_snapshot", locked)
+    monkeypatch.setattr("clipsearch.vectors.snapshots.Snapshots.needs_publish", lambda self: True)
+    (warning,) = library.index(paths[0].parent).warnings
+    assert warning.startswith("could not drop the snapshot snapshots/")

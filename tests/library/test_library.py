@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from conftest import ToyEncoder
+from fault_log import logged_fault
 
 from clipsearch.errors import (
     BadFilter,
@@ -453,7 +454,7 @@ def test_deleting_every_snapshot_is_safe(library: Library, make_images: Make) ->
     library.index([paths[0].parent])
     shutil.rmtree(library.path / "snapshots")
     with Library.open(library.path, encoder=library.encoder) as again:
-        with pytest.warns(UserWarning, match="rebuilt"):
+        with logged_fault("rebuilt"):
             found = again.search("x", k=9)
         agree(found, exact(again, "x", paths))
 

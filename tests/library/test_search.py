@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ToyEncoder
+from fault_log import logged_fault
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch.catalog import Catalog, Entry, PartVector
@@ -47,7 +48,7 @@ def test_damage_that_shows_in_a_search_is_mended_and_told(library: Path, k: int)
         file.seek(4096)  # where the vectors begin
         file.write(b"\xff" * 32 * 2 * COUNT)  # float16 numbers that are none
     with opened(library) as damaged:
-        with pytest.warns(UserWarning, match=r"is damaged.*It was dropped"):
+        with logged_fault(r"is damaged.*It was dropped"):
             assert found(damaged.search("a boy", k=k)) == expected
         with warnings.catch_warnings():
             warnings.simplefilter("error")

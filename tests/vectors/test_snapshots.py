@@ -7,11 +7,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fault_log import logged_fault
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import unit_rows
@@ -250,9 +252,7 @@ def test_any_history_leaves_searches_exact(
 ) -> None:
     library = VectorLibrary(tmp_path_factory.mktemp("library"))
     steps = Steps(library)
-    with warnings.catch_warnings():
-        if "damage" in names:
-            warnings.simplefilter("ignore")
+    with logged_fault(None) if "damage" in names else nullcontext():
         for name in names:
             getattr(steps, name)()
             library.assert_exact(steps.searcher)
@@ -324,7 +324,7 @@ def test_a_damaged_snapshot_is_a_warning_and_searches_stay_exact(
     library.add(range(50, 60))
     [row] = snapshots.rows()
     harm(snapshots.path(row))
-    with pytest.warns(UserWarning, match=row.file):
+    with logged_fault(row.file):
         searcher = snapshots.open()
     library.assert_exact(searcher)
     assert snapshots.rows() == []
@@ -336,7 +336,7 @@ def test_a_damaged_snapshot_of_many_vectors_is_rebuilt_at_once(library: VectorLi
     library.snapshots("compressed").publish()
     [row] = library.snapshots().rows()
     cut(library.folder / row.file)
-    with pytest.warns(UserWarning, match="rebuilt"):
+    with logged_fault("rebuilt"):
         searcher = library.snapshots(None).open()
     assert (len(searcher), searcher.tail) == (1500, 0)
     [again] = library.snapshots().rows()
@@ -356,7 +356,7 @@ def test_an_older_snapshot_serves_when_the_newest_is_damaged(
         snapshots.publish()
     newest, older = snapshots.rows()
     flip(snapshots.path(newest))
-    with pytest.warns(UserWarning, match=newest.file):
+    with logged_fault(newest.file):
         searcher = snapshots.open()
     assert snapshots.rows() == [older] and (len(searcher), searcher.tail) == (60, 10)
     library.assert_exact(searcher)
@@ -372,7 +372,7 @@ def test_a_snapshot_of_another_size_than_its_row_says_is_dropped(library: Vector
         size = (snapshots.folder / "1-0123456789abcdef.exact").stat().st_size
         row = SnapshotRow(library.model, "exact", 50, 50, "", "1-0123456789abcdef.exact", size)
         library.catalog.publish_snapshot(row)
-        with pytest.warns(UserWarning, match=f"holds {n} vectors of {dim}"):
+        with logged_fault(f"holds {n} vectors of {dim}"):
             searcher = snapshots.open()
         library.assert_exact(searcher)
         assert snapshots.rows() == []
@@ -384,7 +384,7 @@ def test_losing_the_whole_folder_of_snapshots_loses_nothing(library: VectorLibra
     for path in library.snapshots().folder.iterdir():
         path.unlink()
     library.snapshots().folder.rmdir()
-    with pytest.warns(UserWarning):
+    with logged_fault(""):
         library.assert_exact(library.snapshots().open())
     library.snapshots().publish()
     library.assert_exact(library.snapshots().open())
@@ -397,7 +397,7 @@ def test_a_kind_that_is_not_installed_is_passed_over_and_kept(library: VectorLib
     [row] = snapshots.rows()
     other = SnapshotRow(library.model, "hnsw", 50, 50, row.sha256, row.file, row.bytes)
     other = library.catalog.publish_snapshot(other)
-    with pytest.warns(UserWarning, match="'hnsw'"):
+    with logged_fault("'hnsw'"):
         searcher = snapshots.open()
     assert searcher.tail == 0 and snapshots.rows() == [other, row]
     library.assert_exact(searcher)
@@ -416,10 +416,10 @@ def test_a_damaged_snapshot_in_a_catalog_that_cannot_be_written_is_still_a_warni
 
     monkeypatch.setattr(Catalog, "drop_snapshot", locked)
     monkeypatch.setattr(Catalog, "publish_snapshot", locked)
-    with pytest.warns(UserWarning) as caught:
+    with logged_fault("") as logged:
         searcher = snapshots.open()
     assert {"rebuilt", "could not drop"} <= {
-        word for w in caught for word in ("rebuilt", "could not drop") if word in str(w.message)
+        word for message in logged for word in ("rebuilt", "could not drop") if word in message
     }
     library.assert_exact(searcher)
 
@@ -708,7 +708,7 @@ def test_a_file_that_lost_its_end_is_noticed_without_reading_it(
     [row] = snapshots.rows()
     cut(snapshots.path(row))
     monkeypatch.setattr(vector_index("exact"), "load", None)
-    with pytest.warns(UserWarning, match=f"{row.bytes - 1} bytes instead of {row.bytes}"):
+    with logged_fault(f"{row.bytes - 1} bytes instead of {row.bytes}"):
         searcher = snapshots.open()
     library.assert_exact(searcher)
 

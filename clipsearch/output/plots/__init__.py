@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 
+from clipsearch._util import warn
 from clipsearch.calibration.fit import ReliabilityBins
 from clipsearch.errors import BadOutputFile, TooFewExamples
 from clipsearch.fewshot.cross_validation import CurvePoint
@@ -116,10 +117,9 @@ def write_figure(figure: Figure, format: str, stream: BinaryIO) -> None:
         warnings.simplefilter("always")
         figure.savefig(stream, format=format, dpi=_PIXELS_PER_INCH, metadata=_METADATA[format])
     if any(" missing from font" in str(one.message) for one in caught):
-        warnings.warn(
+        warn(
             "no font of this system draws some of the characters: boxes stand in their place. "
-            "Install one, such as Noto Sans CJK.",
-            stacklevel=3,
+            "Install one, such as Noto Sans CJK."
         )
 
 

@@ -1,0 +1,60 @@
+"""Warnings name the line that called clipsearch; faults that repair themselves are logged."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ToyEncoder
+from fault_log import logged_fault
+
+import clipsearch
+from clipsearch import ClipsearchWarning, Library
+from clipsearch._util import log_fault, log_with, warn
+
+PACKAGE = Path(clipsearch.__file__).parent
+
+
+def test_a_warning_is_of_the_line_that_called() -> None:
+    line = sys._getframe().f_lineno + 2
+    with pytest.warns(ClipsearchWarning, match="too few") as caught:
+        warn("too few images")
+    assert [(one.filename, one.lineno) for one in caught] == [(__file__, line)]
+
+
+def test_a_warning_from_deep_below_is_of_the_line_that_called_clipsearch(tmp_path: Path) -> None:
+    encoder = ToyEncoder(context_length=5)
+    with Library.create(tmp_path, encoder=encoder) as library:
+        line = sys._getframe().f_lineno + 2
+        with pytest.warns(ClipsearchWarning, match="more than the 5") as caught:
+            library.head(["a blue horse in the rain", "dog"], templates="{}")
+        assert [(one.filename, one.lineno) for one in caught] == [(__file__, line)]
+
+
+def test_a_fault_is_logged_by_the_name_of_the_package(caplog: pytest.LogCaptureFixture) -> None:
+    with logged_fault("rebuilt"):
+        log_fault("100 % was rebuilt")
+    assert caplog.record_tuples == [("clipsearch", 30, "100 % was rebuilt")]
+
+
+def test_what_sets_up_the_log_is_called_once_before_the_first_message() -> None:
+    calls: list[int] = []
+    log_with(lambda: calls.append(1))
+    assert calls == []
+    for number in range(2):
+        with logged_fault(f"fault {number}"):
+            log_fault(f"fault {number}")
+    assert calls == [1]
+
+
+def test_warnings_are_issued_and_faults_are_logged_in_one_module() -> None:
+    found = {
+        (path.relative_to(PACKAGE).as_posix(), call)
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and (call := ast.unparse(node.func)) in ("warnings.warn", "warnings.warn_explicit")
+    }
+    assert found == {("_util/__init__.py", "warnings.warn")}
