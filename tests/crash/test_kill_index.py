@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,13 +22,7 @@ def test_what_was_committed_before_a_kill_stays_and_the_next_run_does_the_rest(
 ) -> None:
     folder = make_images(COUNT)[0].parent
     for killed_after in (1, 2):
-        process = victim("index", tmp_path / "library", folder, kind)
-        assert process.stdout is not None
-        said = 0
-        for _ in range(killed_after):
-            said = int(process.stdout.readline())
-        process.kill()
-        process.communicate()
+        said = killed(victim("index", tmp_path / "library", folder, kind), killed_after)
         committed = sound(tmp_path / "library")
         assert said <= committed < COUNT
     encoder = ToyEncoder()
@@ -37,6 +32,18 @@ def test_what_was_committed_before_a_kill_stays_and_the_next_run_does_the_rest(
         assert encoder.images_encoded == COUNT - committed
         assert library.check() == []
         assert len(library.search("anything", k=COUNT)) == COUNT
+
+
+def killed(process: subprocess.Popen[str], after: int) -> int:
+    """Kill a victim after as many commits as wanted; return how many files it said it has by then."""
+    assert process.stdout is not None
+    try:
+        said = [process.stdout.readline() for _ in range(after)]
+    finally:
+        process.kill()
+        process.communicate()
+    assert all(said), "it ended before it was killed"
+    return int(said[-1])
 
 
 def sound(folder: Path) -> int:

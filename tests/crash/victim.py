@@ -24,6 +24,7 @@ from clipsearch.vectors import vector_index
 from clipsearch.vectors.snapshots import Snapshots
 
 PACKAGE = Path(clipsearch.__file__).parent
+_LONG_ENOUGH = 30.0  # what is encoded is committed, and said, within 2 seconds
 TRACED = {
     *map(str, (PACKAGE / "vectors").rglob("*.py")),
     *map(str, (PACKAGE / "_util").glob("*.py")),
@@ -83,12 +84,16 @@ def commit(folder: Path, kind: str) -> None:
 
 
 def index(folder: Path, images: Path, kind: str) -> None:
-    """Index images, saying how many are committed; after 20 and some it hangs."""
+    """Index images, saying how many are committed; after 20 and some it hangs, until killed.
+
+    Or until `_LONG_ENOUGH` has passed: whoever waits for more lines then sees their end, not nothing.
+    """
 
     class Alone(ToyEncoder):
         def encode_images(self, batch: np.ndarray) -> np.ndarray:
             if self.images_encoded > 20:
-                time.sleep(600)
+                time.sleep(_LONG_ENOUGH)
+                os._exit(1)  # not by an exception: the pool would wait for the other threads
             return super().encode_images(batch)
 
     class Shared(Alone):
