@@ -15,6 +15,10 @@ PHOTO = Facts(
     4000, 3000, "JPEG", datetime(2024, 5, 1, 12, 3, 4), "Google Pixel 8", None, -48.85, 2.35
 )
 SECRET = "ab" * 32
+RECORDS = (
+    ImageRecord("/p/a.jpg", 1, SECRET, 1234, PHOTO, ("cat", "dog")),
+    ImageRecord("/p/=b.jpg", 2, SECRET, 5, PHOTO),
+)
 
 
 def hit(path: str, score: float, *, labels: tuple[str, ...] = ()) -> Hit:
@@ -31,6 +35,13 @@ def written(items: Items, format: str, **options: Any) -> str:
     stream = io.StringIO(newline="")
     kind: Kind = "predictions" if items and isinstance(items[0], Prediction) else "hits"
     write_value(items, kind, format, stream, WriteOptions(**options))
+    return stream.getvalue()
+
+
+def write_as(value: Any, kind: Kind, format: str, **options: Any) -> str:
+    """Return what is written of a value of a kind in a text format."""
+    stream = io.StringIO(newline="")
+    write_value(value, kind, format, stream, WriteOptions(**options))
     return stream.getvalue()
 
 

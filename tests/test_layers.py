@@ -338,3 +338,44 @@ def test_no_public_name_is_defined_in_two_modules() -> None:
 def test_names_of_a_module_are_those_it_defines() -> None:
     text = "import a\nfrom b import c\nD = e = 1\nf: int = 2\n_g = 3\ndef h(): ...\nclass I: ..."
     assert names_of(ast.parse(text)) == {"D", "e", "f", "h", "I"}
+
+
+# --- tests mirror the package --------------------------------------------------------------
+
+# Of no single module: what is tested there goes through several.
+ACROSS_MODULES = {
+    "catalog/test_parts",
+    "encoders/compiler/test_architectures",
+    "encoders/test_mini",
+    "evaluation/test_resampling",
+    "text/test_long_captions",
+    "text/test_long_texts",
+    "types/test_photographs",
+}
+
+
+def strangers(tests: Path, package: Path) -> list[str]:
+    """Return the test files in folders of packages that are named like no module of the package.
+
+    A package is tested in a file of its name, in its own folder or beside it.
+    """
+    known = {Path(name) for name in modules(package)}
+    found = []
+    for path in sorted(tests.rglob("test_*.py")):
+        name = path.relative_to(tests).with_suffix("")
+        folder, module = name.parent, name.name.removeprefix("test_")
+        if folder != Path() and (package / folder).is_dir():
+            mirrored = folder / module in known or module == folder.name
+            found += [] if mirrored else [name.as_posix()]
+    return found
+
+
+def test_every_test_file_is_named_like_a_module() -> None:
+    assert set(strangers(Path(__file__).parent, PACKAGE)) == ACROSS_MODULES
+
+
+def test_the_check_of_names_finds_a_stranger(tmp_path: Path) -> None:
+    package = tree(tmp_path / "p", cli__query="", cli____init__="", encoders__torch="")
+    names = ("cli__test_query", "cli__test_cli", "cli__test_torch", "docs__test_x", "test_y")
+    tests = tree(tmp_path / "t", **dict.fromkeys(names, ""))
+    assert strangers(tests, package) == ["cli/test_torch"]

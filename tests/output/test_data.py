@@ -5,12 +5,31 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
+import numpy as np
 import pytest
-from result_values import SECRET, Page, hit, prediction, written
+from result_values import PHOTO, RECORDS, SECRET, Page, hit, prediction, write_as, written
 
-from clipsearch.output.data import count_by_label
-from clipsearch.types import Hit
+from clipsearch.grouping.duplicates import Duplicates
+from clipsearch.grouping.topics import Topic
+from clipsearch.heads.explain import Explanation, LabelExplanation, PromptScore
+from clipsearch.library.matrix import Matrix
+from clipsearch.output.data import count_by_label, described_labels
+from clipsearch.output.formats import Kind
+from clipsearch.types import NONE, Embeddings, Failure, Hit, ImageRecord
+
+VECTORS = np.array([[0.6, 0.8], [1.0, 0.0]], np.float32)
+
+
+def export(value: Any, format: str) -> str:
+    return write_as(value, "records", format)
+
+
+def csv_rows(value: Any, kind: Kind, **options: Any) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(write_as(value, kind, "csv", **options))))
 
 
 def test_json_of_hits_is_path_score_and_facts() -> None:
@@ -126,3 +145,107 @@ def test_counts_by_label_are_by_the_best_label_most_frequent_first() -> None:
         prediction("/c", dog=1.0),
     ]
     assert list(count_by_label(found).items()) == [("dog", 2), ("cat", 1)]
+
+
+# --- images of a library -------------------------------------------------------------------
+
+
+def test_json_and_json_lines_hold_the_facts_of_each_image() -> None:
+    expected = [record.to_dict() for record in RECORDS]
+    assert json.loads(export(RECORDS, "json")) == expected
+    assert [json.loads(line) for line in export(RECORDS, "jsonl").splitlines()] == expected
+    assert json.loads(export((), "json")) == []
+
+
+def test_vectors_stand_beside_the_facts() -> None:
+    found = json.loads(export(Embeddings(RECORDS, VECTORS), "json"))
+    assert [one["vector"] for one in found] == VECTORS.tolist()
+    rows = list(csv.DictReader(io.StringIO(export(Embeddings(RECORDS, VECTORS), "csv"))))
+    vectors = [[float(x) for x in row["vector"].split()] for row in rows]
+    np.testing.assert_array_equal(np.array(vectors, np.float32), VECTORS)
+
+
+def test_csv_holds_facts_and_labels() -> None:
+    first, second = csv.DictReader(io.StringIO(export(RECORDS, "csv")))
+    assert (first["path"], first["labels"], first["lon"]) == ("/p/a.jpg", "cat; dog", "2.35")
+    assert second["labels"] == ""
+
+
+# --- other results -----------------------------------------------------------------------------
+
+
+def test_failures_are_json_with_their_reasons() -> None:
+    assert json.loads(write_as([Failure("/a", "empty")], "failures", "json")) == [
+        {"path": "/a", "reason": "empty"}
+    ]
+
+
+def test_csv_of_topics_has_a_row_per_image_with_its_topic() -> None:
+    when = datetime(2024, 5, 1)
+    topics = [
+        Topic("=sea", ("=sea",), (hit("/a.jpg", 0.5), Hit("/b.jpg", 0.25)), 0.1, when, when, 1, 2),
+        Topic("snow", ("snow",), (Hit("/c.jpg", 0.75),), None, None, None, None, None),
+    ]
+    assert [list(row.values()) for row in csv_rows(topics, "topics")] == [
+        ["/a.jpg", "'=sea", "0.5", "2024-05-01T12:03:04", "-48.85", "2.35"],
+        ["/b.jpg", "'=sea", "0.25", "", "", ""],
+        ["/c.jpg", "snow", "0.75", "", "", ""],
+    ]
+
+
+def copies(tier: Any, *paths: str) -> Duplicates:
+    records = tuple(ImageRecord(path, 1, SECRET, 100 + i, PHOTO) for i, path in enumerate(paths))
+    return Duplicates(tier, records, tuple(1 - i / 8 for i in range(len(paths))))
+
+
+def test_csv_of_duplicates_says_which_copy_is_best() -> None:
+    groups = [copies("same-bytes", "/a.jpg", "/b.jpg"), copies("same-scene", "/c.jpg", "/d.jpg")]
+    found = [list(row.values()) for row in csv_rows(groups, "duplicates")]
+    assert found == [
+        ["1", "same-bytes", "yes", "/a.jpg", "1.0", "4000", "3000", "100"],
+        ["1", "same-bytes", "no", "/b.jpg", "0.875", "4000", "3000", "101"],
+        ["2", "same-scene", "yes", "/c.jpg", "1.0", "4000", "3000", "100"],
+        ["2", "same-scene", "no", "/d.jpg", "0.875", "4000", "3000", "101"],
+    ]
+
+
+def test_paths_of_duplicates_are_those_that_can_go_without_a_loss() -> None:
+    groups = [copies("same-bytes", "/a", "/b", "/c"), copies("same-scene", "/d", "/e")]
+    assert write_as(groups, "duplicates", "paths") == "/b\n/c\n"
+    assert write_as(groups, "duplicates", "paths", null=True) == "/b\0/c\0"
+
+
+def test_csv_of_a_matrix_has_a_column_per_text_of_cosines_or_probabilities() -> None:
+    scores = np.array([[0.25, 0.5], [0.125, -0.5]], np.float32)
+    found = Matrix(("/a.jpg", "/b.jpg"), ("a cat", "=x"), scores, scores / 2, "softmax", "toy")
+    assert csv_rows(found, "matrix") == [
+        {"path": "/a.jpg", "a cat": "0.25", "'=x": "0.5"},
+        {"path": "/b.jpg", "a cat": "0.125", "'=x": "-0.5"},
+    ]
+    assert csv_rows(found, "matrix", probabilities=True)[0]["a cat"] == "0.125"
+
+
+PROMPTS = (PromptScore("a cat", "text", 0.5, 0.75), PromptScore("/e.jpg", "image", 0.25, 0.25))
+EXPLANATION = Explanation(
+    "/a.jpg",
+    "cat",
+    0.125,
+    (LabelExplanation("cat", 0.75, 0.4375, PROMPTS), LabelExplanation("dog", 0.125, 0.1, ())),
+)
+
+
+def test_csv_of_explanations_has_a_row_per_prompt_and_one_for_a_label_without() -> None:
+    assert [list(row.values()) for row in csv_rows([EXPLANATION], "explanations")] == [
+        ["/a.jpg", "cat", "0.75", "0.4375", "text", "a cat", "0.5", "0.75"],
+        ["/a.jpg", "cat", "0.75", "0.4375", "image", "/e.jpg", "0.25", "0.25"],
+        ["/a.jpg", "dog", "0.125", "0.1", "", "", "", ""],
+        ["/a.jpg", NONE, "0.125", "", "", "", "", ""],
+    ]
+
+
+def test_none_of_these_is_first_where_it_was_the_answer_and_absent_where_it_was_no_choice() -> None:
+    def labels(one: Explanation) -> list[str]:
+        return [label for label, *_ in described_labels(one)]
+
+    assert labels(replace(EXPLANATION, label=NONE)) == [NONE, "cat", "dog"]
+    assert labels(replace(EXPLANATION, none=None)) == ["cat", "dog"]
