@@ -365,7 +365,7 @@ def strangers(tests: Path, package: Path) -> list[str]:
         name = path.relative_to(tests).with_suffix("")
         folder, module = name.parent, name.name.removeprefix("test_")
         if folder != Path() and (package / folder).is_dir():
-            mirrored = folder / module in known or module == folder.name
+            mirrored = folder / module in known or module == folder.name.strip("_")
             found += [] if mirrored else [name.as_posix()]
     return found
 
