@@ -34,7 +34,17 @@ def bin_of(confidence: np.ndarray, bins: int = 15) -> np.ndarray:
 
 
 def reliability_bins(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> ReliabilityBins:
-    """Group confidences (n,) in bins of equal width: the points of a reliability diagram."""
+    """Group confidences in bins of equal width: the points of a reliability diagram.
+
+    Parameters
+    ----------
+    confidence
+        Stated probabilities (n,).
+    right
+        bool (n,): which of them came true.
+    bins
+        How many bins there are between 0 and 1.
+    """
     which = bin_of(confidence, bins)
     counts = np.bincount(which, minlength=bins)
     with np.errstate(invalid="ignore"):
@@ -46,7 +56,8 @@ def reliability_bins(confidence: np.ndarray, right: np.ndarray, bins: int = 15) 
 def ece(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
     """Return the expected calibration error: the mean gap of confidence and accuracy over bins.
 
-    Bins have equal width and weigh by their examples (Guo et al. 2017, equation 3).
+    Bins have equal width and weigh by their examples (Guo et al. 2017, equation 3). The parameters
+    are those of `reliability_bins`.
     """
     gaps = np.bincount(bin_of(confidence, bins), np.subtract(right, confidence, dtype=np.float64))
     return float(np.abs(gaps).sum() / len(confidence))

@@ -227,7 +227,19 @@ def cross_validate(task: Task, method: MethodChoice = "auto", *, seed: int = 0) 
 def hold_out(
     task: Task, learned: BoolArray, method: MethodChoice = "auto", *, seed: int = 0
 ) -> Trial:
-    """Learn from some of the images, bool (n,), and predict the labels of the others."""
+    """Learn from some of the images and predict the labels of the others.
+
+    Parameters
+    ----------
+    task
+        All images.
+    learned
+        bool (n,): those that are learned from.
+    method
+        The method, or `auto`.
+    seed
+        Of the folds in which method and strength are chosen.
+    """
     inside, outside = task.part(learned), task.part(~learned)
     rows = choose_plan(inside, method, seed=seed).learn(inside)
     return Trial(

@@ -112,7 +112,23 @@ def fit_head(
     curve: bool = True,
     seed: int = 0,
 ) -> FewShotResult:
-    """Learn from the images of a task, `shots` a label at most, and measure what that brings."""
+    """Learn from the images of a task, and measure what that brings.
+
+    Parameters
+    ----------
+    task
+        Labelled images, and the text rows of their labels.
+    head
+        The zero-shot head of these labels.
+    wanted
+        The method, or `auto`.
+    shots
+        Learn from this many images per label at most; None: from all.
+    curve
+        Also measure the learning curve.
+    seed
+        Of all random draws.
+    """
     learned = task.draw(task.counts if shots is None else shots, seed=seed)
     inside = task.part(learned)
     plan = choose_plan(inside, wanted, seed=seed)

@@ -130,9 +130,21 @@ def around_the_best(
 ) -> list[list[int]]:
     """Group items, each with the best that it is alike; the best of a group first.
 
-    order: all items, best first. pairs: int (n, 2), those that may be alike. Every member has been
-    compared with the best of its group, so that likeness never passes on from copy to copy, as
-    it would with connected components. Returns groups of two and more.
+    Every member has been compared with the best of its group, so that likeness never passes on from
+    copy to copy, as it would with connected components.
+
+    Parameters
+    ----------
+    order
+        All items, best first.
+    pairs
+        int (n, 2), those that may be alike.
+    alike
+        Tells whether two of them are.
+
+    Returns
+    -------
+    Groups of two and more.
     """
     near: dict[int, list[int]] = {}
     for one, other in pairs.tolist():

@@ -48,10 +48,22 @@ def group_duplicates(
 ) -> list[Duplicates]:
     """Group files that show the same, by tier, the groups that would save most bytes first.
 
-    vectors: float32 (n, dim), the unit row of each record. Tiers build on each other: of files with
-    the same bytes, the best stands for all when images are compared, and of the same image the
-    best when scenes are; so no file is named twice as one that could go. An image that cannot
-    be read any more is left out, with a warning.
+    Tiers build on each other: of files with the same bytes, the best stands for all when images are
+    compared, and of the same image the best when scenes are; so no file is named twice as one
+    that could go. An image that cannot be read any more is left out, with a warning.
+
+    Parameters
+    ----------
+    records
+        Of n files.
+    vectors
+        float32 (n, dim), the unit row of each record.
+    tiers
+        Those that are wanted.
+    scene_score
+        Least cosine of two images of one scene.
+    on_progress
+        Called as images are compared.
     """
     row = {record.path: i for i, record in enumerate(records)}
     found = by_bytes(records)
@@ -150,10 +162,22 @@ def near_pairs(
     neighbours: int = NEIGHBOURS,
     on_progress: OnProgress = ignore_progress,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which rows are near: int64 (n, 2), each pair once, and cosines float32 (n,).
+    """Find the rows that are near each other: exact, one search of a vector index per block of rows.
 
-    vectors: float32 (m, dim) unit rows. Of each row its nearest `neighbours`, from cosine `least`
-    up. Exact; one search of the library's own vector index a block of rows.
+    Parameters
+    ----------
+    vectors
+        float32 (m, dim), unit rows.
+    least
+        Least cosine of a pair.
+    neighbours
+        How many of the nearest of each row are paired with it.
+    on_progress
+        Called per block.
+
+    Returns
+    -------
+    int64 (n, 2), each pair once, and cosines float32 (n,).
     """
     index = FaissFlatIndex(vectors)
     pairs, scores = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]

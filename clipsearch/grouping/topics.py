@@ -87,12 +87,18 @@ def clusters(
     seed: int = 0,
     on_progress: OnProgress = ignore_progress,
 ) -> np.ndarray:
-    """Group unit rows (n, dim) by k-means (scikit-learn): int64 (n,), the largest group is 0.
+    """Group unit rows (n, dim) by k-means (scikit-learn); the same rows give the same groups.
 
-    count: how many groups, at most one for each different row; None chooses. Then it is the number
-    from 2 to sqrt(n), at most 30, with the best mean silhouette (Rousseeuw 1987, on cosines) over a
-    sample of 2,000; one group if there are fewer than 3 different rows. The same rows in the
-    same order give the same groups. Raises BadGrouping for a count below 1.
+    Parameters
+    ----------
+    count
+        How many groups, at most one for each different row. None: the number from 2 to sqrt(n), at
+        most 30, with the best mean silhouette (Rousseeuw 1987, on cosines) over a sample of 2,000;
+        one group if there are fewer than 3 different rows.
+
+    Returns
+    -------
+    int64 (n,): the group of each row; the largest group is 0. Raises BadGrouping for a count below 1.
     """
     if count is not None and count < 1:
         raise BadGrouping(f"{count} topics make no sense: ask for 1 or more, or for auto.")

@@ -1,4 +1,8 @@
-"""Writers for programs: JSON, JSON lines, CSV, and lists of paths."""
+"""Writers for programs: JSON, JSON lines, CSV, and lists of paths.
+
+A writer takes a value of its kind, an open stream of text, and `WriteOptions`, of which it
+uses what concerns it; it returns nothing and leaves the stream open.
+"""
 
 from __future__ import annotations
 

@@ -261,6 +261,17 @@ def write_file(
 ) -> None:
     """Write a value to a file, in the format of its suffix.
 
+    Parameters
+    ----------
+    value : object
+        A value of this kind.
+    kind : Kind
+        Selects the writer.
+    path : str or PathLike
+        The file; it is replaced as a whole.
+    options : WriteOptions, optional
+        What the caller may choose beside the format.
+
     Raises
     ------
     BadOutputFile

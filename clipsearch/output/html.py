@@ -1,4 +1,8 @@
-"""Contact sheets as HTML: images with what was found about them, in one file."""
+"""Contact sheets as HTML: images with what was found about them, in one file.
+
+A writer takes a value of its kind, an open stream of text, and `WriteOptions`, of which it
+uses what concerns it; it returns nothing and leaves the stream open.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Tables for people about a library, its models and what a command did."""
+"""Tables for people about a library, its models and what a command did.
+
+A writer takes a value of its kind, an open stream of text, and `WriteOptions`, of which it
+uses what concerns it; it returns nothing and leaves the stream open.
+"""
 
 from __future__ import annotations
 

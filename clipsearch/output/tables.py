@@ -1,4 +1,8 @@
-"""Tables for people: hits, predictions, explanations, matrices, topics, duplicates, evaluations."""
+"""Tables for people: hits, predictions, explanations, matrices, topics, duplicates, evaluations.
+
+A writer takes a value of its kind, an open stream of text, and `WriteOptions`, of which it
+uses what concerns it; it returns nothing and leaves the stream open.
+"""
 
 from __future__ import annotations
 

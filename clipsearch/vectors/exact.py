@@ -86,7 +86,23 @@ class ExactIndex:
 def rank_stored(
     rows: StoredRows, queries: FloatArray, k: int, among: IdArray | None
 ) -> tuple[IdArray, FloatArray]:
-    """Rank all stored rows, or those whose ids are `among`: ids and cosines (m, k') each."""
+    """Rank all stored rows, or some of them, by exact cosines.
+
+    Parameters
+    ----------
+    rows
+        An open file of vectors.
+    queries
+        float32 (m, dim), unit rows.
+    k
+        How many are wanted per query.
+    among
+        int64: ids that may be returned; None allows all.
+
+    Returns
+    -------
+    Ids int64 (m, k') and cosines float32 (m, k'), best first, ties by lower id.
+    """
     if among is None:
         return rank_all(queries, rows.ids, k, rows.cosines, rows.take)
     return rank_stored_at(rows, queries, k, rows.places_of(among))
@@ -95,7 +111,7 @@ def rank_stored(
 def rank_stored_at(
     rows: StoredRows, queries: FloatArray, k: int, places: IdArray
 ) -> tuple[IdArray, FloatArray]:
-    """Rank the stored rows at `places` int64 (w,): ids and cosines (m, k') each."""
+    """Rank the stored rows at some places, int64 (w,): else as `rank_stored`."""
     return rank_all(
         queries,
         rows.ids[places],

@@ -129,7 +129,21 @@ def error_margins(queries: FloatArray) -> FloatArray:
 
 
 def best_first(ids: IdArray, scores: FloatArray, k: int) -> tuple[IdArray, FloatArray]:
-    """Sort each row of ids (m, w) and scores (m, w) by falling score, then by id; keep `k`."""
+    """Sort each row by falling score, then by id, and keep the first.
+
+    Parameters
+    ----------
+    ids
+        int64 (m, w).
+    scores
+        float32 (m, w).
+    k
+        How many columns to keep at most.
+
+    Returns
+    -------
+    Ids int64 (m, k') and scores float32 (m, k').
+    """
     order = np.lexsort((ids, -scores), axis=-1)[:, : max(k, 0)]
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
@@ -162,7 +176,23 @@ def score_exactly(queries: FloatArray, take: _TakeRows, rows: IdArray) -> FloatA
 def rank_array(
     queries: FloatArray, ids: IdArray, vectors: FloatArray, k: int
 ) -> tuple[IdArray, FloatArray]:
-    """Rank the vectors of an array (n, dim): best ids and cosines per query, (m, k') each."""
+    """Rank the vectors of an array by exact cosines.
+
+    Parameters
+    ----------
+    queries
+        float32 (m, dim), unit rows.
+    ids
+        int64 (n,), of the vectors.
+    vectors
+        float32 (n, dim), unit rows.
+    k
+        How many are wanted per query.
+
+    Returns
+    -------
+    Ids int64 (m, k') and cosines float32 (m, k'), best first, ties by lower id.
+    """
     return rank_all(queries, ids, k, lambda block: block @ vectors.T, vectors.__getitem__)
 
 

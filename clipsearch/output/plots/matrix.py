@@ -91,9 +91,25 @@ def heatmap(
 
     Colours run evenly from white, the least value of this matrix, to blue, its greatest
     (probabilities: from 0 to 1). A frame marks the best caption of an image (of a column), a dot
-    the best image of a caption (of a row). names: file names. images: uint8 (H, W, 3), None
-    where one cannot be read any more. probabilities: that the values are, and how normalised.
-    Raises FigureTooLarge beyond 60 rows or columns.
+    the best image of a caption (of a row).
+
+    Parameters
+    ----------
+    values
+        float (captions, images): cosines, or probabilities.
+    captions
+        Texts beside the rows.
+    names
+        File names below the columns.
+    images
+        uint8 (H, W, 3) above the columns; None where one cannot be read any more.
+    probabilities
+        How the values were normalised; None for cosines.
+
+    Raises
+    ------
+    FigureTooLarge
+        Beyond 60 rows or columns.
     """
     rows, columns = values.shape
     if max(rows, columns) > _MATRIX_LIMIT:
@@ -223,10 +239,19 @@ def _lay_out(
 
 
 def confusion_matrix(counts: np.ndarray, labels: Sequence[str], *, title: str = "") -> Figure:
-    """Draw counts (labels, labels) as cells, coloured by their share of the row.
+    """Draw counts as cells, coloured by their share of the row.
 
     Of more than 40 labels those with the most mistakes, made or suffered, are shown; the title
     says so.
+
+    Parameters
+    ----------
+    counts
+        int (labels, labels): images by right label (row) and label found (column).
+    labels
+        Names of rows and columns.
+    title
+        Above the figure.
     """
     if len(labels) > _CONFUSION_LIMIT:
         title = (
