@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         Failure,
         Finding,
         Hit,
+        ImagePages,
         ImageRecord,
         IndexOptions,
         IndexReport,
@@ -118,8 +119,8 @@ _HOMES = {
     "clipsearch.vectors.base": "VectorIndex",
     "clipsearch.grouping.duplicates": "Duplicates",
     "clipsearch.grouping.topics": "Topic",
-    "clipsearch.types": "ClassifyOptions Embeddings Facts Failure Finding Hit ImageRecord IndexOptions "
-    "IndexReport LabelScore ModelInfo Prediction Progress Results SearchOptions Selection Status Where",
+    "clipsearch.types": "ClassifyOptions Embeddings Facts Failure Finding Hit ImagePages ImageRecord "
+    "IndexOptions IndexReport LabelScore ModelInfo Prediction Progress Results SearchOptions Selection Status Where",
     "clipsearch.errors": "BadFilter BadGlob BadGrouping BadLabelFile BadOutputFile BadTemplate BadTerm BadTruthFile "
     "CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotCompilable QueryError "
@@ -160,6 +161,7 @@ __all__ = [
     "Head",
     "Hit",
     "ImageError",
+    "ImagePages",
     "ImageRecord",
     "ImageTooLarge",
     "IndexOptions",

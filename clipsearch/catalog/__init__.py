@@ -131,6 +131,7 @@ class Catalog:
 
     vectors = _reads(embeddings.vectors)
     vector_of = _reads(embeddings.vector_of)
+    content_vectors = _reads(embeddings.content_vectors)
     max_id = _reads(embeddings.max_id)
     live_count = _reads(embeddings.live_count)
     stale_count = _reads(embeddings.stale_count)

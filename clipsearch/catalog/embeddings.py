@@ -109,6 +109,24 @@ def vectors(
     return _decode(stored, blobs, _dim(connection, model_id))
 
 
+def content_vectors(
+    connection: Connection, model_id: int, contents: Iterable[int]
+) -> tuple[IdArray, FloatArray]:
+    """Read one vector per content, of its lowest part; damaged ones are left out, with a warning.
+
+    Returns
+    -------
+    int64 ids of contents (n,), ascending, and the float32 unit rows (n, dim).
+    """
+    rows = connection.execute(
+        "SELECT content_id, vector FROM embedding "
+        "WHERE content_id IN (SELECT value FROM json_each(:contents)) AND model_id = :model "
+        f"AND {_LOWEST_PART} ORDER BY content_id",
+        {"contents": as_json(contents), "model": model_id},
+    ).fetchall()
+    return _decode([row[0] for row in rows], [row[1] for row in rows], _dim(connection, model_id))
+
+
 def vector_of(connection: Connection, path: str, model_id: int) -> FloatArray | None:
     """Read the vector of a file, of its lowest part.
 

@@ -58,7 +58,12 @@ _LOADED = [(i, _LOADERS[fact.kind]) for i, fact in enumerate(FACTS) if fact.kind
 
 
 def records(
-    connection: Connection, *, where: Where | None = None, under: str | None = None
+    connection: Connection,
+    *,
+    where: Where | None = None,
+    under: str | None = None,
+    after: str | None = None,
+    limit: int = -1,
 ) -> list[ImageRecord]:
     """Return the records of files.
 
@@ -68,16 +73,20 @@ def records(
         Only files that match this filter.
     under
         Only files below this folder, or this one file; relative to the working directory.
+    after, limit
+        Only that many, whose paths come after this one.
 
     Returns
     -------
     One record per file that could be read, by path.
     """
     sql, params = _condition(where, under)
+    if after is not None:
+        sql += " AND file.path > :after"
     rows = connection.execute(
         f"SELECT {_RECORD} FROM file JOIN content ON content.id = file.content_id "
-        f"WHERE {sql} ORDER BY file.path",
-        params,
+        f"WHERE {sql} ORDER BY file.path LIMIT :limit",
+        params | {"after": after, "limit": limit},
     ).fetchall()
     labels = _labels(connection, {row[1] for row in rows})
     return [_record(row, labels) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +37,7 @@ from clipsearch.library import Library
 from clipsearch.output.formats import FORMATS, format_names
 from clipsearch.output.summaries import index_rows
 from clipsearch.output.text import plural, shown_path
-from clipsearch.types import IndexReport
+from clipsearch.types import Embeddings, ImagePages, ImageRecord, IndexReport
 
 _FAILURES_SHOWN = 5
 
@@ -208,12 +209,24 @@ def export(
         able = ", ".join(n for n in format_names("records") if FORMATS[n].vectors)
         raise UsageError(f"--vectors needs a format that holds them: {able}.")
     with Library.open(library, device=get_device()) as lib:
-        found = (lib.embeddings if vectors else lib.records)(where=where, under=under)
+        found, count = _counted(lib.pages(where=where, under=under, vectors=vectors))
         target.write(found)
-    if not found:
+    if not count[0]:
         say("no image matches.")
     elif output:
-        say(f"{plural(len(found), 'image')}.")
+        say(f"{plural(count[0], 'image')}.")
+
+
+def _counted(images: ImagePages) -> tuple[ImagePages, list[int]]:
+    """Return the same images, and a list of how many have been read."""
+    count = [0]
+
+    def read() -> Iterator[Sequence[ImageRecord] | Embeddings]:
+        for page in images.read():
+            count[0] += len(page)
+            yield page
+
+    return ImagePages(read, vectors=images.vectors), count
 
 
 def list_errors(format: ReportFormat = None, library: LibraryOption = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,6 +19,7 @@ from clipsearch.types import (
     Embeddings,
     Failure,
     Finding,
+    ImagePages,
     ImageRecord,
     IndexOptions,
     IndexReport,
@@ -31,6 +33,8 @@ from clipsearch.types import (
 from clipsearch.vectors.snapshots import Snapshots
 
 _log = logging.getLogger("clipsearch")
+_PAGE = 2_000
+"""Images that are read at once: about 10 MB with vectors of 512 numbers."""
 
 
 # --- putting in and taking out ---------------------------------------------------------------
@@ -154,6 +158,38 @@ def stored_embeddings(
     found.sort(key=lambda pair: pair[0].path)
     stacked = _stack([vector for _, vector in found], info.dim)
     return Embeddings(tuple(record for record, _ in found), stacked)
+
+
+def image_pages(session: Session, selection: Selection, *, vectors: bool) -> ImagePages:
+    """Return selected images of the library, by path, to be read in pages.
+
+    Parameters
+    ----------
+    session
+        Nothing is read but its catalog, and a page at a time.
+    selection
+        Which images.
+    vectors
+        With the stored unit vector of each; images without one are left out.
+    """
+    return ImagePages(partial(_read_pages, session, selection, vectors), vectors=vectors)
+
+
+def _read_pages(
+    session: Session, selection: Selection, vectors: bool
+) -> Iterator[list[ImageRecord] | Embeddings]:
+    after, filters = None, filters_of(selection)
+    while page := session.catalog.records(**filters, after=after, limit=_PAGE):
+        yield _add_vectors(session, page) if vectors else page
+        after = page[-1].path
+
+
+def _add_vectors(session: Session, page: Sequence[ImageRecord]) -> Embeddings:
+    contents = {record.content_id for record in page}
+    ids, rows = session.catalog.content_vectors(session.model()[0], contents)
+    places = {content: place for place, content in enumerate(ids.tolist())}
+    kept = tuple(record for record in page if record.content_id in places)
+    return Embeddings(kept, rows[[places[record.content_id] for record in kept]])
 
 
 def encode_paths(session: Session, paths: Paths) -> tuple[list[str], FloatArray, list[Failure]]:

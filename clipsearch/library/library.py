@@ -103,6 +103,24 @@ class Library(LibraryAnalysis):
         options = SearchOptions(k, select(where, under), relevant=relevant)
         return parts.search.find_similar(self._session, path, options)
 
+    # --- reading in pages ------------------------------------------------------------------
+
+    def pages(
+        self, *, where: Filter | None = None, under: StrPath | None = None, vectors: bool = False
+    ) -> parts.ImagePages:
+        """Return the images of the library, by path, read in pages while they are iterated over.
+
+        What `records` and `embeddings` hold in memory as a whole.
+
+        Parameters
+        ----------
+        where, under
+            Only images that match a filter, or lie below a folder.
+        vectors
+            The pages have the stored vector of each image.
+        """
+        return parts.collection.image_pages(self._session, select(where, under), vectors=vectors)
+
     # --- classifying -----------------------------------------------------------------------
 
     def head(

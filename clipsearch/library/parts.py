@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from clipsearch.library.matrix import Matrix
     from clipsearch.library.query_heads import Query
     from clipsearch.text.tokens import TokenTable
-    from clipsearch.types import IndexReport, Status
+    from clipsearch.types import ImagePages, IndexReport, Status
 
 __all__ = [
     "Calibration",
@@ -49,6 +49,7 @@ __all__ = [
     "Fitted",
     "GroundTruth",
     "Head",
+    "ImagePages",
     "IndexReport",
     "Layout",
     "Matrix",
@@ -90,7 +91,7 @@ _TYPES = {
     "clipsearch.library.matrix": "Matrix",
     "clipsearch.library.query_heads": "Query",
     "clipsearch.text.tokens": "TokenTable",
-    "clipsearch.types": "IndexReport Status",
+    "clipsearch.types": "ImagePages IndexReport Status",
 }
 _MODULE_OF = {name: f"{home}.{name}" for home, names in _MODULES.items() for name in names.split()}
 _HOME_OF = {name: home for home, names in _TYPES.items() for name in names.split()}

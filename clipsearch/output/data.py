@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import Items, label_entries
-from clipsearch.types import NONE, Embeddings, Failure, ImageRecord, Prediction
+from clipsearch.types import NONE, Embeddings, Failure, ImagePages, ImageRecord, Prediction
 from clipsearch.types.facts import FACTS
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     Described = tuple[str, float, float | None, tuple[PromptScore, ...]]
 
-Images = Sequence[ImageRecord] | Embeddings
-"""Images of a library, with or without their vectors."""
+Images = Iterable[ImageRecord] | Embeddings
+"""Images of a library, with or without their vectors; ImagePages may be either."""
 _FORMULA_STARTS = tuple("=+-@\t\r")
 
 
@@ -68,12 +68,23 @@ def records_json_lines(images: Images, stream: TextIO, options: WriteOptions) ->
     json_lines(_records_as_json(images), stream, options)
 
 
+def pages_of(images: Images) -> Iterable[Iterable[ImageRecord] | Embeddings]:
+    """Return images in pages; what is held as a whole is one."""
+    return images.read() if isinstance(images, ImagePages) else [images]
+
+
+def have_vectors(images: Images) -> bool:
+    """Say whether images come with their vectors."""
+    return images.vectors if isinstance(images, ImagePages) else isinstance(images, Embeddings)
+
+
 def _records_as_json(images: Images) -> Iterator[dict[str, Any]]:
-    if isinstance(images, Embeddings):
-        for record, vector in zip(images.records, images.vectors, strict=True):
-            yield {**record.to_dict(), "vector": vector.tolist()}
-    else:
-        yield from (record.to_dict() for record in images)
+    for page in pages_of(images):
+        if isinstance(page, Embeddings):
+            for record, vector in zip(page.records, page.vectors, strict=True):
+                yield {**record.to_dict(), "vector": vector.tolist()}
+        else:
+            yield from (record.to_dict() for record in page)
 
 
 def _as_json_types(value: Any) -> Any:
@@ -88,7 +99,7 @@ def _as_json_types(value: Any) -> Any:
 
 
 def paths_of_items(
-    items: Items | Sequence[ImageRecord], stream: TextIO, options: WriteOptions
+    items: Items | Iterable[ImageRecord], stream: TextIO, options: WriteOptions
 ) -> None:
     """Write the path of each result."""
     _write_paths((item.path for item in items), stream, options)
@@ -136,7 +147,7 @@ def predictions_csv(items: Items, stream: TextIO, options: WriteOptions) -> None
 def records_csv(images: Images, stream: TextIO, options: WriteOptions) -> None:
     """Write one row per image: its path and facts, and its vector as numbers with spaces."""
     columns, rows = record_rows(images)
-    if isinstance(images, Embeddings):
+    if have_vectors(images):
         rows = ([*row[:-1], " ".join(map(str, row[-1]))] for row in rows)
     _write_csv(columns, rows, stream)
 
@@ -163,13 +174,16 @@ def prediction_rows(items: Items) -> Rows:
 
 def record_rows(images: Images) -> Rows:
     """Return path and facts of images, and their vectors where they are given."""
-    columns = ["path", *fact_columns()]
-    if isinstance(images, Embeddings):
-        pairs = zip(images.records, images.vectors, strict=True)
-        return [*columns, "vector"], (
-            [record.path, *fact_values(record), vector.tolist()] for record, vector in pairs
-        )
-    return columns, ([record.path, *fact_values(record)] for record in images)
+    columns = ["path", *fact_columns(), *(["vector"] if have_vectors(images) else [])]
+    return columns, (row for page in pages_of(images) for row in _page_rows(page))
+
+
+def _page_rows(page: Iterable[ImageRecord] | Embeddings) -> Iterator[list[Any]]:
+    if isinstance(page, Embeddings):
+        for record, vector in zip(page.records, page.vectors, strict=True):
+            yield [record.path, *fact_values(record), vector.tolist()]
+    else:
+        yield from ([record.path, *fact_values(record)] for record in page)
 
 
 def prediction_columns(items: Items) -> list[str]:

@@ -9,18 +9,37 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
 from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
 from clipsearch._util import warn
 from clipsearch.errors import MissingDependency
-from clipsearch.output.data import Images, Rows, hit_rows, prediction_rows, record_rows
+from clipsearch.output.data import (
+    Images,
+    Rows,
+    have_vectors,
+    hit_rows,
+    pages_of,
+    prediction_rows,
+    record_rows,
+)
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import Items, label_entries
 from clipsearch.types import Embeddings, Hit, ImageRecord, Prediction
+from clipsearch.types.facts import FACTS
 
 # --- Parquet ---------------------------------------------------------------------------------
+
+_ROWS_PER_GROUP = 10_000
+_KIND_OF = {
+    **{fact.name: fact.kind for fact in FACTS},
+    "bytes": "integer",
+    "labels": "texts",
+    **dict.fromkeys(("score", "relevance", "probability", "none"), "number"),
+}
+"""Column, without a number at its end -> the kind of its values; others are texts."""
 
 
 def hits_parquet(items: Items, stream: BinaryIO, options: WriteOptions) -> None:
@@ -34,28 +53,39 @@ def predictions_parquet(items: Items, stream: BinaryIO, options: WriteOptions) -
 
 
 def records_parquet(images: Images, stream: BinaryIO, options: WriteOptions) -> None:
-    """Write one row per image; vectors are lists of float32. Raises MissingDependency."""
+    """Write one row per image, in groups; vectors are lists of float32. Raises MissingDependency."""
     _write_parquet(record_rows(images), stream)
 
 
 def _write_parquet(rows: Rows, stream: BinaryIO) -> None:
     try:
+        import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise MissingDependency("pyarrow", "parquet") from None
     names, values = rows
-    columns = list(zip(*values, strict=True)) or [()] * len(names)
-    types = {"taken_at": pyarrow.timestamp("us"), "vector": pyarrow.list_(pyarrow.float32())}
-    arrays = []
-    for name, column in zip(names, columns, strict=True):
-        if name == "taken_at":
-            column = tuple(one and datetime.fromisoformat(one) for one in column)
-        elif name != "vector" and any(isinstance(one, list) for one in column):
-            types[name] = pyarrow.list_(pyarrow.string())
-        array = pyarrow.array(column, types.get(name))
-        # A column without any value has no type yet; a reader of several files needs the same one.
-        arrays.append(array.cast(pyarrow.string()) if pyarrow.types.is_null(array.type) else array)
-    pyarrow.parquet.write_table(pyarrow.table(arrays, names=names), stream)
+    # The types are those of the columns, not of the values: groups and files go together.
+    schema = pyarrow.schema([(name, _arrow_type(pyarrow, name)) for name in names])
+    with pyarrow.parquet.ParquetWriter(stream, schema) as writer:
+        while group := list(islice(values, _ROWS_PER_GROUP)):
+            columns = dict(zip(names, zip(*group, strict=True), strict=True))
+            if "taken_at" in columns:
+                taken = columns["taken_at"]
+                columns["taken_at"] = tuple(one and datetime.fromisoformat(one) for one in taken)
+            writer.write_table(pyarrow.table(columns, schema=schema))
+
+
+def _arrow_type(pyarrow: Any, name: str) -> Any:
+    types = {
+        "integer": pyarrow.int64(),
+        "number": pyarrow.float64(),
+        "text": pyarrow.string(),
+        "date": pyarrow.timestamp("us"),
+        "texts": pyarrow.list_(pyarrow.string()),
+    }
+    if name == "vector":
+        return pyarrow.list_(pyarrow.float32())
+    return types[_KIND_OF.get(name.rstrip("0123456789").rstrip("_"), "text")]
 
 
 # --- NumPy -----------------------------------------------------------------------------------
@@ -92,13 +122,16 @@ def predictions_npz(items: Items, stream: BinaryIO, options: WriteOptions) -> No
 
 def records_npz(images: Images, stream: BinaryIO, options: WriteOptions) -> None:
     """Write `paths` and `sha256` (n,), and `vectors` float32 (n, dim) where they are given."""
-    records = images.records if isinstance(images, Embeddings) else images
-    arrays = {
-        "paths": _texts(record.path for record in records),
-        "sha256": _texts(record.sha256 for record in records),
-    }
-    if isinstance(images, Embeddings):
-        arrays["vectors"] = images.vectors
+    paths, hashes, vectors = [], [], []
+    for page in pages_of(images):  # of the records, two texts are kept
+        for record in page.records if isinstance(page, Embeddings) else page:
+            paths.append(record.path)
+            hashes.append(record.sha256)
+        if isinstance(page, Embeddings):
+            vectors.append(page.vectors)
+    arrays = {"paths": _texts(paths), "sha256": _texts(hashes)}
+    if have_vectors(images):
+        arrays["vectors"] = np.concatenate(vectors or [np.empty((0, 0), np.float32)])
     np.savez(stream, allow_pickle=False, **arrays)
 
 

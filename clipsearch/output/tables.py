@@ -6,7 +6,7 @@ uses what concerns it; it returns nothing and leaves the stream open.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from clipsearch.output.data import described_labels
@@ -60,7 +60,7 @@ def predictions_table(items: Items, stream: TextIO, options: WriteOptions) -> No
         table((">probability", "label", "image", "then"), rows, stream, shorten=("then",))
 
 
-def records_table(images: Sequence[ImageRecord], stream: TextIO, options: WriteOptions) -> None:
+def records_table(images: Iterable[ImageRecord], stream: TextIO, options: WriteOptions) -> None:
     """Write path, size, time and labels of each image."""
     rows = [
         (shown_path(image.path), *size_and_time(Hit(image.path, 0.0, image)), *_labels(image))

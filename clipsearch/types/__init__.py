@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clipsearch.types.facts import Embeddings, Facts, ImageRecord
+from clipsearch.types.facts import Embeddings, Facts, ImagePages, ImageRecord
 from clipsearch.types.options import (
     ALL_IMAGES,
     HOLDS_FROM,
@@ -54,6 +54,7 @@ __all__ = [
     "Failure",
     "Finding",
     "Hit",
+    "ImagePages",
     "ImageRecord",
     "IndexOptions",
     "IndexReport",

@@ -8,7 +8,7 @@ page shows are derived from `FACTS`, so that a new fact is one entry here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -308,3 +308,28 @@ class Embeddings:
 
     def __len__(self) -> int:
         return len(self.records)
+
+
+class ImagePages:
+    """Images of a library, read in pages while they are iterated over, and again each time.
+
+    Parameters
+    ----------
+    read
+        Begins to read: returns pages of images, all or none of them with vectors.
+    vectors
+        Whether they have them.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Iterator[Sequence[ImageRecord] | Embeddings]],
+        *,
+        vectors: bool = False,
+    ) -> None:
+        self.read = read
+        self.vectors = vectors
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        for page in self.read():
+            yield from page.records if isinstance(page, Embeddings) else page

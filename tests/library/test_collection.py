@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from clipsearch.catalog import Catalog
 from clipsearch.cli import main
 from clipsearch.errors import LibraryLocked, QueryError, UnknownVectorIndex, VectorIndexError
 from clipsearch.library import Library
+from clipsearch.types import Embeddings
 
 Make = Callable[..., list[Path]]
 
@@ -162,3 +165,45 @@ def test_the_command_reports_as_text_and_as_json(
     assert "exact, 12 vectors" in out and "in memory" in out
     assert main(["rebuild", "--recall", "2", "-L", place]) == 1
     assert "between 0 and 1" in capfd.readouterr().err
+
+
+# --- pages -----------------------------------------------------------------------------------
+
+
+def test_pages_hold_what_records_and_embeddings_do_a_few_images_at_a_time(
+    library: Library, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.index(paths[0].parent)
+    copy = paths[0].with_name("zz copy.png")
+    copy.write_bytes(paths[0].read_bytes())
+    library.index(copy)
+    monkeypatch.setattr("clipsearch.library.collection._PAGE", 3)
+    limits: list[int] = []
+    read = Catalog.records
+
+    def limited(self: Catalog, **options: Any) -> Any:
+        limits.append(options["limit"])
+        return read(self, **options)
+
+    expected, whole = library.records(), library.embeddings()
+    monkeypatch.setattr(Catalog, "records", limited)
+    pages = library.pages()
+    assert list(pages) == expected == list(pages)  # read again
+    assert set(limits) == {3} and len(limits) == 2 * (-(-len(expected) // 3) + 1)
+    assert [len(page) for page in pages.read()][:-1] == [3] * ((len(expected) - 1) // 3)
+    parts = [page for page in library.pages(vectors=True).read() if isinstance(page, Embeddings)]
+    assert [record for part in parts for record in part.records] == list(whole.records)
+    np.testing.assert_array_equal(np.concatenate([part.vectors for part in parts]), whole.vectors)
+    below = library.pages(under=copy, where="width > 1")
+    assert [record.path for record in below] == [str(copy)]
+
+
+def test_pages_with_vectors_leave_out_images_without_one_of_the_model(
+    library: Library, paths: list[Path]
+) -> None:
+    library.index(paths[0].parent)
+    with closing(sqlite3.connect(library.path / "catalog.db")) as raw, raw:
+        raw.execute("DELETE FROM embedding WHERE id = 1")
+    found = list(library.pages(vectors=True))
+    assert len(found) == len(library.records()) - 1
+    assert found == list(library.embeddings().records)

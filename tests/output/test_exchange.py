@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
@@ -17,7 +18,7 @@ from result_values import PHOTO, SECRET, hit, prediction
 
 from clipsearch.errors import MissingDependency
 from clipsearch.output.formats import Kind, save, write_value
-from clipsearch.types import Embeddings, Hit, ImageRecord, Results
+from clipsearch.types import Embeddings, Hit, ImagePages, ImageRecord, Results
 
 HITS = [hit("/a.jpg", 0.5, labels=("x", "y")), Hit("/b.jpg", 0.25, relevance=0.75)]
 LABELS = [prediction("/a.jpg", cat=0.75, dog=0.25), prediction("/b.jpg", cow=1.0)]
@@ -97,6 +98,48 @@ def test_parquet_holds_the_columns_of_the_csv_with_types() -> None:
         write_value(value, kind, "parquet", stream)
         table = parquet.read_table(io.BytesIO(stream.getvalue()))
         assert table.num_rows == len(value) and table.column_names[0] == "path"
+
+
+def in_pages() -> ImagePages:
+    pages = [Embeddings((record,), VECTORS[i : i + 1]) for i, record in enumerate(RECORDS)]
+    return ImagePages(lambda: iter(pages), vectors=True)
+
+
+@pytest.mark.parametrize("format", ["json", "jsonl", "csv"])
+def test_pages_are_written_as_what_is_held_as_a_whole(format: str) -> None:
+    paged, whole = io.StringIO(), io.StringIO()
+    write_value(in_pages(), "records", format, paged)
+    write_value(Embeddings(tuple(RECORDS), VECTORS), "records", format, whole)
+    assert paged.getvalue() == whole.getvalue() and "/b.jpg" in whole.getvalue()
+
+
+def test_pages_are_rows_of_one_npz_and_groups_of_one_parquet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = npz(in_pages(), "records")
+    assert found["paths"].tolist() == ["/a.jpg", "/b.jpg"]
+    np.testing.assert_array_equal(found["vectors"], VECTORS)
+    monkeypatch.setattr("clipsearch.output.exchange._ROWS_PER_GROUP", 1)
+    parquet = import_module("pyarrow.parquet")
+    stream = io.BytesIO()
+    write_value(in_pages(), "records", "parquet", stream)
+    file = parquet.ParquetFile(io.BytesIO(stream.getvalue()))
+    assert file.num_row_groups == 2
+    rows = file.read().to_pylist()
+    assert [row["path"] for row in rows] == ["/a.jpg", "/b.jpg"]
+    np.testing.assert_array_equal(np.array([row["vector"] for row in rows], np.float32), VECTORS)
+
+
+def test_a_page_is_written_before_the_next_is_read() -> None:
+    stream, written = io.StringIO(), []
+
+    def read() -> Iterator[list[ImageRecord]]:
+        for record in RECORDS:
+            written.append(stream.getvalue().count("\n"))
+            yield [record]
+
+    write_value(ImagePages(read), "records", "jsonl", stream)
+    assert written == [0, 1]
 
 
 def test_without_pyarrow_the_message_says_what_to_install(
