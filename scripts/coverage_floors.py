@@ -27,9 +27,9 @@ def main() -> int:
     for name in packages:
         pattern = f"{ROOT}/clipsearch/{name}/*"
         share = measured.report(include=[pattern], file=io.StringIO())
-        floor = CORE_FLOOR if name in CORE else 0.0
+        floor = CORE_FLOOR if name in CORE else FLOOR
         below += [name] if share < floor else []
-        print(f"{name:<14} {share:5.1f} %" + (f"  (at least {floor:.0f} %)" if floor else ""))
+        print(f"{name:<14} {share:5.1f} %  (at least {floor:.0f} %)")
     total = measured.report(file=io.StringIO())
     print(f"{'all':<14} {total:5.1f} %  (at least {FLOOR:.0f} %)")
     below += ["all"] if total < FLOOR else []

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from result_values import Page, hit, prediction, written
+from result_values import RECORDS, Page, hit, prediction, write_as, written
 
+from clipsearch.grouping.duplicates import Duplicates
+from clipsearch.grouping.topics import Topic
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.html import contact_sheet, sheets_page
 from clipsearch.output.text import Items
@@ -142,3 +144,38 @@ def test_the_relevance_of_a_hit_stands_beside_its_cosine_and_is_never_rounded_to
     text = Page(written(hits, "html")).text
     assert "cosine 0.312" in text and "relevance 99.6 %" in text and "relevance 50 %" in text
     assert "100 %" not in text
+
+
+# --- several sheets on a page ------------------------------------------------------------------
+
+
+def test_a_page_of_topics_shows_the_most_typical_images_of_each(images: list[Path]) -> None:
+    hits = tuple(hit(str(path), 0.5) for path in images)
+    topics = [
+        Topic("<sea>", ("<sea>",), hits, 0.5, None, None, None, None),
+        Topic("snow", ("snow",), hits[:1], 0.5, None, None, None, None),
+    ]
+    html = write_as(topics, "topics", "html", images_per_topic=1)
+    assert "&lt;sea&gt;: 2 images" in html and "snow: 1 image" in html and "<sea>" not in html
+    assert [image["alt"] for image in Page(html).all("img")] == ["sea & sun.png"] * 2
+    assert len(Page(write_as(topics, "topics", "html")).all("img")) == 3
+
+
+def test_a_page_of_duplicates_shows_the_best_copy_first_and_what_the_others_take() -> None:
+    first, second = RECORDS
+    html = write_as(
+        [
+            Duplicates("same-image", (first, second), (1.0, 0.96875)),
+            Duplicates("same-scene", (second, first), (1.0, 0.96875)),
+        ],
+        *("duplicates", "html"),
+    )
+    text = Page(html).text
+    assert "1. same image: the best first, the others are 5 bytes" in text
+    assert "2. same scene: the best first, the others are 1.2 kB" in text
+    assert text.index("a.jpg") < text.index("=b.jpg") and "0.969" in text
+
+
+def test_pages_without_topics_or_duplicates_say_so() -> None:
+    assert "Topics" in Page(write_as([], "topics", "html")).text
+    assert "Duplicates" in Page(write_as([], "duplicates", "html")).text

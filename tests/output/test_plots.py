@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from clipsearch.errors import BadOutputFile
+from clipsearch.calibration.fit import ReliabilityBins
+from clipsearch.errors import BadOutputFile, TooFewExamples
 from clipsearch.fewshot.cross_validation import CurvePoint
 from clipsearch.output import plots
+from clipsearch.output.formats import WriteOptions
 from clipsearch.output.plots import learning_curves, save_figure
 
 POINTS = (CurvePoint(1, 0.4, 0.5, 0.45, 0.52, 10), CurvePoint(4, 0.42, 0.7, 0.66, 0.75, 10))
@@ -91,3 +94,24 @@ def test_several_curves_share_their_scale(tmp_path: Path) -> None:
     assert [axes.get_ylim() for axes in shown] == [(0, pytest.approx(0.824))] * 5
     save_figure(made, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_a_result_without_a_curve_draws_none() -> None:
+    with pytest.raises(TooFewExamples, match="a label with two images"):
+        plots.draw_learning_curve(SimpleNamespace(curve=()), WriteOptions())  # type: ignore[arg-type]
+
+
+# --- reliability diagrams ----------------------------------------------------------------------
+
+
+def test_a_reliability_diagram_shows_filled_bins_and_their_counts_before_and_after() -> None:
+    before = ReliabilityBins(*map(np.array, ([0, 0.5, 1.0], [4, 0], [0.25, np.nan], [0.5, np.nan])))
+    after = ReliabilityBins(*map(np.array, ([0, 0.5, 1.0], [1, 3], [0.4, 0.8], [0.0, 1.0])))
+    upper, lower = plots.reliability_diagram({"before": before, "after": after}).axes
+    diagonal, first, second = (np.asarray(line.get_xydata()).tolist() for line in upper.lines)
+    assert diagonal == [[0, 0], [1, 1]]
+    assert (first, second) == ([[0.25, 0.5]], [[0.4, 0.0], [0.8, 1.0]])
+    legend = upper.get_legend()
+    assert legend is not None
+    assert [t.get_text() for t in legend.get_texts()] == ["as stated", "before", "after"]
+    assert [patch.get_data().values.tolist() for patch in lower.patches] == [[4, 0], [1, 3]]  # type: ignore[attr-defined]

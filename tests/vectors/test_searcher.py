@@ -1,4 +1,4 @@
-"""Which vectors have a file is counted once for each state of the catalog, and cached."""
+"""Cosines with all vectors; which vectors have a file is counted once per state of the catalog."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vector_library import VectorLibrary
+from oracle import unit_rows
+from vector_library import DIM, VectorLibrary
 
+from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.catalog import Catalog
-from clipsearch.vectors.searcher import LiveVectors
+from clipsearch.vectors.ranking import rank_array
+from clipsearch.vectors.searcher import LiveVectors, Searcher
 
 
 @pytest.fixture
@@ -75,3 +78,54 @@ def test_models_are_counted_apart(library: VectorLibrary) -> None:
 def test_a_folder_that_cannot_be_written_is_no_error(library: VectorLibrary) -> None:
     cache(library).parent.write_bytes(b"")
     assert load(library).ids.tolist() == load(library).ids.tolist() == [1, 2, 3]
+
+
+# --- cosines with all vectors ------------------------------------------------------------------
+
+
+class SearchesOnly:
+    """An index of a package that can search and no more; its ids come in the order of scores."""
+
+    def __init__(self, ids: IdArray, rows: FloatArray) -> None:
+        self._ids, self._rows = ids, rows
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def dim(self) -> int:
+        return DIM
+
+    def search(
+        self, queries: FloatArray, k: int, *, among: IdArray | None = None
+    ) -> tuple[IdArray, FloatArray]:
+        return rank_array(queries, self._ids, self._rows, k)
+
+
+class ComparesBackwards(SearchesOnly):
+    """One that compares all, in an order of its own."""
+
+    def cosines(self, queries: FloatArray) -> tuple[IdArray, FloatArray]:
+        return self._ids[::-1], (queries @ self._rows.T)[:, ::-1]
+
+
+@pytest.mark.parametrize("kind", [None, SearchesOnly, ComparesBackwards])
+def test_cosines_are_those_of_all_vectors_by_id_whether_or_not_a_file_is_left(
+    library: VectorLibrary, kind: type[SearchesOnly] | None
+) -> None:
+    library.snapshots().publish()
+    ids, rows = _all_vectors(library)
+    library.add(["d", "e"])
+    library.remove(["b"])
+    searcher = library.snapshots().open()
+    if kind:
+        searcher = Searcher(library.catalog, library.model, index=kind(ids, rows), watermark=3)
+    queries = unit_rows(np.random.default_rng(3), 2, DIM)
+    found, cosines = searcher.cosines(queries)
+    assert found.tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(cosines, queries @ _all_vectors(library)[1].T, atol=1e-6)
+
+
+def _all_vectors(library: VectorLibrary) -> tuple[IdArray, FloatArray]:
+    ids, rows = zip(*library.catalog.iter_vectors(library.model), strict=True)
+    return np.concatenate(ids), np.concatenate(rows)
