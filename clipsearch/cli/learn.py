@@ -146,9 +146,9 @@ def _only_for(what: str, options: dict[str, object]) -> None:
 def _check_files(file: Path, curve: Path | None, confusion: Path | None) -> None:
     """Refuse, before any work, files that could not be written, and files of another kind."""
     if curve:
-        format_of_output("learning_curve", curve)
+        format_of_output("learning_curve", curve, "--curve")
     if confusion:
-        format_of_output("confusion", confusion)
+        format_of_output("confusion", confusion, "--confusion")
     if file.exists():
         try:
             Head.load(file)

@@ -256,12 +256,12 @@ def write_report(value: Any, kind: Kind, format: str | None = None) -> None:
     Output.choose(kind, format).write(value)
 
 
-def format_of_output(kind: Kind, file: Path) -> str:
-    """Return the format of a file that is to be written. Raises UsageError for another suffix."""
+def format_of_output(kind: Kind, file: Path, option: str = "-o") -> str:
+    """Return the format of the file that an option names. Raises UsageError for another suffix."""
     try:
         return format_of_file(kind, file).name
     except BadOutputFile as error:
-        raise UsageError(f"-o {error}") from None
+        raise UsageError(f"{option} {error}") from None
 
 
 def write_also(

@@ -18,6 +18,7 @@ import numpy as np
 
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.errors import BadGrouping
+from clipsearch.filters.fields import distance_km
 from clipsearch.heads.label_file import labels_from_file
 from clipsearch.types import Facts, Hit, OnProgress, Progress, Prompt, ignore_progress
 
@@ -239,8 +240,6 @@ GAP_HOURS = 6.0
 """A night, or the way home."""
 GAP_MEDIANS = 8.0
 KILOMETRES = 50.0
-EARTH_RADIUS = 6371.0088
-"""Mean radius in kilometres (IUGG)."""
 
 
 def events(
@@ -285,7 +284,8 @@ def events(
     event, place = 0, None
     for number, (_, row) in enumerate(ordered):
         here = _place(facts[row])
-        far = place is not None and here is not None and haversine(place, here) > kilometres
+        way = distance_km(*(place or (None, None)), *(here or (None, None)))
+        far = way is not None and way > kilometres
         if number and (gaps[number - 1] > longest or far):
             event += 1
             place = None
@@ -293,14 +293,6 @@ def events(
         place = here or place
     groups[groups < 0] = event + 1 if ordered else 0
     return groups
-
-
-def haversine(one: tuple[float, float], other: tuple[float, float]) -> float:
-    """Return the great-circle distance in kilometres of two (lat, lon) in degrees (Sinnott 1984)."""
-    lat, lon, lat2, lon2 = np.radians([*one, *other])
-    half = np.sin((lat2 - lat) / 2) ** 2
-    half += np.cos(lat) * np.cos(lat2) * np.sin((lon2 - lon) / 2) ** 2
-    return float(2 * EARTH_RADIUS * np.arcsin(np.sqrt(min(1.0, half))))
 
 
 def _place(facts: Facts) -> tuple[float, float] | None:

@@ -285,4 +285,5 @@ def _results(
         tuple(sorted(kept, key=lambda prediction: prediction.path)),
         title=", ".join(head.labels),
         warnings=tuple(warned),
+        kind="predictions",
     )

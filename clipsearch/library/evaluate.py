@@ -40,7 +40,7 @@ from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.library.classify import make_head
 from clipsearch.library.collection import encode_paths
-from clipsearch.library.label_scores import calibration_key, calibration_of, cohort_context
+from clipsearch.library.label_scores import calibrated_logits, calibration_key, cohort_context
 from clipsearch.library.session import Session
 from clipsearch.text.encode import reading
 from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_choice, check_count
@@ -161,7 +161,8 @@ class _Measuring:
         own = tuple(path for path, known in zip(paths, inside.tolist(), strict=True) if known)
         scores = head.scores(vectors)
         several = bool((relevant.sum(axis=1) > 1).any())
-        logits = self._logits(head, scores, vectors) if several or options.open_set else scores
+        calibrated = several or options.open_set
+        logits = calibrated_logits(self.session, head, scores, vectors) if calibrated else scores
         closed = closed_set_probabilities(scores, Context.of(head))
         probabilities = label_probabilities(logits) if several else closed
         mode: Mode = "multi" if several else "closed"
@@ -180,11 +181,6 @@ class _Measuring:
             resamples=options.resamples,
             seed=options.seed,
         )
-
-    def _logits(self, head: Head, scores: FloatArray, vectors: FloatArray) -> FloatArray:
-        """Return the logits that `classify` judges cosines (n, labels) by."""
-        context = cohort_context(self.session, head, vectors)
-        return calibration_of(self.session, head).logits(scores, context)
 
     def _head(self) -> Head:
         options = self.options

@@ -67,6 +67,32 @@ def cohort_context(session: Session, head: Head, vectors: FloatArray) -> Context
     return background.with_cohort(Context.of(head), head.vectors, background.log_mean_exp(vectors))
 
 
+def calibrated_logits(
+    session: Session, head: Head, scores: FloatArray, vectors: FloatArray
+) -> FloatArray:
+    """Return the logits that `classify` judges cosines by.
+
+    Parameters
+    ----------
+    session
+        Its background is encoded only for a calibration that needs it.
+    head
+        n labels.
+    scores
+        Its cosines (images, n).
+    vectors
+        Unit rows (images, dim).
+
+    Returns
+    -------
+    float64 (images, n).
+    """
+    calibration = calibration_of(session, head)
+    if not calibration.needs_cohort:
+        return calibration.logits(scores, Context.of(head))
+    return calibration.logits(scores, cohort_context(session, head, vectors))
+
+
 def image_levels(session: Session, ids: IdArray) -> FloatArray:
     """Return the cohort log-mean-exp (n,) of stored vectors, by the ids (n,) of these.
 

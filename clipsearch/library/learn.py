@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from clipsearch._util.arrays import FloatArray
+from clipsearch._util.arrays import FloatArray, softmax
 from clipsearch.calibration import DEFAULT_FORMULA, calibration_to_json, formula_named
 from clipsearch.calibration.cohort import background_version
 from clipsearch.calibration.fit import Fitted, fit_calibration
@@ -156,7 +156,7 @@ def suggest_images(
         Prediction(records[i].path, _rank_labels(head, scores[i]), records[i])
         for i in chosen.tolist()
     )
-    return Results(tuple(predictions), title="label these next")
+    return Results(tuple(predictions), title="label these next", kind="predictions")
 
 
 def _calibrate(
@@ -270,8 +270,7 @@ def _is_sure(source: str) -> bool:
 
 def _rank_labels(head: Head, scores: FloatArray) -> tuple[LabelScore, ...]:
     """Return the labels of one image, best first; they share all probability among them."""
-    odds = np.exp(head.logit_scale * (scores - scores.max()).astype(np.float64))
-    shares = odds / odds.sum()
+    shares = softmax(head.logit_scale * scores.astype(np.float64))
     order = np.argsort(-scores, kind="stable").tolist()
     return tuple(LabelScore(head.labels[j], float(shares[j]), float(scores[j])) for j in order)
 

@@ -72,7 +72,7 @@ def find_hits(session: Session, query: QueryHead, options: SearchOptions) -> Res
     kept = tuple(hit for hit in hits if least is None or hit.score >= least)
     title = query.head.labels[0] if len(query.head.labels) == 1 else ""
     warnings = (*query.warnings, *ranking.warnings)
-    return Results(kept, title, warnings, ranking.relevant, ranking.searched)
+    return Results(kept, title, warnings, ranking.relevant, ranking.searched, "hits")
 
 
 def find_similar(session: Session, path: StrPath, options: SearchOptions) -> Results[Hit]:
@@ -100,7 +100,8 @@ def find_similar(session: Session, path: StrPath, options: SearchOptions) -> Res
     if count is not None:
         count -= sum((hit.relevance or 0) >= RELEVANT for hit in itself)
     title = f"like {os.path.basename(file)}"
-    return Results(others, title, ranking.warnings, count, ranking.searched - len(itself))
+    searched = ranking.searched - len(itself)
+    return Results(others, title, ranking.warnings, count, searched, "hits")
 
 
 def rebuild_if_damaged(session: Session, search: Callable[[], _T]) -> _T:

@@ -330,7 +330,8 @@ def save(value: object, path: str | os.PathLike[str], **options: Any) -> None:
 
 def _kind_of(value: object) -> Kind:
     if isinstance(value, Results):
-        return "predictions" if value and isinstance(value[0], Prediction) else "hits"
+        predicted = bool(value) and isinstance(value[0], Prediction)
+        return value.kind or ("predictions" if predicted else "hits")
     try:
         return _KINDS[type(value).__name__]
     except KeyError:

@@ -126,7 +126,7 @@ _LANGUAGES = (
 _ENGLISH = _word_set(
     "the of and with are from his her their this that which who while there two three four next "
     "top left right behind between under near wearing standing sitting holding looking photo "
-    "image image drawing painting dog cat horse boy girl man woman people"
+    "picture image drawing painting dog cat horse boy girl man woman people"
 )
 _SURE, _LIKELY = 2, 1
 _LEAST_EVIDENCE = 2  # one word that is sure, in a text so short that it weighs

@@ -124,6 +124,8 @@ class Results(Sequence[Item_co], Generic[Item_co]):
     """Of a search: how many of all images searched are relevant; None where it was not counted."""
     searched: int | None = None
     """Of a search: how many images passed the filters."""
+    kind: Literal["hits", "predictions"] | None = field(default=None, compare=False)
+    """What the items are, also where there are none; None: what the first one is."""
 
     @overload
     def __getitem__(self, index: int) -> Item_co: ...

@@ -37,7 +37,7 @@ ALLOWED = {
     "clipsearch/heads/prompts.py": {"image"},
     "clipsearch/evaluation/ground_truth.py": {"image"},
     "clipsearch/cli/commands.py": {"few-shot result, fit"},  # what people may type instead
-    "clipsearch/text/language.py": {"cohort-normalised score"},  # a word of English
+    "clipsearch/text/language.py": {"cohort-normalised score", "image"},  # words of English
     "docs/glossary.md": {"image"},
 }
 PAGES = [
@@ -75,6 +75,21 @@ def test_the_code_uses_the_words_of_the_glossary() -> None:
 
 def test_the_documentation_uses_the_words_of_the_glossary() -> None:
     assert _all_gone(PAGES) == []
+
+
+_TWICE = re.compile(r"(?<![-\w./*])([A-Za-z]{2,}) \1(?![-\w./])")
+
+
+def test_no_word_stands_twice_in_a_row() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {twice[0]}"
+        for path in (*CODE, *PAGES)
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        for twice in [_TWICE.search(line)]
+        if twice
+    ]
+    assert found == []
+    assert _TWICE.search("of the the image") and not _TWICE.search("--curve curve.png")
 
 
 @pytest.mark.parametrize(

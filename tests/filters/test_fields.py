@@ -70,6 +70,8 @@ def test_what_people_write_for_a_field_is_no_field_and_means_one() -> None:
         ((0, 179.5), (0, -179.5), 111.2),  # over the 180th meridian
         ((90, 0), (90, 123), 0),  # the pole has every longitude
         ((90, 0), (-90, 0), math.pi * EARTH_RADIUS_KM),
+        ((0, 0), (0, 180), math.pi * EARTH_RADIUS_KM),
+        ((0, 0), (90, 0), math.pi / 2 * EARTH_RADIUS_KM),
         ((12.5, 33.25), (12.5, 33.25), 0),
     ],
 )

@@ -16,7 +16,6 @@ from clipsearch.grouping.topics import (
     distinct_names,
     event_title,
     events,
-    haversine,
     name_scores,
     sample,
     separations,
@@ -258,11 +257,10 @@ def test_negative_gaps_are_refused() -> None:
         events([taken(0)], kilometres=-1)
 
 
-def test_haversine() -> None:
-    assert haversine(PARIS, LONDON) == pytest.approx(343.6, abs=0.5)
-    assert haversine((0, 0), (90, 0)) == pytest.approx(6371.0088 * np.pi / 2)
-    assert haversine((0, 0), (0, 180)) == pytest.approx(6371.0088 * np.pi)
-    assert haversine(PARIS, PARIS) == 0
+def test_a_way_of_just_over_the_limit_begins_an_event() -> None:
+    facts = [taken(0, PARIS), taken(1, LONDON)]
+    assert events(facts, kilometres=343).tolist() == [0, 1]
+    assert events(facts, kilometres=344).tolist() == [0, 0]
 
 
 def test_the_middle_of_places() -> None:

@@ -16,9 +16,12 @@ from conftest import ToyEncoder
 
 from clipsearch.calibration import calibration_to_json
 from clipsearch.calibration.cohort import CohortCalibration, background_captions, background_version
+from clipsearch.calibration.platt import PlattCalibration
 from clipsearch.cli import main
 from clipsearch.errors import BadTruthFile, EncoderError, TooFewExamples, UnknownLabel
+from clipsearch.evaluation.ground_truth import GroundTruth
 from clipsearch.library import Library
+from clipsearch.library.label_scores import calibrated_logits, calibration_key
 from clipsearch.types import NONE, Term
 
 Make = Callable[..., list[Path]]
@@ -60,8 +63,6 @@ def logits(library: Library, paths: list[Path], rows: np.ndarray) -> np.ndarray:
 
 def use(library: Library, slope: float, offset: float) -> None:
     """Let the library judge by these constants."""
-    from clipsearch.library.label_scores import calibration_key
-
     made = CohortCalibration(slope, offset, {}, "fitted", background_version(), 1)
     key = calibration_key(library.encoder.info.fingerprint, None)
     library._session.catalog.set_meta(key, calibration_to_json(made))
@@ -302,6 +303,30 @@ def test_a_calibration_is_used_from_then_on_and_can_be_dropped(
         assert one.none == pytest.approx(1 / (1 + row.mean()), abs=0.02)
     assert library.reset_calibration() and not library.reset_calibration()
     assert list(library.classify(LABELS)) == list(before)
+
+
+def test_the_background_is_not_encoded_for_a_calibration_without_a_cohort(
+    library: Library, filled: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = library.head(LABELS)
+    images = vectors(library, filled)
+    key = calibration_key(library.encoder.info.fingerprint, None)
+    made = calibration_to_json(PlattCalibration(0.5, 1.0))
+    library._session.catalog.set_meta(key, made)
+    monkeypatch.delattr("clipsearch.library.session.Session.background")
+    scores = head.scores(images)
+    found = calibrated_logits(library._session, head, scores, images)
+    scale = library.encoder.info.logit_scale
+    np.testing.assert_allclose(found, 0.5 * scale * (scores - 0.25) + 1.0, rtol=1e-5, atol=1e-5)
+    assert (
+        library.evaluate(
+            GroundTruth({str(path): ("cat",) for path in filled}),
+            labels=LABELS,
+            open_set=True,
+        )
+        .results[0]
+        .open_set
+    )
 
 
 def test_a_head_has_a_calibration_of_its_own(

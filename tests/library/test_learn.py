@@ -297,6 +297,9 @@ def test_suggestions_are_what_the_head_wavers_at(library: Library) -> None:
     assert found[0].probability == pytest.approx(
         head.probabilities(np.array([[s.score for s in found[0].labels]]))[0, 0], abs=1e-5
     )
+    shares = [[one.probability for one in image.labels] for image in found]
+    scores = np.array([[one.score for one in image.labels] for image in found])
+    np.testing.assert_allclose(shares, head.probabilities(scores), atol=1e-5)
     assert len({one.path for one in library.suggest(4, labels=LABELS)}) == 4
 
 
@@ -388,6 +391,8 @@ def test_suggestions_become_examples(cli: Any, images: Path, tmp_path: Path) -> 
         (["learn", "h.json", "--examples", "x", "-f", "csv"], "table, json: not as csv"),
         (["learn", "--suggest", "3"], "--labels FILE or by a --head"),
         (["learn", "h.json", "--suggest", "3", "--head", "g.json"], "HEAD.json is for learning"),
+        (["learn", "h.json", "--examples", "x", "--curve", "c.gif"], "--curve c.gif: its suffix"),
+        (["learn", "h.json", "--examples", "x", "--confusion", "c.txt"], "--confusion c.txt: its"),
         (["learn", "there.csv", "--examples", "x"], "is no head: it is not overwritten"),
         (["classify", "cat", "--head", "h.json"], "by a --head FILE"),
         (["classify", "--head", "h.json", "--template", "{}"], "has its own"),

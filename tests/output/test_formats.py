@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from importlib import import_module
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import pytest
 from result_values import hit, prediction
@@ -98,3 +98,13 @@ def test_text_goes_to_a_text_stream_and_a_figure_to_a_binary_one() -> None:
     text = io.StringIO()
     write_value([hit("/a.jpg", 0.5)], "hits", "paths", text)
     assert text.getvalue() == "/a.jpg\n"
+
+
+def test_results_without_items_are_written_as_their_kind(tmp_path: Path) -> None:
+    columns = {}
+    kinds: tuple[Literal["hits", "predictions"] | None, ...] = (None, "hits", "predictions")
+    for kind in kinds:
+        save(Results((), kind=kind), tmp_path / "empty.csv")
+        columns[kind] = (tmp_path / "empty.csv").read_text("utf-8").split(",")[:3]
+    assert columns[None] == columns["hits"] == ["path", "score", "relevance"]
+    assert columns["predictions"] == ["path", "label", "probability"]
