@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,30 @@ def test_damage_that_shows_in_a_search_is_mended_and_told(library: Path, k: int)
             assert found(damaged.search("a boy", k=k)) == expected
         assert damaged.check() == []
     assert not snapshot.exists()
+
+
+@pytest.mark.parametrize("kind", ["exact", "compressed"])
+def test_vectors_that_are_not_finite_are_never_found_and_check_finds_them(
+    library: Path, kind: str
+) -> None:
+    with opened(library) as whole:
+        expected = found(whole.search("a boy", k=COUNT))
+    lost = [path for path, _ in expected[:2]]
+    with closing(sqlite3.connect(library / "catalog.db")) as raw, raw:
+        for path, number in zip(lost, (np.inf, np.nan), strict=True):
+            raw.execute(
+                "UPDATE embedding SET vector = ? WHERE content_id = "
+                "(SELECT content_id FROM file WHERE path = ?)",
+                (np.full(32, number, "<f2").tobytes(), path),
+            )
+    with opened(library) as damaged:
+        with pytest.warns(UserWarning, match="stored vectors are damaged"):
+            damaged.rebuild(kind=kind)
+        assert found(damaged.search("a boy", k=COUNT)) == expected[2:]
+        (finding,) = damaged.check()
+        assert (finding.kind, finding.message[:9]) == ("vector-damaged", "2 vectors")
+        assert [one.repaired for one in damaged.check(repair=True)] == [True]
+        assert damaged.check() == []
 
 
 def test_a_lost_vector_does_not_hide_that_another_is_dead(
