@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny_models
 
+from clipsearch.encoders import hub as hub_module
 from clipsearch.encoders import load_encoder
+from clipsearch.errors import ModelUnavailable, UnknownModel
 
 COMMIT = "1234567890" * 4
 TEXTS = ["a blue horse", "Boy riding!"]
@@ -212,3 +216,107 @@ def test_a_preset_out_of_reach_is_one_clear_error_at_once(
         assert part in message
     # The hub's own client tries again for 23 seconds.
     assert found["seconds"] < 15
+
+
+# --- what the hub may answer, without a process of its own -------------------------------------
+
+
+class StandIn:
+    """huggingface_hub with a cache in a dictionary and a hub that gives files or raises errors."""
+
+    def __init__(self, has: dict[str, str | Exception]) -> None:
+        from huggingface_hub import errors
+
+        self.errors, self.has = errors, has
+        self.cache: dict[str, str] = {}
+        self.constants = SimpleNamespace(
+            HF_HUB_CACHE="/cache", HF_HUB_OFFLINE=False, ENDPOINT="https://hub.test"
+        )
+
+    def try_to_load_from_cache(self, repo: str, file: str) -> str | None:
+        return self.cache.get(f"{repo}/{file}")
+
+    def hf_hub_url(self, repo: str, file: str) -> str:
+        return f"{repo}/{file}"
+
+    def get_hf_file_metadata(self, url: str) -> None:
+        answer = self.has.get(url, self.errors.EntryNotFoundError("404"))
+        if isinstance(answer, Exception):
+            raise answer
+
+    def hf_hub_download(self, repo: str, file: str) -> str:
+        found = self.cache[f"{repo}/{file}"] = str(self.has[f"{repo}/{file}"])
+        return found
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., StandIn]:
+    def make(has: dict[str, str | Exception]) -> StandIn:
+        made = StandIn(has)
+        monkeypatch.setattr(hub_module, "_huggingface_hub", lambda: made)
+        return made
+
+    return make
+
+
+def test_the_best_file_that_a_repository_has_is_taken_and_then_found_in_the_cache(
+    stand_in: Callable[..., StandIn],
+) -> None:
+    made = stand_in({"o/r/second": "/cache/second"})
+    assert hub_module.cached("o/r", "first", "second") is None
+    assert hub_module.fetch("o/r", "first", "second", model="m") == "/cache/second"
+    made.has.clear()
+    assert hub_module.fetch("o/r", "first", "second", model="m") == "/cache/second"
+    with pytest.raises(ModelUnavailable, match=r"https://hub\.test/o/r has no a or b"):
+        hub_module.fetch("o/r", "a", "b", model="m")
+
+
+def test_settings_of_a_tokenizer_are_fetched_with_it_and_only_where_it_is_not_there(
+    stand_in: Callable[..., StandIn],
+) -> None:
+    names = ("tokenizer_config.json", "config.json", "tokenizer.json")
+    made = stand_in({f"o/r/{name}": f"/cache/r/{name}" for name in names})
+    folder = str(Path("/cache/r"))
+    assert hub_module.fetch_tokenizer("o/r", model="m") == folder
+    assert set(made.cache) == set(made.has)
+    del made.cache["o/r/config.json"]
+    assert hub_module.fetch_tokenizer("o/r", model="m") == folder
+    assert "o/r/config.json" not in made.cache
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "told"),
+    [
+        (
+            "GatedRepoError",
+            ModelUnavailable,
+            "Accept it on https://hub.test/o/r, then set HF_TOKEN",
+        ),
+        ("RepositoryNotFoundError", UnknownModel, "https://hub.test has no repository o/r"),
+        (
+            "LocalEntryNotFoundError",
+            ModelUnavailable,
+            "downloading it from https://hub.test failed: it says no",
+        ),
+    ],
+)
+def test_each_refusal_of_the_hub_says_what_to_do(
+    stand_in: Callable[..., StandIn], name: str, kind: type[Exception], told: str
+) -> None:
+    from huggingface_hub import errors
+
+    cls = getattr(errors, name)
+    error = cls.__new__(cls)  # what these are made of differs from version to version
+    error.args = ("it says no.\nand more",)
+    stand_in({"o/r/f": error})
+    with pytest.raises(kind, match=re.escape(told)):
+        hub_module.fetch("o/r", "f", model="m")
+
+
+def test_a_full_disk_and_a_forbidden_network_are_told(stand_in: Callable[..., StandIn]) -> None:
+    made = stand_in({"o/r/f": OSError()})
+    with pytest.raises(ModelUnavailable, match=r"hub\.test failed: OSError"):
+        hub_module.fetch("o/r", "f", model="m")
+    made.constants.HF_HUB_OFFLINE = True
+    with pytest.raises(ModelUnavailable, match="in the cache /cache, and HF_HUB_OFFLINE forbids"):
+        hub_module.fetch("o/r", "f", model="m")
