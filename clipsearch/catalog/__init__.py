@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from clipsearch import types
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.catalog import embeddings, files, integrity, settings
 from clipsearch.catalog import records as _records
@@ -23,7 +24,6 @@ from clipsearch.catalog.files import Entry, File, PartVector, Pending
 from clipsearch.catalog.settings import Counts, SnapshotRow
 from clipsearch.errors import LibraryCorrupt
 from clipsearch.filters.fields import FUNCTIONS
-from clipsearch.types import Finding
 
 __all__ = ["Catalog", "Counts", "Entry", "PartVector", "Parts", "Pending", "SnapshotRow"]
 
@@ -301,7 +301,7 @@ class Catalog:
                 return
             yield ids, rows
 
-    def check(self, *, repair: bool = False) -> list[Finding]:
+    def check(self, *, repair: bool = False) -> list[types.Finding]:
         """Check pages, references and vectors.
 
         Parameters
@@ -322,7 +322,7 @@ class Catalog:
                     *embeddings.check_vectors(connection, repair=repair),
                 ]
         except LibraryCorrupt as error:  # too damaged to be read to the end
-            return [Finding("catalog-damaged", str(error), integrity.BEYOND_REPAIR)]
+            return [types.Finding("catalog-damaged", str(error), integrity.BEYOND_REPAIR)]
 
 
 def _engine_of(folder: str | os.PathLike[str], busy_timeout: float) -> Engine:

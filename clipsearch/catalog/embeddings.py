@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from clipsearch import types
 from clipsearch._util import warn
 from clipsearch._util.arrays import BoolArray, FloatArray, IdArray
 from clipsearch.catalog.engine import Connection, as_json, cell
-from clipsearch.types import Finding
 
 _STORED = np.dtype("<f2")
 """Numbers on disk: little-endian float16. It moves a cosine by about 1e-5."""
@@ -216,7 +216,7 @@ def purge_stale(connection: Connection, model_id: int) -> int:
     ).rowcount
 
 
-def check_vectors(connection: Connection, *, repair: bool) -> list[Finding]:
+def check_vectors(connection: Connection, *, repair: bool) -> list[types.Finding]:
     """Find vectors that are not what an encoder gives; repair deletes them, so that they are encoded again."""
     findings = []
     models = connection.execute("SELECT id, name, dim FROM model ORDER BY id").fetchall()
@@ -229,7 +229,7 @@ def check_vectors(connection: Connection, *, repair: bool) -> list[Finding]:
             )
         if damaged:
             findings.append(
-                Finding(
+                types.Finding(
                     "vector-damaged",
                     f"{len(damaged)} vectors of model {name} are damaged (first: id {damaged[0]})",
                     "`clipsearch check --repair` drops them; the next `clipsearch index` encodes "

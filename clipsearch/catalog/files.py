@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from clipsearch._util.arrays import FloatArray
@@ -29,8 +28,7 @@ File = TypeVar("File", bound=WalkedFile)
 State = Literal["new", "changed", "unembedded", "unchanged", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pending(Generic[File]):
+class Pending(NamedTuple, Generic[File]):
     """A file that was found, and what the catalog makes of it."""
 
     file: File
@@ -57,8 +55,7 @@ class PartVector(NamedTuple):
     vector: FloatArray
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file as it was read, to be committed: with what is new of it.
 
     Bytes seen for the first time: sha256, facts and vector. Known bytes (a copy, a renamed or a

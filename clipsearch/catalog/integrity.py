@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from clipsearch import types
 from clipsearch.catalog.engine import Connection, column
-from clipsearch.types import Finding
 
 BEYOND_REPAIR = (
     "Put a backup of catalog.db in its place, or move it away and index again: "
@@ -12,7 +12,7 @@ BEYOND_REPAIR = (
 _REPAIR = "`clipsearch check --repair` repairs it."
 
 
-def check_pages(connection: Connection, *, repair: bool) -> list[Finding]:
+def check_pages(connection: Connection, *, repair: bool) -> list[types.Finding]:
     """Have SQLite check every page and index; repair rebuilds the indexes from their rows."""
     problems = _integrity(connection)
     if not problems:
@@ -23,10 +23,10 @@ def check_pages(connection: Connection, *, repair: bool) -> list[Finding]:
     repaired = repair and only_indexes and not _integrity(connection)
     message = f"SQLite found {len(problems)} problems in the catalog: {'; '.join(problems[:3])}"
     remedy = _REPAIR if only_indexes else BEYOND_REPAIR
-    return [Finding("catalog-damaged", message, remedy, repaired=repaired)]
+    return [types.Finding("catalog-damaged", message, remedy, repaired=repaired)]
 
 
-def check_references(connection: Connection, *, repair: bool) -> list[Finding]:
+def check_references(connection: Connection, *, repair: bool) -> list[types.Finding]:
     """Find rows that point at rows which are not there; repair deletes them."""
     broken: dict[tuple[str, str], list[int]] = {}
     for table, row_id, parent, _ in connection.execute("PRAGMA foreign_key_check"):
@@ -37,7 +37,7 @@ def check_references(connection: Connection, *, repair: bool) -> list[Finding]:
                 f"DELETE FROM {table} WHERE rowid = ?", [(row_id,) for row_id in row_ids]
             )
     return [
-        Finding(
+        types.Finding(
             "reference-broken",
             f"{len(row_ids)} rows of `{table}` point at rows of `{parent}` that are not there",
             f"{_REPAIR} Then index again.",

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from clipsearch import types
 from clipsearch._util.arrays import IdArray
 from clipsearch.catalog.embeddings import parts
 from clipsearch.catalog.engine import Connection, as_json, column
-from clipsearch.types import Facts, Failure, ImageRecord, Where
+from clipsearch.types import Facts, ImageRecord, Where
 from clipsearch.types.facts import FACTS
 
 
@@ -202,10 +203,10 @@ def searched(
     return ids, files
 
 
-def errors(connection: Connection) -> list[Failure]:
+def errors(connection: Connection) -> list[types.Failure]:
     """Return the files that failed, by path."""
     rows = connection.execute("SELECT path, error FROM file WHERE error IS NOT NULL ORDER BY path")
-    return [Failure(path, error) for path, error in rows]
+    return [types.Failure(path, error) for path, error in rows]
 
 
 def _labels(connection: Connection, content_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:

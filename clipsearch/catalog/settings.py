@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -15,8 +14,7 @@ from clipsearch.types import ModelInfo
 _CURRENT = "model"  # the setting that holds the id of the current model
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotRow:
+class SnapshotRow(NamedTuple):
     """A published snapshot: an index file of `rows` vectors, all with ids <= `watermark`."""
 
     model_id: int
@@ -161,9 +159,9 @@ def publish_snapshot(connection: Connection, row: SnapshotRow) -> SnapshotRow:
     added = connection.execute(
         "INSERT INTO snapshot (model_id, kind, watermark, rows, sha256, file, bytes, created_at) "
         "VALUES (:model_id, :kind, :watermark, :rows, :sha256, :file, :bytes, :created_at)",
-        {**dataclasses.asdict(row), "created_at": now.isoformat()},
+        {**row._asdict(), "created_at": now.isoformat()},
     )
-    return dataclasses.replace(row, id=int(added.lastrowid or 0), created_at=now)
+    return row._replace(id=int(added.lastrowid or 0), created_at=now)
 
 
 def drop_snapshot(connection: Connection, snapshot_id: int) -> None:

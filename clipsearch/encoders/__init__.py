@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import asdict
 from importlib import import_module
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -234,7 +233,7 @@ def _describe_compiled(name: str) -> dict[str, Any] | None:
     manifest = manifest_of(name)
     if manifest is None:
         return None
-    gate = asdict(manifest.gate) if manifest.gate else None
+    gate = manifest.gate._asdict() if manifest.gate else None
     return {"precision": manifest.precision, "gate": gate}
 
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from clipsearch.encoders import hub
 from clipsearch.errors import ModelUnavailable, UnknownModel
@@ -32,8 +32,7 @@ _MINI = Path(__file__).parent / "mini"
 _FOLDER_WEIGHTS = (".safetensors", ".bin", ".pth")  # what open_clip looks for
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(NamedTuple):
     """A model with a short name, and what `clipsearch models` shows of it."""
 
     name: str
@@ -87,8 +86,7 @@ PRESETS: dict[str, Preset] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
+class ModelSpec(NamedTuple):
     """A resolved name. `name` is canonical and resolves to the same spec again."""
 
     name: str

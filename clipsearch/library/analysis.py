@@ -9,7 +9,7 @@ from clipsearch._util import warn
 from clipsearch.library import parts
 from clipsearch.library.open_library import OpenLibrary
 from clipsearch.library.session import Filter, select
-from clipsearch.types import Labels, OnProgress, Prediction, Results, StrPath, ignore_progress
+from clipsearch.types import Labels, OnProgress, Results, StrPath, ignore_progress
 
 
 class LibraryAnalysis(OpenLibrary):
@@ -64,7 +64,7 @@ class LibraryAnalysis(OpenLibrary):
         where: Filter | None = None,
         under: StrPath | None = None,
         seed: int = 0,
-    ) -> Results[Prediction]:
+    ) -> Results[parts.Prediction]:
         """Return the `n` images whose label would help a head most, the least certain first.
 
         Parameters

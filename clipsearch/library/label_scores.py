@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipsearch import types
 from clipsearch._util import warn
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.calibration import (
@@ -25,7 +26,7 @@ from clipsearch.calibration.cohort import Background, StoredLevels, background_v
 from clipsearch.errors import LibraryError
 from clipsearch.heads.head import Head
 from clipsearch.library.session import Session
-from clipsearch.types import HOLDS_FROM, LabelScore, Mode, Thresholds
+from clipsearch.types import HOLDS_FROM, Mode, Thresholds
 
 _VECTORS_AT_ONCE = 8_192
 _MANY = 100
@@ -158,7 +159,7 @@ class LabelScorer:
 
     def __call__(
         self, vectors: FloatArray, top: int | None = None
-    ) -> list[tuple[tuple[LabelScore, ...], float | None]]:
+    ) -> list[tuple[tuple[types.LabelScore, ...], float | None]]:
         """Judge the labels of images.
 
         Parameters
@@ -210,10 +211,10 @@ class LabelScorer:
 
     def _labels(
         self, best: Sequence[int], p: FloatArray, s: FloatArray, least: Sequence[float]
-    ) -> tuple[LabelScore, ...]:
+    ) -> tuple[types.LabelScore, ...]:
         labels = self.head.labels
         return tuple(
-            LabelScore(labels[j], float(p[j]), float(s[j])) for j in best if p[j] >= least[j]
+            types.LabelScore(labels[j], float(p[j]), float(s[j])) for j in best if p[j] >= least[j]
         )
 
 

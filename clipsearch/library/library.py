@@ -10,13 +10,11 @@ from clipsearch.library.analysis import LibraryAnalysis
 from clipsearch.library.session import Filter, select
 from clipsearch.types import (
     HOLDS_FROM,
-    ClassifyOptions,
     Hit,
     Labels,
     Mode,
     OnWarning,
     Paths,
-    Prediction,
     Results,
     SearchOptions,
     StrPath,
@@ -165,7 +163,7 @@ class Library(LibraryAnalysis):
         min_probability: float | None = None,
         save: bool = False,
         truncate: bool = False,
-    ) -> Results[Prediction]:
+    ) -> Results[parts.Prediction]:
         """Label the images of the library, or image files; a prediction per file, by path.
 
         Parameters
@@ -190,7 +188,7 @@ class Library(LibraryAnalysis):
         >>> library.classify(["cat", "dog"], images="scene.webp")[0].label
         'dog'
         """
-        options = ClassifyOptions(select(where, under), mode, threshold, top, min_probability)
+        options = parts.ClassifyOptions(select(where, under), mode, threshold, top, min_probability)
         notes: list[str] = []
         if not isinstance(head, parts.Head):
             head = self.head(head, truncate=truncate, on_warning=notes.append)
@@ -201,7 +199,9 @@ class Library(LibraryAnalysis):
         found = parts.classify.predict_labels(self._session, head, options, save=save)
         return found.with_warnings(notes)
 
-    def save_labels(self, predictions: Iterable[Prediction], *, source: str = "classify") -> int:
+    def save_labels(
+        self, predictions: Iterable[parts.Prediction], *, source: str = "classify"
+    ) -> int:
         """Write the labels that hold into the catalog, and return how many.
 
         The labels that the same source gave those images before are replaced.
@@ -211,7 +211,7 @@ class Library(LibraryAnalysis):
     def explain(
         self,
         head: parts.Head | Labels,
-        predictions: Iterable[Prediction],
+        predictions: Iterable[parts.Prediction],
         *,
         truncate: bool = False,
     ) -> list[parts.Explanation]:

@@ -26,10 +26,7 @@ from clipsearch.library.session import (
 )
 from clipsearch.types import (
     Embeddings,
-    Failure,
-    Finding,
     ImageRecord,
-    IndexOptions,
     ModelInfo,
     OnProgress,
     Paths,
@@ -254,7 +251,7 @@ class OpenLibrary:
         LibraryLocked, UnknownModel, ModelUnavailable, QueryError
         """
         patterns = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-        options = IndexOptions(
+        options = parts.IndexOptions(
             patterns, hidden, dry_run, retry_failed, fast, engine, precision, batch_size, workers
         )
         return parts.collection.index_files(
@@ -300,7 +297,7 @@ class OpenLibrary:
         """
         return parts.collection.stored_embeddings(self._session, select(where, under), paths)
 
-    def embed(self, paths: Paths) -> tuple[list[str], FloatArray, list[Failure]]:
+    def embed(self, paths: Paths) -> tuple[list[str], FloatArray, list[parts.Failure]]:
         """Return files, their unit vectors float32 (n, dim), and what could not be read; by path.
 
         Parameters
@@ -316,11 +313,11 @@ class OpenLibrary:
         """Return what the library holds, and the state of its vector index."""
         return parts.collection.library_status(self._session)
 
-    def errors(self) -> list[Failure]:
+    def errors(self) -> list[parts.Failure]:
         """Return the files that could not be indexed, and why."""
         return self._session.catalog.errors()
 
-    def check(self, *, repair: bool = False, deep: bool = True) -> list[Finding]:
+    def check(self, *, repair: bool = False, deep: bool = True) -> list[parts.Finding]:
         """Look for damage in the catalog and the snapshots, and for files that are not there.
 
         Parameters

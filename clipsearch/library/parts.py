@@ -37,23 +37,37 @@ if TYPE_CHECKING:
     from clipsearch.library.matrix import Matrix
     from clipsearch.library.query_heads import Query
     from clipsearch.text.tokens import TokenTable
-    from clipsearch.types import ImagePages, IndexReport, Status
+    from clipsearch.types import (
+        ClassifyOptions,
+        Failure,
+        Finding,
+        ImagePages,
+        IndexOptions,
+        IndexReport,
+        Prediction,
+        Status,
+    )
 
 __all__ = [
     "Calibration",
+    "ClassifyOptions",
     "Duplicates",
     "Evaluation",
     "Examples",
     "Explanation",
+    "Failure",
     "FewShotResult",
+    "Finding",
     "Fitted",
     "GroundTruth",
     "Head",
     "ImagePages",
+    "IndexOptions",
     "IndexReport",
     "Layout",
     "Matrix",
     "MethodChoice",
+    "Prediction",
     "Query",
     "Status",
     "Tier",
@@ -91,7 +105,7 @@ _TYPES = {
     "clipsearch.library.matrix": "Matrix",
     "clipsearch.library.query_heads": "Query",
     "clipsearch.text.tokens": "TokenTable",
-    "clipsearch.types": "ImagePages IndexReport Status",
+    "clipsearch.types": "ClassifyOptions Failure Finding ImagePages IndexOptions IndexReport Prediction Status",
 }
 _MODULE_OF = {name: f"{home}.{name}" for home, names in _MODULES.items() for name in names.split()}
 _HOME_OF = {name: home for home, names in _TYPES.items() for name in names.split()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from threading import Thread
 from typing import NamedTuple, TypeAlias
 
@@ -24,15 +23,14 @@ Query: TypeAlias = str | Term | Sequence[str | Term] | Head | FloatArray
 """What is searched for: terms, a head, or a vector (dim,)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class QueryHead:
+class QueryHead(NamedTuple):
     """A head to search with, and what it was made of where that is known."""
 
     head: Head
     own: Head | None = None
     """The user's whole head, which may have a calibration of its own."""
     terms: Sequence[Term] = ()
-    images: Mapping[str, FloatArray] = field(default_factory=dict)
+    images: Mapping[str, FloatArray] = {}
     """The vector (dim,) of each image among the terms."""
     truncate: bool = False
     warnings: tuple[str, ...] = ()

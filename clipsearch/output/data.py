@@ -10,12 +10,12 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
+from clipsearch import types
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import Items, label_entries
-from clipsearch.types import NONE, Embeddings, Failure, ImagePages, ImageRecord, Prediction
+from clipsearch.types import NONE, Embeddings, ImagePages, ImageRecord
 from clipsearch.types.facts import FACTS
 
 if TYPE_CHECKING:
@@ -90,8 +90,6 @@ def _records_as_json(images: Images) -> Iterator[dict[str, Any]]:
 def _as_json_types(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
-    if isinstance(value, Failure):
-        return asdict(value)
     return value if isinstance(value, dict | str) else [_as_json_types(one) for one in value]
 
 
@@ -167,7 +165,7 @@ def prediction_rows(items: Items) -> Rows:
     rows = (
         [item.path, *prediction_values(item, len(columns)), *fact_values(item.record)]
         for item in items
-        if isinstance(item, Prediction)
+        if isinstance(item, types.Prediction)
     )
     return ["path", *columns, *fact_columns()], rows
 
@@ -188,14 +186,16 @@ def _page_rows(page: Iterable[ImageRecord] | Embeddings) -> Iterator[list[Any]]:
 
 def prediction_columns(items: Items) -> list[str]:
     """Return the columns of labels that these predictions need."""
-    ranks = max((len(label_entries(i)) for i in items if isinstance(i, Prediction)), default=1)
+    ranks = max(
+        (len(label_entries(i)) for i in items if isinstance(i, types.Prediction)), default=1
+    )
     tails = ["", *(f"_{n}" for n in range(2, ranks + 1))]
     columns = [f"{name}{tail}" for tail in tails for name in ("label", "probability", "score")]
     columns.insert(3, "none")
     return columns
 
 
-def prediction_values(item: Prediction, width: int) -> list[Any]:
+def prediction_values(item: types.Prediction, width: int) -> list[Any]:
     """Return the values of `prediction_columns`, filled up with None to this width."""
     values: list[Any] = [value for entry in label_entries(item) for value in entry]
     values.insert(3, item.none)
@@ -282,6 +282,6 @@ def _spreadsheet_cell(value: Any) -> Any:
     return f"'{value}" if risky else value
 
 
-def count_by_label(predictions: Iterable[Prediction]) -> dict[str, int]:
+def count_by_label(predictions: Iterable[types.Prediction]) -> dict[str, int]:
     """Count images by their best label, most frequent first."""
     return dict(Counter(p.label for p in predictions).most_common())

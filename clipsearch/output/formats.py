@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from clipsearch.errors import BadOutputFile, FigureTooLarge
-from clipsearch.types import Prediction, Results
+from clipsearch.types import Hit, Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -330,8 +330,8 @@ def save(value: object, path: str | os.PathLike[str], **options: Any) -> None:
 
 def _kind_of(value: object) -> Kind:
     if isinstance(value, Results):
-        predicted = bool(value) and isinstance(value[0], Prediction)
-        return value.kind or ("predictions" if predicted else "hits")
+        found = not value or isinstance(value[0], Hit)
+        return value.kind or ("hits" if found else "predictions")
     try:
         return _KINDS[type(value).__name__]
     except KeyError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from clipsearch import types
 from clipsearch.output.data import described_labels
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import (
@@ -20,7 +21,7 @@ from clipsearch.output.text import (
     size_and_time,
     table,
 )
-from clipsearch.types import Hit, ImageRecord, Prediction
+from clipsearch.types import Hit, ImageRecord
 
 if TYPE_CHECKING:
     from clipsearch.evaluation.results import Evaluation, ModelFigures
@@ -54,7 +55,7 @@ def predictions_table(items: Items, stream: TextIO, options: WriteOptions) -> No
     rows = [
         (exact_percent(i.probability), i.label, shown_path(i.path), runners_up(i))
         for i in items
-        if isinstance(i, Prediction)
+        if isinstance(i, types.Prediction)
     ]
     if rows:
         table((">probability", "label", "image", "then"), rows, stream, shorten=("then",))

@@ -13,16 +13,17 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, TypeAlias
 
-from clipsearch.types import Hit, Prediction, Results
+from clipsearch import types
+from clipsearch.types import Hit, Results
 
 _GAP = "  "
 _NARROWEST = 6
 """Characters below which a shortened column tells nothing more, and is left out."""
 # Where a cell may fold: after spaces and after the separators of paths, never inside a name.
 _PIECES = re.compile(r"[^\s/\\]*[/\\]+|[^\s/\\]+\s*|\s+")
-Items = Sequence[Hit | Prediction]
+Items: TypeAlias = "Sequence[Hit | types.Prediction]"
 
 
 class Estimate(Protocol):
@@ -107,7 +108,7 @@ def bytes_text(count: int) -> str:
 # --- results ---------------------------------------------------------------------------------
 
 
-def label_entries(prediction: Prediction) -> list[tuple[str, float, float | None]]:
+def label_entries(prediction: types.Prediction) -> list[tuple[str, float, float | None]]:
     """Return label, probability and score of what a prediction says, then of the other labels."""
     entries = [(one.label, one.probability, one.score) for one in prediction.labels]
     if prediction.holding:
@@ -115,7 +116,7 @@ def label_entries(prediction: Prediction) -> list[tuple[str, float, float | None
     return [(prediction.label, prediction.probability, None), *entries]
 
 
-def runners_up(prediction: Prediction, count: int = 2) -> str:
+def runners_up(prediction: types.Prediction, count: int = 2) -> str:
     """Name the other labels: all that hold in the mode `multi`, else the next best `count`."""
     others = label_entries(prediction)[1:]
     shown = others if prediction.mode == "multi" else others[:count]
@@ -129,7 +130,7 @@ def relevant_count(items: Items) -> str:
     return f"{items.relevant:,} relevant of {plural(items.searched, 'image')}"
 
 
-def size_and_time(item: Hit | Prediction) -> tuple[str, str]:
+def size_and_time(item: Hit | types.Prediction) -> tuple[str, str]:
     """Return the pixel size and the time of capture; empty where they are not known."""
     facts = item.record.facts if item.record else None
     if facts is None:
@@ -138,7 +139,7 @@ def size_and_time(item: Hit | Prediction) -> tuple[str, str]:
     return f"{facts.width} × {facts.height}", taken
 
 
-def fact_details(item: Hit | Prediction) -> str:
+def fact_details(item: Hit | types.Prediction) -> str:
     """Return the facts of an image in one line: format, when and with what it was taken, ..."""
     known = item.record.facts.details() if item.record else []
     return " · ".join(text for _, text in known)

@@ -8,9 +8,9 @@ from clipsearch.types.facts import Embeddings, Facts, ImagePages, ImageRecord
 from clipsearch.types.options import (
     ALL_IMAGES,
     HOLDS_FROM,
-    ClassifyOptions,
-    IndexOptions,
+    NONE,
     Labels,
+    Mode,
     Paths,
     Prompt,
     SearchOptions,
@@ -26,23 +26,26 @@ from clipsearch.types.options import (
     check_number,
 )
 from clipsearch.types.results import (
-    NONE,
-    Failure,
-    Finding,
     Hit,
-    LabelScore,
-    Mode,
     ModelInfo,
     OnProgress,
     OnWarning,
-    Prediction,
     Progress,
     Results,
     ignore_progress,
 )
 
 if TYPE_CHECKING:
-    from clipsearch.types.reports import IndexReport, Status
+    from clipsearch.types.operations import (
+        ClassifyOptions,
+        Failure,
+        Finding,
+        IndexOptions,
+        IndexReport,
+        LabelScore,
+        Prediction,
+        Status,
+    )
 
 __all__ = [
     "ALL_IMAGES",
@@ -84,12 +87,17 @@ __all__ = [
     "ignore_progress",
 ]
 
+_OPERATIONS = (
+    *("ClassifyOptions", "Failure", "Finding", "IndexOptions", "IndexReport", "LabelScore"),
+    *("Prediction", "Status"),
+)
+
 
 def __getattr__(name: str) -> Any:
-    """Import the reports on first use (PEP 562)."""
-    if name not in ("IndexReport", "Status"):
+    """Import on first use what a search does not need (PEP 562)."""
+    if name not in _OPERATIONS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from clipsearch.types import reports
+    from clipsearch.types import operations
 
-    value = globals()[name] = getattr(reports, name)
+    value = globals()[name] = getattr(operations, name)
     return value

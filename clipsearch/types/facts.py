@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from clipsearch._util import LazyModule
 
@@ -28,8 +28,7 @@ application record, or ("xmp", "prefix:name", ...). Several names are read toget
 maker and model, degrees and hemisphere."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """One fact of an image: where it is read from, how it is stored, filtered and shown."""
 
     kind: FactKind
@@ -51,7 +50,7 @@ class Fact:
     """Its name in filters, by default that of the column."""
     synonyms: tuple[str, ...] = ()
     """What people write for the field: for "did you mean"."""
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = {}
     """Other spellings of a value in filters, in lower case."""
     name: str = ""
     """The attribute of `Facts`, column of the catalog, JSON key and CSV column."""
@@ -265,7 +264,7 @@ class Facts:
 
 
 FACTS: tuple[Fact, ...] = tuple(
-    replace(one.metadata["fact"], name=one.name, required=one.default is MISSING)
+    one.metadata["fact"]._replace(name=one.name, required=one.default is MISSING)
     for one in fields(Facts)
 )
 """Every fact, in the order of the columns."""

@@ -1,4 +1,4 @@
-"""What a caller asks for: terms, a selection of images, and the options of each operation.
+"""What a caller asks for: terms, a selection of images, the options of a search, and their checks.
 
 The front-ends (command line, HTTP, MCP) and `Library` build these values from plain arguments. A
 value out of range raises QueryError when the options are built, before any work starts.
@@ -15,11 +15,14 @@ from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 from clipsearch.errors import QueryError
-from clipsearch.types.results import Mode
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = StrPath | Iterable[StrPath]
 """One path, or several."""
+NONE = "none of these"
+"""What a prediction says where no label holds. It is never saved as a label."""
+Mode = Literal["open", "multi", "closed"]
+"""How labels are judged: one of them or none; each by itself; one of them in any case."""
 HOLDS_FROM = 0.5
 """The probability from which a label holds in the mode `multi`, unless a threshold is given."""
 
@@ -98,59 +101,6 @@ class SearchOptions:
     def __post_init__(self) -> None:
         check_count("k", self.k, optional="all images")
         check_number("min_score", self.min_score)
-
-
-@dataclass(frozen=True, slots=True)
-class ClassifyOptions:
-    """How labels are judged, of which images, and which predictions are returned."""
-
-    selection: Selection = ALL_IMAGES
-    mode: Mode = "open"
-    """`open`: one label or none; `multi`: each label by itself; `closed`: one label always."""
-    threshold: Thresholds = HOLDS_FROM
-    """In the mode `multi`: the probability from which a label holds."""
-    top: int | None = None
-    """The largest number of labels for an image; None keeps all."""
-    min_probability: float | None = None
-    """Return only images with a label that holds, and at no less than this."""
-
-    def __post_init__(self) -> None:
-        check_choice("mode", self.mode, ("open", "multi", "closed"))
-        check_count("top", self.top, optional="all labels")
-        check_number("min_probability", self.min_probability, 0, 1)
-        given = self.threshold
-        for value in given.values() if isinstance(given, Mapping) else [given]:
-            if value is None:
-                raise QueryError("threshold is a probability from 0 to 1, not None.")
-            check_number("threshold", value, 0, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexOptions:
-    """What an indexing run reads, and how."""
-
-    exclude: tuple[str, ...] = ()
-    """Patterns, as in .gitignore, of what is left out."""
-    hidden: bool = False
-    """Read hidden files and folders too."""
-    dry_run: bool = False
-    """Count what would be done, and write nothing."""
-    retry_failed: bool = False
-    """Try unchanged files again that failed before."""
-    fast: bool = False
-    """Decode JPEG files with as much detail as the model sees, not with twice as much."""
-    engine: str = "auto"
-    """As for `load_encoder`."""
-    precision: str = "auto"
-    """As for `load_encoder`."""
-    batch_size: int = 32
-    """Images in a batch of the encoder, and in a commit."""
-    workers: int | None = None
-    """Threads that read, and encode where that is best; None for one per core."""
-
-    def __post_init__(self) -> None:
-        check_count("batch_size", self.batch_size)
-        check_count("workers", self.workers, optional="one per core")
 
 
 # --- checks --------------------------------------------------------------------------------

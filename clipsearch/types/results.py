@@ -1,14 +1,17 @@
-"""What queries, classifications and checks return, and what long runs tell while they run."""
+"""What searches return, and what long runs tell while they run."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 from clipsearch._util import presenter
 from clipsearch.types.facts import ImageRecord
+
+if TYPE_CHECKING:
+    from clipsearch.types.operations import Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,72 +44,6 @@ class Hit:
                 if self.record
                 else {}
             ),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class LabelScore:
-    """One label of a prediction."""
-
-    label: str
-    probability: float
-    score: float
-
-
-NONE = "none of these"
-"""What a prediction says where no label holds. It is never saved as a label."""
-
-
-Mode = Literal["open", "multi", "closed"]
-"""How labels are judged: one of them or none; each by itself; one of them in any case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The labels of one image, best first, and whether any of them holds."""
-
-    path: str
-    labels: tuple[LabelScore, ...]
-    """All labels, as far as they were kept; in the mode `multi` only those that hold."""
-    record: ImageRecord | None = None
-    none: float | None = None
-    """How likely it is that no label holds; None in the mode `closed`, which does not ask."""
-    mode: Mode = "closed"
-
-    @property
-    def holding(self) -> tuple[LabelScore, ...]:
-        """The labels that hold, best first; empty for none of these.
-
-        In the mode `open` it is the best one, unless "none" is more likely than all together.
-        """
-        if self.mode == "multi":
-            return self.labels
-        return () if self.none is not None and self.none > 0.5 else self.labels[:1]
-
-    @property
-    def label(self) -> str:
-        """The best label that holds, or NONE."""
-        return self.holding[0].label if self.holding else NONE
-
-    @property
-    def probability(self) -> float:
-        """The probability of what `label` says."""
-        return self.holding[0].probability if self.holding else self.none or 0.0
-
-    @property
-    def score(self) -> float | None:
-        """The cosine of the best label that holds; None for none of these, which has no vector."""
-        return self.holding[0].score if self.holding else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON contract of `clipsearch classify`."""
-        return {
-            "path": self.path,
-            "label": self.label,
-            "probability": self.probability,
-            "score": self.score,
-            "none": self.none,
-            "labels": [asdict(label) for label in self.labels],
         }
 
 
@@ -168,15 +105,7 @@ class Results(Sequence[Item_co], Generic[Item_co]):
         return presenter().html(self)
 
 
-# --- runs, checks and models -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A file that could not be indexed, and why."""
-
-    path: str
-    reason: str
+# --- runs and models -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,21 +127,6 @@ OnWarning: TypeAlias = Callable[[str], None]
 
 def ignore_progress(progress: Progress) -> None:
     """Do nothing: the `OnProgress` of a caller who does not watch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that `Library.check` found wrong."""
-
-    kind: str
-    """A stable word: `catalog-damaged`, `snapshot-damaged`, `vector-damaged`, `file-missing`, ..."""
-    message: str
-    remedy: str
-    repaired: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON types."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

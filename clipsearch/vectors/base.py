@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from os import PathLike
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from clipsearch._util.arrays import FloatArray, IdArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TuningTarget:
+class TuningTarget(NamedTuple):
     """What an approximate index is tuned for when it is written."""
 
     recall: float = 0.99
@@ -20,8 +18,7 @@ class TuningTarget:
     """Text vectors float32 (m, dim) to tune with; None simulates some from the images' vectors."""
 
 
-@dataclass(frozen=True, slots=True)
-class IndexInfo:
+class IndexInfo(NamedTuple):
     """Properties of an open index."""
 
     recall: float
@@ -30,7 +27,7 @@ class IndexInfo:
     """Queries of that measurement: "texts" or "simulated"; empty if the index is exact."""
     resident: int = 0
     """Bytes that the index holds in memory while it is open, without mapped vectors."""
-    tuned: dict[str, Any] = field(default_factory=dict)
+    tuned: Mapping[str, Any] = {}
     """Parameter -> value, as tuning chose them."""
 
 

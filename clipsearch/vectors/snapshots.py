@@ -17,12 +17,13 @@ from contextlib import suppress
 from os import PathLike
 from pathlib import Path, PurePosixPath
 
+from clipsearch import types
 from clipsearch._util import log_fault
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch._util.atomic import delete_quietly, replace_file, sha256_of
 from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryError, SnapshotUnreadable, VectorIndexError
-from clipsearch.types import Finding, OnWarning
+from clipsearch.types import OnWarning
 from clipsearch.vectors import AUTO_KIND, TUNED_KINDS, kind_for, vector_index
 from clipsearch.vectors.base import IndexInfo, SearchableVectors, TuningTarget, VectorIndex
 from clipsearch.vectors.exact import FlatIndex
@@ -273,7 +274,7 @@ class Snapshots:
         delete_quietly(self.path(row))
         return True
 
-    def check(self, *, deep: bool = True, repair: bool = False) -> list[Finding]:
+    def check(self, *, deep: bool = True, repair: bool = False) -> list[types.Finding]:
         """Open every snapshot of the model, and return a finding for each that is damaged.
 
         Parameters
@@ -289,7 +290,7 @@ class Snapshots:
                 self._drop(row)
             self.publish()
         return [
-            Finding(
+            types.Finding(
                 kind="snapshot-damaged",
                 message=fault,
                 remedy="Rebuild it with `clipsearch rebuild`; nothing is lost.",

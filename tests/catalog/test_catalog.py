@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import pydoc
 import time
@@ -63,7 +62,7 @@ def test_a_file_that_failed_is_read_again_only_if_it_changes_or_on_request(
     (pending,) = catalog.pending([bad], first)
     assert (pending.state, pending.reason, pending.todo) == ("failed", "truncated", False)
     assert states(catalog, first, bad, retry=True) == ["changed"]
-    assert states(catalog, first, dataclasses.replace(bad, size=2000)) == ["changed"]
+    assert states(catalog, first, bad._replace(size=2000)) == ["changed"]
 
 
 def test_a_second_model_finds_every_file_unembedded(catalog: Catalog, first: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,7 +90,7 @@ def test_snapshots_are_listed_newest_first_for_each_model(catalog: Catalog) -> N
     assert catalog.snapshots(two) == [rows[1]]
     assert catalog.snapshots() == rows[::-1]
     newest = catalog.snapshots(one)[0]
-    assert dataclasses.replace(newest, id=0, created_at=None) == SnapshotRow(
+    assert newest._replace(id=0, created_at=None) == SnapshotRow(
         one, "faiss", 30, 27, "sha3", "snapshots/3", 3000
     )
     assert newest.created_at is not None

@@ -12,7 +12,7 @@ import os
 import random
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class Compilation:
             "precision": self.manifest.precision,
             "reason": self.reason or None,
             "towers": self.manifest.ways,
-            "gate": asdict(gate) if gate else None,
+            "gate": gate._asdict() if gate else None,
             "bytes": self.bytes,
         }
 
@@ -195,7 +195,7 @@ def _try_int8(
     texts = OnnxEncoder(folder, manifest, spec).encode_texts(_gate_captions())
     with tempfile.TemporaryDirectory(dir=folder) as trial:
         proof = {**manifest.proof, "image": towers.write_rounded_image(Path(trial))}
-        candidate = replace(manifest, precision="int8", proof=proof)
+        candidate = manifest._replace(precision="int8", proof=proof)
         encoder = OnnxEncoder(Path(trial), candidate, spec)
         rounded = _vectors(encoder, pixels, report, len(pixels), total)
         del encoder
@@ -203,8 +203,8 @@ def _try_int8(
         if measured.passed:
             for file in Path(trial).iterdir():
                 file.replace(folder / file.name)
-            return replace(candidate, gate=measured), ""
-    manifest = replace(manifest, gate=measured)
+            return candidate._replace(gate=measured), ""
+    manifest = manifest._replace(gate=measured)
     return manifest, _gate_failure(manifest)
 
 

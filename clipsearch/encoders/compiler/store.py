@@ -14,11 +14,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from clipsearch._util.atomic import replace_text
 from clipsearch.encoders.preprocess import Preprocess
@@ -33,8 +33,7 @@ _ABANDONED_SECONDS = 24 * 3600.0
 Precision = Literal["fp32", "int8"]
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(NamedTuple):
     """How near int8 is to fp32 on images; measured by `compile.measure_gate`."""
 
     images: int
@@ -47,8 +46,7 @@ class Gate:
     passed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """The content of model.json."""
 
     fingerprint: str
@@ -67,12 +65,17 @@ class Manifest:
     proof: dict[str, list[float]]
     """The vectors of a fixed image and a fixed text, to know a damaged tower by."""
     gate: Gate | None = None
-    files: dict[str, int] = field(default_factory=dict)
+    files: Mapping[str, int] = {}
     """The size of each file in bytes."""
 
     def to_json(self) -> str:
         """Return the text of model.json."""
-        return json.dumps({"format": _FORMAT, **asdict(self)}, indent=1)
+        content = {
+            **self._asdict(),
+            "preprocess": asdict(self.preprocess),
+            "gate": self.gate and self.gate._asdict(),
+        }
+        return json.dumps({"format": _FORMAT, **content}, indent=1)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:
@@ -235,7 +238,7 @@ def publish(folder: Path, manifest: Manifest) -> tuple[Path, Manifest]:
     The place, and the manifest with the sizes of the files.
     """
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    manifest = replace(manifest, files=sizes)
+    manifest = manifest._replace(files=sizes)
     (folder / MANIFEST_FILE).write_text(manifest.to_json(), "utf-8")
     for path in folder.iterdir():
         _flush(path)

@@ -1,4 +1,4 @@
-"""Reports and status as JSON types."""
+"""Results of indexing and status as JSON types."""
 
 from __future__ import annotations
 

@@ -1,0 +1,231 @@
+"""The options and results of indexing, checking and classifying.
+
+A search needs none of them: `clipsearch.types` imports them on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from clipsearch.errors import QueryError
+from clipsearch.types.facts import ImageRecord
+from clipsearch.types.options import (
+    ALL_IMAGES,
+    HOLDS_FROM,
+    NONE,
+    Mode,
+    Selection,
+    Thresholds,
+    check_choice,
+    check_count,
+    check_number,
+)
+
+# --- indexing and checking ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """What an indexing run reads, and how."""
+
+    exclude: tuple[str, ...] = ()
+    """Patterns, as in .gitignore, of what is left out."""
+    hidden: bool = False
+    """Read hidden files and folders too."""
+    dry_run: bool = False
+    """Count what would be done, and write nothing."""
+    retry_failed: bool = False
+    """Try unchanged files again that failed before."""
+    fast: bool = False
+    """Decode JPEG files with as much detail as the model sees, not with twice as much."""
+    engine: str = "auto"
+    """As for `load_encoder`."""
+    precision: str = "auto"
+    """As for `load_encoder`."""
+    batch_size: int = 32
+    """Images in a batch of the encoder, and in a commit."""
+    workers: int | None = None
+    """Threads that read, and encode where that is best; None for one per core."""
+
+    def __post_init__(self) -> None:
+        check_count("batch_size", self.batch_size)
+        check_count("workers", self.workers, optional="one per core")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be indexed, and why."""
+
+    path: str
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the failure as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What one run of `Library.index` did, in files (`embedded`: in images encoded)."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    renamed: int = 0
+    removed: int = 0
+    failed: int = 0
+    embedded: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+    interrupted: bool = False
+    failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a library holds."""
+
+    path: str
+    format: int
+    model: str | None
+    models: dict[str, int]
+    """Model name -> number of vectors."""
+    files: int
+    contents: int
+    failed: int
+    bytes_on_disk: int
+    roots: tuple[str, ...]
+    labels: dict[str, int]
+    """Saved label -> number of images."""
+    index_kind: str | None
+    """Kind of the newest snapshot."""
+    indexed: int
+    """Vectors in the newest snapshot; the rest is searched from the catalog (the tail)."""
+    tail: int
+    stale: int
+    last_scan: datetime | None = None
+    index_bytes: int = 0
+    """On disk, of the newest snapshot."""
+    index_memory: int = 0
+    """Bytes that it holds in memory while the library is open, without what is mapped."""
+    index_recall: float | None = None
+    """Share of the ten nearest that it finds, as measured when it was made."""
+    index_queries: str = ""
+    """What that was measured with: "texts" or "simulated"; empty for a kind that is exact."""
+    index_tuned: dict[str, int] = field(default_factory=dict)
+    """What tuning chose: `depth` (vectors compared in full), `probes` of `cells`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the status as JSON types."""
+        out = asdict(self)
+        out["last_scan"] = self.last_scan.isoformat() if self.last_scan else None
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `Library.check` found wrong."""
+
+    kind: str
+    """A stable word: `catalog-damaged`, `snapshot-damaged`, `vector-damaged`, `file-missing`, ..."""
+    message: str
+    remedy: str
+    repaired: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as JSON types."""
+        return asdict(self)
+
+
+# --- classifying -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyOptions:
+    """How labels are judged, of which images, and which predictions are returned."""
+
+    selection: Selection = ALL_IMAGES
+    mode: Mode = "open"
+    """`open`: one label or none; `multi`: each label by itself; `closed`: one label always."""
+    threshold: Thresholds = HOLDS_FROM
+    """In the mode `multi`: the probability from which a label holds."""
+    top: int | None = None
+    """The largest number of labels for an image; None keeps all."""
+    min_probability: float | None = None
+    """Return only images with a label that holds, and at no less than this."""
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, ("open", "multi", "closed"))
+        check_count("top", self.top, optional="all labels")
+        check_number("min_probability", self.min_probability, 0, 1)
+        given = self.threshold
+        for value in given.values() if isinstance(given, Mapping) else [given]:
+            if value is None:
+                raise QueryError("threshold is a probability from 0 to 1, not None.")
+            check_number("threshold", value, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """One label of a prediction."""
+
+    label: str
+    probability: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The labels of one image, best first, and whether any of them holds."""
+
+    path: str
+    labels: tuple[LabelScore, ...]
+    """All labels, as far as they were kept; in the mode `multi` only those that hold."""
+    record: ImageRecord | None = None
+    none: float | None = None
+    """How likely it is that no label holds; None in the mode `closed`, which does not ask."""
+    mode: Mode = "closed"
+
+    @property
+    def holding(self) -> tuple[LabelScore, ...]:
+        """The labels that hold, best first; empty for none of these.
+
+        In the mode `open` it is the best one, unless "none" is more likely than all together.
+        """
+        if self.mode == "multi":
+            return self.labels
+        return () if self.none is not None and self.none > 0.5 else self.labels[:1]
+
+    @property
+    def label(self) -> str:
+        """The best label that holds, or NONE."""
+        return self.holding[0].label if self.holding else NONE
+
+    @property
+    def probability(self) -> float:
+        """The probability of what `label` says."""
+        return self.holding[0].probability if self.holding else self.none or 0.0
+
+    @property
+    def score(self) -> float | None:
+        """The cosine of the best label that holds; None for none of these, which has no vector."""
+        return self.holding[0].score if self.holding else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON contract of `clipsearch classify`."""
+        return {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "score": self.score,
+            "none": self.none,
+            "labels": [asdict(label) for label in self.labels],
+        }
