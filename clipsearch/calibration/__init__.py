@@ -53,7 +53,7 @@ class Context:
     """None for models trained with softmax (CLIP), a number for sigmoid (SigLIP)."""
     columns: IdArray | None = None
     """int64 (n,): the label of each cosine; None for a matrix."""
-    level: FloatArray | None = None
+    log_mean_exp: FloatArray | None = None
     """Cohort log-mean-exp of the image of each cosine: (images, 1) or (n,)."""
     genericity: FloatArray | None = None
     """Genericity of the label of each cosine: (labels,) or (n,)."""
@@ -78,7 +78,8 @@ class Context:
 
     def part(self, images: IdArray) -> Context:
         """Return the context of some images (indices) of a matrix of cosines."""
-        return replace(self, level=None if self.level is None else self.level[images])
+        known = self.log_mean_exp
+        return replace(self, log_mean_exp=None if known is None else known[images])
 
     def per_label(self, values: Mapping[str, float]) -> FloatArray:
         """Return the value of the label of each cosine, 0 where `values` has none."""
@@ -92,7 +93,7 @@ class Calibration(Protocol):
     formula: ClassVar[str]
     """Its name in FORMULAS."""
     needs_cohort: ClassVar[bool]
-    """Whether it uses `Context.level` and `Context.genericity`."""
+    """Whether it uses `Context.log_mean_exp` and `Context.genericity`."""
 
     @property
     def source(self) -> ParameterSource:

@@ -4,11 +4,11 @@ A cosine has no zero of its own: it moves with the model, the image and the kind
 compares it with the cosines of the same image with several hundred captions, the cohort, which
 `Background` holds for each model:
 
-    level       L = log of the mean over the cohort of e^(scale * cos(image, caption))
-    genericity  g = log(mean distance of captions from their mean / distance of the label from it),
-                    at least 0
-    score       s = scale * cos(image, label) - L - GENERICITY_WEIGHT * g
-    logit       l = slope * s + offset + shift of the label
+    log-mean-exp  L = log of the mean over the cohort of e^(scale * cos(image, caption))
+    genericity    g = log(mean distance of captions from their mean / distance of the label from it),
+                      at least 0
+    score         s = scale * cos(image, label) - L - GENERICITY_WEIGHT * g
+    logit         l = slope * s + offset + shift of the label
 
 `scale` is the model's logit scale. scale * cos - L is how much likelier the model's softmax
 (Radford et al. 2021, CLIP) finds the label than a caption of the cohort: the cohort-normalised score
@@ -51,7 +51,7 @@ class CohortCalibration(LogisticCalibration):
     """The cohort-normalised score with its genericity penalty, by a line to logits.
 
     >>> calibration = CohortCalibration(slope=0.8, offset=-1.4)
-    >>> context = Context(("cat",), 100.0, level=np.array([[24.0]]), genericity=np.zeros(1))
+    >>> context = Context(("cat",), 100.0, log_mean_exp=np.array([[24.0]]), genericity=np.zeros(1))
     >>> calibration.logits(np.array([[0.28]]), context).round(6)
     array([[1.8]])
     """
@@ -63,9 +63,9 @@ class CohortCalibration(LogisticCalibration):
     @classmethod
     def evidence(cls, scores: FloatArray, context: Context) -> FloatArray:
         """Return the cohort-normalised score, less the genericity penalty."""
-        assert context.level is not None and context.genericity is not None
+        assert context.log_mean_exp is not None and context.genericity is not None
         return cohort_normalised_scores(
-            scores, context.level, context.logit_scale, context.genericity
+            scores, context.log_mean_exp, context.logit_scale, context.genericity
         )
 
     @classmethod
@@ -94,7 +94,7 @@ def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cohort_log_mean_exp(vectors: FloatArray, cohort: FloatArray, scale: float) -> FloatArray:
-    """Return the level of each image: log of the mean of e^(scale * cos) over the cohort.
+    """Return the log-mean-exp of each image: log of the mean of e^(scale * cos) over the cohort.
 
     Parameters
     ----------
@@ -151,15 +151,15 @@ def genericity(rows: FloatArray, centre: CohortCentre) -> FloatArray:
 
 
 def cohort_normalised_scores(
-    scores: FloatArray, level: FloatArray, scale: float, genericity: FloatArray | float = 0.0
+    scores: FloatArray, log_mean_exp: FloatArray, scale: float, genericity: FloatArray | float = 0.0
 ) -> FloatArray:
-    """Return `scale * cos - level - GENERICITY_WEIGHT * genericity`.
+    """Return `scale * cos - log_mean_exp - GENERICITY_WEIGHT * genericity`.
 
     Parameters
     ----------
     scores
         Cosines, any shape.
-    level
+    log_mean_exp
         Cohort log-mean-exp of their images, broadcast against them: (images, 1) for a matrix.
     scale
         The model's logit scale.
@@ -171,7 +171,7 @@ def cohort_normalised_scores(
     float64, the shape of `scores`.
     """
     powers = scale * np.asarray(scores, dtype=np.float64)
-    return np.asarray(powers - level - GENERICITY_WEIGHT * np.asarray(genericity))
+    return np.asarray(powers - log_mean_exp - GENERICITY_WEIGHT * np.asarray(genericity))
 
 
 # --- the captions ----------------------------------------------------------------------------
@@ -226,7 +226,7 @@ class Background:
         """Return the `cohort_log_mean_exp` of unit rows (n, dim): float32 (n,)."""
         return cohort_log_mean_exp(vectors, self.vectors, self.scale)
 
-    def with_cohort(self, context: Context, rows: FloatArray, levels: FloatArray) -> Context:
+    def with_cohort(self, context: Context, rows: FloatArray, log_mean_exps: FloatArray) -> Context:
         """Add what the cohort says to the context of cosines.
 
         Parameters
@@ -235,13 +235,13 @@ class Background:
             Without a cohort: `Context.of(head)`.
         rows
             Unit rows (labels, dim) that the cosines are of.
-        levels
+        log_mean_exps
             Cohort log-mean-exp (images,) of a matrix, or of each cosine (n,).
         """
         penalties = genericity(rows, self._centre)
         if context.columns is None:
-            return replace(context, level=levels[:, None], genericity=penalties)
-        return replace(context, level=levels, genericity=penalties[context.columns])
+            return replace(context, log_mean_exp=log_mean_exps[:, None], genericity=penalties)
+        return replace(context, log_mean_exp=log_mean_exps, genericity=penalties[context.columns])
 
     @cached_property
     def _centre(self) -> CohortCentre:
@@ -267,7 +267,7 @@ class Background:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StoredLevels:
+class StoredLogMeanExps:
     """The cohort log-mean-exp of images, by the ids of their vectors, which never change."""
 
     ids: IdArray
@@ -284,7 +284,7 @@ class StoredLevels:
         return cls(np.empty(0, np.int64), np.empty(0, np.float32))
 
     def of(self, ids: IdArray) -> tuple[FloatArray, BoolArray]:
-        """Return the levels (n,) of `ids` (n,), infinite if unknown, and which are known (n,)."""
+        """Return the values (n,) of `ids` (n,), infinite if unknown, and which are known (n,)."""
         if not len(self.ids):
             return np.full(len(ids), _UNKNOWN), np.zeros(len(ids), bool)
         if np.array_equal(ids, self.ids):
@@ -293,11 +293,11 @@ class StoredLevels:
         known = self.ids[places] == ids
         return np.where(known, self.values[places], _UNKNOWN), known
 
-    def with_more(self, ids: IdArray, values: FloatArray) -> StoredLevels:
+    def with_more(self, ids: IdArray, values: FloatArray) -> StoredLogMeanExps:
         """Return these and others (n,) that were not among them."""
         joined = np.concatenate([self.ids, ids])
         order = np.argsort(joined, kind="stable")
-        return StoredLevels(joined[order], np.concatenate([self.values, values])[order])
+        return StoredLogMeanExps(joined[order], np.concatenate([self.values, values])[order])
 
     def store(self, library: Path, info: ModelInfo, key: str) -> None:
         """Write them into a library's folder; a folder that cannot be written to is no error."""

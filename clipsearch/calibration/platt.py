@@ -4,7 +4,7 @@
 
 The sigmoid fit of Platt 1999, "Probabilistic outputs for support vector machines and comparisons to
 regularized likelihood methods", on `logit_scale * cos`. It needs no background captions, and a search
-no levels of images, but a cosine that is high for every label of an image stays high.
+no log-mean-exp of images, but a cosine that is high for every label of an image stays high.
 """
 
 from __future__ import annotations

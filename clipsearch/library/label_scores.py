@@ -22,7 +22,7 @@ from clipsearch.calibration import (
     label_probabilities,
     open_set_probabilities,
 )
-from clipsearch.calibration.cohort import Background, StoredLevels, background_version
+from clipsearch.calibration.cohort import Background, StoredLogMeanExps, background_version
 from clipsearch.errors import LibraryError
 from clipsearch.heads.head import Head
 from clipsearch.library.session import Session
@@ -94,16 +94,16 @@ def calibrated_logits(
     return calibration.logits(scores, cohort_context(session, head, vectors))
 
 
-def image_levels(session: Session, ids: IdArray) -> FloatArray:
+def image_log_mean_exps(session: Session, ids: IdArray) -> FloatArray:
     """Return the cohort log-mean-exp (n,) of stored vectors, by the ids (n,) of these.
 
     What is not known yet is computed and stored in the library.
     """
     model_id, info = session.model()
-    key = _levels_key(session, info.fingerprint)
-    caches = session.caches.levels
+    key = _log_mean_exps_key(session, info.fingerprint)
+    caches = session.caches.log_mean_exps
     if info.fingerprint not in caches:
-        caches[info.fingerprint] = StoredLevels.open(session.path, info, key)
+        caches[info.fingerprint] = StoredLogMeanExps.open(session.path, info, key)
     known = caches[info.fingerprint]
     missing = ids[~known.of(ids)[1]]
     if len(missing):
@@ -111,7 +111,7 @@ def image_levels(session: Session, ids: IdArray) -> FloatArray:
         for start in range(0, len(missing), _VECTORS_AT_ONCE):
             part = missing[start : start + _VECTORS_AT_ONCE]
             stored, vectors = session.catalog.vectors(model_id, ids=part.tolist())
-            known = known.with_more(stored, _levels(background, vectors))
+            known = known.with_more(stored, _log_mean_exps(background, vectors))
         caches[info.fingerprint] = known
         # A few are computed again sooner than a file is written and synced.
         if key and (len(missing) >= _MANY or 10 * len(missing) >= len(known.ids)):
@@ -119,7 +119,7 @@ def image_levels(session: Session, ids: IdArray) -> FloatArray:
     return known.of(ids)[0]
 
 
-def _levels_key(session: Session, fingerprint: str) -> str:
+def _log_mean_exps_key(session: Session, fingerprint: str) -> str:
     """Return what names this catalog; empty if it cannot be noted, and nothing is to be stored.
 
     Ids of vectors mean something in one catalog only: a folder may get a new one.
@@ -134,7 +134,7 @@ def _levels_key(session: Session, fingerprint: str) -> str:
     return key
 
 
-def _levels(background: Background, vectors: FloatArray) -> FloatArray:
+def _log_mean_exps(background: Background, vectors: FloatArray) -> FloatArray:
     """Return the log-mean-exp (n,) of unit rows (n, dim).
 
     Of few one by one: for more at once BLAS wakes its threads, and these wait for further work at
@@ -191,8 +191,8 @@ class LabelScorer:
         if self.mode == "closed" or self.calibration is None:
             return closed_set_probabilities(scores, context), [None] * len(scores)
         if self.background is not None:
-            levels = self.background.log_mean_exp(vectors)
-            context = self.background.with_cohort(context, self.head.vectors, levels)
+            log_mean_exps = self.background.log_mean_exp(vectors)
+            context = self.background.with_cohort(context, self.head.vectors, log_mean_exps)
         logits = self.calibration.logits(scores, context)
         if self.mode == "multi":
             single = label_probabilities(logits)

@@ -14,7 +14,7 @@ from clipsearch._util.arrays import FloatArray, unit
 from clipsearch.errors import QueryError
 from clipsearch.heads.head import Head
 from clipsearch.heads.query import parse_terms
-from clipsearch.library.label_scores import image_levels
+from clipsearch.library.label_scores import image_log_mean_exps
 from clipsearch.library.session import Session
 from clipsearch.text.encode import reading
 from clipsearch.types import ModelInfo, StrPath, Term, as_path
@@ -187,4 +187,4 @@ def open_all(session: Session) -> None:
     with suppress(Exception):
         session.live()
         session.searcher()
-        image_levels(session, np.empty(0, np.int64))
+        image_log_mean_exps(session, np.empty(0, np.int64))

@@ -15,7 +15,7 @@ from clipsearch.calibration import SEARCH_PRIOR, Context, label_probabilities
 from clipsearch.catalog import Parts
 from clipsearch.errors import EncoderError, SnapshotUnreadable
 from clipsearch.heads.head import Head
-from clipsearch.library.label_scores import calibration_of, image_levels
+from clipsearch.library.label_scores import calibration_of, image_log_mean_exps
 from clipsearch.library.query_heads import QueryHead, head_of_vector, vector_of_image
 from clipsearch.library.session import Session, filters_of, ignore
 from clipsearch.text.encode import reading
@@ -297,8 +297,8 @@ def _judge(session: Session, query: QueryHead, rows: FloatArray, found: Scores) 
     labels: Sequence[str] = query.head.labels if query.own else [""] * len(rows)
     context = Context.of(query.head, labels=labels, columns=found.rows)
     if calibration.needs_cohort:
-        levels = image_levels(session, found.ids)
-        context = session.background().with_cohort(context, rows, levels)
+        log_mean_exps = image_log_mean_exps(session, found.ids)
+        context = session.background().with_cohort(context, rows, log_mean_exps)
     return label_probabilities(calibration.logits(found.scores, context), SEARCH_PRIOR)
 
 

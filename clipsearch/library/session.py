@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from clipsearch._util import log_fault
 from clipsearch._util.arrays import FloatArray
-from clipsearch.calibration.cohort import Background, StoredLevels
+from clipsearch.calibration.cohort import Background, StoredLogMeanExps
 from clipsearch.catalog import Catalog
 from clipsearch.catalog.engine import FILE_NAME
 from clipsearch.encoders import Encoder, Tokenizer, load_encoder, load_tokenizer
@@ -44,7 +44,7 @@ class Caches:
 
     backgrounds: dict[str, Background] = field(default_factory=dict)
     """By the fingerprint of the model."""
-    levels: dict[str, StoredLevels] = field(default_factory=dict)
+    log_mean_exps: dict[str, StoredLogMeanExps] = field(default_factory=dict)
     """By the fingerprint of the model."""
     live: dict[int, LiveVectors] = field(default_factory=dict)
     """By the id of the model."""

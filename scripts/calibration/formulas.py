@@ -19,7 +19,7 @@ class Scored:
     """Cosines of the pair's image with the background (n, captions)."""
     library: np.ndarray
     """Mean and spread of the pair's label over all images (n, 2)."""
-    vagueness: np.ndarray
+    genericity: np.ndarray
     """Of the pair's label (n,), see `clipsearch.calibration.cohort.genericity`."""
     scale: float
     """The model's logit scale."""
@@ -66,28 +66,28 @@ def _z(s: Scored) -> np.ndarray:
 
 
 def _doubting(doubt: float) -> Formula:
-    return lambda s: _against(s) - doubt * s.vagueness
+    return lambda s: _against(s) - doubt * s.genericity
 
 
 _against = _softmax_against_background(1)
-WINNER = f"the same - {GENERICITY_WEIGHT:g} x vagueness"
+WINNER = f"the same - {GENERICITY_WEIGHT:g} x genericity"
 FORMULAS: Mapping[str, Formula] = {
     "cosine (per-label logistic)": lambda s: s.scale * s.cosines,
     "cosine - background mean": lambda s: s.scale * (s.cosines - _mean(s)),
     "cosine - background maximum": lambda s: s.scale * (s.cosines - s.background.max(axis=1)),
     "rank in the background": _rank,
     "z of the background (T-norm)": _z,
-    "z - 4 x vagueness": lambda s: _z(s) - 4 * s.vagueness,
+    "z - 4 x genericity": lambda s: _z(s) - 4 * s.genericity,
     "z of the library (Z-norm)": lambda s: (s.cosines - s.library[:, 0]) / s.library[:, 1],
     "z of both (S-norm)": lambda s: _z(s) + (s.cosines - s.library[:, 0]) / s.library[:, 1],
     "softmax, temperature x 4": _softmax_against_background(4),
     "softmax, temperature x 2": _softmax_against_background(2),
     "softmax, temperature x 0.5": _softmax_against_background(0.5),
     "softmax against the background": _against,
-    "the same - 2 x vagueness": _doubting(2),
+    "the same - 2 x genericity": _doubting(2),
     WINNER: _doubting(GENERICITY_WEIGHT),
-    "the same - 8 x vagueness": _doubting(8),
-    "the winner - 0.2 x level of the label": lambda s: (
+    "the same - 8 x genericity": _doubting(8),
+    "the winner - 0.2 x mean of the label": lambda s: (
         _doubting(GENERICITY_WEIGHT)(s) - 0.2 * s.scale * s.library[:, 0]
     ),
 }

@@ -66,7 +66,7 @@ def searches(
         ("a thing", asked, wanted),
         ("a caption", told, np.eye(len(among), dtype=bool)[picked]),
     ):
-        logits = line(_standings(world, encode_texts(encoder, texts), among))
+        logits = line(_normalised_scores(world, encode_texts(encoder, texts), among))
         for name, p in (
             ("even", label_probabilities(logits)),
             (f"**1 in {round(1 / SEARCH_PRIOR)}**", label_probabilities(logits, SEARCH_PRIOR)),
@@ -91,7 +91,7 @@ def searches(
     return rows
 
 
-def _standings(world: World, texts: np.ndarray, among: np.ndarray) -> np.ndarray:
+def _normalised_scores(world: World, texts: np.ndarray, among: np.ndarray) -> np.ndarray:
     images = world.images[among]
     background = Background(world.background, world.scale)
     context = Context(("",) * len(texts), world.scale)

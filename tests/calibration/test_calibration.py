@@ -28,7 +28,7 @@ LABELS = ("ape", "cat", "cow", "dog")
 def context(images: int, *, seed: int = 0) -> Context:
     rng = np.random.default_rng(seed)
     return Context(
-        LABELS, 20.0, level=rng.normal(4, 1, (images, 1)), genericity=rng.uniform(0, 1, 4)
+        LABELS, 20.0, log_mean_exp=rng.normal(4, 1, (images, 1)), genericity=rng.uniform(0, 1, 4)
     )
 
 
@@ -61,12 +61,12 @@ def test_a_vector_of_cosines_gets_the_logits_of_the_matrix(name: str) -> None:
     scores, relevant, whole = world(40)
     made = formula_named(name).fit(scores, relevant, whole)
     rows, columns = np.array([0, 3, 3, 39]), np.array([1, 0, 3, 2])
-    assert whole.level is not None and whole.genericity is not None
+    assert whole.log_mean_exp is not None and whole.genericity is not None
     pairs = Context(
         LABELS,
         20.0,
         columns=columns,
-        level=whole.level[rows, 0],
+        log_mean_exp=whole.log_mean_exp[rows, 0],
         genericity=whole.genericity[columns],
     )
     found = made.logits(scores[rows, columns], pairs)

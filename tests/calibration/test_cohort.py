@@ -17,7 +17,7 @@ from clipsearch.calibration.cohort import (
     Background,
     CohortCalibration,
     CohortCentre,
-    StoredLevels,
+    StoredLogMeanExps,
     background_captions,
     background_version,
     cohort_log_mean_exp,
@@ -30,12 +30,12 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_the_level_is_the_log_of_the_mean_of_powers_over_the_captions() -> None:
+def test_the_log_mean_exp_is_the_log_of_the_mean_of_powers_over_the_captions() -> None:
     rng = np.random.default_rng(0)
     images, cohort = unit(rng.normal(size=(5, 8))), unit(rng.normal(size=(30, 8)))
-    for image, level in zip(images, cohort_log_mean_exp(images, cohort, 7.0), strict=True):
+    for image, log_mean_exp in zip(images, cohort_log_mean_exp(images, cohort, 7.0), strict=True):
         powers = [math.exp(7 * float(image @ caption)) for caption in cohort]
-        assert level == pytest.approx(math.log(sum(powers) / 30), abs=1e-5)
+        assert log_mean_exp == pytest.approx(math.log(sum(powers) / 30), abs=1e-5)
     assert cohort_log_mean_exp(images, cohort, 1e4).max() <= 1e4  # and no overflow
 
 
@@ -46,8 +46,8 @@ def test_the_score_is_how_much_likelier_a_label_is_than_a_caption() -> None:
     label = unit(rng.normal(size=(1, 8)))
     powers = np.exp(5 * (np.concatenate([label, cohort]) @ image[0]).astype(np.float64))
     softmax = powers / powers.sum()
-    level = cohort_log_mean_exp(image, cohort, 5.0)
-    found = cohort_normalised_scores(image @ label.T, level[:, None], 5.0)
+    log_mean_exp = cohort_log_mean_exp(image, cohort, 5.0)
+    found = cohort_normalised_scores(image @ label.T, log_mean_exp[:, None], 5.0)
     assert found[0, 0] == pytest.approx(math.log(softmax[0] / softmax[1:].mean()), abs=1e-5)
 
 
@@ -55,7 +55,7 @@ def test_the_score_rises_with_the_cosine_and_not_with_all_cosines_of_an_image() 
     scores = np.array([[0.30, 0.10], [0.25, 0.20]])
     found = cohort_normalised_scores(scores, np.array([[4.0], [5.0]]), 20.0)
     np.testing.assert_allclose(found, [[2, -2], [0, -1]], atol=1e-12)
-    # An image that gives every text more: its level moves by as much as its labels do.
+    # An image that gives every text more: its log-mean-exp moves by as much as its labels do.
     cosines = np.linspace(0.1, 0.4, 7)[None]
     here, there = (
         cohort_log_mean_exp(c.astype(np.float32), np.eye(7, dtype=np.float32), 20.0)
@@ -81,7 +81,7 @@ def test_the_logit_is_a_line_of_the_score_and_a_shift_of_the_label() -> None:
     context = Context(
         ("dog", "cat", "cow"),
         10.0,
-        level=np.array([[1.0], [2.0]]),
+        log_mean_exp=np.array([[1.0], [2.0]]),
         genericity=np.array([0, 0, 0.25]),
     )
     found = made.logits(np.full((2, 3), 0.3), context)
@@ -103,7 +103,7 @@ def test_shipped_parameters_are_of_the_background_that_is_shipped() -> None:
 def test_a_model_without_parameters_gets_assumed_ones() -> None:
     found = CohortCalibration.of_model("no such model")
     assert (found.source, found.slope, found.offset) == ("assumed", 0.8, -1.4)
-    context = Context(("a", "b"), 1.0, level=np.zeros((1, 1)), genericity=np.zeros(2))
+    context = Context(("a", "b"), 1.0, log_mean_exp=np.zeros((1, 1)), genericity=np.zeros(2))
     probabilities = label_probabilities(found.logits(np.array([[0.0, 3.5]]), context))
     assert probabilities[0] == pytest.approx([0.2, 0.8], abs=0.01)
 
@@ -149,16 +149,16 @@ def test_what_stands_above_the_background_is_counted_in_its_own_scale(tmp_path: 
     context = found.with_cohort(
         Context(("tree", "rain"), info.logit_scale), rows, found.log_mean_exp(rows)
     )
-    assert context.level is not None and context.genericity is not None
-    level = cohort.cohort_log_mean_exp(rows, found.vectors, info.logit_scale)
-    np.testing.assert_array_equal(context.level, level[:, None])
+    assert context.log_mean_exp is not None and context.genericity is not None
+    log_mean_exp = cohort.cohort_log_mean_exp(rows, found.vectors, info.logit_scale)
+    np.testing.assert_array_equal(context.log_mean_exp, log_mean_exp[:, None])
     centre = cohort.CohortCentre.of(found.vectors)
     np.testing.assert_array_equal(context.genericity, cohort.genericity(rows, centre))
     columns = np.array([1, 0, 1])
     pairs = found.with_cohort(
-        Context(("tree", "rain"), info.logit_scale, columns=columns), rows, level[[0, 0, 1]]
+        Context(("tree", "rain"), info.logit_scale, columns=columns), rows, log_mean_exp[[0, 0, 1]]
     )
-    np.testing.assert_array_equal(pairs.level, level[[0, 0, 1]])
+    np.testing.assert_array_equal(pairs.log_mean_exp, log_mean_exp[[0, 0, 1]])
     np.testing.assert_array_equal(pairs.genericity, context.genericity[columns])
 
 
@@ -232,12 +232,12 @@ def test_an_image_in_words_is_a_text_that_says_the_same() -> None:
     assert np.abs(rows @ gap).max() < 0.2 < (images @ gap).min()
 
 
-# --- levels --------------------------------------------------------------------------------
+# --- stored log-mean-exps -----------------------------------------------------------------------
 
 
-def test_levels_are_found_by_id_and_grow(tmp_path: Path) -> None:
+def test_log_mean_exps_are_found_by_id_and_grow(tmp_path: Path) -> None:
     info = ToyEncoder().info
-    nothing = StoredLevels.open(tmp_path, info, "key")
+    nothing = StoredLogMeanExps.open(tmp_path, info, "key")
     values, known = nothing.of(np.array([3, 4]))
     assert not known.any() and np.isinf(values).all()
     some = nothing.with_more(np.array([7, 3]), np.array([0.7, 0.3], np.float32))
@@ -246,18 +246,18 @@ def test_levels_are_found_by_id_and_grow(tmp_path: Path) -> None:
     assert known.tolist() == [True, False, True, True, False]
     np.testing.assert_allclose(values[known], [0.5, 0.7, 0.3])
     more.store(tmp_path, info, "key")
-    read = StoredLevels.open(tmp_path, info, "key")
+    read = StoredLogMeanExps.open(tmp_path, info, "key")
     np.testing.assert_array_equal(read.ids, [3, 5, 7])
     np.testing.assert_array_equal(read.values, more.of(read.ids)[0])
 
 
-def test_levels_of_another_catalog_or_background_are_not_used(
+def test_log_mean_exps_of_another_catalog_or_background_are_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = ToyEncoder().info
-    one = StoredLevels(np.array([1]), np.array([0.1], np.float32))
+    one = StoredLogMeanExps(np.array([1]), np.array([0.1], np.float32))
     one.store(tmp_path, info, "this catalog")
-    assert len(StoredLevels.open(tmp_path, info, "this catalog").ids) == 1
-    assert len(StoredLevels.open(tmp_path, info, "another").ids) == 0
+    assert len(StoredLogMeanExps.open(tmp_path, info, "this catalog").ids) == 1
+    assert len(StoredLogMeanExps.open(tmp_path, info, "another").ids) == 0
     monkeypatch.setattr(cohort, "background_version", lambda: f"not {background_version()}")
-    assert len(StoredLevels.open(tmp_path, info, "this catalog").ids) == 0
+    assert len(StoredLogMeanExps.open(tmp_path, info, "this catalog").ids) == 0

@@ -21,7 +21,9 @@ LABELS = ("ape", "cat", "cow", "dog")
 
 def context(images: int, labels: tuple[str, ...]) -> Context:
     """Return a context in which the cosine is the cohort-normalised score."""
-    return Context(labels, 1.0, level=np.zeros((images, 1)), genericity=np.zeros(len(labels)))
+    return Context(
+        labels, 1.0, log_mean_exp=np.zeros((images, 1)), genericity=np.zeros(len(labels))
+    )
 
 
 def fit(
@@ -47,9 +49,9 @@ def fit_cohort(scores: np.ndarray, relevant: np.ndarray) -> CohortCalibration:
 def world(
     images: int, *, right: float = 2.0, spread: float = 1.0, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return standings, normal about 0 for wrong labels and about `right` for the one that holds.
+    """Return scores, normal about 0 for wrong labels and about `right` for the one that holds.
 
-    The likelihood ratio of such a standing z is exp(right * z - right**2 / 2), all over spread**2.
+    The likelihood ratio of such a score z is exp(right * z - right**2 / 2), all over spread**2.
     """
     rng = np.random.default_rng(seed)
     relevant = np.eye(len(LABELS), dtype=bool)[rng.integers(0, len(LABELS), images)]
@@ -57,8 +59,8 @@ def world(
 
 
 def test_the_constants_of_a_known_world_are_found() -> None:
-    standings, relevant = world(6000)
-    found = fit(standings, relevant, LABELS, before=ASSUMED, background="b")
+    normed, relevant = world(6000)
+    found = fit(normed, relevant, LABELS, before=ASSUMED, background="b")
     assert isinstance(found.calibration, CohortCalibration)
     assert found.calibration.slope == pytest.approx(2.0, abs=0.1)
     assert found.calibration.offset == pytest.approx(-2.0, abs=0.15)
@@ -69,18 +71,18 @@ def test_the_constants_of_a_known_world_are_found() -> None:
 
 
 def test_it_is_a_balanced_logistic_regression_where_labels_do_not_differ() -> None:
-    standings, relevant = world(4000, right=1.5)
-    found = fit_cohort(standings, relevant)
+    normed, relevant = world(4000, right=1.5)
+    found = fit_cohort(normed, relevant)
     reference = LogisticRegression(C=1e6, class_weight="balanced")
-    reference.fit(standings.reshape(-1, 1), relevant.ravel())
+    reference.fit(normed.reshape(-1, 1), relevant.ravel())
     assert found.slope == pytest.approx(reference.coef_[0, 0], rel=0.02)
     assert found.offset == pytest.approx(reference.intercept_[0], abs=0.1)
 
 
 def test_a_label_that_stands_higher_is_shifted_down() -> None:
-    standings, relevant = world(2000)
-    standings[:, 1] += 2.0
-    found = fit(standings, relevant, LABELS, before=ASSUMED, background="")
+    normed, relevant = world(2000)
+    normed[:, 1] += 2.0
+    found = fit(normed, relevant, LABELS, before=ASSUMED, background="")
     assert isinstance(found.calibration, CohortCalibration)
     others = [found.calibration.shifts[label] for label in ("ape", "cow", "dog")]
     assert found.calibration.shifts["cat"] < min(others) - 2
@@ -88,7 +90,7 @@ def test_a_label_that_stands_higher_is_shifted_down() -> None:
 
 
 def test_figures_after_are_of_images_left_out() -> None:
-    """Standings that mean nothing: a fit that judged its own images would look better than 0.5."""
+    """Scores that mean nothing: a fit that judged its own images would look better than 0.5."""
     rng = np.random.default_rng(3)
     relevant = np.eye(20, dtype=bool)[rng.integers(0, 20, 60)]
     found = fit(
@@ -102,25 +104,25 @@ def test_figures_after_are_of_images_left_out() -> None:
 
 
 def test_pairs_are_half_right_and_half_wrong_of_every_label() -> None:
-    standings, relevant = world(400)
+    normed, relevant = world(400)
     relevant[:300, 2] = True
-    found = fit(standings, relevant, LABELS, before=ASSUMED, background="")
+    found = fit(normed, relevant, LABELS, before=ASSUMED, background="")
     least = np.minimum(relevant.sum(0), (~relevant).sum(0))
     assert found.pairs == 2 * least.sum()
 
 
 def test_labels_told_apart_without_a_mistake_give_a_finite_slope() -> None:
-    standings, relevant = world(40, right=8.0, spread=0.2)
-    found = fit_cohort(standings, relevant)
+    normed, relevant = world(40, right=8.0, spread=0.2)
+    found = fit_cohort(normed, relevant)
     assert 0 < found.slope < 5
     known = context(40, LABELS)
-    assert label_probabilities(found.logits(standings, known))[relevant].min() > 0.9
+    assert label_probabilities(found.logits(normed, known))[relevant].min() > 0.9
 
 
 def test_a_label_without_images_has_no_shift_of_its_own() -> None:
-    standings, relevant = world(60)
-    standings, relevant = standings[~relevant[:, 3]], relevant[~relevant[:, 3]]
-    found = fit_cohort(standings, relevant)
+    normed, relevant = world(60)
+    normed, relevant = normed[~relevant[:, 3]], relevant[~relevant[:, 3]]
+    found = fit_cohort(normed, relevant)
     assert set(found.shifts) == {"ape", "cat", "cow"}
 
 
@@ -129,18 +131,18 @@ def test_a_label_without_images_has_no_shift_of_its_own() -> None:
     [(19, 4, "at least 20 images"), (50, 1, "at least 2 labels")],
 )
 def test_too_little_to_fit_says_how_much_is_needed(images: int, labels: int, told: str) -> None:
-    standings, relevant = world(images)
+    normed, relevant = world(images)
     relevant[:, labels:] = False
     if labels == 1:
         relevant[:, 0] = True
     with pytest.raises(TooFewExamples, match=told):
-        fit(standings, relevant, LABELS, before=ASSUMED, background="")
+        fit(normed, relevant, LABELS, before=ASSUMED, background="")
 
 
 def test_a_model_that_knows_nothing_of_the_labels_is_not_calibrated() -> None:
-    standings, relevant = world(300)
+    normed, relevant = world(300)
     with pytest.raises(TooFewExamples, match="does not tell right labels from wrong"):
-        fit(-standings, relevant, LABELS, before=ASSUMED, background="")
+        fit(-normed, relevant, LABELS, before=ASSUMED, background="")
 
 
 def test_the_figures_are_those_of_scikit_learn() -> None:
@@ -159,8 +161,8 @@ def test_the_figures_are_those_of_scikit_learn() -> None:
 
 
 def test_the_figure_is_drawn(tmp_path: Path) -> None:
-    standings, relevant = world(200)
-    found = fit(standings, relevant, LABELS, before=ASSUMED, background="")
+    normed, relevant = world(200)
+    found = fit(normed, relevant, LABELS, before=ASSUMED, background="")
     found.save(tmp_path / "reliability.png")
     with PIL.Image.open(tmp_path / "reliability.png") as image:
         assert min(image.size) > 400

@@ -28,12 +28,7 @@ WORDS = {
     for word, pattern in GONE.items()
 }
 # Technical cases: templates and columns that other tools write, HTML's element, this table.
-# Names of the calibration's formula keep theirs until they are renamed.
-_FORMULA = {"cohort-normalised score", "genericity penalty"}
 ALLOWED = {
-    "clipsearch/calibration/cohort.py": _FORMULA,
-    "clipsearch/calibration/fit.py": _FORMULA,
-    "clipsearch/calibration/formulas.py": _FORMULA,
     "clipsearch/heads/prompts.py": {"image"},
     "clipsearch/evaluation/ground_truth.py": {"image"},
     "clipsearch/cli/commands.py": {"few-shot result, fit"},  # what people may type instead
@@ -71,6 +66,25 @@ def _all_gone(paths: list[Path]) -> list[str]:
 
 def test_the_code_uses_the_words_of_the_glossary() -> None:
     assert _all_gone(CODE) == []
+
+
+def test_calibration_uses_the_words_of_its_formula() -> None:
+    """Elsewhere a level is one of grey, of a log, of a heading."""
+    gone_here = re.compile(
+        r"(?<![A-Za-z])(?:levels?|standings?|vagueness)(?![A-Za-z])", re.IGNORECASE
+    )
+    folders = ("clipsearch/calibration", "scripts/calibration", "tests/calibration")
+    files = [file for folder in folders for file in (ROOT / folder).glob("*.*")]
+    assert len(files) > 10
+    found = [
+        f"{file.relative_to(ROOT)}:{number}: {word[0]}"
+        for file in files
+        if file.suffix in (".py", ".md")
+        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1)
+        # The name of a file in a library stays.
+        for word in gone_here.finditer(line.replace('"levels"', ""))
+    ]
+    assert found == []
 
 
 def test_the_documentation_uses_the_words_of_the_glossary() -> None:

@@ -47,14 +47,14 @@ def vectors(library: Library, paths: list[Path]) -> np.ndarray:
 
 
 def logits(library: Library, paths: list[Path], rows: np.ndarray) -> np.ndarray:
-    """Return slope * standing + offset, (images, rows), worked out from the pixels."""
+    """Return slope * cohort-normalised score + offset, (images, rows), worked out from the pixels."""
     images = vectors(library, paths)
     texts = library.encoder.encode_texts(background_captions()).astype(np.float64)
     scale = library.encoder.info.logit_scale
-    level = np.log(np.exp(scale * images @ texts.T).mean(1, keepdims=True))
+    log_mean_exp = np.log(np.exp(scale * images @ texts.T).mean(1, keepdims=True))
     used = library.calibration()
     assert isinstance(used, CohortCalibration)
-    likelier = scale * images @ rows.T - level
+    likelier = scale * images @ rows.T - log_mean_exp
     middle = texts.mean(0)
     usual = np.linalg.norm(texts - middle, axis=1).mean()
     shares = np.minimum(np.linalg.norm(rows - middle, axis=1) / usual, 1)

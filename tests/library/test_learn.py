@@ -253,10 +253,10 @@ def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
     found = {hit.path: hit for hit in library.search(lesson.head, label="owl", k=None)}
     known = library.embeddings()
     background = library._session.background()
-    levels = background.log_mean_exp(known.vectors)
+    log_mean_exps = background.log_mean_exp(known.vectors)
     scores = lesson.head.logit_scale * known.vectors @ lesson.head.vectors[2]
     vague = genericity(lesson.head.vectors, CohortCentre.of(background.vectors))[2]
-    logits = kept.slope * (scores - levels - 4.0 * vague) + kept.offset + kept.shifts["owl"]
+    logits = kept.slope * (scores - log_mean_exps - 4.0 * vague) + kept.offset + kept.shifts["owl"]
     logits += np.log(0.1 / 0.9)
     relevance = [found[record.path].relevance for record in known.records]
     assert relevance == pytest.approx(1 / (1 + np.exp(-logits)), abs=2e-3)
