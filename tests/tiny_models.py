@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,27 @@ def texts(n: int, *, seed: int = 0) -> list[str]:
     rng = np.random.default_rng(seed)
     joined = [" ".join(rng.choice(WORDS, size=rng.integers(1, 7))) for _ in range(n)]
     return [t.title() + "!" if i % 3 == 0 else t for i, t in enumerate(joined)]
+
+
+def make(
+    vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **both: Any
+) -> Any:
+    """Make a tiny model in which every number counts: `vision` and `text` over CLIP."""
+    import open_clip
+    import torch
+
+    config = deepcopy(CLIP)
+    config["vision_cfg"] |= vision or {}
+    config["text_cfg"] |= text or {}
+    torch.manual_seed(0)
+    kind = open_clip.CustomTextCLIP if both.pop("custom_text", False) else open_clip.CLIP
+    model = kind(**config, **both).eval().requires_grad_(False)
+    for weights in model.parameters():
+        weights.add_(torch.randn_like(weights) * 0.1)
+    size = config["vision_cfg"]["image_size"]
+    model.visual.preprocess_cfg = {
+        "size": tuple(size) if isinstance(size, list) else size,
+        "mean": (0.48, 0.45, 0.4),
+        "std": (0.26, 0.27, 0.28),
+    }
+    return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import open_clip
 import pytest
 import tiny_models
 import torch
+from tiny_models import make
 
 from clipsearch.encoders.compiler.export import overflows
 from clipsearch.encoders.compiler.towers import (
@@ -47,27 +47,6 @@ TEXT: dict[str, dict[str, Any]] = {
     "end that is missing": {"no_causal_mask": True, "pool_type": "eos", "eos_id": 7},
     "layer scale": {"ls_init_value": 0.3},
 }
-
-
-def make(
-    vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **both: Any
-) -> Any:
-    """Make a tiny model in which every number counts."""
-    config = deepcopy(tiny_models.CLIP)
-    config["vision_cfg"] |= vision or {}
-    config["text_cfg"] |= text or {}
-    torch.manual_seed(0)
-    kind = open_clip.CustomTextCLIP if both.pop("custom_text", False) else open_clip.CLIP
-    model = kind(**config, **both).eval().requires_grad_(False)
-    for weights in model.parameters():
-        weights.add_(torch.randn_like(weights) * 0.1)
-    size = config["vision_cfg"]["image_size"]
-    model.visual.preprocess_cfg = {
-        "size": tuple(size) if isinstance(size, list) else size,
-        "mean": (0.48, 0.45, 0.4),
-        "std": (0.26, 0.27, 0.28),
-    }
-    return model
 
 
 def images(model: Any, n: int = 3) -> np.ndarray:

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import open_clip
 import pytest
 import tiny_models
 import torch
+from tiny_models import make
 
 from clipsearch.encoders.compiler.weights import Unsupported, image_tower, text_tower
-
-
-def make(
-    vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **both: Any
-) -> Any:
-    """Make a tiny model in which every number counts."""
-    config = deepcopy(tiny_models.CLIP)
-    config["vision_cfg"] |= vision or {}
-    config["text_cfg"] |= text or {}
-    torch.manual_seed(0)
-    kind = open_clip.CustomTextCLIP if both.pop("custom_text", False) else open_clip.CLIP
-    model = kind(**config, **both).eval().requires_grad_(False)
-    for weights in model.parameters():
-        weights.add_(torch.randn_like(weights) * 0.1)
-    size = config["vision_cfg"]["image_size"]
-    model.visual.preprocess_cfg = {
-        "size": tuple(size) if isinstance(size, list) else size,
-        "mean": (0.48, 0.45, 0.4),
-        "std": (0.26, 0.27, 0.28),
-    }
-    return model
 
 
 def resnet(model: Any) -> None:
