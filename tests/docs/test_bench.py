@@ -53,6 +53,23 @@ def run(bench: str, cache: Path, *options: str) -> dict:
 
 
 @pytest.mark.slow
+def test_two_checkouts_are_compared_with_each_other(cache: Path) -> None:
+    found = run("versions", cache, str(ROOT))
+    (table,) = found["tables"]
+    assert [row[0] for row in table["rows"]] == [
+        *("a cold query", "indexing", "indexing what is unchanged")
+    ]
+    assert all(before > 0 and now > 0 for _, before, now, _ in table["rows"])
+    assert [claim["required"] for claim in found["claims"]] == [pytest.approx(1 / 1.03)] * 3
+
+
+def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCH / "versions.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "is no checkout of clipsearch" in done.stderr
+
+
+@pytest.mark.slow
 def test_decoding_is_compared_pixel_by_pixel(cache: Path) -> None:
     found = run("decode", cache)
     (table,) = found["tables"]
