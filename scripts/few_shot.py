@@ -162,7 +162,7 @@ def form_table(task: Task, encoder: Encoder) -> str:
 
     def taken(scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """Say of which images `clipsearch classify` would not say "none of these"."""
-        here = replace(context, level=background.log_mean_exp(vectors)[:, None])
+        here = replace(context, log_mean_exp=background.log_mean_exp(vectors)[:, None])
         return open_set_probabilities(calibration.logits(scores, here))[1] <= 0.5
 
     rows = [
