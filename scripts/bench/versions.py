@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from common import Claim, Options, Report, Table, Way, in_turn, say
+from common import Cell, Claim, Options, Report, Table, Way, in_turn, say
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "orange boy riding a blue horse"
@@ -108,7 +108,7 @@ def measure(report: Report, options: Options, versions: dict[str, Version], imag
             label: partial(one.index, images) for label, one in versions.items()
         },
     }
-    rows: list[list[str | float]] = []
+    rows: list[list[Cell]] = []
     for task, ways in tasks.items():
         say(task)
         seconds = in_turn(ways, options.rounds)
