@@ -23,7 +23,7 @@ ORDER = [
         "__init__",
         "output",
         "library",
-        "distributed indexing fewshot",
+        "indexing fewshot",
         "evaluation grouping",
         "calibration vectors",
         "heads",
@@ -48,7 +48,6 @@ DOORS = {
     "fastapi": "serve",
     "uvicorn": "serve",
     "mcp": "serve",
-    "ray": "distributed",
     "matplotlib": "output",
     "jinja2": "output",
     "typer": "cli",
@@ -198,7 +197,7 @@ def test_the_checker_sees_the_package() -> None:
 
 def test_every_folder_has_a_row_and_every_row_a_meaning() -> None:
     packages = {name.split("/")[0] for name in modules(PACKAGE)}
-    assert packages == {name for row in ORDER for name in row} - {"distributed"}
+    assert packages == {name for row in ORDER for name in row}
 
 
 def test_the_top_level_holds_packages_and_few_modules() -> None:
