@@ -124,8 +124,10 @@ def head_of_vector(vector: FloatArray, info: ModelInfo) -> Head:
     Raises
     ------
     QueryError
-        It has another shape, or is not made of finite numbers.
+        It has another shape, or is not made of finite real numbers.
     """
+    if np.iscomplexobj(vector):  # numpy would drop the imaginary parts, with a warning
+        raise QueryError("a query vector is made of real numbers.")
     try:
         rows = np.atleast_2d(np.asarray(vector, dtype=np.float32))
     except (TypeError, ValueError):

@@ -98,7 +98,15 @@ def test_nothing_is_an_empty_query(folder: Path, toy_encoder: Encoder, query: An
 
 @pytest.mark.parametrize(
     "vector",
-    [np.ones(3), np.ones((2, 32)), np.ones(()), np.zeros(32), np.full(32, np.nan), np.array(["a"])],
+    [
+        np.ones(3),
+        np.ones((2, 32)),
+        np.ones(()),
+        np.zeros(32),
+        np.full(32, np.nan),
+        np.array(["a"]),
+        np.full(32, 1 + 1j),
+    ],
 )
 def test_a_vector_of_another_shape_is_no_empty_query(
     folder: Path, toy_encoder: Encoder, vector: np.ndarray
