@@ -24,6 +24,9 @@ from typing import Any
 class ClipsearchError(Exception):
     """Base of all errors that clipsearch raises on purpose."""
 
+    def __init__(self, message: str = "") -> None:  # builtin exceptions have no signature
+        super().__init__(message)
+
 
 # --- libraries -----------------------------------------------------------------------------
 

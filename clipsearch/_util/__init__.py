@@ -43,6 +43,9 @@ class LazyModule:
 class ClipsearchWarning(UserWarning):
     """Something that the caller should change: the category of all warnings of clipsearch."""
 
+    def __init__(self, message: str = "") -> None:  # builtin exceptions have no signature
+        super().__init__(message)
+
 
 _PASSED_OVER = (os.path.dirname(os.path.dirname(__file__)) + os.sep, contextlib.__file__)
 """Where the frames are that a warning is not about: in this package, in its `with` statements."""

@@ -8,9 +8,12 @@ from collections.abc import Callable, Generator, Iterable
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeVar
 
-if TYPE_CHECKING:  # it imports logging, which a query does without
-    from concurrent.futures import Future, ThreadPoolExecutor
+from clipsearch._util import LazyModule
 
+if TYPE_CHECKING:  # it imports logging, which a query does without
+    from concurrent import futures
+else:
+    futures = LazyModule("concurrent.futures")
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -64,7 +67,7 @@ def parallel_for(work: Callable[[int, int], object], count: int, *, least: int) 
 
 
 def map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[_T], _R], items: Iterable[_T], depth: int
+    pool: futures.ThreadPoolExecutor, function: Callable[[_T], _R], items: Iterable[_T], depth: int
 ) -> Generator[_R, None, None]:
     """Map a function over items in threads, in order, with a bounded look-ahead.
 
@@ -83,7 +86,7 @@ def map_ahead(
     ------
     The results, in the order of the items. Closing the generator cancels what has not begun.
     """
-    waiting: deque[Future[_R]] = deque()
+    waiting: deque[futures.Future[_R]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(function, item))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from clipsearch._util import LazyModule
 from clipsearch.encoders.base import Encoder, Tokenizer
 from clipsearch.encoders.compiler.store import (
     find_compiled,
@@ -19,12 +21,12 @@ from clipsearch.encoders.compiler.store import (
 )
 from clipsearch.encoders.registry import PRESETS, ModelSpec, check_files, resolve
 from clipsearch.errors import EncoderError, NotCompilable
+from clipsearch.types import OnProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from importlib.metadata import EntryPoint
-
-    from clipsearch.types import OnProgress
+    from importlib import metadata
+else:
+    metadata = LazyModule("importlib.metadata")  # it takes longer than all else here
 
 __all__ = [
     "ENGINES",
@@ -254,8 +256,6 @@ def _engine(name: str) -> EngineLoader:
     raise EncoderError(f"unknown engine {name!r}: choose from {', '.join(engine_names())}.")
 
 
-def _entry_points() -> dict[str, EntryPoint]:
+def _entry_points() -> dict[str, metadata.EntryPoint]:
     """Return the engines of other packages by name."""
-    from importlib.metadata import entry_points  # which takes longer than all else here
-
-    return {entry.name: entry for entry in entry_points(group=_ENTRY_POINTS)}
+    return {entry.name: entry for entry in metadata.entry_points(group=_ENTRY_POINTS)}

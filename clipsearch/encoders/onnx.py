@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
+from clipsearch._util import LazyModule
 from clipsearch._util.parallel import cores
 from clipsearch.encoders.base import Tokenizer
 from clipsearch.encoders.compiler.store import Manifest, discard, find_compiled
@@ -19,9 +20,11 @@ from clipsearch.errors import ClipsearchError, EncoderError
 from clipsearch.types import ModelInfo
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent import futures
 
     import PIL.Image
+else:
+    futures, PIL = LazyModule("concurrent.futures"), LazyModule("PIL")
 
 IMAGE_FILE, TEXT_FILE, FEW_FILE = "image.onnx", "text.onnx", "few.onnx"
 PROOF_TEXT = "a photo of a cat"
@@ -228,10 +231,10 @@ class OnnxEncoder:
             f"deleted. Make it again: `clipsearch compile {self.info.name}`."
         )
 
-    def _pool(self) -> ThreadPoolExecutor:
-        from concurrent.futures import ThreadPoolExecutor  # one query does without it
-
-        pool: ThreadPoolExecutor = self._part("pool", lambda: ThreadPoolExecutor(self._threads))
+    def _pool(self) -> futures.ThreadPoolExecutor:
+        pool: futures.ThreadPoolExecutor = self._part(
+            "pool", lambda: futures.ThreadPoolExecutor(self._threads)
+        )
         return pool
 
     def _check_finite(self, rows: np.ndarray) -> np.ndarray:

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 
 import numpy as np
 
+from clipsearch._util import LazyModule
+
 if TYPE_CHECKING:
     import PIL.Image
 
-    from clipsearch.images.decode import DecodedImage
+    from clipsearch.images import decode
+else:
+    PIL, decode = LazyModule("PIL"), LazyModule("clipsearch.images.decode")
 
 # An image of 1 x 50,000 pixels, enlarged until its short side fits, would fill the memory.
 _LONGEST_ASPECT = 64
@@ -60,7 +64,7 @@ class Preprocess:
         rows, columns = plan.rows, plan.columns
         return self._fill(pixels[rows.kept, columns.kept], plan)
 
-    def of_decoded(self, decoded: DecodedImage) -> np.ndarray:
+    def of_decoded(self, decoded: decode.DecodedImage) -> np.ndarray:
         """Resize and crop an image that was decoded smaller or in part; thread-safe.
 
         Parameters

@@ -12,6 +12,7 @@ import torch
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 from open_clip.transform import PreprocessCfg
 
+from clipsearch._util import LazyModule
 from clipsearch.encoders import hub
 from clipsearch.encoders.base import Tokenizer
 from clipsearch.encoders.preprocess import Preprocess
@@ -31,6 +32,8 @@ from clipsearch.types import ModelInfo
 
 if TYPE_CHECKING:
     import PIL.Image
+else:
+    PIL = LazyModule("PIL")
 
 _TEXT_BATCH, _IMAGE_BATCH = 256, 128
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
