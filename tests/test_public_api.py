@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pickle
+import pkgutil
 import pydoc
 import subprocess
 import sys
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
-from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, get_type_hints
 
@@ -56,7 +58,10 @@ NOT_RETURNED = {"Fact"}
 def classes_of(module: ModuleType) -> set[str]:
     """Return the public classes of a module, or of all modules of a package."""
     names = [module.__name__]
-    names += [found.name for found in iter_modules(getattr(module, "__path__", ()), f"{names[0]}.")]
+    names += [
+        found.name
+        for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{names[0]}.")
+    ]
     return {
         cls.__name__
         for name in names
@@ -119,6 +124,38 @@ def test_importing_the_package_imports_next_to_nothing() -> None:
 # --- signatures ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"__version__"}))
+def test_every_public_class_and_callable_has_a_signature(name: str) -> None:
+    value = getattr(clipsearch, name)
+    if callable(value):
+        assert inspect.signature(value) is not None
+
+
+@pytest.mark.parametrize("kind", [clipsearch.QueryError, clipsearch.ClipsearchWarning])
+def test_an_error_is_its_message(kind: type[Exception]) -> None:
+    error = kind("no such thing")
+    copied = pickle.loads(pickle.dumps(error))
+    assert (type(copied), str(copied), copied.args) == (kind, "no such thing", ("no such thing",))
+    assert str(kind()) == ""
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "clipsearch.encoders:compile_once",
+        "clipsearch._util.parallel:map_ahead",
+        "clipsearch.encoders.onnx:OnnxEncoder.preprocess",
+        "clipsearch.encoders.torch:OpenClipEncoder.preprocess",
+        "clipsearch.encoders.preprocess:Preprocess.__call__",
+        "clipsearch.encoders.preprocess:Preprocess.of_decoded",
+    ],
+)
+def test_annotations_of_heavy_types_can_be_read(function: str) -> None:
+    found = pkgutil.resolve_name(function)
+    found = found.fget if isinstance(found, property) else found
+    assert "return" in get_type_hints(found)
+
+
 def callables_of(name: str) -> dict[str, Any]:
     """Return a public name, if it can be called, and the public methods of a public class."""
     value = getattr(clipsearch, name)
@@ -170,6 +207,38 @@ def test_every_method_of_the_library_says_what_it_does() -> None:
     for label, function in callables_of("Library").items():
         text = inspect.getdoc(function) or ""
         assert text.splitlines()[0].endswith((".", ";")), label
+
+
+SECTIONS = ("Parameters", "Returns", "Raises", "Examples")
+
+
+def sections_of(function: Any) -> dict[str, list[str]]:
+    """Return the sections of a docstring in the style of numpydoc, as lines."""
+    found: dict[str, list[str]] = {"": []}
+    lines = (inspect.getdoc(function) or "").splitlines()
+    current = found[""]
+    for line, below in pairwise([*lines, ""]):
+        if line in SECTIONS and below == "-" * len(line):
+            current = found[line] = []
+        else:
+            current.append(line)
+    return found
+
+
+def test_every_method_of_the_library_documents_its_parameters_and_what_it_returns() -> None:
+    for label, function in callables_of("Library").items():
+        if label == "Library.__init__" or isinstance(
+            inspect.getattr_static(clipsearch.Library, label.partition(".")[2]), property
+        ):
+            continue
+        sections = sections_of(function)
+        assert list(sections)[1:] == [name for name in SECTIONS if name in sections], label
+        headings = [line for line in sections.get("Parameters", ()) if line[:1].strip("- ")]
+        named = ", ".join(headings).split(", ") if headings else []
+        given = {*inspect.signature(function).parameters} - {"self", "cls"}
+        assert sorted(named) == sorted(given), label
+        returns = get_type_hints(function)["return"] is not type(None)
+        assert ("Returns" in sections) == returns, label
 
 
 def test_the_parts_of_the_library_are_where_type_checkers_see_them() -> None:

@@ -1,4 +1,7 @@
-"""`Library`: search, classify and compare; it inherits everything else that a library does."""
+"""A library: a folder that images are indexed into, searched and classified in.
+
+Here `Library` searches, classifies and compares; it inherits everything else that a library does.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from clipsearch._util import warn
 from clipsearch.library import parts
 from clipsearch.library.analysis import LibraryAnalysis
-from clipsearch.library.session import Filter, select
+from clipsearch.library.session import ENVIRONMENT, Filter, select
 from clipsearch.types import (
     HOLDS_FROM,
     Hit,
@@ -21,6 +24,8 @@ from clipsearch.types import (
     Term,
     Thresholds,
 )
+
+__all__ = ["ENVIRONMENT", "Library"]
 
 
 class Library(LibraryAnalysis):
@@ -97,7 +102,23 @@ class Library(LibraryAnalysis):
         under: StrPath | None = None,
         relevant: bool = False,
     ) -> Results[Hit]:
-        """Find the images nearest to an image file, in the library or not; itself left out."""
+        """Find the images nearest to an image file, in the library or not; itself left out.
+
+        Parameters
+        ----------
+        path
+            The file.
+        k, where, under, relevant
+            As for `search`.
+
+        Returns
+        -------
+        Hits, best first.
+
+        Raises
+        ------
+        UnreadableImage, BadFilter, QueryError, ModelMismatch
+        """
         options = SearchOptions(k, select(where, under), relevant=relevant)
         return parts.search.find_similar(self._session, path, options)
 
@@ -116,6 +137,10 @@ class Library(LibraryAnalysis):
             Only images that match a filter, or lie below a folder.
         vectors
             The pages have the stored vector of each image.
+
+        Returns
+        -------
+        An iterable of pages.
         """
         return parts.collection.image_pages(self._session, select(where, under), vectors=vectors)
 
@@ -141,6 +166,10 @@ class Library(LibraryAnalysis):
             Cut texts that are too long for the model instead of reading them in pieces.
         on_warning
             Is told of such texts; by default a Python warning is given.
+
+        Returns
+        -------
+        The head, with a row for each prompt.
 
         Raises
         ------
@@ -178,6 +207,12 @@ class Library(LibraryAnalysis):
             Write the labels that hold into the catalog.
         truncate
             As for `head`, which makes one of labels.
+        where, under
+            As for `search`.
+
+        Returns
+        -------
+        Predictions, by path, and warnings.
 
         Raises
         ------
@@ -202,9 +237,18 @@ class Library(LibraryAnalysis):
     def save_labels(
         self, predictions: Iterable[parts.Prediction], *, source: str = "classify"
     ) -> int:
-        """Write the labels that hold into the catalog, and return how many.
+        """Write the labels that hold into the catalog.
 
-        The labels that the same source gave those images before are replaced.
+        Parameters
+        ----------
+        predictions
+            Of images of the library; others are left out.
+        source
+            Who gives the labels: those that it gave these images before are replaced.
+
+        Returns
+        -------
+        How many were written.
         """
         return parts.classify.save_predictions(self._session, list(predictions), source=source)
 
@@ -225,6 +269,10 @@ class Library(LibraryAnalysis):
             A warning tells of labels that are more than their prompts, as learned ones are.
         truncate
             Whether texts were cut for the head.
+
+        Returns
+        -------
+        An explanation for each prediction.
         """
         made = head if isinstance(head, parts.Head) else self.head(head)
         return parts.matrix.explain_predictions(self._session, made, predictions, truncate=truncate)
@@ -246,13 +294,13 @@ class Library(LibraryAnalysis):
         Parameters
         ----------
         images
-            Files and folders, in the library or not. None compares images of the library: the `k`
-            that a `query` finds, best first, or those that `where` and `under` choose.
+            Files and folders, in the library or not; None compares images of the library.
         texts
-            As they are, or filled into `templates`; a mapping gives labels with prompts of their
-            own, a Head is taken as it is.
-        truncate
-            As for `head`.
+            A mapping gives labels with prompts of their own, a Head is taken as it is.
+        templates, truncate
+            As for `head`; without templates texts are taken as they are.
+        query, k, where, under
+            Which images of the library: the `k` that a query finds, best first, or all chosen.
 
         Returns
         -------

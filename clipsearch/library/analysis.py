@@ -7,12 +7,12 @@ from typing import Literal
 
 from clipsearch._util import warn
 from clipsearch.library import parts
-from clipsearch.library.open_library import OpenLibrary
+from clipsearch.library.images import LibraryImages
 from clipsearch.library.session import Filter, select
 from clipsearch.types import Labels, OnProgress, Results, StrPath, ignore_progress
 
 
-class LibraryAnalysis(OpenLibrary):
+class LibraryAnalysis(LibraryImages):
     """Heads learned from examples, evaluation, calibration, topics, events and duplicates."""
 
     # --- learning and measuring ------------------------------------------------------------
@@ -42,6 +42,10 @@ class LibraryAnalysis(OpenLibrary):
         shots, method, curve, seed
             See `clipsearch.library.learn.LearnOptions`.
 
+        Returns
+        -------
+        The head, and how well it did on images that it was not learned from.
+
         Raises
         ------
         TooFewExamples, BadTruthFile, TooFewLabels, BadTemplate
@@ -69,10 +73,20 @@ class LibraryAnalysis(OpenLibrary):
 
         Parameters
         ----------
+        n
+            The largest number of images.
         labels
             What the images are to be told apart by, words or a head.
         examples
             Left out, like images with a saved label that is not a guess of `classify`.
+        where, under
+            As for `search`.
+        seed
+            Of the order of images that are equally uncertain.
+
+        Returns
+        -------
+        Predictions, the least certain first.
 
         Raises
         ------
@@ -116,6 +130,10 @@ class LibraryAnalysis(OpenLibrary):
         labels, templates, head, truncate, open_set, mistakes, resamples, seed
             See `clipsearch.library.evaluate.EvaluationOptions`.
 
+        Returns
+        -------
+        The figures of each model, with their confidence intervals.
+
         Raises
         ------
         BadTruthFile, TooFewLabels, UnknownModel, ModelMismatch, BadTemplate
@@ -147,10 +165,14 @@ class LibraryAnalysis(OpenLibrary):
             Fit those of this head alone, not of the model.
         formula
             One of `clipsearch.calibration.FORMULAS`.
-        templates
-            As for `head`.
+        templates, seed
+            As for `learn`.
         dry_run
             Measure, and store nothing; else `classify` and `search` use the result from then on.
+
+        Returns
+        -------
+        The calibration, and how reliable probabilities are before and after it.
 
         Raises
         ------
@@ -172,11 +194,31 @@ class LibraryAnalysis(OpenLibrary):
         )
 
     def calibration(self, head: parts.Head | None = None) -> parts.Calibration:
-        """Return the calibration in use for a head: its own, else the model's, else the shipped."""
+        """Return the calibration in use for a head.
+
+        Parameters
+        ----------
+        head
+            A head; by default the model.
+
+        Returns
+        -------
+        The head's own, else the model's, else the one that comes with clipsearch.
+        """
         return parts.label_scores.calibration_of(self._session, head)
 
     def reset_calibration(self, head: parts.Head | None = None) -> bool:
-        """Drop what `calibrate` stored for a head, or the model; return whether there was any."""
+        """Drop what `calibrate` stored.
+
+        Parameters
+        ----------
+        head
+            For this head; by default for the model.
+
+        Returns
+        -------
+        Whether there was any.
+        """
         return parts.evaluate.drop_calibration(self._session, head)
 
     # --- exploring -------------------------------------------------------------------------
@@ -203,6 +245,14 @@ class LibraryAnalysis(OpenLibrary):
             several hundred that come with clipsearch.
         save
             Write the title of its topic into the catalog as a label of each image.
+        where, under, on_progress
+            As for `search` and `index`.
+        seed
+            Of the random numbers of the grouping.
+
+        Returns
+        -------
+        Topics, the largest first.
 
         Raises
         ------
@@ -236,8 +286,16 @@ class LibraryAnalysis(OpenLibrary):
         ----------
         gap_hours, kilometres
             A longer pause, or a longer way from image to image, begins a new event.
-        vocabulary, save
+        where, under, vocabulary, save, seed
             As for `topics`.
+
+        Returns
+        -------
+        Events, the earliest first.
+
+        Raises
+        ------
+        BadFilter, BadLabelFile, ModelMismatch
         """
         naming = parts.explore.NamingOptions(vocabulary, save, seed)
         return parts.explore.group_by_event(
@@ -266,6 +324,8 @@ class LibraryAnalysis(OpenLibrary):
             "same-scene", near in meaning and alike in layout and colour.
         min_score
             The smallest cosine of the same scene.
+        where, under, on_progress
+            As for `topics`.
 
         Returns
         -------

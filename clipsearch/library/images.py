@@ -1,0 +1,220 @@
+"""`LibraryImages`: the images of a library, and its upkeep. Users meet it as `Library`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from clipsearch._util.arrays import FloatArray
+from clipsearch.library import parts
+from clipsearch.library.open_library import OpenLibrary
+from clipsearch.library.session import Filter, select
+from clipsearch.types import (
+    Embeddings,
+    ImageRecord,
+    OnProgress,
+    Paths,
+    StrPath,
+    as_path,
+    ignore_progress,
+)
+
+
+class LibraryImages(OpenLibrary):
+    """Adding images, reading what is known of them, and looking after catalog and index."""
+
+    # --- images ----------------------------------------------------------------------------
+
+    def index(
+        self,
+        paths: Paths,
+        *,
+        model: str | None = None,
+        exclude: str | Sequence[str] = (),
+        hidden: bool = False,
+        dry_run: bool = False,
+        retry_failed: bool = False,
+        fast: bool = False,
+        engine: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 32,
+        workers: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> parts.IndexReport:
+        """Add images, and bring the library up to date with files and folders.
+
+        What is unchanged costs a stat; equal bytes are embedded once; what is gone from a folder
+        that could be read is forgotten. One bad file never raises: see `IndexReport.failures`.
+
+        Parameters
+        ----------
+        paths
+            A file or a folder, or several.
+        model
+            Embed with this one, beside the current one.
+        exclude, hidden, dry_run, retry_failed, fast, engine, precision, batch_size, workers
+            See `IndexOptions`.
+        on_progress
+            Is told of the progress.
+
+        Returns
+        -------
+        What was added, removed and left as it was, and what failed.
+
+        Raises
+        ------
+        LibraryLocked, UnknownModel, ModelUnavailable, QueryError
+        """
+        patterns = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        options = parts.IndexOptions(
+            patterns, hidden, dry_run, retry_failed, fast, engine, precision, batch_size, workers
+        )
+        return parts.collection.index_files(
+            self._session, paths, options, model=model, on_progress=on_progress or ignore_progress
+        )
+
+    def remove(self, paths: Paths) -> int:
+        """Forget files, or all files below folders; the files themselves stay.
+
+        Parameters
+        ----------
+        paths
+            Files and folders.
+
+        Returns
+        -------
+        How many files were forgotten.
+        """
+        return parts.collection.forget_files(self._session, paths)
+
+    def record(self, path: StrPath) -> ImageRecord | None:
+        """Return what the catalog knows of a file.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Returns
+        -------
+        Its record; None if the catalog does not know it.
+        """
+        return self._session.catalog.record(os.path.abspath(as_path(path)))
+
+    def records(
+        self, *, where: Filter | None = None, under: StrPath | None = None
+    ) -> list[ImageRecord]:
+        """Return what the catalog knows of the images of the library, by path.
+
+        Parameters
+        ----------
+        where, under
+            Only images that match a filter, or lie below a folder.
+
+        Returns
+        -------
+        A record for each image, by path.
+
+        Raises
+        ------
+        BadFilter
+        """
+        chosen = select(where, under)
+        return self._session.catalog.records(where=chosen.where, under=chosen.under)
+
+    def embeddings(
+        self,
+        *,
+        where: Filter | None = None,
+        under: StrPath | None = None,
+        paths: Paths | None = None,
+    ) -> Embeddings:
+        """Return images of the library, by path, each with its stored unit vector.
+
+        Parameters
+        ----------
+        where, under
+            Only images that match a filter, or lie below a folder.
+        paths
+            Only these files.
+
+        Returns
+        -------
+        Records and unit vectors float32 (n, dim), by path.
+
+        Raises
+        ------
+        BadFilter
+        """
+        return parts.collection.stored_embeddings(self._session, select(where, under), paths)
+
+    def embed(self, paths: Paths) -> tuple[list[str], FloatArray, list[parts.Failure]]:
+        """Return the vectors of files.
+
+        Parameters
+        ----------
+        paths
+            Files and folders, in the library or not; what the library knows is not encoded again.
+
+        Returns
+        -------
+        Paths; their unit vectors float32 (n, dim); what could not be read. By path.
+        """
+        return parts.collection.encode_paths(self._session, paths)
+
+    # --- upkeep ----------------------------------------------------------------------------
+
+    def status(self) -> parts.Status:
+        """Return what the library holds, and the state of its vector index.
+
+        Returns
+        -------
+        Numbers of images and files, models, and the index of each.
+        """
+        return parts.collection.library_status(self._session)
+
+    def errors(self) -> list[parts.Failure]:
+        """Return the files that could not be indexed, and why.
+
+        Returns
+        -------
+        A failure for each file, by path.
+        """
+        return self._session.catalog.errors()
+
+    def check(self, *, repair: bool = False, deep: bool = True) -> list[parts.Finding]:
+        """Look for damage in the catalog and the snapshots, and for files that are not there.
+
+        Parameters
+        ----------
+        repair
+            Repair what can be repaired, without losing anything.
+        deep
+            Compare whole snapshot files with their checksums.
+
+        Returns
+        -------
+        What was found; nothing if all is well.
+        """
+        return parts.collection.check_library(self._session, repair=repair, deep=deep)
+
+    def rebuild(self, *, kind: str | None = None, recall: float | None = None) -> parts.Status:
+        """Rebuild the vector index of every model from the catalog.
+
+        Parameters
+        ----------
+        kind
+            `exact`, `compressed`, `ivf`, or `auto` by size; None keeps what was last asked for.
+        recall
+            The share of the ten nearest that an approximate index is to find for texts, between 0
+            and 1; it is tuned for that. None keeps what was last asked for, at first 0.99.
+
+        Returns
+        -------
+        The status afterwards.
+
+        Raises
+        ------
+        UnknownVectorIndex, VectorIndexError, LibraryLocked
+        """
+        return parts.collection.rebuild_index(self._session, kind, recall)
