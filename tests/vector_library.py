@@ -64,7 +64,7 @@ class VectorLibrary:
     def put_back(self, names: Sequence[object]) -> None:
         """Let files return unchanged, embedding only those whose vector is gone."""
         entries = [entry_of(str(name), np.zeros(DIM)) for name in names]
-        known = self.catalog.known([str(entry.sha256) for entry in entries], self.model)
+        known = self.catalog.find_known([str(entry.sha256) for entry in entries], self.model)
         for name, entry in zip(names, entries, strict=True):
             assert entry.sha256 is not None
             kept = known[entry.sha256][1]

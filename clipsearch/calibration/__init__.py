@@ -134,7 +134,7 @@ class Calibration(Protocol):
 # --- the table of formulas -------------------------------------------------------------------
 
 
-def formula_named(name: str) -> type[Calibration]:
+def find_formula(name: str) -> type[Calibration]:
     """Return the class of a formula. Raises QueryError for a name that FORMULAS does not have."""
     if name not in FORMULAS:
         raise QueryError(f"unknown formula {name!r}: choose from {', '.join(FORMULAS)}.")
@@ -144,7 +144,7 @@ def formula_named(name: str) -> type[Calibration]:
 
 def default_calibration(fingerprint: str) -> Calibration:
     """Return the calibration of a model before any fit, by its fingerprint."""
-    return formula_named(DEFAULT_FORMULA).of_model(fingerprint)
+    return find_formula(DEFAULT_FORMULA).of_model(fingerprint)
 
 
 def calibration_to_json(calibration: Calibration) -> str:
@@ -159,7 +159,7 @@ def calibration_from_json(text: str) -> Calibration | None:
         found = json.loads(text)
         if found.pop("version") != _VERSION:
             return None
-        return formula_named(found.pop("formula")).from_dict(found)
+        return find_formula(found.pop("formula")).from_dict(found)
     except (ValueError, TypeError, KeyError, AttributeError, QueryError):
         return None
 

@@ -116,7 +116,7 @@ class Catalog:
     roots = _reads(settings.roots)
     status_counts = _reads(settings.status_counts)
 
-    known = _reads(files.known)
+    find_known = _reads(files.find_known)
     paths_of = _reads(files.paths_of)
     remove_paths = _writes(files.remove_paths)
 
@@ -126,7 +126,7 @@ class Catalog:
     hits = _reads(_records.hits)
     live_ids = _reads(_records.live_ids)
     allowed_ids = _reads(_records.allowed_ids)
-    searched = _reads(_records.searched)
+    read_searchable = _reads(_records.read_searchable)
     errors = _reads(_records.errors)
 
     vectors = _reads(embeddings.vectors)
@@ -141,7 +141,7 @@ class Catalog:
 
     save_labels = _writes(_records.save_labels)
     label_counts = _reads(_records.label_counts)
-    saved_labels = _reads(_records.saved_labels)
+    read_labels = _reads(_records.read_labels)
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

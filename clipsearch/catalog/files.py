@@ -109,7 +109,7 @@ def _compare(file: File, row: Sequence[Any] | None, retry: bool) -> Pending[File
     return Pending(file, "unchanged" if embedded else "unembedded", content_id)
 
 
-def known(
+def find_known(
     connection: Connection, sha256s: Iterable[str], model_id: int
 ) -> dict[str, tuple[int, bool]]:
     """Look contents up by the hashes of their bytes.
@@ -226,11 +226,11 @@ _PUT_FILE = _upsert("file", "path", ("path", "content_id", "size", "mtime_ns", "
 def _content_row(entry: Entry) -> dict[str, Any]:
     facts = entry.facts
     assert facts is not None
-    stored = {fact.name: _stored(fact, getattr(facts, fact.name)) for fact in FACTS}
+    stored = {fact.name: _to_stored(fact, getattr(facts, fact.name)) for fact in FACTS}
     return {"sha256": entry.sha256, "bytes": entry.size, **stored}
 
 
-def _stored(fact: Fact, value: Any) -> Any:
+def _to_stored(fact: Fact, value: Any) -> Any:
     if value in (None, ()):
         return None
     if fact.kind == "date":

@@ -171,7 +171,7 @@ def allowed_ids(
     return np.array(column(rows), dtype=np.int64)
 
 
-def searched(
+def read_searchable(
     connection: Connection, model_id: int, *, where: Where | None = None, under: str | None = None
 ) -> tuple[IdArray, IdArray]:
     """Return what is searched: vectors, and how many files each stands for.
@@ -298,7 +298,7 @@ def label_counts(connection: Connection) -> dict[str, int]:
     return {name: images for name, images in rows}
 
 
-def saved_labels(connection: Connection) -> list[tuple[int, str, str]]:
+def read_labels(connection: Connection) -> list[tuple[int, str, str]]:
     """Return (content id, name, source) of every label, those of a content together."""
     rows = connection.execute(
         "SELECT content_id, name, source FROM label ORDER BY content_id, name, source"

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli.commands import parsed_by, taking_many
+from clipsearch.cli.commands import parse_by, take_many
 from clipsearch.cli.console import (
     SOME_FILES_FAILED,
     UsageError,
@@ -54,7 +54,7 @@ _NORMALISATIONS = {
 }
 
 
-@parsed_by(taking_many(images="a file or a folder"))
+@parse_by(take_many(images="a file or a folder"))
 def classify(
     labels: Annotated[
         list[str] | None,
@@ -257,7 +257,7 @@ def _library_for(
 # --- matrix ------------------------------------------------------------------------------------
 
 
-@parsed_by(taking_many(texts="a text"))
+@parse_by(take_many(texts="a text"))
 def matrix(
     images: Annotated[
         list[Path] | None,

@@ -62,7 +62,7 @@ _PARSERS: dict[Callable[..., None], type[TyperCommand]] = {}
 """Function of a command -> the class that parses its arguments, where it is not typer's own."""
 
 
-def parsed_by(kind: type[TyperCommand]) -> Callable[[Function], Function]:
+def parse_by(kind: type[TyperCommand]) -> Callable[[Function], Function]:
     """Return a decorator: the arguments of this command are parsed by a class of its own."""
 
     def mark(function: Function) -> Function:
@@ -162,17 +162,17 @@ def _processing(
 
 def converter(hint: Any) -> Convert:
     """Return what converts values of this annotation, of each item for a list."""
-    hint, limits = _bare(hint)
+    hint, limits = _unwrap(hint)
     if get_origin(hint) is list:
-        hint, _ = _bare(get_args(hint)[0])
+        hint, _ = _unwrap(get_args(hint)[0])
     if get_origin(hint) is Literal:
         return _one_of(get_args(hint))
     if hint in (int, float):
         return _number(hint, limits)
-    return {str: _text, Path: _path, bool: _flag}.get(hint, _nothing)
+    return {str: _text, Path: _path, bool: _flag}.get(hint, _refuse)
 
 
-def _bare(hint: Any) -> tuple[Any, tuple[float, float]]:
+def _unwrap(hint: Any) -> tuple[Any, tuple[float, float]]:
     """Take Annotated and None off an annotation; return it with the least and the largest value."""
     least, most = float("-inf"), float("inf")
     if get_origin(hint) is Annotated:
@@ -196,7 +196,7 @@ def _path(value: Any) -> Path:
     return Path(_text(value))
 
 
-def _nothing(value: Any) -> Any:
+def _refuse(value: Any) -> Any:
     raise TypeError
 
 
@@ -207,29 +207,29 @@ def _flag(value: Any) -> bool:
 
 
 def _one_of(choices: tuple[Any, ...]) -> Convert:
-    def chosen(value: Any) -> Any:
+    def choose(value: Any) -> Any:
         if value not in choices:
             raise ValueError
         return value
 
-    return chosen
+    return choose
 
 
 def _number(kind: type, limits: tuple[float, float]) -> Convert:
-    def converted(value: Any) -> Any:
+    def convert(value: Any) -> Any:
         text = value if isinstance(value, str) else str(value)
         found = _DIGITS.fullmatch(text)
         if not found or (kind is int and found[2]) or not limits[0] <= kind(text) <= limits[1]:
             raise ValueError
         return kind(text)
 
-    return converted
+    return convert
 
 
 # --- options with many values ----------------------------------------------------------------
 
 
-def taking_many(**names: str) -> type[TyperCommand]:
+def take_many(**names: str) -> type[TyperCommand]:
     """Make a kind of command whose options of these names take many values (a shell's `*.jpg`).
 
     names: the option without its dashes, and what it needs, for the message if it gets nothing.

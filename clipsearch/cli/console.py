@@ -14,7 +14,7 @@ from typing import TextIO
 import typer
 
 from clipsearch._util import ClipsearchWarning, log_with
-from clipsearch.output.text import printable
+from clipsearch.output.text import escape_unprintable
 from clipsearch.types import OnProgress, Progress
 
 _PHASES = {
@@ -134,7 +134,7 @@ def _drawer(add: Callable[..., object], update: Callable[..., object]) -> OnProg
 
 def bar_chart(counts: Mapping[str, int]) -> None:
     """Show one bar a label, scaled to the largest: `cat  ████████  12  60 %`."""
-    names = {label: _beginning(printable(label)) for label in counts}
+    names = {label: _shorten(escape_unprintable(label)) for label in counts}
     name_width = max(map(len, names.values()), default=0)
     top, total = max(counts.values(), default=0), sum(counts.values())
     digits = len(f"{top:,}")
@@ -146,7 +146,7 @@ def bar_chart(counts: Mapping[str, int]) -> None:
         say(f"{names[label]:{name_width}}  {bar:{max(8, width)}}  {count:>{digits},}  {share}")
 
 
-def _beginning(name: str) -> str:
+def _shorten(name: str) -> str:
     return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1].rstrip()}…"
 
 

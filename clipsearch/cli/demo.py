@@ -86,7 +86,7 @@ def _run(library: Library) -> Path:
         for hit in hits
     ]
     table((">score", "image", "caption, which the search has not seen"), rows, sys.stdout)
-    best = _best_of_each(animals)
+    best = _choose_best(animals)
     counts = count_by_label(animals)
     print(f"\nclipsearch classify {' '.join(_ANIMALS[:4])} ...  ({len(_ANIMALS)} animals)\n")
     tops = [(label, f"{counts[label]}", best[label][0]) for label in counts]
@@ -103,7 +103,7 @@ def _run(library: Library) -> Path:
     return page
 
 
-def _best_of_each(predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
+def _choose_best(predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
     best: dict[str, list[Prediction]] = {}
     for prediction in sorted(predictions, key=lambda p: -p.probability):
         best.setdefault(prediction.label, []).append(prediction)

@@ -36,7 +36,7 @@ from clipsearch.errors import LibraryNotFound
 from clipsearch.library import Library
 from clipsearch.output.formats import FORMATS, format_names
 from clipsearch.output.summaries import index_rows
-from clipsearch.output.text import plural, shown_path
+from clipsearch.output.text import plural, shorten_path
 from clipsearch.types import Embeddings, ImagePages, ImageRecord, IndexReport
 
 _FAILURES_SHOWN = 5
@@ -170,7 +170,7 @@ def _show(report: IndexReport, format: str | None) -> None:
     if format != "json":
         say(_pace(report))
         for failure in report.failures[:_FAILURES_SHOWN]:
-            say(f"failed: {shown_path(failure.path)}: {failure.reason}")
+            say(f"failed: {shorten_path(failure.path)}: {failure.reason}")
         if len(report.failures) > _FAILURES_SHOWN:
             say("all of them, with reasons: `clipsearch errors`")
     if report.interrupted:
@@ -209,7 +209,7 @@ def export(
         able = ", ".join(n for n in format_names("records") if FORMATS[n].vectors)
         raise UsageError(f"--vectors needs a format that holds them: {able}.")
     with Library.open(library, device=get_device()) as lib:
-        found, count = _counted(lib.pages(where=where, under=under, vectors=vectors))
+        found, count = _count_pages(lib.pages(where=where, under=under, vectors=vectors))
         target.write(found)
     if not count[0]:
         say("no image matches.")
@@ -217,7 +217,7 @@ def export(
         say(f"{plural(count[0], 'image')}.")
 
 
-def _counted(images: ImagePages) -> tuple[ImagePages, list[int]]:
+def _count_pages(images: ImagePages) -> tuple[ImagePages, list[int]]:
     """Return the same images, and a list of how many have been read."""
     count = [0]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from clipsearch.cli.commands import parsed_by
+from clipsearch.cli.commands import parse_by
 from clipsearch.cli.console import UsageError, get_device, say, warn_all
 from clipsearch.cli.options import (
     HeadOption,
@@ -63,7 +63,7 @@ class SignedTerms(TyperCommand):
         return super().parse_args(ctx, [f" {a}" if _SIGNED.match(a) else a for a in args])
 
 
-@parsed_by(SignedTerms)
+@parse_by(SignedTerms)
 def query(
     texts: Annotated[
         list[str] | None,

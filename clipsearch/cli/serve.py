@@ -85,7 +85,7 @@ def serve(
         raise UsageError(
             "--mcp talks to the program that started it: leave out --token and --open."
         )
-    if token is not None and (len(token) < SHORTEST_TOKEN or not _plain(token)):
+    if token is not None and (len(token) < SHORTEST_TOKEN or not _is_plain(token)):
         raise UsageError(
             f"a token has at least {SHORTEST_TOKEN} characters: letters, digits, '-' and '_'."
         )
@@ -127,5 +127,5 @@ def _heads(files: Sequence[Path]) -> dict[str, Head]:
     return found
 
 
-def _plain(token: str) -> bool:
+def _is_plain(token: str) -> bool:
     return token.isascii() and token.replace("-", "").replace("_", "").isalnum()

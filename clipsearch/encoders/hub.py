@@ -32,7 +32,7 @@ _TOKENIZER_SETTINGS = (
 )
 
 
-def cached(repo: str, *files: str) -> str | None:
+def find_cached(repo: str, *files: str) -> str | None:
     """Return the path of the first of `files` that the cache holds; never asks the hub.
 
     Parameters
@@ -61,7 +61,7 @@ def fetch(repo: str, *files: str, model: str) -> str:
     Parameters
     ----------
     repo, files
-        As for `cached`.
+        As for `find_cached`.
     model
         Name of the model for messages.
 
@@ -72,7 +72,7 @@ def fetch(repo: str, *files: str, model: str) -> str:
     ModelUnavailable
         For any other reason; says what was tried and what to do.
     """
-    if path := cached(repo, *files) or _download(repo, files, model):
+    if path := find_cached(repo, *files) or _download(repo, files, model):
         return path
     raise ModelUnavailable(
         model,
@@ -92,9 +92,9 @@ def fetch_tokenizer(repo: str, *, model: str) -> str:
     UnknownModel, ModelUnavailable
         As `fetch` does.
     """
-    if not cached(repo, *TOKENIZER_FILES):
+    if not find_cached(repo, *TOKENIZER_FILES):
         for file in _TOKENIZER_SETTINGS:
-            cached(repo, file) or _download(repo, (file,), model)
+            find_cached(repo, file) or _download(repo, (file,), model)
     # Last, so that where it is, the rest is too.
     return str(Path(fetch(repo, *TOKENIZER_FILES, model=model)).parent)
 
@@ -109,7 +109,7 @@ def _download(repo: str, files: Sequence[str], model: str) -> str | None:
             library.get_hf_file_metadata(library.hf_hub_url(repo, file))
             return str(library.hf_hub_download(repo, file))
         except errors.LocalEntryNotFoundError as error:
-            raise _unavailable(repo, model, error) from error
+            raise _explain_unavailable(repo, model, error) from error
         except errors.EntryNotFoundError:
             continue
         except errors.GatedRepoError as error:
@@ -122,11 +122,11 @@ def _download(repo: str, files: Sequence[str], model: str) -> str | None:
             hint = f"{_endpoint()} has no repository {repo}, or it is private: then set HF_TOKEN."
             raise UnknownModel(model, hint=hint) from error
         except Exception as error:  # whatever the http library of this version or the disk say
-            raise _unavailable(repo, model, error) from error
+            raise _explain_unavailable(repo, model, error) from error
     return None
 
 
-def _unavailable(repo: str, model: str, error: Exception) -> ModelUnavailable:
+def _explain_unavailable(repo: str, model: str, error: Exception) -> ModelUnavailable:
     constants = _huggingface_hub().constants
     tried = f"{repo} is not in the cache {constants.HF_HUB_CACHE}, and "
     if constants.HF_HUB_OFFLINE:

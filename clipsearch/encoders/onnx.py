@@ -172,7 +172,7 @@ class OnnxEncoder:
         rows = token_rows(self.tokenizer, texts, cut=self._manifest.cut)
         run = self._text_run(len(rows))
         vectors = np.empty((len(rows), self.info.dim), np.float32)
-        for group in _by_length(rows):
+        for group in _group_by_length(rows):
             vectors[group] = run(np.array([rows[number] for number in group], np.int32))
         return self._check_finite(vectors)
 
@@ -221,10 +221,10 @@ class OnnxEncoder:
                     raise
                 except Exception as error:  # onnxruntime and SQLite have one for every damage
                     discard(self._folder)
-                    raise self._damaged(name, error) from error
+                    raise self._explain_damage(name, error) from error
             return self._parts[name]
 
-    def _damaged(self, part: str, error: Exception) -> EncoderError:
+    def _explain_damage(self, part: str, error: Exception) -> EncoderError:
         said = " ".join(str(error).split())[:300]
         return EncoderError(
             f"the compiled {self.info.name} in {self._folder} is damaged ({part}: {said}) and was "
@@ -289,7 +289,7 @@ def token_rows(
     return rows
 
 
-def _by_length(rows: Sequence[Sequence[int]]) -> Iterable[list[int]]:
+def _group_by_length(rows: Sequence[Sequence[int]]) -> Iterable[list[int]]:
     """Yield the places of rows of one length, _TEXT_BATCH at most."""
     groups: dict[int, list[int]] = {}
     for number, row in enumerate(rows):

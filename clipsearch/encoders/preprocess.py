@@ -79,8 +79,8 @@ class Preprocess:
         facts, image = decoded.facts, decoded.image
         plan = self._plan((facts.width, facts.height))
         left, top, right, bottom = decoded.box
-        x0, x1 = plan.columns.seen((right - left) / facts.width, left, image.width)
-        y0, y1 = plan.rows.seen((bottom - top) / facts.height, top, image.height)
+        x0, x1 = plan.columns.find_kept((right - left) / facts.width, left, image.width)
+        y0, y1 = plan.rows.find_kept((bottom - top) / facts.height, top, image.height)
         size = (plan.columns.size, plan.rows.size)
         pixels = image.resize(size, plan.resample, box=(x0, y0, x1, y1))
         return self._fill(np.asarray(pixels, dtype=np.uint8), plan)
@@ -95,16 +95,16 @@ class Preprocess:
             case "squash":
                 made = (width, height)
             case "longest":
-                made, fill = self._scaled(region, max), self.fill_color
+                made, fill = self._fit_side(region, max), self.fill_color
             case _ if height == width:
-                made = _shortest(region, height)
+                made = _fit_short_side(region, height)
             case _:
                 # Here open_clip takes its default filter, whatever the model asks for.
-                made, resample = self._scaled(region, min), _FILTERS["bicubic"]
+                made, resample = self._fit_side(region, min), _FILTERS["bicubic"]
         columns = _Side(whole[0], region[0], made[0], width)
         return _Plan(columns, _Side(whole[1], region[1], made[1], height), resample, fill)
 
-    def _scaled(
+    def _fit_side(
         self, region: tuple[int, int], choose: Callable[[float, float], float]
     ) -> tuple[int, int]:
         """Return width and height so that the longer (max) or shorter (min) side fits."""
@@ -160,7 +160,7 @@ class _Side(NamedTuple):
         missing = self.wanted - self.size
         return missing // 2, (missing + 1) // 2
 
-    def seen(self, scale: float, start: float, limit: int) -> tuple[float, float]:
+    def find_kept(self, scale: float, start: float, limit: int) -> tuple[float, float]:
         """Return where the kept part begins and ends in an image at `scale` that begins at `start`."""
         step = self.region / self.made
         first = (self.whole - self.region) // 2 + self.kept.start * step
@@ -189,7 +189,7 @@ def limit_aspect(size: tuple[int, int], aspect: int) -> tuple[int, int]:
     return width, height
 
 
-def _shortest(region: tuple[int, int], size: int) -> tuple[int, int]:
+def _fit_short_side(region: tuple[int, int], size: int) -> tuple[int, int]:
     """Return width and height so that the short side fits a square; the long one is rounded down."""
     short, long = sorted(region)
     longer = int(size * long / short)

@@ -53,8 +53,8 @@ class Preset(NamedTuple):
         """Whether it loads without the network."""
         if not self.repo:
             return _weights_in(_MINI) is not None
-        return hub.cached(self.repo, *hub.WEIGHTS) is not None and (
-            not self.hub_tokenizer or hub.cached(self.repo, *hub.TOKENIZER_FILES) is not None
+        return hub.find_cached(self.repo, *hub.WEIGHTS) is not None and (
+            not self.hub_tokenizer or hub.find_cached(self.repo, *hub.TOKENIZER_FILES) is not None
         )
 
 

@@ -125,7 +125,7 @@ def find_configuration(spec: ModelSpec, tables: Tables) -> ModelSource:
     return ModelSource(spec.arch, tables.get_model_config(spec.arch) or {})
 
 
-def unreadable(spec: ModelSpec, what: str, error: Exception) -> ModelUnavailable:
+def explain_unreadable(spec: ModelSpec, what: str, error: Exception) -> ModelUnavailable:
     """Return the error that says in one line why a file or folder is not a model.
 
     Parameters
@@ -153,7 +153,7 @@ def _folder(spec: ModelSpec, folder: str, tables: Tables) -> ModelSource:
         if not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
             raise ValueError(f"{hub.CONFIG} lacks embed_dim, vision_cfg or text_cfg in model_cfg")
     except (ValueError, OSError, AttributeError) as error:
-        raise unreadable(spec, folder, error) from error
+        raise explain_unreadable(spec, folder, error) from error
     return ModelSource(FOLDER_PREFIX + folder, config)
 
 
@@ -205,7 +205,7 @@ def _preprocess_of_checkpoint(spec: ModelSpec, tables: Tables) -> dict[str, Any]
         try:
             return _preprocess(json.loads(beside.read_text("utf-8"))["preprocess_cfg"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise unreadable(spec, str(beside), error) from error
+            raise explain_unreadable(spec, str(beside), error) from error
     tags = tables.list_pretrained_tags_by_model(spec.arch)
     ways = [_preprocess(tables.get_pretrained_cfg(spec.arch, tag)) for tag in tags]
     if any(way != ways[0] for way in ways):

@@ -20,10 +20,10 @@ from clipsearch.encoders.registry import ModelSpec, multilingual
 from clipsearch.encoders.sources import (
     PROBES,
     ModelSource,
+    explain_unreadable,
     find_configuration,
     find_source,
     fingerprint,
-    unreadable,
 )
 from clipsearch.encoders.tokenizers import from_open_clip
 from clipsearch.encoders.tokenizers.clip import clip_tokenizer
@@ -201,7 +201,7 @@ def _model(spec: ModelSpec, source: ModelSource) -> Any:
             require_pretrained=True,
         )
     except Exception as error:  # pickle, safetensors, torch and timm each have their own
-        raise unreadable(spec, source.weights or source.name, error) from error
+        raise explain_unreadable(spec, source.weights or source.name, error) from error
     return model.eval().requires_grad_(False)
 
 
@@ -223,7 +223,7 @@ def _own_tokenizer(spec: ModelSpec, raw: Any) -> Tokenizer:
     try:
         tokenizer = from_open_clip(raw)
     except Exception as error:  # transformers raises whatever its parts raise
-        raise unreadable(spec, "its tokenizer", error) from error
+        raise explain_unreadable(spec, "its tokenizer", error) from error
     tokenizer.multilingual = multilingual(spec, tokenizer.size)
     return tokenizer
 
@@ -238,7 +238,7 @@ def _open_clip_tokenizer(spec: ModelSpec, source: ModelSource) -> Tokenize:
     except ClipsearchError:
         raise
     except Exception as error:  # transformers raises whatever its parts raise
-        raise unreadable(spec, f"the tokenizer {wanted or source.name}", error) from error
+        raise explain_unreadable(spec, f"the tokenizer {wanted or source.name}", error) from error
 
 
 def _hub_tokenizer(spec: ModelSpec, repo: str, text: dict[str, Any]) -> Tokenize:

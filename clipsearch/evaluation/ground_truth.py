@@ -108,10 +108,10 @@ def read_ground_truth(
                 found.setdefault(file, {}).update(dict.fromkeys(kept))
     if not (labels or captions):
         raise BadTruthFile(f"{source} holds no labels and no captions of images.")
-    return GroundTruth(_frozen(labels), _frozen(captions), str(source), layout, tuple(warnings))
+    return GroundTruth(_freeze(labels), _freeze(captions), str(source), layout, tuple(warnings))
 
 
-def _frozen(found: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+def _freeze(found: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
     return {path: tuple(texts) for path, texts in sorted(found.items())}
 
 

@@ -167,7 +167,7 @@ def _direction(
     )
     worst = np.argsort(-ranks, kind="stable")[:misses].tolist()
     found = [
-        _misplaced(queries.vectors[i], candidates.vectors, pairs[pairs[:, 0] == i, 1])
+        _find_misplaced(queries.vectors[i], candidates.vectors, pairs[pairs[:, 0] == i, 1])
         for i in worst
     ]
     return Direction(
@@ -226,7 +226,7 @@ def _ndcg(positions: IdArray, starts: IdArray) -> FloatArray:
     return np.asarray(np.add.reduceat(discount, starts) / ideal[sizes - 1])
 
 
-def _misplaced(query: FloatArray, candidates: FloatArray, right: IdArray) -> tuple[int, int]:
+def _find_misplaced(query: FloatArray, candidates: FloatArray, right: IdArray) -> tuple[int, int]:
     """Return the best of the right candidates, and the best of the others."""
     scores = candidates @ query
     others = scores.copy()

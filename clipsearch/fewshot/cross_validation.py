@@ -46,7 +46,7 @@ class Plan:
             return LearnedRows(task.text)
         return learn_rows(task, self.method, self.strength, sharpness=self.sharpness, start=start)
 
-    def within_reach(self, shots: float) -> bool:
+    def is_within_reach(self, shots: float) -> bool:
         """Return whether this number of images per label can justify the strength."""
         careful = CAREFUL["auto" if self.method == "zero-shot" else self.method]
         return self.strength <= _REACH * shots * careful.strength
@@ -104,18 +104,18 @@ def choose_plan(task: Task, method: MethodChoice = "auto", *, seed: int = 0) -> 
     if fold.max() < 0:
         return careful
     shots = float(np.median(task.counts[task.counts > 0]))
-    plans = [ZERO_SHOT, *(plan for plan in PLANS[method] if plan.within_reach(shots))]
+    plans = [ZERO_SHOT, *(plan for plan in PLANS[method] if plan.is_within_reach(shots))]
     losses, right = _try_plans(task, plans, fold)
     best = plans.index(careful)
     # Plain rows first: an index can search them, but not the cache of `tip`.
     for kind in (("probe", "prototype"), ("tip",)):
         rivals = [i for i, plan in enumerate(plans) if plan.method in kind]
-        best = _better(losses, best, rivals)
+        best = _prefer_better(losses, best, rivals)
     lost = right[0].astype(float) - right[best]
     return ZERO_SHOT if _is_sure(lost) else plans[best]
 
 
-def _better(losses: FloatArray, best: int, rivals: Sequence[int]) -> int:
+def _prefer_better(losses: FloatArray, best: int, rivals: Sequence[int]) -> int:
     """Return the rival with the smallest loss, if it is surely smaller, else the best so far."""
     rival = min(rivals, key=lambda i: losses[i].mean(), default=best)
     return rival if _is_sure(losses[best] - losses[rival]) else best

@@ -308,14 +308,16 @@ def sample_margins(vectors: FloatArray, margin: FloatArray, n: int, *, seed: int
     -------
     int64 (n,).
     """
-    pool = _distinct(vectors, np.argsort(margin, kind="stable"), _CANDIDATES_PER_IMAGE * max(n, 0))
+    pool = _choose_distinct(
+        vectors, np.argsort(margin, kind="stable"), _CANDIDATES_PER_IMAGE * max(n, 0)
+    )
     if len(pool) <= n:
         return pool
     chosen = pool[_centres(vectors[pool], 1 - margin[pool], n, seed)]
     return np.asarray(chosen[np.argsort(margin[chosen], kind="stable")])
 
 
-def _distinct(vectors: FloatArray, order: IdArray, n: int) -> IdArray:
+def _choose_distinct(vectors: FloatArray, order: IdArray, n: int) -> IdArray:
     """Return the first n of `order` whose vectors differ: copies add nothing."""
     found: dict[bytes, int] = {}
     for i in order.tolist():

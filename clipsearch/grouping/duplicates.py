@@ -117,7 +117,7 @@ def quality(record: ImageRecord) -> tuple[Any, ...]:
 # --- groups --------------------------------------------------------------------------------
 
 
-def by_bytes(records: Iterable[ImageRecord]) -> list[tuple[ImageRecord, ...]]:
+def group_by_bytes(records: Iterable[ImageRecord]) -> list[tuple[ImageRecord, ...]]:
     """Group files by their bytes, also those that stand alone; the best path first."""
     groups: dict[str, list[ImageRecord]] = {}
     for record in records:
@@ -125,7 +125,7 @@ def by_bytes(records: Iterable[ImageRecord]) -> list[tuple[ImageRecord, ...]]:
     return [tuple(sorted(group, key=quality)) for group in groups.values()]
 
 
-def around_the_best(
+def group_around_best(
     order: Sequence[int], pairs: np.ndarray, alike: Callable[[int, int], bool]
 ) -> list[list[int]]:
     """Group items, each with the best that it is alike; the best of a group first.
@@ -181,7 +181,7 @@ def cells(one: Facts, other: Facts) -> int:
     return min(FINEST, most // 2 * 2) if most > COARSE else int(2 ** int(np.log2(most)))
 
 
-def coarser(looks: np.ndarray, size: int) -> np.ndarray:
+def coarsen(looks: np.ndarray, size: int) -> np.ndarray:
     """Average uint8 looks (..., m, m, 3) to float32 (..., size, size, 3); `size` divides m."""
     *many, side, _, channels = looks.shape
     step = side // size
@@ -194,7 +194,7 @@ def same_image(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Say of looks (..., m, m, 3) in 0..255 whether nothing but compression tells them apart."""
     difference = one.astype(np.float32) - other.astype(np.float32)
     luma = difference @ _LUMA
-    chroma = coarser(difference - luma[..., None], one.shape[-2] // 2)
+    chroma = coarsen(difference - luma[..., None], one.shape[-2] // 2)
     alike: np.ndarray = (
         (np.abs(difference).mean(axis=(-3, -2, -1)) <= MEAN_COLOUR)
         & (np.abs(luma).max(axis=(-2, -1)) <= WORST_LUMA)
@@ -210,10 +210,13 @@ def layout_likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     cross-correlation, Lewis 1995). float32 (...), -1 to 1; a plain surface is like none.
     """
     # Channels before cells: windows are then flat rows, which is three times as fast.
-    a, b = (np.moveaxis(coarser(look, SCENE_CELLS), -1, -3) for look in (one, other))
+    a, b = (np.moveaxis(coarsen(look, SCENE_CELLS), -1, -3) for look in (one, other))
     shifts = range(-SCENE_SHIFT, SCENE_SHIFT + 1)
     found = [
-        _correlation(a[..., _kept(y), _kept(x)], b[..., _kept(-y), _kept(-x)])
+        _correlate(
+            a[..., _slice_overlap(y), _slice_overlap(x)],
+            b[..., _slice_overlap(-y), _slice_overlap(-x)],
+        )
         for y in shifts
         for x in shifts
     ]
@@ -221,19 +224,19 @@ def layout_likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return best
 
 
-def _kept(shift: int) -> slice:
+def _slice_overlap(shift: int) -> slice:
     return slice(max(0, shift), SCENE_CELLS + min(0, shift))
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _correlate(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Correlate looks (..., 3, y, x) over all cells, each channel about its own mean: (...)."""
-    a, b = _centred(one), _centred(other)
+    a, b = _centre(one), _centre(other)
     size = np.sqrt(_dot(a, a) * _dot(b, b))
     found: np.ndarray = _dot(a, b) / np.maximum(size, 1.0)
     return found
 
 
-def _centred(looks: np.ndarray) -> np.ndarray:
+def _centre(looks: np.ndarray) -> np.ndarray:
     *many, channels, _, _ = looks.shape
     rows = looks.reshape(*many, channels, -1)
     rows = rows - rows.mean(axis=-1, keepdims=True)

@@ -19,10 +19,10 @@ from clipsearch.grouping.duplicates import (
     TIERS,
     Duplicates,
     Tier,
-    around_the_best,
-    by_bytes,
     cells,
-    coarser,
+    coarsen,
+    group_around_best,
+    group_by_bytes,
     layout_likeness,
     quality,
     same_image,
@@ -66,7 +66,7 @@ def group_duplicates(
         Called as images are compared.
     """
     row = {record.path: i for i, record in enumerate(records)}
-    found = by_bytes(records)
+    found = group_by_bytes(records)
     groups = {"same-bytes": [group for group in found if len(group) > 1]}
     if set(tiers) - {"same-bytes"}:
         kept = sorted((group[0] for group in found), key=quality)
@@ -105,12 +105,12 @@ class _Images:
         readable = read[pairs].all(axis=1)
         self._pairs, self._scores = pairs[readable], scores[readable]
         self._kept = np.ones(len(records), dtype=bool)
-        self._close = lru_cache(_CLOSE_LOOKS_KEPT)(self._closer)
+        self._close = lru_cache(_CLOSE_LOOKS_KEPT)(self._decode_closer)
 
     def same_images(self) -> list[tuple[ImageRecord, ...]]:
         """Group what differs by compression only; the best of each group stays for `same_scenes`."""
-        near = self._pairs[_mask(self._pairs, self._nearly_the_same)]
-        groups = around_the_best(range(len(self._records)), near, self._the_same)
+        near = self._pairs[_mask(self._pairs, self._compare_closely)]
+        groups = group_around_best(range(len(self._records)), near, self._is_same)
         for group in groups:
             self._kept[group[1:]] = False
         return [tuple(self._records[i] for i in group) for group in groups]
@@ -118,24 +118,24 @@ class _Images:
     def same_scenes(self, least: float) -> list[tuple[ImageRecord, ...]]:
         """Group what is near by vector (cosine `least` and up) and alike in layout and colour."""
         pairs = self._pairs[(self._scores >= least) & self._kept[self._pairs].all(axis=1)]
-        near = pairs[_mask(pairs, self._alike_in_layout)]
-        groups = around_the_best(range(len(self._records)), near, lambda one, other: True)
+        near = pairs[_mask(pairs, self._compare_layout)]
+        groups = group_around_best(range(len(self._records)), near, lambda one, other: True)
         return [tuple(self._records[i] for i in group) for group in groups]
 
-    def _alike_in_layout(self, pairs: np.ndarray) -> np.ndarray:
+    def _compare_layout(self, pairs: np.ndarray) -> np.ndarray:
         found: np.ndarray = layout_likeness(*self._looks_of(pairs)) >= SCENE_LOOK
         return found
 
-    def _nearly_the_same(self, pairs: np.ndarray) -> np.ndarray:
+    def _compare_closely(self, pairs: np.ndarray) -> np.ndarray:
         sizes = np.array([min(COARSE, self._cells(one, other)) for one, other in pairs.tolist()])
         found = np.zeros(len(pairs), dtype=bool)
         for size in set(sizes[sizes > 0].tolist()):
             some = sizes == size
-            looks = (coarser(look, size) for look in self._looks_of(pairs[some]))
+            looks = (coarsen(look, size) for look in self._looks_of(pairs[some]))
             found[some] = same_image(*looks)
         return found
 
-    def _the_same(self, best: int, other: int) -> bool:
+    def _is_same(self, best: int, other: int) -> bool:
         size = self._cells(best, other)
         if size <= COARSE:  # as close as these two can be looked at, and has been
             return True
@@ -148,7 +148,7 @@ class _Images:
         one, other = (np.stack([self._looks[i] for i in column]) for column in pairs.T.tolist())
         return one, other
 
-    def _closer(self, i: int, size: int) -> np.ndarray:
+    def _decode_closer(self, i: int, size: int) -> np.ndarray:
         return decode_square(self._records[i].path, size)
 
     def _cells(self, one: int, other: int) -> int:

@@ -173,7 +173,7 @@ def means(vectors: FloatArray, groups: IdArray) -> np.ndarray:
     return np.asarray(sums / np.bincount(groups)[:, None])
 
 
-def typical(vectors: FloatArray) -> tuple[np.ndarray, np.ndarray]:
+def rank_typical(vectors: FloatArray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of a group, most typical first, and their cosines with its middle.
 
     The first is the medoid: among unit rows, the cosine with the mean orders rows as their mean
@@ -185,7 +185,9 @@ def typical(vectors: FloatArray) -> tuple[np.ndarray, np.ndarray]:
     return order, cosines[order].astype(np.float32)
 
 
-def separations(vectors: FloatArray, groups: IdArray, *, seed: int = 0) -> list[float | None]:
+def measure_separations(
+    vectors: FloatArray, groups: IdArray, *, seed: int = 0
+) -> list[float | None]:
     """Return the mean silhouette of each group, on cosines, over a sample; None where unknown."""
     count = int(groups.max(initial=-1)) + 1
     rows = sample(len(vectors), seed)
@@ -215,7 +217,7 @@ def name_scores(vectors: FloatArray, groups: IdArray, phrases: np.ndarray) -> np
     return np.asarray((1 + _FIT_WEIGHT) * inside - outside)
 
 
-def distinct_names(scores: FloatArray, phrases: Sequence[str]) -> list[tuple[str, ...]]:
+def choose_distinct_names(scores: FloatArray, phrases: Sequence[str]) -> list[tuple[str, ...]]:
     """Give each group (row of scores) its three best phrases, the first of each its own alone.
 
     Groups that want the same first phrase: it goes to the one with the higher score.

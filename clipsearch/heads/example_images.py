@@ -64,8 +64,8 @@ class Modalities:
         -------
         float64 (n, dim), unit rows.
         """
-        away = _unit_or_zero(np.asarray(images, dtype=np.float64) - self.image_mean)
-        return _unit_or_zero(self.text_mean + self.text_spread * away)
+        away = _normalise(np.asarray(images, dtype=np.float64) - self.image_mean)
+        return _normalise(self.text_mean + self.text_spread * away)
 
 
 def coefficients(
@@ -103,7 +103,7 @@ def coefficients(
     return np.asarray(counted / length) if length > 1e-6 else None
 
 
-def _unit_or_zero(rows: FloatArray) -> FloatArray:
+def _normalise(rows: FloatArray) -> FloatArray:
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(rows / np.where(lengths > 1e-9, lengths, 1.0))
 

@@ -145,13 +145,13 @@ def parse_xmp(packet: bytes | str) -> dict[str, list[str]]:
     for rdf in ElementTree.fromstring(text).iter(f"{_RDF}RDF"):
         for description in rdf:
             for name, value in description.items():
-                texts.setdefault(_prefixed(name), []).append(value)
+                texts.setdefault(_add_prefix(name), []).append(value)
             for element in description:
-                texts.setdefault(_prefixed(element.tag), []).extend(_xmp_texts(element))
+                texts.setdefault(_add_prefix(element.tag), []).extend(_xmp_texts(element))
     return texts
 
 
-def _prefixed(name: str) -> str:
+def _add_prefix(name: str) -> str:
     namespace, _, local = name.rpartition("}")
     return f"{_PREFIXES.get(namespace[1:], '')}:{local}"
 

@@ -99,7 +99,7 @@ class Walk:
     ) -> None:
         # A str is a sequence of characters, "/" among them.
         several = [paths] if isinstance(paths, str | os.PathLike) else paths
-        self.roots: tuple[str, ...] = tuple(dict.fromkeys(map(_absolute, several)))
+        self.roots: tuple[str, ...] = tuple(dict.fromkeys(map(_make_absolute, several)))
         self.problems: list[Failure] = []
         self._exclude = tuple(exclude)
         self._hidden = hidden
@@ -119,12 +119,12 @@ class Walk:
         False until the walk ends, and for a root that does not exist, holds no images (a disk that
         is not mounted leaves an empty folder behind) or had something in it that could not be read.
         """
-        path = _absolute(root)
+        path = _make_absolute(root)
         return self._finished and self._images[path] > 0 and path not in self._broken
 
     def count(self, root: str | os.PathLike[str]) -> int:
         """Return the number of images in a root, those of other roots inside it included."""
-        return self._images[_absolute(root)]
+        return self._images[_make_absolute(root)]
 
     def __iter__(self) -> Iterator[FoundFile]:
         self._start()
@@ -132,7 +132,7 @@ class Walk:
         for root in self.roots:
             if os.path.isdir(root):
                 folders.append(_Folder(root, root, ()))
-            elif found := self._given_file(root):
+            elif found := self._find_given_file(root):
                 self._given.add(root)
                 yield found
         self._folder_roots.extend(folder.path for folder in folders)
@@ -162,7 +162,7 @@ class Walk:
 
     # --- one path ------------------------------------------------------------------------------
 
-    def _given_file(self, path: str) -> FoundFile | None:
+    def _find_given_file(self, path: str) -> FoundFile | None:
         """Stat a path that was given and is no folder."""
         if is_ignored((compile_exclude(self._exclude, os.path.dirname(path)),), path):
             return None
@@ -340,7 +340,7 @@ class Walk:
         self._broken.update(broken)
 
 
-def _absolute(path: str | os.PathLike[str]) -> str:
+def _make_absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 

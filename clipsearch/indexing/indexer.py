@@ -217,7 +217,7 @@ class Indexer:
         tally.embedded = len(new)
 
     def _is_known(self, sha256: str) -> bool:
-        _, embedded = self.catalog.known([sha256], self.model_id).get(sha256, (0, False))
+        _, embedded = self.catalog.find_known([sha256], self.model_id).get(sha256, (0, False))
         return embedded
 
     def _same_bytes(
@@ -225,7 +225,7 @@ class Indexer:
     ) -> set[str]:
         """Return the paths whose bytes are those that the catalog has of them: touched only."""
         hashes = {item.sha256 for item in group if item.sha256}
-        known = self.catalog.known(hashes, self.model_id)
+        known = self.catalog.find_known(hashes, self.model_id)
         ids = {sha: content for sha, (content, _) in known.items()}
         return {
             item.file.path
@@ -247,7 +247,7 @@ class Indexer:
             if not self.options.dry_run:
                 files = scan.walk.count(root)
                 self.catalog.record_scan(root, started_at=started, complete=complete, files=files)
-        known_now = self.catalog.known(tally.arrived, self.model_id)
+        known_now = self.catalog.find_known(tally.arrived, self.model_id)
         arrivals = Counter(
             {content: len(tally.arrived[sha]) for sha, (content, _) in known_now.items()}
         )

@@ -16,7 +16,7 @@ from clipsearch.calibration import (
     Context,
     calibration_to_json,
     closed_set_probabilities,
-    formula_named,
+    find_formula,
     label_probabilities,
     open_set_probabilities,
 )
@@ -40,7 +40,7 @@ from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.library.classify import make_head
 from clipsearch.library.collection import encode_paths
-from clipsearch.library.label_scores import calibrated_logits, calibration_key, cohort_context
+from clipsearch.library.label_scores import calibrate_logits, calibration_key, cohort_context
 from clipsearch.library.session import Session
 from clipsearch.text.encode import reading
 from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_choice, check_count
@@ -102,7 +102,7 @@ def evaluate_models(
     for one in sessions:
         paths, vectors, missing = encode_paths(one, [*{**truth.labels, **truth.captions}])
         if not paths:
-            raise _no_images(truth, missing)
+            raise _explain_no_images(truth, missing)
         measured = _Measuring(one, truth, options, warned.append)
         results.append(measured.model_result(paths, vectors))
     # A question for a folder, not one for an image.
@@ -118,7 +118,7 @@ def evaluate_models(
         resamples=options.resamples,
         seed=options.seed,
         missing=tuple(missing),
-        warnings=tuple(dict.fromkeys([*_left_out(missing), *warned])),
+        warnings=tuple(dict.fromkeys([*_report_left_out(missing), *warned])),
     )
 
 
@@ -155,14 +155,14 @@ class _Measuring:
         head = self._head()
         relevant = membership(list(truth.values()), head.labels)
         inside = np.asarray(relevant.any(axis=1))
-        for message in _unknown_labels(truth, head.labels, self.truth.source):
+        for message in _report_unknown_labels(truth, head.labels, self.truth.source):
             self.on_warning(message)
         vectors, relevant = vectors[inside], relevant[inside]
         own = tuple(path for path, known in zip(paths, inside.tolist(), strict=True) if known)
         scores = head.scores(vectors)
         several = bool((relevant.sum(axis=1) > 1).any())
         calibrated = several or options.open_set
-        logits = calibrated_logits(self.session, head, scores, vectors) if calibrated else scores
+        logits = calibrate_logits(self.session, head, scores, vectors) if calibrated else scores
         closed = closed_set_probabilities(scores, Context.of(head))
         probabilities = label_probabilities(logits) if several else closed
         mode: Mode = "multi" if several else "closed"
@@ -235,7 +235,7 @@ def make_class_prompts(
     return {label: filled[word] for label, word in words.items()}
 
 
-def _unknown_labels(
+def _report_unknown_labels(
     truth: Mapping[str, Sequence[str]], labels: Sequence[str], source: str
 ) -> list[str]:
     """Say which labels of images cannot be found. Raises BadTruthFile if none can."""
@@ -244,23 +244,23 @@ def _unknown_labels(
         return []
     if len(strange) == len(mine):
         raise BadTruthFile(
-            f"no image of {source} has a label to choose from: theirs are {_few(strange)}, "
-            f"given are {_few(labels)}. They must be written alike."
+            f"no image of {source} has a label to choose from: theirs are {_list_few(strange)}, "
+            f"given are {_list_few(labels)}. They must be written alike."
         )
     lost = sum(not {*own} & {*labels} for own in truth.values())
-    names = f"labels that images have and that are not to choose from: {_few(strange)}"
+    names = f"labels that images have and that are not to choose from: {_list_few(strange)}"
     return [f"{names}; {lost:,} images with no other label are left out."]
 
 
-def _left_out(missing: Sequence[Failure]) -> list[str]:
+def _report_left_out(missing: Sequence[Failure]) -> list[str]:
     if not missing:
         return []
-    names = _few([failure.path for failure in missing])
+    names = _list_few([failure.path for failure in missing])
     count = f"{len(missing):,} images cannot be read and are left out"
     return [f"{count}: {names} ({missing[0].reason})."]
 
 
-def _no_images(truth: GroundTruth, missing: Sequence[Failure]) -> BadTruthFile:
+def _explain_no_images(truth: GroundTruth, missing: Sequence[Failure]) -> BadTruthFile:
     first = f": {missing[0].path} ({missing[0].reason})" if missing else ""
     return BadTruthFile(
         f"none of the images that {truth.source} names can be read{first}. Name the folder that "
@@ -268,7 +268,7 @@ def _no_images(truth: GroundTruth, missing: Sequence[Failure]) -> BadTruthFile:
     )
 
 
-def _few(names: Sequence[str], count: int = 3) -> str:
+def _list_few(names: Sequence[str], count: int = 3) -> str:
     more = f" and {len(names) - count:,} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
 
@@ -322,20 +322,20 @@ def calibrate_labels(
     check_enough(relevant)
     paths, vectors, missing = encode_paths(session, list(truth.labels))
     # Images without any of the labels are wrong cases of all of them, which is what they are.
-    chosen = formula_named(formula_name)
+    chosen = find_formula(formula_name)
     found = fit_calibration(
         chosen,
         judged.scores(vectors),
         membership([truth.labels[path] for path in paths], judged.labels),
         cohort_context(session, judged, vectors),
-        before=formula_named(DEFAULT_FORMULA).of_model(info.fingerprint),
+        before=find_formula(DEFAULT_FORMULA).of_model(info.fingerprint),
         background=background_version() if chosen.needs_cohort else "",
         seed=seed,
     )
     if not dry_run:
         stored = calibration_to_json(found.calibration)
         session.catalog.set_meta(calibration_key(info.fingerprint, head), stored)
-    return replace(found, warnings=(*warned, *_left_out(missing)))
+    return replace(found, warnings=(*warned, *_report_left_out(missing)))
 
 
 def drop_calibration(session: Session, head: Head | None) -> bool:

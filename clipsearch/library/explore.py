@@ -21,15 +21,15 @@ from clipsearch.grouping.topics import (
     TOPIC_VOCABULARY,
     Topic,
     centre,
+    choose_distinct_names,
     clusters,
-    distinct_names,
     event_title,
     events,
+    measure_separations,
     name_scores,
-    separations,
+    rank_typical,
     span,
     topic_phrases,
-    typical,
 )
 from clipsearch.heads.head import Head
 from clipsearch.library.classify import make_head
@@ -194,8 +194,8 @@ def _name_groups(
     if len(found):
         head = _vocabulary_head(session, naming.vocabulary)
         scores = name_scores(found.vectors, groups, head.vectors)
-        apart = separations(found.vectors, groups, seed=naming.seed)
-        names = distinct_names(scores, head.labels)
+        apart = measure_separations(found.vectors, groups, seed=naming.seed)
+        names = choose_distinct_names(scores, head.labels)
         made = [
             _topic(found, np.flatnonzero(groups == number), names[number], apart[number])
             for number in range(len(names))
@@ -254,7 +254,7 @@ def _count(count: int | str) -> int | None:
 def _topic(
     found: Embeddings, rows: IdArray, names: tuple[str, ...], separation: float | None
 ) -> Topic:
-    order, scores = typical(found.vectors[rows])
+    order, scores = rank_typical(found.vectors[rows])
     records = [found.records[row] for row in rows[order]]
     facts = [record.facts for record in records]
     (start, end), (lat, lon) = span(facts), centre(facts)

@@ -18,7 +18,7 @@ from clipsearch.calibration import (
     Context,
     calibration_from_json,
     closed_set_probabilities,
-    formula_named,
+    find_formula,
     label_probabilities,
     open_set_probabilities,
 )
@@ -49,7 +49,7 @@ def calibration_of(session: Session, head: Head | None = None) -> Calibration:
                 "the calibration of this library was made with another background and is not "
                 "used: run `clipsearch calibrate` again, or drop it with --reset."
             )
-    return formula_named(DEFAULT_FORMULA).of_model(info.fingerprint)
+    return find_formula(DEFAULT_FORMULA).of_model(info.fingerprint)
 
 
 def cohort_context(session: Session, head: Head, vectors: FloatArray) -> Context:
@@ -68,7 +68,7 @@ def cohort_context(session: Session, head: Head, vectors: FloatArray) -> Context
     return background.with_cohort(Context.of(head), head.vectors, background.log_mean_exp(vectors))
 
 
-def calibrated_logits(
+def calibrate_logits(
     session: Session, head: Head, scores: FloatArray, vectors: FloatArray
 ) -> FloatArray:
     """Return the logits that `classify` judges cosines by.

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from clipsearch._util.arrays import FloatArray, softmax
-from clipsearch.calibration import DEFAULT_FORMULA, calibration_to_json, formula_named
+from clipsearch.calibration import DEFAULT_FORMULA, calibration_to_json, find_formula
 from clipsearch.calibration.cohort import background_version
 from clipsearch.calibration.fit import Fitted, fit_calibration
 from clipsearch.errors import LibraryError, TooFewExamples, TooFewLabels
@@ -142,7 +142,7 @@ def suggest_images(
     if len(head.labels) < 2:
         raise TooFewLabels("suggestions need two labels at least, to be undecided between.")
     known = set() if examples is None else set(_read_examples(session, examples, ignore))
-    labels = session.catalog.saved_labels()
+    labels = session.catalog.read_labels()
     sure = {content for content, _, source in labels if _is_sure(source)}
     found = stored_embeddings(session, selection)
     open_ = np.array(
@@ -174,11 +174,11 @@ def _calibrate(
     own = np.eye(len(head.labels), dtype=bool)[trial.truth]
     try:
         found = fit_calibration(
-            formula_named(DEFAULT_FORMULA),
+            find_formula(DEFAULT_FORMULA),
             trial.scores,
             own,
             cohort_context(session, head, task.vectors[trial.which]),
-            before=formula_named(DEFAULT_FORMULA).of_model(head.fingerprint),
+            before=find_formula(DEFAULT_FORMULA).of_model(head.fingerprint),
             background=background_version(),
         )
     except TooFewExamples:
@@ -202,7 +202,7 @@ def _read_examples(session: Session, examples: Examples, on_warning: OnWarning) 
             os.path.abspath(as_path(path, "examples")): (label,) for path, label in examples.items()
         }
     elif examples == SAVED:
-        found = _saved(session, on_warning)
+        found = _read_saved(session, on_warning)
     else:
         truth = read_ground_truth(as_path(examples, "examples"))
         for message in truth.warnings:
@@ -217,11 +217,11 @@ def _read_examples(session: Session, examples: Examples, on_warning: OnWarning) 
     return {path: labels[0] for path, labels in found.items() if len(labels) == 1}
 
 
-def _saved(session: Session, on_warning: OnWarning) -> dict[str, list[str]]:
+def _read_saved(session: Session, on_warning: OnWarning) -> dict[str, list[str]]:
     """Return path -> saved labels; guesses do not count where labels were given."""
     said: dict[int, dict[str, None]] = {}
     guessed: dict[int, dict[str, None]] = {}
-    for content, name, source in session.catalog.saved_labels():
+    for content, name, source in session.catalog.read_labels():
         (said if _is_sure(source) else guessed).setdefault(content, {})[name] = None
     if not (said or guessed):
         raise TooFewExamples(

@@ -86,7 +86,10 @@ def query_head(
     )
     vectors = {t.value: vector_of_image(session, t.value) for t in parsed if t.kind == "image"}
     encoder, notes = session.encoder, list[str]()
-    with _opening(session), reading(encoder, truncate=truncate, on_warning=notes.append) as reader:
+    with (
+        _open_meanwhile(session),
+        reading(encoder, truncate=truncate, on_warning=notes.append) as reader,
+    ):
         head = Head.from_terms(reader, parsed, images=vectors)
     return QueryHead(head, terms=parsed, images=vectors, truncate=truncate, warnings=tuple(notes))
 
@@ -171,7 +174,7 @@ def _term_list(given: object, name: str) -> list[str | Term]:
 
 
 @contextmanager
-def _opening(session: Session) -> Iterator[None]:
+def _open_meanwhile(session: Session) -> Iterator[None]:
     """Open what is searched the first time in another thread, while this one encodes."""
     if session.model()[0] in session.caches.searchers:
         yield

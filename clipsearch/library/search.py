@@ -123,7 +123,7 @@ def _rank(session: Session, query: QueryHead, options: SearchOptions) -> _Rankin
     As far as `k`; all of them where only what is relevant is wanted, unless they are very many.
     """
     k, filtered = options.k, bool(options.selection)
-    live, files = _searched(session, options.selection)
+    live, files = _read_searchable(session, options.selection)
     counting = k is None or len(live) <= COUNTED
     width = len(live)
     if k is not None and not (options.relevant and counting):
@@ -181,10 +181,10 @@ def _one_per_image(best: Scores, parts: Parts) -> Scores:
     return Scores(best.ids[first], best.scores[first], best.rows[first])
 
 
-def _searched(session: Session, selection: Selection) -> tuple[IdArray, IdArray]:
+def _read_searchable(session: Session, selection: Selection) -> tuple[IdArray, IdArray]:
     """Return the ids of what is searched, ascending, and how many files each has."""
     if selection:
-        return session.catalog.searched(session.model()[0], **filters_of(selection))
+        return session.catalog.read_searchable(session.model()[0], **filters_of(selection))
     live = session.live()
     return live.ids, live.files
 
@@ -276,15 +276,15 @@ def _relevant_ids(session: Session, query: QueryHead, rows: FloatArray, rough: S
     if query.images:
         rough = _all_cosines(session, rows, rough.ids)
 
-    def relevant_with(found: Scores, more: float) -> Scores:
+    def keep_relevant(found: Scores, more: float) -> Scores:
         """Return those that are relevant if their cosines are higher by `more`."""
         higher = Scores(found.ids, found.scores + np.float32(more), found.rows)
         there = _judge(session, query, rows, higher) >= RELEVANT
         return Scores(found.ids[there], found.scores[there], found.rows[there])
 
     # The higher the cosine the more relevant: what is not with a little more cannot be.
-    maybe = relevant_with(rough, MARGIN)
-    surely = relevant_with(maybe, -MARGIN)
+    maybe = keep_relevant(rough, MARGIN)
+    surely = keep_relevant(maybe, -MARGIN)
     edge = maybe.ids[~is_in(maybe.ids, surely.ids)]
     exact = _score(session, rows, len(edge), edge, filtered=True)
     chosen = exact.ids[_judge(session, query, rows, exact) >= RELEVANT]

@@ -142,7 +142,7 @@ class Session:
 
     def use(self, name: str) -> ModelInfo:
         """Make another of the library's models the current one, and return it."""
-        self.catalog.use_model(self._stored_name(name) or name)
+        self.catalog.use_model(self._find_stored_name(name) or name)
         return self.info
 
     def for_model(self, name: str) -> Session:
@@ -153,7 +153,7 @@ class Session:
         UnknownModel
             The library has no vectors of this model.
         """
-        stored = self._stored_name(name)
+        stored = self._find_stored_name(name)
         models = self.catalog.models()
         view = Session(self.catalog, encoder=self._encoder, device=self.device)
         view.caches = self.caches
@@ -176,7 +176,7 @@ class Session:
             As for `load_encoder`; None for the current model.
         """
         current, info = self.model()
-        stored = info.name if name is None else self._stored_name(name)
+        stored = info.name if name is None else self._find_stored_name(name)
         if stored == info.name:
             return current, lambda: self.encoder
         for number, other in self.catalog.models().items():
@@ -191,7 +191,7 @@ class Session:
             self._encoder = self._encoder or self.load(name or DEFAULT_MODEL)
             self.catalog.add_model(self._encoder.info)
 
-    def _stored_name(self, name: str) -> str | None:
+    def _find_stored_name(self, name: str) -> str | None:
         """Return the name under which a model is stored; None if it is not."""
         names = {info.name for info in self.catalog.models().values()}
         return name if name in names else next(iter({resolve(name).name} & names), None)

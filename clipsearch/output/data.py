@@ -244,7 +244,7 @@ def explanations_csv(
 
 def _explanation_rows(explanations: Sequence[Explanation]) -> Iterator[Sequence[Any]]:
     for one in explanations:
-        for name, probability, score, prompts in described_labels(one):
+        for name, probability, score, prompts in describe_labels(one):
             about = (one.path, name, probability, score)
             for p in prompts:
                 yield *about, p.kind, p.prompt, p.score, p.weight
@@ -252,7 +252,7 @@ def _explanation_rows(explanations: Sequence[Explanation]) -> Iterator[Sequence[
                 yield *about, None, None, None, None
 
 
-def described_labels(one: Explanation) -> list[Described]:
+def describe_labels(one: Explanation) -> list[Described]:
     """Return each label with its probability, score and prompts; first what the image got.
 
     "None of these" is among them where it was an answer.

@@ -27,7 +27,7 @@ from clipsearch.output.text import (
     percent_with_interval,
     plural,
     rank_with_interval,
-    shown_path,
+    shorten_path,
     three_digits,
 )
 
@@ -164,7 +164,7 @@ def _model(figures: ModelFigures, *, named: bool) -> Iterator[ReportBlock]:
     if figures.classification:
         yield from _labels(figures.classification, tail)
     if figures.open_set:
-        yield from _unknown(figures.open_set, tail)
+        yield from _report_unknown(figures.open_set, tail)
     if figures.retrieval:
         yield from _captions(figures.retrieval, tail)
 
@@ -223,7 +223,7 @@ def _reliability(title: str, mode: str, bins: ReliabilityBins) -> ReportFigure:
     return ReportFigure(title, png_bytes(reliability_diagram({f"best label, {mode}": bins})))
 
 
-def _unknown(unknown: OpenSet, tail: str) -> Iterator[ReportBlock]:
+def _report_unknown(unknown: OpenSet, tail: str) -> Iterator[ReportBlock]:
     yield ReportHeading(f"Labels left out{tail}")
     yield ReportParagraph(
         "Each label was left out once; the right answer for its images is then none of these."
@@ -333,7 +333,7 @@ def report_markdown(evaluation: Evaluation, stream: TextIO, options: WriteOption
 
 def _markdown_item(card: ReportCard) -> str:
     text = f"{_escape(card.number)} {_escape(card.name)} ({_escape(card.note)})"
-    return f"- {text}: [{_escape(shown_path(card.path))}]({file_address(card.path)})"
+    return f"- {text}: [{_escape(shorten_path(card.path))}]({file_address(card.path)})"
 
 
 def _markdown_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.text import bytes_text, plural, printable, shown_path, table, three_digits
+from clipsearch.output.text import (
+    bytes_text,
+    escape_unprintable,
+    plural,
+    shorten_path,
+    table,
+    three_digits,
+)
 from clipsearch.types import Failure, Finding, IndexReport, Status
 
 if TYPE_CHECKING:
@@ -88,7 +95,7 @@ def index_report_table(report: IndexReport, stream: TextIO, options: WriteOption
 def failures_table(failures: Sequence[Failure], stream: TextIO, options: WriteOptions) -> None:
     """Write the files that could not be read, and why."""
     if failures:
-        rows = [(shown_path(one.path), one.reason) for one in failures]
+        rows = [(shorten_path(one.path), one.reason) for one in failures]
         table(("file", "reason"), rows, stream)
 
 
@@ -108,7 +115,7 @@ def models_table(models: Sequence[dict[str, Any]], stream: TextIO, options: Writ
         (
             *(one["name"], one["spec"], f"{one['size_mb']:,} MB", one["languages"]),
             *(one["licence"], "yes" if one["on_disk"] else "no"),
-            *(_compiled(one["compiled"]), one["about"]),
+            *(_describe_compiled(one["compiled"]), one["about"]),
         )
         for one in models
     ]
@@ -117,7 +124,7 @@ def models_table(models: Sequence[dict[str, Any]], stream: TextIO, options: Writ
     table(heads, rows, stream, shorten=shorten)
 
 
-def _compiled(compiled: dict[str, Any] | None) -> str:
+def _describe_compiled(compiled: dict[str, Any] | None) -> str:
     if compiled is None:
         return "no"
     near = compiled["precision"] == "int8" and compiled["gate"]
@@ -202,14 +209,14 @@ def _tokens_of_text(found: TokenTable, stream: TextIO) -> None:
     reads = f"the {found.context_length} that {found.model} reads"
     fits = f"{found.count} of {reads}, with start and end: {found.left} are left."
     long = f"{plural(found.count, 'token')} with start and end: {found.over} more than {reads}."
-    stream.write(f"{printable(found.text)}\n{long if found.over else fits}\n\n")
+    stream.write(f"{escape_unprintable(found.text)}\n{long if found.over else fits}\n\n")
     table((">place", ">id", "piece", ""), _token_rows(found), stream)
     if found.over:
         pieces = plural(len(found.pieces), "piece")
         stream.write(f"\nIt is read in {pieces}, and their vectors are averaged:\n\n")
         rows = [(f"{p.tokens}", f"{100 * p.weight:.0f} %", p.text) for p in found.pieces]
         table((">tokens", ">weight", "piece"), rows, stream)
-        stream.write(f"\n--truncate would cut this: {printable(found.rest)}\n")
+        stream.write(f"\n--truncate would cut this: {escape_unprintable(found.rest)}\n")
 
 
 def _token_rows(found: TokenTable) -> list[tuple[str, str, str, str]]:

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from clipsearch import types
-from clipsearch.output.data import described_labels
+from clipsearch.output.data import describe_labels
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import (
     Items,
     exact_percent,
     percent,
     runners_up,
-    shown_path,
+    shorten_path,
     size_and_time,
     table,
 )
@@ -41,7 +41,7 @@ def hits_table(items: Items, stream: TextIO, options: WriteOptions) -> None:
         (
             f"{hit.score:.3f}",
             *[percent(hit.relevance)] * judged,
-            shown_path(hit.path),
+            shorten_path(hit.path),
             *size_and_time(hit),
         )
         for hit in hits
@@ -53,7 +53,7 @@ def hits_table(items: Items, stream: TextIO, options: WriteOptions) -> None:
 def predictions_table(items: Items, stream: TextIO, options: WriteOptions) -> None:
     """Write probability, label, path and runners-up of each prediction."""
     rows = [
-        (exact_percent(i.probability), i.label, shown_path(i.path), runners_up(i))
+        (exact_percent(i.probability), i.label, shorten_path(i.path), runners_up(i))
         for i in items
         if isinstance(i, types.Prediction)
     ]
@@ -64,7 +64,7 @@ def predictions_table(items: Items, stream: TextIO, options: WriteOptions) -> No
 def records_table(images: Iterable[ImageRecord], stream: TextIO, options: WriteOptions) -> None:
     """Write path, size, time and labels of each image."""
     rows = [
-        (shown_path(image.path), *size_and_time(Hit(image.path, 0.0, image)), *_labels(image))
+        (shorten_path(image.path), *size_and_time(Hit(image.path, 0.0, image)), *_labels(image))
         for image in images
     ]
     if rows:
@@ -88,8 +88,8 @@ def explanations_table(
 
 def _explanation_rows(explanations: Sequence[Explanation]) -> Iterator[list[str]]:
     for one in explanations:
-        path = shown_path(one.path)
-        for name, probability, score, prompts in described_labels(one):
+        path = shorten_path(one.path)
+        for name, probability, score, prompts in describe_labels(one):
             cosine = "" if score is None else f"{score:.3f}"
             about = [path, name, exact_percent(probability), cosine]
             for prompt in prompts or (None,):
@@ -101,7 +101,7 @@ def _explanation_rows(explanations: Sequence[Explanation]) -> Iterator[list[str]
 def _prompt_cells(prompt: PromptScore | None) -> list[str]:
     if prompt is None:
         return ["", "", ""]
-    text = prompt.prompt if prompt.kind == "text" else shown_path(prompt.prompt)
+    text = prompt.prompt if prompt.kind == "text" else shorten_path(prompt.prompt)
     return [text, f"{prompt.score:.3f}", f"{prompt.weight:.2f}"]
 
 
@@ -117,7 +117,7 @@ def matrix_table(found: Matrix, stream: TextIO, options: WriteOptions) -> None:
     table(("image", *numbers), _images_of_matrix(found, options.probabilities), stream)
     stream.write("\n")
     best = found.best_image
-    rows = [(f"[{n}]", text, shown_path(best[text])) for n, text in enumerate(found.texts, 1)]
+    rows = [(f"[{n}]", text, shorten_path(best[text])) for n, text in enumerate(found.texts, 1)]
     table(("", "text", "best image"), rows, stream)
 
 
@@ -135,7 +135,7 @@ def _images_of_matrix(found: Matrix, probabilities: bool) -> Iterator[list[str]]
         cells = [exact_percent(v) if probabilities else f"{v:.3f}" for v in row.tolist()]
         best = int(scores.argmax())
         stars = ("*" if i == best else " " for i in range(len(cells)))
-        yield [shown_path(path), *(cell + star for cell, star in zip(cells, stars, strict=True))]
+        yield [shorten_path(path), *(cell + star for cell, star in zip(cells, stars, strict=True))]
 
 
 # --- groups ----------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def topics_table(topics: Sequence[Topic], stream: TextIO, options: WriteOptions)
             topic.title,
             "" if topic.separation is None else f"{topic.separation:.2f}",
             ", ".join(topic.names[1:]),
-            shown_path(topic.images[0].path),
+            shorten_path(topic.images[0].path),
         )
         for topic in topics
     ]
@@ -168,7 +168,7 @@ def duplicates_table(groups: Sequence[Duplicates], stream: TextIO, options: Writ
             f"{score:.3f}",
             f"{record.facts.width} × {record.facts.height} {record.facts.format}",
             f"{record.bytes:,}",
-            shown_path(record.path),
+            shorten_path(record.path),
         )
         for number, group in enumerate(groups, start=1)
         for copy, (record, score) in enumerate(zip(group.records, group.scores, strict=True))
@@ -197,16 +197,16 @@ def _mistakes(model: ModelFigures) -> list[tuple[str, str, str, str]]:
     rows = []
     if labels := model.classification:
         rows += [
-            (shown_path(m.path), ", ".join(m.truth), m.found, exact_percent(m.probability))
+            (shorten_path(m.path), ", ".join(m.truth), m.found, exact_percent(m.probability))
             for m in labels.mistakes
         ]
     if captions := model.retrieval:
         rows += [
-            (m.query, shown_path(m.right), shown_path(m.found), f"rank {m.rank:,}")
+            (m.query, shorten_path(m.right), shorten_path(m.found), f"rank {m.rank:,}")
             for m in captions.text_to_image.misses
         ]
         rows += [
-            (shown_path(m.query), m.right, m.found, f"rank {m.rank:,}")
+            (shorten_path(m.query), m.right, m.found, f"rank {m.rank:,}")
             for m in captions.image_to_text.misses
         ]
     return rows

@@ -145,7 +145,7 @@ def fact_details(item: Hit | types.Prediction) -> str:
     return " · ".join(text for _, text in known)
 
 
-def shown_path(path: str) -> str:
+def shorten_path(path: str) -> str:
     """Shorten a path below the current folder to what a shell there would take."""
     try:
         return str(Path(path).relative_to(Path.cwd()))
@@ -153,7 +153,7 @@ def shown_path(path: str) -> str:
         return path
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Escape what could break a line or steer a terminal; file names may hold anything."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
@@ -186,7 +186,7 @@ def table(
     """
     heads = [name.removeprefix(">") for name in columns]
     right = [name.startswith(">") for name in columns]
-    body = [[printable(cell) for cell in row] for row in rows]
+    body = [[escape_unprintable(cell) for cell in row] for row in rows]
     widths = [max(map(_width, cells)) for cells in zip(heads, *body, strict=True)]
     if not stream.isatty():
         stream.writelines(_line(row, widths, right) + "\n" for row in [heads, *body])
@@ -195,14 +195,14 @@ def table(
     widths = _fit(heads, body, widths, room, [heads.index(name) for name in shorten])
     bold, plain = ("\033[1m", "\033[0m") if _has_styles() else ("", "")
     stream.writelines(
-        f"{bold}{line}{plain}\n" for line in _folded(heads, widths, right, shorten=())
+        f"{bold}{line}{plain}\n" for line in _fold_row(heads, widths, right, shorten=())
     )
     shown = [width for width in widths if width]
     rule = "─" if (getattr(stream, "encoding", "") or "").lower().startswith("utf") else "-"
     stream.write(rule * min(room, sum(shown) + len(_GAP) * (len(shown) - 1)) + "\n")
     cut = [heads.index(name) for name in shorten]
     for row in body:
-        stream.writelines(f"{line}\n" for line in _folded(row, widths, right, shorten=cut))
+        stream.writelines(f"{line}\n" for line in _fold_row(row, widths, right, shorten=cut))
 
 
 def _has_styles() -> bool:
@@ -253,7 +253,7 @@ def _longest_piece(text: str) -> int:
     return max((_width(piece.rstrip()) for piece in _PIECES.findall(text)), default=0)
 
 
-def _folded(
+def _fold_row(
     row: Sequence[str], widths: Sequence[int], right: Sequence[bool], shorten: Sequence[int]
 ) -> list[str]:
     """Return the lines of one row."""

@@ -181,7 +181,7 @@ def _limit_body(receive: _Receive) -> _Receive:
     """Let a body grow to _MAX_REQUEST_BYTES bytes, whatever its header says. Raises ImageTooLarge."""
     size = 0
 
-    async def receive_limited() -> _Message:
+    async def receive_within_limit() -> _Message:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
@@ -189,16 +189,16 @@ def _limit_body(receive: _Receive) -> _Receive:
             raise ImageTooLarge("the request", f"more than {_MAX_REQUEST_BYTES:,} bytes")
         return message
 
-    return receive_limited
+    return receive_within_limit
 
 
 def _add_headers(send: _Send) -> _Send:
-    async def send_secured(message: _Message) -> None:
+    async def send_with_headers(message: _Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
         await send(message)
 
-    return send_secured
+    return send_with_headers
 
 
 async def _send_response(

@@ -105,7 +105,7 @@ class Service:
         if request.head and (request.text or request.image or request.exclude or uploads):
             raise QueryError("a head is a query by itself: leave out texts and images.")
         terms = [
-            *map(self._known_term, request.image),
+            *map(self._find_term, request.image),
             *(Term.image(str(file)) for file in uploads),
         ]
         with self._room_for(uploads):
@@ -293,7 +293,7 @@ class Service:
     def _room_for(self, uploads: Sequence[Path]) -> AbstractContextManager[object]:
         return self._decoding if uploads else nullcontext()
 
-    def _known_term(self, text: str) -> Term:
+    def _find_term(self, text: str) -> Term:
         term = parse_term(text, "image")
         return replace(term, value=self.record(term.value).path)
 

@@ -228,22 +228,22 @@ def _join(parts: list[str], limit: int, count: _CountTokens, space: int) -> list
     sizes = count(parts)
     # Joined, parts may have more tokens than they have alone: then less is put together.
     for tighter in range(limit, 0, -1):
-        ends = _even(sizes, tighter)
+        ends = _fill_evenly(sizes, tighter)
         groups = ["".join(parts[a:b]) for a, b in pairwise([0, *ends])]
         if max(count(groups)) <= space:
             return groups
     return parts
 
 
-def _even(sizes: Sequence[int], limit: int) -> list[int]:
+def _fill_evenly(sizes: Sequence[int], limit: int) -> list[int]:
     """Return where groups end that sum up to `limit` at most: the fewest, with the least maximum."""
-    fewest = len(_greedy(sizes, limit))
+    fewest = len(_fill_greedily(sizes, limit))
     lowest = -(-sum(sizes) // fewest)
-    groups = (_greedy(sizes, tight) for tight in range(min(lowest, limit), limit + 1))
+    groups = (_fill_greedily(sizes, tight) for tight in range(min(lowest, limit), limit + 1))
     return next(ends for ends in groups if len(ends) == fewest)
 
 
-def _greedy(sizes: Sequence[int], limit: int) -> list[int]:
+def _fill_greedily(sizes: Sequence[int], limit: int) -> list[int]:
     ends, held = [], 0
     for at, size in enumerate(sizes):
         if at and held + size > limit:

@@ -208,7 +208,7 @@ class LiveVectors:
         if cached and len(cached) == 2 and cached[0].shape == cached[1].shape:
             return cls(revision, cached[0], cached[1])
         # Counted after the revision was read: a change in between makes the next call count again.
-        counted = cls(revision, *catalog.searched(model_id))
+        counted = cls(revision, *catalog.read_searchable(model_id))
         if revision:
             write_arrays(path, key, counted.ids, counted.files)
         return counted

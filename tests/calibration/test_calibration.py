@@ -15,7 +15,7 @@ from clipsearch.calibration import (
     calibration_to_json,
     closed_set_probabilities,
     default_calibration,
-    formula_named,
+    find_formula,
     label_probabilities,
     open_set_probabilities,
 )
@@ -44,12 +44,12 @@ def world(images: int) -> tuple[np.ndarray, np.ndarray, Context]:
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_formula_stands_in_the_table_under_its_own_name(name: str) -> None:
-    assert formula_named(name).formula == name
+    assert find_formula(name).formula == name
 
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_logit_of_every_formula_rises_with_the_cosine(name: str) -> None:
-    made = formula_named(name).of_model("no such model")
+    made = find_formula(name).of_model("no such model")
     scores = np.linspace(-0.2, 0.4, 12).reshape(3, 4)
     low, high = made.logits(scores, context(3)), made.logits(scores + 0.1, context(3))
     assert low.shape == (3, 4) and low.dtype == np.float64
@@ -59,7 +59,7 @@ def test_the_logit_of_every_formula_rises_with_the_cosine(name: str) -> None:
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_vector_of_cosines_gets_the_logits_of_the_matrix(name: str) -> None:
     scores, relevant, whole = world(40)
-    made = formula_named(name).fit(scores, relevant, whole)
+    made = find_formula(name).fit(scores, relevant, whole)
     rows, columns = np.array([0, 3, 3, 39]), np.array([1, 0, 3, 2])
     assert whole.log_mean_exp is not None and whole.genericity is not None
     pairs = Context(
@@ -76,10 +76,10 @@ def test_a_vector_of_cosines_gets_the_logits_of_the_matrix(name: str) -> None:
 @pytest.mark.parametrize("name", FORMULAS)
 def test_every_formula_is_read_as_it_was_written(name: str) -> None:
     scores, relevant, whole = world(40)
-    made = formula_named(name).fit(scores, relevant, whole, background="abc")
+    made = find_formula(name).fit(scores, relevant, whole, background="abc")
     assert (made.source, made.background, made.images) == ("fitted", "abc", 40)
     read = calibration_from_json(calibration_to_json(made))
-    assert read is not None and type(read) is formula_named(name)
+    assert read is not None and type(read) is find_formula(name)
     assert read.to_dict() == made.to_dict()
 
 
@@ -171,4 +171,4 @@ def test_a_model_starts_with_the_cohort_formula() -> None:
 
 def test_an_unknown_formula_is_answered_with_the_known_ones() -> None:
     with pytest.raises(QueryError, match="unknown formula 'plat': choose from cohort"):
-        formula_named("plat")
+        find_formula("plat")

@@ -160,7 +160,7 @@ def test_a_vector_is_never_replaced(catalog: Catalog, first: int) -> None:
 
 def test_a_renamed_file_needs_neither_facts_nor_a_vector(catalog: Catalog, first: int) -> None:
     catalog.commit([entry("/pics/a.jpg", "horse")], first)
-    assert catalog.known([sha("horse"), sha("cow")], first) == {
+    assert catalog.find_known([sha("horse"), sha("cow")], first) == {
         sha("horse"): (catalog.files_under("/pics")["/pics/a.jpg"], True)
     }
     catalog.remove_paths(["/pics/a.jpg"])
@@ -173,8 +173,8 @@ def test_known_contents_say_which_model_has_their_vector(catalog: Catalog, first
     catalog.commit([entry("/pics/a.jpg", "horse")], first)
     second = catalog.add_model(model("other"))
     content_id = catalog.files_under("/pics")["/pics/a.jpg"]
-    assert catalog.known([sha("horse")], second) == {sha("horse"): (content_id, False)}
-    assert catalog.known([], first) == {}
+    assert catalog.find_known([sha("horse")], second) == {sha("horse"): (content_id, False)}
+    assert catalog.find_known([], first) == {}
 
 
 def test_paths_of_a_content_tell_a_rename_from_a_copy(catalog: Catalog, first: int) -> None:
@@ -252,7 +252,7 @@ def test_a_file_that_vanishes_and_returns_is_found_again_under_its_old_vector(
     assert ids_of(catalog, first).keys() == {"/pics/b.jpg"}
     back = entry("/pics/a.jpg", facts=None, vector=None)
     assert states(catalog, first, back) == ["new"]
-    assert catalog.known([sha("/pics/a.jpg")], first)[sha("/pics/a.jpg")][1]
+    assert catalog.find_known([sha("/pics/a.jpg")], first)[sha("/pics/a.jpg")][1]
     assert catalog.commit([back], first) == 0
     assert ids_of(catalog, first) == before
 

@@ -162,7 +162,8 @@ def test_a_purged_image_that_returns_gets_a_new_id(catalog: Catalog) -> None:
     catalog.remove_paths([paths[1]])
     catalog.purge_stale(1)
     assert (
-        catalog.known([entry(paths[1]).sha256 or ""], 1)[entry(paths[1]).sha256 or ""][1] is False
+        catalog.find_known([entry(paths[1]).sha256 or ""], 1)[entry(paths[1]).sha256 or ""][1]
+        is False
     )
     assert catalog.commit([entry(paths[1])], 1) == 1
     assert catalog.max_id(1) > last

@@ -82,11 +82,11 @@ def test_other_models_have_parts_of_their_own(catalog: Catalog) -> None:
 
 
 def test_a_file_is_counted_once_whatever_the_number_of_its_parts(catalog: Catalog) -> None:
-    ids, files = catalog.searched(1)
+    ids, files = catalog.read_searchable(1)
     assert ids.tolist() == catalog.allowed_ids(1).tolist() == catalog.vectors(1)[0].tolist()
     assert files.tolist() == [1, 2, 0, 0, 0, 1]
     assert files.sum() == len(catalog.records()) == 4
-    _, films = catalog.searched(1, where=parse("name like '%.mp4'"))
+    _, films = catalog.read_searchable(1, where=parse("name like '%.mp4'"))
     assert films.tolist() == [2, 0, 0]
     counts = catalog.status_counts()
     assert (counts.files, counts.contents, counts.vectors) == (4, 3, {"toy": 6})
@@ -113,6 +113,6 @@ def test_one_vector_for_each_image_can_be_read(catalog: Catalog) -> None:
 
 def test_an_image_with_parts_alone_needs_no_encoding(catalog: Catalog) -> None:
     book = entry("/book.pdf")
-    assert catalog.known([book.sha256 or ""], 1)[book.sha256 or ""][1] is True
+    assert catalog.find_known([book.sha256 or ""], 1)[book.sha256 or ""][1] is True
     (state,) = catalog.pending([book], 1)
     assert (state.state, state.todo) == ("unchanged", False)

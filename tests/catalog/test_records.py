@@ -97,7 +97,7 @@ def test_every_file_that_passes_counts_as_searched(
     catalog: Catalog, where: str | None, under: str | None, expected: dict[str, int]
 ) -> None:
     parsed = None if where is None else parse(where)
-    ids, files = catalog.searched(1, where=parsed, under=under)
+    ids, files = catalog.read_searchable(1, where=parsed, under=under)
     every_id = ids_of(catalog, 1)
     assert dict(zip(ids.tolist(), files.tolist(), strict=True)) == {
         every_id[path]: count for path, count in expected.items()
@@ -236,4 +236,4 @@ def test_labels_outlive_a_file_that_goes_and_comes_back(labelled: Catalog) -> No
 
 def test_saved_labels_are_listed_by_content(labelled: Catalog) -> None:
     labelled.save_labels([(2, "dog", "me", 0.5), (1, "cat", "you", 0.5), (1, "cat", "me", 0.9)])
-    assert labelled.saved_labels() == [(1, "cat", "me"), (1, "cat", "you"), (2, "dog", "me")]
+    assert labelled.read_labels() == [(1, "cat", "me"), (1, "cat", "you"), (2, "dog", "me")]

@@ -263,7 +263,7 @@ def test_the_best_file_that_a_repository_has_is_taken_and_then_found_in_the_cach
     stand_in: Callable[..., StandIn],
 ) -> None:
     made = stand_in({"o/r/second": "/cache/second"})
-    assert hub_module.cached("o/r", "first", "second") is None
+    assert hub_module.find_cached("o/r", "first", "second") is None
     assert hub_module.fetch("o/r", "first", "second", model="m") == "/cache/second"
     made.has.clear()
     assert hub_module.fetch("o/r", "first", "second", model="m") == "/cache/second"

@@ -202,7 +202,9 @@ def test_what_the_cache_holds_is_taken_without_asking_the_hub(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", fail(AssertionError("asked")))
     put(hub_cache, "a/b", "second.bin")
-    assert hub.fetch("a/b", "first.bin", "second.bin", model="m") == hub.cached("a/b", "second.bin")
+    assert hub.fetch("a/b", "first.bin", "second.bin", model="m") == hub.find_cached(
+        "a/b", "second.bin"
+    )
     first = put(hub_cache, "a/b", "first.bin")
     assert hub.fetch("a/b", "first.bin", "second.bin", model="m") == str(first)
 

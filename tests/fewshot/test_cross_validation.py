@@ -76,7 +76,7 @@ def test_the_plans_tried_are_these() -> None:
 def test_a_plan_may_be_twice_as_strong_per_image_of_a_label(
     plan: Plan, shots: float, expected: bool
 ) -> None:
-    assert plan.within_reach(shots) is expected
+    assert plan.is_within_reach(shots) is expected
 
 
 def test_an_unknown_method_is_refused() -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from clipsearch.grouping.duplicates import (
     Duplicates,
-    around_the_best,
-    by_bytes,
     cells,
-    coarser,
+    coarsen,
+    group_around_best,
+    group_by_bytes,
     layout_likeness,
     quality,
     same_image,
@@ -54,7 +54,7 @@ def test_equal_bytes_are_grouped_whatever_their_names() -> None:
         record("/a/two.jpg", sha256="2"),
         record("/a/one.jpg", sha256="1"),
     ]
-    groups = by_bytes(records)
+    groups = group_by_bytes(records)
     assert [[r.path for r in group] for group in groups] == [
         ["/a/one.jpg", "/b/copy of one.jpg"],
         ["/a/two.jpg"],
@@ -81,8 +81,8 @@ def test_a_group_says_what_could_be_saved() -> None:
 def test_likeness_does_not_pass_on_from_copy_to_copy() -> None:
     # A chain 0-1-2-3-4, each like the next only.
     pairs = np.array([[0, 1], [1, 2], [2, 3], [3, 4]])
-    assert around_the_best(range(5), pairs, lambda a, b: True) == [[0, 1], [2, 3]]
-    assert around_the_best([2, 0, 1, 3, 4], pairs, lambda a, b: True) == [[2, 1, 3]]
+    assert group_around_best(range(5), pairs, lambda a, b: True) == [[0, 1], [2, 3]]
+    assert group_around_best([2, 0, 1, 3, 4], pairs, lambda a, b: True) == [[2, 1, 3]]
 
 
 def test_every_member_was_compared_with_the_best() -> None:
@@ -96,7 +96,7 @@ def test_every_member_was_compared_with_the_best() -> None:
         return bool(like[min(best, other), max(best, other)])
 
     order = rng.permutation(30).tolist()
-    groups = around_the_best(order, pairs, alike)
+    groups = group_around_best(order, pairs, alike)
     members = [item for group in groups for item in group]
     assert len(members) == len(set(members)) > 20
     for best, *others in groups:
@@ -107,8 +107,8 @@ def test_every_member_was_compared_with_the_best() -> None:
 
 
 def test_only_pairs_that_may_be_alike_are_compared() -> None:
-    assert around_the_best(range(3), np.empty((0, 2), int), lambda a, b: True) == []
-    assert around_the_best(range(3), np.array([[1, 2]]), lambda a, b: True) == [[1, 2]]
+    assert group_around_best(range(3), np.empty((0, 2), int), lambda a, b: True) == []
+    assert group_around_best(range(3), np.array([[1, 2]]), lambda a, b: True) == [[1, 2]]
 
 
 # --- pixels --------------------------------------------------------------------------------
@@ -141,10 +141,10 @@ def test_how_closely_two_sizes_can_be_compared(
 
 def test_coarser_looks_are_means_of_blocks() -> None:
     look = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-    found = coarser(look, 4)
+    found = coarsen(look, 4)
     assert found.shape == (2, 4, 4, 3)
     assert found[1, 2, 3, 0] == pytest.approx(look[1, 4:6, 6:8, 0].astype(float).mean())
-    assert np.array_equal(coarser(look, 8), look.astype(np.float32))
+    assert np.array_equal(coarsen(look, 8), look.astype(np.float32))
 
 
 def test_compression_is_overlooked_and_changes_are_not() -> None:

@@ -12,16 +12,16 @@ from sklearn.metrics import adjusted_rand_score
 from clipsearch.errors import BadGrouping, BadLabelFile
 from clipsearch.grouping.topics import (
     centre,
+    choose_distinct_names,
     clusters,
-    distinct_names,
     event_title,
     events,
+    measure_separations,
     name_scores,
+    rank_typical,
     sample,
-    separations,
     span,
     topic_phrases,
-    typical,
 )
 from clipsearch.types import Facts, Progress
 
@@ -107,7 +107,7 @@ def test_a_sample_stands_for_many() -> None:
 
 def test_the_most_typical_is_the_medoid() -> None:
     vectors, _ = mixture([25], spread=2.0)
-    order, scores = typical(vectors)
+    order, scores = rank_typical(vectors)
     by_hand = (vectors.astype(np.float64) @ vectors.T.astype(np.float64)).mean(axis=1)
     assert order.tolist() == np.argsort(-by_hand).tolist()
     middle = vectors.mean(axis=0) / np.linalg.norm(vectors.mean(axis=0))
@@ -115,7 +115,7 @@ def test_the_most_typical_is_the_medoid() -> None:
 
 
 def test_equal_images_keep_their_order() -> None:
-    order, scores = typical(unit(np.array([[0.0, 1.0], [1.0, 0.2], [1.0, 0.2], [1.0, 0.2]])))
+    order, scores = rank_typical(unit(np.array([[0.0, 1.0], [1.0, 0.2], [1.0, 0.2], [1.0, 0.2]])))
     assert order.tolist() == [1, 2, 3, 0]
     assert scores[0] == scores[2] > scores[3]
 
@@ -129,14 +129,14 @@ def test_separations_are_mean_silhouettes() -> None:
         other = min(distances[row, groups == g].mean() for g in range(3) if g != group)
         silhouettes.append((other - own) / max(other, own))
     expected = [np.array(silhouettes)[groups == g].mean() for g in range(3)]
-    np.testing.assert_allclose(separations(vectors, groups), expected, atol=1e-5)  # type: ignore[arg-type]
+    np.testing.assert_allclose(measure_separations(vectors, groups), expected, atol=1e-5)  # type: ignore[arg-type]
 
 
 def test_one_group_is_not_separate_from_anything() -> None:
     vectors, _ = mixture([5])
-    assert separations(vectors, np.zeros(5, np.int64)) == [None]
-    assert separations(vectors[:2], np.array([0, 1])) == [None, None]
-    assert separations(vectors[:0], np.zeros(0, np.int64)) == []
+    assert measure_separations(vectors, np.zeros(5, np.int64)) == [None]
+    assert measure_separations(vectors[:2], np.array([0, 1])) == [None, None]
+    assert measure_separations(vectors[:0], np.zeros(0, np.int64)) == []
 
 
 # --- names ---------------------------------------------------------------------------------
@@ -158,25 +158,25 @@ def test_names_say_what_sets_a_group_apart_not_what_fits_all() -> None:
     vectors = unit(np.stack([2 * common + sea] * 4 + [2 * common + snow] * 3))
     groups = np.array([0] * 4 + [1] * 3)
     scores = name_scores(vectors, groups, unit(np.stack([common, sea, snow])))
-    names = distinct_names(scores, ["image", "sea", "snow"])
+    names = choose_distinct_names(scores, ["image", "sea", "snow"])
     assert [name[0] for name in names] == ["sea", "snow"]
 
 
 def test_a_single_group_is_named_by_what_fits() -> None:
     vectors = unit(np.array([[1.0, 0.1], [1.0, 0.3]]))
     scores = name_scores(vectors, np.zeros(2, np.int64), np.eye(2, dtype=np.float32))
-    assert distinct_names(scores, ["this", "that"]) == [("this", "that")]
+    assert choose_distinct_names(scores, ["this", "that"]) == [("this", "that")]
 
 
 def test_a_name_is_the_first_of_one_group_only() -> None:
     scores = np.array([[0.9, 0.5, 0.1, 0.0], [0.8, 0.7, 0.2, 0.1]])
-    names = distinct_names(scores, ["cat", "dog", "fish", "bird"])
+    names = choose_distinct_names(scores, ["cat", "dog", "fish", "bird"])
     assert names == [("cat", "dog", "fish"), ("dog", "cat", "fish")]
     assert all(len(name) == 3 for name in names)
 
 
 def test_more_groups_than_phrases() -> None:
-    assert distinct_names(np.array([[0.1], [0.3]]), ["cat"]) == [("cat",), ("cat",)]
+    assert choose_distinct_names(np.array([[0.1], [0.3]]), ["cat"]) == [("cat",), ("cat",)]
 
 
 def test_the_vocabulary_is_large_and_each_phrase_in_it_once() -> None:

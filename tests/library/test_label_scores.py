@@ -21,7 +21,7 @@ from clipsearch.cli import main
 from clipsearch.errors import BadTruthFile, EncoderError, TooFewExamples, UnknownLabel
 from clipsearch.evaluation.ground_truth import GroundTruth
 from clipsearch.library import Library
-from clipsearch.library.label_scores import calibrated_logits, calibration_key
+from clipsearch.library.label_scores import calibrate_logits, calibration_key
 from clipsearch.types import NONE, Term
 
 Make = Callable[..., list[Path]]
@@ -315,7 +315,7 @@ def test_the_background_is_not_encoded_for_a_calibration_without_a_cohort(
     library._session.catalog.set_meta(key, made)
     monkeypatch.delattr("clipsearch.library.session.Session.background")
     scores = head.scores(images)
-    found = calibrated_logits(library._session, head, scores, images)
+    found = calibrate_logits(library._session, head, scores, images)
     scale = library.encoder.info.logit_scale
     np.testing.assert_allclose(found, 0.5 * scale * (scores - 0.25) + 1.0, rtol=1e-5, atol=1e-5)
     own = {str(path): (LABELS[i % 2],) for i, path in enumerate(filled)}

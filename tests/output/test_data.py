@@ -17,7 +17,7 @@ from clipsearch.grouping.duplicates import Duplicates
 from clipsearch.grouping.topics import Topic
 from clipsearch.heads.explain import Explanation, LabelExplanation, PromptScore
 from clipsearch.library.matrix import Matrix
-from clipsearch.output.data import count_by_label, described_labels
+from clipsearch.output.data import count_by_label, describe_labels
 from clipsearch.output.formats import Kind
 from clipsearch.types import NONE, Embeddings, Failure, Hit, ImageRecord
 
@@ -245,7 +245,7 @@ def test_csv_of_explanations_has_a_row_per_prompt_and_one_for_a_label_without() 
 
 def test_none_of_these_is_first_where_it_was_the_answer_and_absent_where_it_was_no_choice() -> None:
     def labels(one: Explanation) -> list[str]:
-        return [label for label, *_ in described_labels(one)]
+        return [label for label, *_ in describe_labels(one)]
 
     assert labels(replace(EXPLANATION, label=NONE)) == [NONE, "cat", "dog"]
     assert labels(replace(EXPLANATION, none=None)) == ["cat", "dog"]

@@ -17,7 +17,7 @@ from clipsearch.grouping.topics import Topic
 from clipsearch.heads.explain import Explanation, LabelExplanation, PromptScore
 from clipsearch.library.matrix import Matrix
 from clipsearch.output.formats import Kind
-from clipsearch.output.text import shown_path
+from clipsearch.output.text import shorten_path
 from clipsearch.types import NONE, Hit, ImageRecord
 
 
@@ -52,8 +52,8 @@ def test_paths_below_the_current_folder_are_shown_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert shown_path(str(tmp_path / "a" / "b.jpg")) == str(Path("a/b.jpg"))
-    assert shown_path("/elsewhere/b.jpg") == "/elsewhere/b.jpg"
+    assert shorten_path(str(tmp_path / "a" / "b.jpg")) == str(Path("a/b.jpg"))
+    assert shorten_path("/elsewhere/b.jpg") == "/elsewhere/b.jpg"
 
 
 def test_file_names_cannot_steer_the_terminal_or_break_a_line() -> None:

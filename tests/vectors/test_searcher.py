@@ -45,7 +45,7 @@ def test_counting_happens_once_until_the_catalog_changes(
     first = load(library)
     assert first.revision == library.catalog.revision() > 0
     with monkeypatch.context() as patch:
-        patch.setattr(Catalog, "searched", None)
+        patch.setattr(Catalog, "read_searchable", None)
         again = load(library)
     assert again.revision == first.revision
     np.testing.assert_array_equal(again.ids, first.ids)

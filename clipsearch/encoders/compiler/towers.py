@@ -153,14 +153,14 @@ class TowerGraph(Graph):
     def linear(self, x: str, layer: Linear, *, exact: bool = False) -> str:
         """Append `x @ weight + bias`; exact: with float32 weights even if `int8` is set."""
         if self._int8 and not exact:
-            return self._quantised(x, layer)
+            return self._append_quantised(x, layer)
         if self._order == "plain":
             product = self.op("MatMul", x, self.constant(layer.weight))
         else:
-            product = self._stored_transposed(x, layer.weight)
+            product = self._store_transposed(x, layer.weight)
         return product if layer.bias is None else self.op("Add", product, self.constant(layer.bias))
 
-    def _stored_transposed(self, x: str, weight: FloatArray) -> str:
+    def _store_transposed(self, x: str, weight: FloatArray) -> str:
         """Append `x @ weight` by weights that are stored as (out, in)."""
         rows = self.op("Reshape", x, self.constant([-1, weight.shape[0]]))
         stored = self.constant(np.ascontiguousarray(weight.T))
@@ -172,7 +172,7 @@ class TowerGraph(Graph):
         wide = self.op("Concat", shape, self.constant([weight.shape[1]]), axis=0)
         return self.op("Reshape", product, wide)
 
-    def _quantised(self, x: str, layer: Linear) -> str:
+    def _append_quantised(self, x: str, layer: Linear) -> str:
         """Append a product of int8 weights, one scale per column, and inputs quantised at run time."""
         scale = np.maximum(np.abs(layer.weight).max(axis=0), 1e-12) / self._int8
         weights = np.rint(layer.weight / scale).astype(np.int8)

@@ -157,7 +157,7 @@ def _style_set() -> Iterator[None]:
 @cache
 def _style() -> Any:
     return {
-        "font.family": ["DejaVu Sans", *_installed(_MORE_FONTS)],
+        "font.family": ["DejaVu Sans", *_find_installed(_MORE_FONTS)],
         "font.size": 9,
         "text.color": INK,
         # Captions are no formulas: "$5 and $10" stays as it is.
@@ -194,7 +194,7 @@ def _style() -> Any:
     }
 
 
-def _installed(families: tuple[str, ...]) -> list[str]:
+def _find_installed(families: tuple[str, ...]) -> list[str]:
     # Asked first: matplotlib complains once for every text about a family that is not there.
     known = set(fontManager.get_font_names())
     return [family for family in families if family in known]

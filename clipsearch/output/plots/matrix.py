@@ -126,7 +126,7 @@ def heatmap(
     for column, image in enumerate(images):
         _draw_image(axes, image, column)
     lines = int(cell / (_LINE * size))
-    _ticks(axes, [_wrapped(caption, lines) for caption in captions], names, size)
+    _ticks(axes, [_wrap(caption, lines) for caption in captions], names, size)
     # The images lie in the same axes, one row above the first: columns cannot come apart.
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -1.5))
     what = f"probability ({probabilities})" if probabilities else "cosine"
@@ -181,7 +181,7 @@ def _draw_image(axes: Any, image: np.ndarray | None, column: int) -> None:
 def _ticks(axes: Any, captions: Sequence[str], names: Sequence[str], size: float) -> None:
     axes.set_yticks(range(len(captions)), captions, size=size)
     axes.set_xticks(
-        range(len(names)), [_shortened(name) for name in names],
+        range(len(names)), [_shorten(name) for name in names],
         size=size * 0.85, color=MUTED, rotation=90 if len(names) > 1 else 0,
     )  # fmt: skip
     for label in (*axes.get_yticklabels(), *axes.get_xticklabels()):
@@ -191,13 +191,13 @@ def _ticks(axes: Any, captions: Sequence[str], names: Sequence[str], size: float
         spine.set_visible(False)
 
 
-def _shortened(name: str) -> str:
+def _shorten(name: str) -> str:
     """Leave out the middle of a long file name: its end tells it from its neighbours."""
     half = _NAME_LETTERS // 2
     return name if len(name) <= _NAME_LETTERS else f"{name[: half - 1]}…{name[-half:]}"
 
 
-def _wrapped(caption: str, lines: int) -> str:
+def _wrap(caption: str, lines: int) -> str:
     """Break a caption into as many lines as its row has room for; the rest becomes an ellipsis."""
     return "\n".join(
         textwrap.wrap(caption, _CAPTION_LETTERS, max_lines=max(1, lines), placeholder=" …")
@@ -257,7 +257,7 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str], *, title: str = 
         title = (
             f"{title} ({_CONFUSION_LIMIT} of {len(labels)} labels, those most confused)".lstrip()
         )
-        worst = most_confused(counts, _CONFUSION_LIMIT)
+        worst = find_most_confused(counts, _CONFUSION_LIMIT)
         counts, labels = counts[np.ix_(worst, worst)], [labels[j] for j in worst]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     cell = 0.32 if len(labels) <= _NUMBERED else 0.2
@@ -281,7 +281,7 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str], *, title: str = 
     return made
 
 
-def most_confused(counts: np.ndarray, n: int) -> np.ndarray:
+def find_most_confused(counts: np.ndarray, n: int) -> np.ndarray:
     """Return the n labels with the most mistakes, as rows or as columns, in their order."""
     wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
     return np.sort(np.argsort(-wrong, kind="stable")[:n])

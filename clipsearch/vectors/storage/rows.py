@@ -89,7 +89,7 @@ class StoredRows:
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
         close = np.abs(lengths - self._lengths[places]) <= _LENGTH_TOLERANCE
         if not close.all():  # NaN is not close either
-            raise self._damaged()
+            raise self._explain_damage()
         rows /= self._lengths[places, None]
         return rows
 
@@ -126,7 +126,7 @@ class StoredRows:
 
         parallel_for(compare, count, least=_ROWS_PER_THREAD)
         if not np.isfinite(cosines).all():
-            raise self._damaged()
+            raise self._explain_damage()
         return cosines
 
     def blocks(self, step: int) -> Iterator[tuple[IdArray, FloatArray]]:
@@ -147,10 +147,10 @@ class StoredRows:
         offsets = self._sections.start_of("vectors") + places[firsts] * row
         content = _read_runs(self._sections.descriptor, sizes.tolist(), offsets.tolist())
         if len(content) != len(places) * row:
-            raise self._damaged()
+            raise self._explain_damage()
         return np.frombuffer(content, _STORED).reshape(len(places), self.dim)
 
-    def _damaged(self) -> SnapshotUnreadable:
+    def _explain_damage(self) -> SnapshotUnreadable:
         return SnapshotUnreadable(
             f"{self._sections.name} is damaged: it holds a row that is not a unit vector. Nothing "
             "is lost: `clipsearch rebuild` writes it again from the catalog."

@@ -10,7 +10,7 @@ import pytest
 from clipsearch.errors import FigureTooLarge
 from clipsearch.library.matrix import Matrix
 from clipsearch.output import plots
-from clipsearch.output.plots.matrix import confusion_matrix, heatmap, most_confused
+from clipsearch.output.plots.matrix import confusion_matrix, find_most_confused, heatmap
 from clipsearch.types import Failure
 
 VALUES = np.array([[0.31, 0.05, 0.2], [0.3, -0.004, 0.25]], dtype=np.float32)
@@ -183,7 +183,7 @@ def test_of_very_many_labels_the_most_confused_are_shown() -> None:
     n = 50
     counts = 5 * np.eye(n, dtype=np.int64)
     counts[7, 40] = counts[45, 3] = 2
-    assert most_confused(counts, 4).tolist() == [3, 7, 40, 45]
+    assert find_most_confused(counts, 4).tolist() == [3, 7, 40, 45]
     (axes,) = confusion_matrix(counts, [f"label {j}" for j in range(n)]).axes
     shown = [tick.get_text() for tick in axes.get_yticklabels()]
     assert len(shown) == 40
