@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 HERE = Path(__file__).parent
@@ -16,7 +17,8 @@ HEADER = """\
 # Pinned everywhere: pure Python. Pinned on Linux x86-64 only: what is compiled for a platform.
 # Not pinned: CUDA packages, which torch pins itself and a CPU-only torch does without.
 """
-COMPILED_FOR = "; sys_platform == 'linux' and platform_machine == 'x86_64'"
+COMPILED_FOR = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+OLDEST_PYTHON = "3.11.0"
 
 
 def closure(requirements: list[str]) -> dict[str, Distribution]:
@@ -40,9 +42,17 @@ def closure(requirements: list[str]) -> dict[str, Distribution]:
 
 
 def pin(name: str, dist: Distribution) -> str:
-    """Return the line of one distribution; a local version (`+cpu`) is left off."""
-    pure = "Root-Is-Purelib: true" in (dist.read_text("WHEEL") or "")
-    return f"{name}=={dist.version.partition('+')[0]}{'' if pure else COMPILED_FOR}"
+    """Return the line of one distribution; a local version (`+cpu`) is left off.
+
+    One that the oldest Python of the project cannot use is pinned for newer ones alone.
+    """
+    markers = [] if "Root-Is-Purelib: true" in (dist.read_text("WHEEL") or "") else [COMPILED_FOR]
+    pythons = SpecifierSet(dist.metadata.get("Requires-Python") or "")
+    if OLDEST_PYTHON not in pythons:
+        floor = next(one.version for one in pythons if one.operator == ">=")
+        markers.append(f"python_full_version >= '{floor}'")
+    marker = f"; {' and '.join(markers)}" if markers else ""
+    return f"{name}=={dist.version.partition('+')[0]}{marker}"
 
 
 def main() -> None:

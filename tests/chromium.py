@@ -21,7 +21,7 @@ from filelock import FileLock
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LEFT_OUT = (
     "the tests of the search page are left out: no Chromium here. Install one, or run "
-    "`python -m playwright install chromium`"
+    "`.venv/bin/python -m playwright install chromium`"
 )
 INSTALL_SECONDS = 240
 RETRY_SECONDS = 24 * 3600

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ("clipsearch/encoders/mini", "clipsearch/samples")
@@ -78,8 +80,22 @@ def test_no_lock_file_with_addresses_is_kept() -> None:
 def test_constraints_are_exact_versions_without_addresses_or_hashes() -> None:
     text = (ROOT / "requirements" / "constraints.txt").read_text("utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
-    marker = r"(; sys_platform == 'linux' and platform_machine == 'x86_64')?"
+    compiled = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+    newer = r"python_full_version >= '[\d.]+'"
+    marker = rf"(; ({compiled}|{newer}|{compiled} and {newer}))?"
     assert [line for line in lines if not re.fullmatch(rf"[a-z0-9-]+==[\w.]+{marker}", line)] == []
+
+
+def test_every_python_of_the_project_can_install_what_is_pinned_for_it() -> None:
+    text = (ROOT / "requirements" / "constraints.txt").read_text("utf-8")
+    refused = []
+    for line in re.findall(r"^[a-z].*$", text, re.MULTILINE):
+        if "python_full_version" in line:
+            continue
+        found = metadata.distribution(line.partition("==")[0])
+        pythons = SpecifierSet(found.metadata.get("Requires-Python") or "")
+        refused += [] if "3.11.0" in pythons else [line]
+    assert refused == []
 
 
 def test_every_dependency_is_pinned_and_has_its_reason() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol, TextIO, TypeAlias
 
 from clipsearch import types
-from clipsearch.types import Hit, Results
+from clipsearch.types import NONE, Hit, Results
 
 _GAP = "  "
 _NARROWEST = 6
@@ -117,9 +117,15 @@ def label_entries(prediction: types.Prediction) -> list[tuple[str, float, float 
 
 
 def runners_up(prediction: types.Prediction, count: int = 2) -> str:
-    """Name the other labels: all that hold in the mode `multi`, else the next best `count`."""
+    """Name the other labels: all that hold in the mode `multi`, else the next best `count`.
+
+    "None of these" comes first where it is likelier than the label, but not likely enough to win.
+    """
     others = label_entries(prediction)[1:]
     shown = others if prediction.mode == "multi" else others[:count]
+    none = prediction.none
+    if prediction.mode == "open" and none is not None and none > prediction.probability:
+        shown = [(NONE, none, None), *shown]
     return ", ".join(f"{label} {percent(p)}" for label, p, _ in shown)
 
 

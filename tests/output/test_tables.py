@@ -18,7 +18,7 @@ from clipsearch.heads.explain import Explanation, LabelExplanation, PromptScore
 from clipsearch.library.matrix import Matrix
 from clipsearch.output.formats import Kind
 from clipsearch.output.text import shorten_path
-from clipsearch.types import NONE, Hit, ImageRecord
+from clipsearch.types import NONE, Hit, ImageRecord, LabelScore, Prediction
 
 
 def table_lines(value: Any, kind: Kind, **options: Any) -> list[str]:
@@ -46,6 +46,12 @@ def test_a_table_of_predictions_shows_probability_label_and_runners_up() -> None
         "probability  label  image   then",
         "     70.0 %  cat    /a.jpg  dog 20 %, cow 8 %",
     ]
+
+
+def test_none_of_these_is_told_where_it_is_likelier_than_the_best_label() -> None:
+    labels = (LabelScore("cat", 0.3, 0.2), LabelScore("dog", 0.25, 0.2))
+    table = written([Prediction("/a.jpg", labels, None, 0.45, "open")], "table")
+    assert table.splitlines()[1].split("/a.jpg")[1].strip() == "none of these 45 %, dog 25 %"
 
 
 def test_paths_below_the_current_folder_are_shown_short(
