@@ -200,7 +200,7 @@ def _read_chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 def _fsync(path: Path) -> None:
     folder = path.is_dir()
-    if folder and os.name == "nt":  # Windows cannot open a folder, nor sync what is not writable
+    if folder and os.name == "nt":  # Windows cannot open a folder, nor sync a read-only file
         return
     descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
     try:

@@ -70,7 +70,7 @@ class CohortCalibration(LogisticCalibration):
 
     @classmethod
     def of_model(cls, fingerprint: str) -> Self:
-        """Return what is shipped for a model, by its fingerprint, else what is assumed of all."""
+        """Return the calibration shipped for a model, by its fingerprint, else the default."""
         shipped = _read_shipped()
         known = shipped["models"].get(fingerprint)
         return cls(**(known or shipped["assumed"]), source="shipped" if known else "assumed")

@@ -44,5 +44,5 @@ class PlattCalibration(LogisticCalibration):
 
     @classmethod
     def of_model(cls, fingerprint: str) -> Self:
-        """Return what is assumed of every model: even odds at the reference cosine."""
+        """Return the default of every model: even odds at the reference cosine."""
         return cls(0.5, 0.0)

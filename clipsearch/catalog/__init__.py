@@ -1,7 +1,7 @@
 """The catalog: files, contents, vectors, labels and settings of a library, in one SQLite file.
 
-It holds everything that cannot be recomputed cheaply. Committed rows are searchable; what is
-derived from them (snapshots, caches) can be deleted at any time.
+It holds everything that cannot be recomputed cheaply. Committed rows are searchable; derived
+files (snapshots, caches) can be deleted at any time.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class PartVector(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A file as it was read, to be committed: with what is new of it.
+    """A file as it was read, to be committed: with its new parts.
 
     Bytes seen for the first time: sha256, facts and vector. Known bytes (a copy, a renamed or a
     touched file): sha256 alone. A file that could not be used: error alone.
@@ -80,7 +80,7 @@ class Entry(NamedTuple):
         return [*whole, *self.parts]
 
 
-# --- what is to do -------------------------------------------------------------------------
+# --- pending files -------------------------------------------------------------------------
 
 
 def pending(

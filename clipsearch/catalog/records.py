@@ -174,7 +174,7 @@ def allowed_ids(
 def read_searchable(
     connection: Connection, model_id: int, *, where: Where | None = None, under: str | None = None
 ) -> tuple[IdArray, IdArray]:
-    """Return what is searched: vectors, and how many files each stands for.
+    """Return the ids of vectors to search, and how many files each stands for.
 
     Parameters
     ----------

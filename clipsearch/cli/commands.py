@@ -126,7 +126,7 @@ def group_of(commands: Commands) -> type[TyperGroup]:
 
 
 def take_plain_values(command: Any) -> None:
-    """Have the options of a command take what is plainly right without asking typer."""
+    """Have the options of a command take plainly right values without asking typer."""
     parse = command.parse_args
 
     def parse_args(context: Any, args: list[str]) -> Any:

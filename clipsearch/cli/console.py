@@ -64,7 +64,7 @@ def warn_all(messages: Iterable[str]) -> None:
 def show_own_warnings() -> None:
     """Show warnings of clipsearch as one line each, and hide those of the libraries below it.
 
-    What is logged of faults is shown likewise. `python -W` and PYTHONWARNINGS win: who asks for
+    Logged faults are shown likewise. `python -W` and PYTHONWARNINGS win: who asks for
     warnings gets all of them, as Python shows them.
     """
     log_with(_show_log)

@@ -128,7 +128,7 @@ def _count(number: str) -> int | None:
 def dupes(
     tier: Annotated[
         Literal["same-bytes", "same-image", "same-scene", "all"],
-        typer.Option(help="Only what is alike in this way."),
+        typer.Option(help="Only images alike in this way."),
     ] = "all",
     min_score: Annotated[
         float,

@@ -174,7 +174,9 @@ def _show(report: IndexReport, format: str | None) -> None:
         if len(report.failures) > _FAILURES_SHOWN:
             say("all of them, with reasons: `clipsearch errors`")
     if report.interrupted:
-        say("interrupted: what is done is searchable. Run the same command again to continue.")
+        say(
+            "interrupted: images indexed so far are searchable. Run the same command again to continue."
+        )
 
 
 def _pace(report: IndexReport) -> str:

@@ -72,7 +72,7 @@ def serve(
 ) -> None:
     """Keep a library warm, with a search page and an HTTP API.
 
-    The model is loaded once, and what is indexed meanwhile is found at once. The page is at /, the
+    The model is loaded once, and images indexed meanwhile are found at once. The page is at /, the
     questions are under /v1 (their description is /v1/openapi.json). Ends with Ctrl+C.
 
     \b

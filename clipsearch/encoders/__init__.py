@@ -220,7 +220,7 @@ def runs_on_cpu(device: str = "auto") -> bool:
 
 
 def list_models() -> list[dict[str, Any]]:
-    """Return the presets with what is on disk and compiled: the JSON of `clipsearch models`."""
+    """Return the presets, and which are on disk and compiled: the JSON of `clipsearch models`."""
     facts = ("name", "spec", "size_mb", "languages", "licence", "dim", "about", "on_disk")
     return [
         {

@@ -166,7 +166,7 @@ class OnnxEncoder:
         return self._check_finite(np.concatenate(list(rows)))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Encode n texts to float32 unit rows (n, dim); what is too long is cut, as open_clip does."""
+        """Encode n texts to float32 unit rows (n, dim); long texts are cut, as open_clip does."""
         if isinstance(texts, str):
             raise TypeError("encode_texts takes a list of texts, not one text")
         rows = token_rows(self.tokenizer, texts, cut=self._manifest.cut)
@@ -203,7 +203,7 @@ class OnnxEncoder:
         return checked
 
     def _graph(self, tower: str, *, prepack: bool = True) -> Run:
-        # What is written by hand has nothing left to optimise, and opens faster so.
+        # A graph written by hand has nothing left to optimise, and opens faster so.
         optimise = self._manifest.ways[tower] != "written"
         # On weights that are not arranged, a second thread only repeats what the first one does.
         threads = self._threads if tower == "text" and prepack else 1

@@ -74,7 +74,7 @@ class Preprocess:
 
         Returns
         -------
-        uint8 (H, W, 3): what the whole image would give. Only what is kept is resampled.
+        uint8 (H, W, 3): what the whole image would give. Only the kept part is resampled.
         """
         facts, image = decoded.facts, decoded.image
         plan = self._plan((facts.width, facts.height))
@@ -113,7 +113,7 @@ class Preprocess:
         return round(region[0] / ratio), round(region[1] / ratio)
 
     def _fill(self, pixels: np.ndarray, plan: _Plan) -> np.ndarray:
-        """Fill what is missing on both sides."""
+        """Fill the margins on both sides."""
         margins = (plan.rows.margins, plan.columns.margins, (0, 0))
         if not any(map(any, margins)):
             return pixels
@@ -134,7 +134,7 @@ class _Side(NamedTuple):
     """Resizing and cropping of one side of an image, in pixels.
 
     Of `whole`, the middle `region` is resized to `made`; of that the middle `wanted` is kept, and
-    what is missing to it is filled.
+    margins are filled where it is larger.
     """
 
     whole: int

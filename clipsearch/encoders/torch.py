@@ -143,7 +143,7 @@ class OpenClipEncoder:
         return self._rows(batch, _IMAGE_BATCH, self._encode_images)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Encode n texts to float32 unit rows (n, dim); what is too long is cut, as open_clip does."""
+        """Encode n texts to float32 unit rows (n, dim); long texts are cut, as open_clip does."""
         if isinstance(texts, str):
             raise TypeError("encode_texts takes a list of texts, not one text")
         return self._rows(texts, _TEXT_BATCH, self._encode_texts)

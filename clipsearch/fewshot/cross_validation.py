@@ -1,7 +1,7 @@
 """Choose method and strength by cross-validation, and measure what learning brings.
 
-The choice stays near the text where the images cannot tell. What is measured is a nested
-cross-validation: no image of a test fold takes part in the choice.
+The choice stays near the text where the images cannot tell. Accuracy is measured by a
+nested cross-validation: no image of a test fold takes part in the choice.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def tokenize(expression: str) -> list[_Token]:
 
 
 def _why_bad(character: str) -> str:
-    """Say what is wrong where a token of kind `bad` starts."""
+    """Describe the error where a token of kind `bad` starts."""
     if character in "\"'":
         return f"the text that starts here has no closing {character}"
     if character.isdigit():

@@ -27,7 +27,7 @@ PIXELS_A_CELL = 5
 MEAN_COLOUR = 4.0
 """Of 255, over all cells and channels: more is another image, or another colouring of it."""
 WORST_LUMA = 12.0
-"""Of 255, in any one cell: more is a change of what is shown. JPEG stays below from quality 20 up."""
+"""Of 255, in any one cell: more is a change of content. JPEG stays below from quality 20 up."""
 WORST_CHROMA = 16.0
 """Of 255, in any two by two cells, beside luma: colour is what compression is roughest with."""
 PROPORTIONS = 0.03

@@ -116,7 +116,7 @@ class _Images:
         return [tuple(self._records[i] for i in group) for group in groups]
 
     def same_scenes(self, least: float) -> list[tuple[ImageRecord, ...]]:
-        """Group what is near by vector (cosine `least` and up) and alike in layout and colour."""
+        """Group images near by vector (cosine `least` and up) and alike in layout and colour."""
         pairs = self._pairs[(self._scores >= least) & self._kept[self._pairs].all(axis=1)]
         near = pairs[_mask(pairs, self._compare_layout)]
         groups = group_around_best(range(len(self._records)), near, lambda one, other: True)

@@ -204,7 +204,7 @@ def name_scores(vectors: FloatArray, groups: IdArray, phrases: np.ndarray) -> np
     The score is (in - out) + 0.5 * in, with the mean cosine of the phrase with the images of the
     group and with all others. The first part takes what tells the group from the rest, as TF-IDF does
     with words (Spaerck Jones 1972), and by it the phrases that are near to every image drop out;
-    the second keeps it about what is to be seen. A single group has no rest: then only that counts.
+    the second keeps it about visible things. A single group has no rest: then only that counts.
     `scripts/topics/compare.py` compares it with others on groups whose best name is known: it is the
     first in 76 %, by the difference alone in 73 %, by the cosine alone in 64 %, by class-based
     TF-IDF over the model's probabilities (Grootendorst 2022) in 34 %.

@@ -82,7 +82,7 @@ def _has_content(prompt: Prompt) -> bool:
 def _locate(prompt: Prompt, folder: str) -> Prompt:
     if isinstance(prompt, str):
         return prompt.strip()
-    # An absolute path stays: join drops what is before it.
+    # An absolute path stays: join drops the part before it.
     return Term.image(os.path.normpath(os.path.join(folder, os.path.expanduser(prompt.value))))
 
 

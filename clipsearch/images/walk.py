@@ -61,7 +61,7 @@ class Walk:
 
     Folders are searched recursively for the suffixes in `clipsearch.images.IMAGE_SUFFIXES`, in the
     order of names. A file given by name is taken whatever its suffix. `.clipsearchignore` files (in
-    any folder, for what is below it) hold patterns as in `.gitignore`. Linked folders are followed,
+    any folder, for all below it) hold patterns as in `.gitignore`. Linked folders are followed,
     once, and after all others, so that an image is found by its real path where it has one.
 
     Parameters
@@ -229,7 +229,7 @@ class Walk:
     def _list(
         self, folder: _Folder, roots: list[str]
     ) -> tuple[dict[str, os.DirEntry[str]], tuple[IgnoreRules, ...]] | None:
-        """List a folder, with the rules for what is in it; None if it is not to be walked."""
+        """List a folder, with the rules for its entries; None if it is not to be walked."""
         try:
             status = os.stat(folder.path)
             identity = (status.st_dev, status.st_ino)

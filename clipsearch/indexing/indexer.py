@@ -85,8 +85,8 @@ class Indexer:
     snapshots
         Of the model; one is published at the end of a run where it is due.
     options
-        Threads, batches, detail, and whether to retry or to count only; what is walked, and with
-        which engine, is decided by the caller.
+        Threads, batches, detail, and whether to retry or to count only; the caller decides
+        which folders are walked, and with which engine.
     on_progress
         Is told of the progress.
     on_warning
@@ -262,5 +262,5 @@ class Indexer:
             self.on_progress(Progress("publish", 0, None))
             try:
                 self.snapshots.publish()
-            except VectorIndexError as error:  # derived: what is committed can be found without it
+            except VectorIndexError as error:  # derived: committed images are found without it
                 self.on_warning(f"{error} Searching is slower until then.")

@@ -61,8 +61,8 @@ def encode_stream(
 
     Yields
     ------
-    Groups of files in their order, each file with its vector or its error. What is finished waits
-    at most two seconds for what is not. Closing the generator ends the threads.
+    Groups of files in their order, each file with its vector or its error. A finished file waits
+    at most two seconds for others. Closing the generator ends the threads.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="clipsearch-load") as pool:
         encode = _encode_in_workers if isinstance(loader.encoder, SharedEncoder) else _encode_alone

@@ -81,7 +81,7 @@ def make_head(
 
 
 def check_labels(labels: Labels) -> Labels:
-    """Return labels as they are. Raises QueryError for what is no text or list of texts."""
+    """Return labels as they are. Raises QueryError unless a text or a list of texts."""
     if not isinstance(labels, str | Iterable) or isinstance(labels, bytes):
         raise QueryError(f"labels are a list of texts, or label -> prompts: not {labels!r:.60}.")
     given = [labels] if isinstance(labels, str) else list(labels)

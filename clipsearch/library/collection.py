@@ -57,7 +57,7 @@ def index_files(
     paths
         Files and folders.
     options
-        What is read, and how.
+        Which files to read, and how.
     model
         Embed with this one, beside the current one.
     on_progress

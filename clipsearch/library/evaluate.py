@@ -48,7 +48,7 @@ from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_cho
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
-    """What is measured, the same for each model."""
+    """Labels, truth and settings of an evaluation, the same for each model."""
 
     labels: Labels | None = None
     """To choose from; None for those that the images have."""
@@ -85,7 +85,7 @@ def evaluate_models(
     models
         Some of the library's; empty for the current one.
     options
-        What is measured.
+        Labels, truth and settings of the evaluation.
 
     Raises
     ------

@@ -97,7 +97,7 @@ def calibrate_logits(
 def image_log_mean_exps(session: Session, ids: IdArray) -> FloatArray:
     """Return the cohort log-mean-exp (n,) of stored vectors, by the ids (n,) of these.
 
-    What is not known yet is computed and stored in the library.
+    Missing ones are computed and stored in the library.
     """
     model_id, info = session.model()
     key = _log_mean_exps_key(session, info.fingerprint)

@@ -195,7 +195,7 @@ def _calibrate(
 
 
 def _read_examples(session: Session, examples: Examples, on_warning: OnWarning) -> dict[str, str]:
-    """Return path -> label; what is no example of one label is left out, with a warning."""
+    """Return path -> label; examples without exactly one label are left out, with a warning."""
     found: Mapping[str, Sequence[str]]
     if isinstance(examples, Mapping):
         found = {

@@ -20,7 +20,7 @@ from clipsearch.text.encode import reading
 from clipsearch.types import ModelInfo, StrPath, Term, as_path
 
 Query: TypeAlias = str | Term | Sequence[str | Term] | Head | FloatArray
-"""What is searched for: terms, a head, or a vector (dim,)."""
+"""A query: terms, a head, or a vector (dim,)."""
 
 
 class QueryHead(NamedTuple):
@@ -34,7 +34,7 @@ class QueryHead(NamedTuple):
     """The vector (dim,) of each image among the terms."""
     truncate: bool = False
     warnings: tuple[str, ...] = ()
-    """What is to be said of its texts."""
+    """Warnings about its texts."""
 
 
 class Terms(NamedTuple):
@@ -53,9 +53,9 @@ def query_head(
     Parameters
     ----------
     session
-        Its model encodes what is not encoded yet.
+        Its model encodes texts and images that are not encoded yet.
     terms
-        What is searched for.
+        The query.
     label
         The label of a head to search for; by default the best of all.
     truncate
@@ -66,7 +66,7 @@ def query_head(
     EmptyQuery
         There is nothing to search for.
     QueryError
-        What is given is no query, or does not combine.
+        These terms are no query, or do not combine.
     BadTerm, ModelMismatch, UnknownLabel
     """
     query, info = terms.query, session.info
@@ -175,7 +175,7 @@ def _term_list(given: object, name: str) -> list[str | Term]:
 
 @contextmanager
 def _open_meanwhile(session: Session) -> Iterator[None]:
-    """Open what is searched the first time in another thread, while this one encodes."""
+    """Open the searcher, the first time, in another thread, while this one encodes."""
     if session.model()[0] in session.caches.searchers:
         yield
         return

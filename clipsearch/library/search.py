@@ -118,9 +118,9 @@ def rebuild_if_damaged(session: Session, search: Callable[[], _T]) -> _T:
 
 
 def _rank(session: Session, query: QueryHead, options: SearchOptions) -> _Ranking:
-    """Rank images that pass the filters, and count what is relevant of them all.
+    """Rank images that pass the filters, and count all relevant ones.
 
-    As far as `k`; all of them where only what is relevant is wanted, unless they are very many.
+    As far as `k`; all of them where only relevant images are wanted, unless they are very many.
     """
     k, filtered = options.k, bool(options.selection)
     live, files = _read_searchable(session, options.selection)
@@ -182,7 +182,7 @@ def _one_per_image(best: Scores, parts: Parts) -> Scores:
 
 
 def _read_searchable(session: Session, selection: Selection) -> tuple[IdArray, IdArray]:
-    """Return the ids of what is searched, ascending, and how many files each has."""
+    """Return the ids of searched vectors, ascending, and how many files each has."""
     if selection:
         return session.catalog.read_searchable(session.model()[0], **filters_of(selection))
     live = session.live()
@@ -282,7 +282,7 @@ def _relevant_ids(session: Session, query: QueryHead, rows: FloatArray, rough: S
         there = _judge(session, query, rows, higher) >= RELEVANT
         return Scores(found.ids[there], found.scores[there], found.rows[there])
 
-    # The higher the cosine the more relevant: what is not with a little more cannot be.
+    # The higher the cosine the more relevant: images that are not with a little more cannot be.
     maybe = keep_relevant(rough, MARGIN)
     surely = keep_relevant(maybe, -MARGIN)
     edge = maybe.ids[~is_in(maybe.ids, surely.ids)]

@@ -196,7 +196,7 @@ class Session:
         names = {info.name for info in self.catalog.models().values()}
         return name if name in names else next(iter({resolve(name).name} & names), None)
 
-    # --- what is searched ------------------------------------------------------------------
+    # --- the searcher ----------------------------------------------------------------------
 
     def searcher(self) -> Searcher:
         """Return the open vectors of the current model."""
@@ -330,7 +330,7 @@ def select(where: Filter | None, under: StrPath | None) -> Selection:
     BadFilter
         The clause cannot be parsed.
     QueryError
-        What is given is neither.
+        The value is neither.
     """
     if isinstance(where, str):
         from clipsearch.filters import parse

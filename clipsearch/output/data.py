@@ -69,7 +69,7 @@ def records_json_lines(images: Images, stream: TextIO, options: WriteOptions) ->
 
 
 def pages_of(images: Images) -> Iterable[Iterable[ImageRecord] | Embeddings]:
-    """Return images in pages; what is held as a whole is one."""
+    """Return images in pages; a list in memory is one page."""
     return images.read() if isinstance(images, ImagePages) else [images]
 
 

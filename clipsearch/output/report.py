@@ -279,7 +279,7 @@ _MEANINGS = {
     "mean per-class accuracy": "mean over labels of the share of their images found right: rare "
     "labels count as much as frequent ones",
     "mAP": "mean over labels of the average precision of ranking all images by the label",
-    "calibration error": "mean gap between the probability of what is said and how often that is "
+    "calibration error": "mean gap between the probability of a label and how often that is "
     "right, over 15 bins of equal width: 0 if 80 % is right 80 times in 100. Of the best label, as "
     "classify --closed gives it (--multi-label where images have several)",
     "labels left out": "labels are left out in turns; an image is known if one of its labels is "

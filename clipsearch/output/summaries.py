@@ -220,7 +220,7 @@ def _tokens_of_text(found: TokenTable, stream: TextIO) -> None:
 
 
 def _token_rows(found: TokenTable) -> list[tuple[str, str, str, str]]:
-    """Return a row per token, and one for all padding; what is cut has no place."""
+    """Return a row per token, and one for all padding; tokens that are cut have no place."""
     rows, place = [], 0
     for token in found.tokens:
         if token.kind == "last":

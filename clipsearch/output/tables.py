@@ -81,7 +81,7 @@ def _labels(image: ImageRecord) -> tuple[str]:
 def explanations_table(
     explanations: Sequence[Explanation], stream: TextIO, options: WriteOptions
 ) -> None:
-    """Write one row per prompt of each label; what is as in the row above is left out."""
+    """Write one row per prompt of each label; cells equal to the row above are left out."""
     heads = ("image", "label", ">probability", ">score", "prompt", ">cosine", ">weight")
     table(heads, _explanation_rows(explanations), stream, shorten=("weight",))
 

@@ -12,7 +12,7 @@ import unicodedata
 from collections import Counter
 from typing import NamedTuple
 
-# First word of a letter's Unicode name -> what is written in it.
+# First word of a letter's Unicode name -> the language written in it.
 _SCRIPTS = {
     "CYRILLIC": "Russian or another language in Cyrillic letters",
     "GREEK": "Greek",

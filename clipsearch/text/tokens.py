@@ -64,7 +64,7 @@ class TokenTable:
     padding: Token
     """What the model fills the `left` free places with."""
     pieces: tuple[Piece, ...]
-    """What is encoded: the text itself, or the parts that a long one is split into."""
+    """The encoded texts: the text itself, or the parts that a long one is split into."""
     rest: str
     """The end of the text that the model itself would cut, as its tokens spell it."""
 

@@ -32,7 +32,7 @@ class IndexOptions:
     """What an indexing run reads, and how."""
 
     exclude: tuple[str, ...] = ()
-    """Patterns, as in .gitignore, of what is left out."""
+    """Patterns, as in .gitignore, of files and folders to leave out."""
     hidden: bool = False
     """Read hidden files and folders too."""
     dry_run: bool = False
@@ -115,7 +115,7 @@ class Status:
     index_bytes: int = 0
     """On disk, of the newest snapshot."""
     index_memory: int = 0
-    """Bytes that it holds in memory while the library is open, without what is mapped."""
+    """Bytes that it holds in memory while the library is open, without mapped files."""
     index_recall: float | None = None
     """Share of the ten nearest that it finds, as measured when it was made."""
     index_queries: str = ""

@@ -192,7 +192,7 @@ def as_paths(given: Any, what: str = "paths") -> list[str]:
     Raises
     ------
     QueryError
-        For what is no path, and for an empty path.
+        For values that are no path, and for an empty path.
     """
     if isinstance(given, str | os.PathLike):
         return [as_path(given, what)]
@@ -207,7 +207,7 @@ def as_path(given: Any, what: str = "path") -> str:
     Raises
     ------
     QueryError
-        For what is no path, and for an empty path, which would mean the current folder.
+        For a value that is no path, and for an empty path, which would mean the current folder.
     """
     path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if not isinstance(path, str) or not path or "\0" in path:

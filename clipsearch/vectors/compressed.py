@@ -39,7 +39,7 @@ class CompressedIndex:
     """One bit per number in memory, the vectors in the file.
 
     The codes are read, and FAISS is imported, on first use: a search that compares with everything
-    anyway, to count what is relevant, does without.
+    anyway, to count relevant images, does without.
     """
 
     kind: ClassVar[str] = "compressed"

@@ -40,7 +40,7 @@ class Searcher:
         index
             The open snapshot, or any empty index.
         watermark
-            The highest embedding id that the snapshot covers; what is above it is the tail.
+            The highest embedding id that the snapshot covers; higher ids are the tail.
         """
         self._catalog = catalog
         self._model_id = model_id

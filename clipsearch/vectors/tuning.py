@@ -23,8 +23,8 @@ RECALL_K = 10
 _MAX_DEPTH = 8_192
 _QUERIES = 200
 _DEPTH_STEP = 32
-# Other queries do a little better or worse than those tuned with: half of what is missing to a
-# recall of 1 is demanded besides.
+# Other queries do a little better or worse than those tuned with: half of the gap to a recall
+# of 1 is demanded besides.
 _MORE_RECALL = 0.5
 # Cost in nanoseconds on one core: comparing a code, visiting a cell (FAISS prepares the query for
 # each), and re-ranking a candidate. Only their ratios count.

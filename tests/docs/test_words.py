@@ -22,6 +22,8 @@ GONE = {
     "genericity penalty": r"vagueness",
     "candidates": r"proposals?|propos(?:e|es|ed|ing)",
     "whoever": r"whoever",
+    # The questions of readers may stay: they begin and end on a line of a table or in italics.
+    "the thing itself": r"what is(?![^|*?]*\?)|what's",
 }
 WORDS = {
     word: re.compile(rf"(?<![\w/~<])(?:{pattern})(?![\w>])", re.IGNORECASE)
@@ -34,6 +36,9 @@ ALLOWED = {
     "clipsearch/cli/commands.py": {"few-shot result, fit"},  # what people may type instead
     "clipsearch/text/language.py": {"cohort-normalised score", "image"},  # words of English
     "docs/glossary.md": {"image"},
+    "clipsearch/errors.py": {"the thing itself"},
+    "clipsearch/library/images.py": {"the thing itself"},
+    "clipsearch/library/open_library.py": {"the thing itself"},
 }
 PAGES = [
     # The reference of commands is the help of the code.
@@ -42,6 +47,11 @@ PAGES = [
     ROOT / "requirements/README.md",
 ]
 CODE = sorted((ROOT / "clipsearch").rglob("*.py"))
+SERVED = sorted(
+    path
+    for path in (ROOT / "clipsearch/serve").rglob("*")
+    if path.suffix in (".js", ".html", ".css")
+)
 
 
 def gone(text: str, name: str) -> list[str]:
@@ -66,6 +76,11 @@ def _all_gone(paths: list[Path]) -> list[str]:
 
 def test_the_code_uses_the_words_of_the_glossary() -> None:
     assert _all_gone(CODE) == []
+
+
+def test_the_page_uses_the_words_of_the_glossary() -> None:
+    assert {path.suffix for path in SERVED} == {".js", ".html", ".css"}
+    assert _all_gone(SERVED) == []
 
 
 def test_calibration_uses_the_words_of_its_formula() -> None:
@@ -116,6 +131,9 @@ def test_no_word_stands_twice_in_a_row() -> None:
         ("def _standings(scores):", 0),
         ("the standing of a label", 1),
         ("not outstanding", 0),
+        ("Return what is left.", 1),
+        ("| What is 77? May I search? | [tokens](tokens.md) |", 0),
+        ("*Which words? What is in this folder?*", 0),
     ],
 )
 def test_the_search_finds_words_and_not_parts_of_words(line: str, found: int) -> None:

@@ -104,7 +104,7 @@ class ImageTower:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches down and across; what is left over at the edges is not looked at."""
+        """Patches down and across; pixels left over at the edges are ignored."""
         return self.size[0] // self.patch[0], self.size[1] // self.patch[1]
 
 

@@ -47,7 +47,7 @@ class HubTokenizer:
     frame
         `start`, `end` and `last` of `encoders.base.Tokenizer`.
     padding
-        The token that fills what is left.
+        The token that fills the free places.
     cleaning
         How texts are cleaned.
     zero

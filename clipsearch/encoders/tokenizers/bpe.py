@@ -51,7 +51,7 @@ def clean_text(text: str, cleaning: Cleaning) -> str:
     text
         Any text.
     cleaning
-        What is done besides; see `Cleaning`.
+        How the text is cleaned; see `Cleaning`.
     """
     # Command lines can hold bytes that are not UTF-8.
     text = text.encode("utf-8", "replace").decode("utf-8")

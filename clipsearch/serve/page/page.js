@@ -7,7 +7,7 @@ const THUMBNAIL = 448, LARGE = 1600; // pixels: twice a card, for sharp screens;
 
 const $ = (id) => document.getElementById(id);
 const form = $("ask");
-let question = {}; // what is asked: mode, words, where, exclude, relevant, like (a path), file
+let question = {}; // the query: mode, words, where, exclude, relevant, like (a path), file
 let shown = []; // the results in the grid, in its order
 let found = []; // all results of the answer
 let count = PAGE;
@@ -264,7 +264,7 @@ function view(place) {
   if (known) {
     fetch(`v1/details?${new URLSearchParams({ path: one.path })}`).then(answer).then(
       ({ details }) => shown[viewed] === one && line(details),
-      () => {}, // the picture is shown without them
+      () => {}, // the image is shown without them
     );
   }
   $("large-path").textContent = known ? one.path : "";
