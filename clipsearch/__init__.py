@@ -6,8 +6,8 @@
 ...     library.search("orange boy riding a blue horse", k=5)
 ...     library.classify(library.head(["cat", "dog", "horse"]))
 
-docs/explanation/architecture.md has the map of the packages. Names are imported on first use, so that
-`import clipsearch` costs nothing.
+docs/explanation/architecture.md has the map of the packages. Names are imported on first use, so
+that `import clipsearch` costs nothing.
 """
 
 from __future__ import annotations

@@ -34,8 +34,9 @@ def start_lightly(command: list[str]) -> None:
     """Keep Python and BLAS from working while nothing is to be done yet.
 
     Nearly all that is imported stays: looking through it for garbage again and again takes a tenth
-    of a query. And threads of BLAS wait for work at full speed, a tenth of a second from their start
-    and after each product, on the processor that another thread needs. What the user has set wins.
+    of a query. And threads of BLAS wait for work at full speed, a tenth of a second from their
+    start and after each product, on the processor that another thread needs. What the user has set
+    wins.
     """
     gc.set_threshold(50_000, 20, 100)
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")  # 2**16 cycles

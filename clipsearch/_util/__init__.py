@@ -1,8 +1,9 @@
 """Helpers below every package: arrays, files that are replaced in one step, threads.
 
-Here: packages imported on use, messages to who called clipsearch, and what shows values. Results show themselves in notebooks and
-save themselves to files, but the package of formats lies above them; `clipsearch/__init__` names
-it with `present_with`, and it is imported when the first value is shown.
+Here: packages imported on use, messages to who called clipsearch, and what shows values. Results
+show themselves in notebooks and save themselves to files, but the package of formats lies above
+them; `clipsearch/__init__` names it with `present_with`, and it is imported when the first value is
+shown.
 """
 
 from __future__ import annotations

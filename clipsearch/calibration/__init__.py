@@ -1,9 +1,9 @@
 """Calibration: cosines become logits, and logits become probabilities.
 
 A formula takes cosines and their `Context` and returns logits: log likelihood ratios of "the label
-holds" to "it does not". It is one class in one file that follows the `Calibration` protocol, and one
-entry in FORMULAS; `Library.calibrate(formula=)` and `clipsearch calibrate --formula` then offer it.
-What turns logits into probabilities is the same for every formula and stands here.
+holds" to "it does not". It is one class in one file that follows the `Calibration` protocol, and
+one entry in FORMULAS; `Library.calibrate(formula=)` and `clipsearch calibrate --formula` then offer
+it. What turns logits into probabilities is the same for every formula and stands here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Cohort normalisation: a cosine against what the same image gives to captions of everything.
 
-A cosine has no zero of its own: it moves with the model, the image and the kind of text. The formula
-compares it with the cosines of the same image with several hundred captions, the cohort, which
-`Background` holds for each model:
+A cosine has no zero of its own: it moves with the model, the image and the kind of text. The
+formula compares it with the cosines of the same image with several hundred captions, the cohort,
+which `Background` holds for each model:
 
     log-mean-exp  L = log of the mean over the cohort of e^(scale * cos(image, caption))
     genericity    g = log(mean distance of captions from their mean / distance of the label from it),
@@ -11,12 +11,13 @@ compares it with the cosines of the same image with several hundred captions, th
     logit         l = slope * s + offset + shift of the label
 
 `scale` is the model's logit scale. scale * cos - L is how much likelier the model's softmax
-(Radford et al. 2021, CLIP) finds the label than a caption of the cohort: the cohort-normalised score
-of speaker verification (Rosenberg, DeLong, Lee, Juang and Soong 1992, "The use of cohort normalized
-scores for speaker verification"). The mean of e^x is governed by the captions that fit best, so a
-cat is compared with the names of similar things. Texts that a model does not know lie near the mean
-of all texts, where every image fits a little: the genericity penalty lowers them. Slope and offset
-are those of Platt 1999. `scripts/calibration` compares this with fifteen other formulas.
+(Radford et al. 2021, CLIP) finds the label than a caption of the cohort: the cohort-normalised
+score of speaker verification (Rosenberg, DeLong, Lee, Juang and Soong 1992, "The use of cohort
+normalized scores for speaker verification"). The mean of e^x is governed by the captions that fit
+best, so a cat is compared with the names of similar things. Texts that a model does not know lie
+near the mean of all texts, where every image fits a little: the genericity penalty lowers them.
+Slope and offset are those of Platt 1999. `scripts/calibration` compares this with fifteen other
+formulas.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Logistic calibration: a line through one number per cosine, fitted by logistic regression.
 
-What formulas of this kind share: `slope * evidence + offset + shift of the label`, how the three are
-fitted, and how they are kept. A formula says what the evidence is.
+What formulas of this kind share: `slope * evidence + offset + shift of the label`, how the three
+are fitted, and how they are kept. A formula says what the evidence is.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     logit       l = slope * scale * (cos(image, label) - reference) + offset + shift of the label
 
 The sigmoid fit of Platt 1999, "Probabilistic outputs for support vector machines and comparisons to
-regularized likelihood methods", on `logit_scale * cos`. It needs no background captions, and a search
-no log-mean-exp of images, but a cosine that is high for every label of an image stays high.
+regularized likelihood methods", on `logit_scale * cos`. It needs no background captions, and a
+search no log-mean-exp of images, but a cosine that is high for every label of an image stays high.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Results go to stdout; progress and messages to stderr. Exit codes: 0 done, 1 could not, 2 usage,
 3 some files failed under `--strict`, 130 interrupted. The module of a command is imported when the
-command is called. None of them imports torch, faiss or sqlalchemy at its top, so that a query starts
-in a fraction of a second and `--help`, which imports all of them, stays quick.
+command is called. None of them imports torch, faiss or sqlalchemy at its top, so that a query
+starts in a fraction of a second and `--help`, which imports all of them, stays quick.
 """
 
 from __future__ import annotations

@@ -209,7 +209,8 @@ def _table(text: str, source: Path) -> tuple[list[str], list[tuple[int, list[str
 def _columns(head: Sequence[str]) -> list[str]:
     """Return the kind of each column: path, label, labels (split at `;`), caption or unknown."""
     names = [name.strip().lower() for name in head]
-    # What `classify -f csv` wrote has guesses and saved labels too; `label` is the column to correct.
+    # What `classify -f csv` wrote has guesses and saved labels too; `label` is the column to
+    # correct.
     guessed = "probability" in names
     kinds = [_kind(name if guessed else re.sub(r"[ _]?\d+$", "", name)) for name in names]
     path = kinds.index("path")

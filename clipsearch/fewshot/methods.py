@@ -230,10 +230,10 @@ def prototypes(task: Task, strength: float) -> LearnedRows:
     """Move each label's row towards the mean of its images, and renormalise.
 
     By  strength / (scale * spread) * n / (n + 1) * (mean of the label - mean of all labels),  after
-    the class prototypes of Snell et al. 2017. A mean of n images is shrunk as if one more image, the
-    mean of all labels, were among them. Subtracting what all labels share closes the modality gap
-    (Liang et al. 2022): images lie apart from texts, and a row moved to where they lie would be near
-    to every image.
+    the class prototypes of Snell et al. 2017. A mean of n images is shrunk as if one more image,
+    the mean of all labels, were among them. Subtracting what all labels share closes the modality
+    gap (Liang et al. 2022): images lie apart from texts, and a row moved to where they lie would be
+    near to every image.
     """
     counts = task.counts
     seen = counts > 0

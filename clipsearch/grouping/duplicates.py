@@ -1,7 +1,8 @@
 """Rules of duplicates: equal bytes, the same image in other files, the same scene; the best copy.
 
 Pixels are compared as `decode_square` gives them: both images squeezed into the same square of
-cells. Thresholds were set by `scripts/dupes/measure.py`, whose table is in docs/guides/duplicates.md.
+cells. Thresholds were set by `scripts/dupes/measure.py`, whose table is in
+docs/guides/duplicates.md.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def quality(record: ImageRecord) -> tuple[Any, ...]:
     """Return a key that sorts the best copy first.
 
     More pixels; then one that still knows when or by which camera it was taken; then a format
-    without loss; then more bytes, by their WORTH; then the shortest path, and the first by alphabet.
+    without loss; then more bytes, by their WORTH; then the shortest path, and the first by
+    alphabet.
     """
     facts = record.facts
     return (

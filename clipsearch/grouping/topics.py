@@ -99,7 +99,8 @@ def clusters(
 
     Returns
     -------
-    int64 (n,): the group of each row; the largest group is 0. Raises BadGrouping for a count below 1.
+    int64 (n,): the group of each row; the largest group is 0. Raises BadGrouping for a count below
+    1.
     """
     if count is not None and count < 1:
         raise BadGrouping(f"{count} topics make no sense: ask for 1 or more, or for auto.")
@@ -202,12 +203,12 @@ def name_scores(vectors: FloatArray, groups: IdArray, phrases: np.ndarray) -> np
     """Return how well phrases (p, dim) name groups of unit rows (n, dim): float64 (groups, p).
 
     The score is (in - out) + 0.5 * in, with the mean cosine of the phrase with the images of the
-    group and with all others. The first part takes what tells the group from the rest, as TF-IDF does
-    with words (Spaerck Jones 1972), and by it the phrases that are near to every image drop out;
-    the second keeps it about visible things. A single group has no rest: then only that counts.
-    `scripts/topics/compare.py` compares it with others on groups whose best name is known: it is the
-    first in 76 %, by the difference alone in 73 %, by the cosine alone in 64 %, by class-based
-    TF-IDF over the model's probabilities (Grootendorst 2022) in 34 %.
+    group and with all others. The first part takes what tells the group from the rest, as TF-IDF
+    does with words (Spaerck Jones 1972), and by it the phrases that are near to every image drop
+    out; the second keeps it about visible things. A single group has no rest: then only that
+    counts. `scripts/topics/compare.py` compares it with others on groups whose best name is known:
+    it is the first in 76 %, by the difference alone in 73 %, by the cosine alone in 64 %, by
+    class-based TF-IDF over the model's probabilities (Grootendorst 2022) in 34 %.
     """
     inside = means(vectors, groups) @ phrases.T.astype(np.float64)
     if len(inside) < 2:

@@ -74,8 +74,8 @@ def coefficients(
     """Return the coefficient of each prompt of a label: `coefficients @ rows` is the label's row.
 
     The weighted mean of the texts and that of the images each become a unit vector; with both, they
-    are added by IMAGE_SHARE, and the sum is a unit vector again. So the cosine of a label is the sum
-    of its prompts' cosines times these numbers.
+    are added by IMAGE_SHARE, and the sum is a unit vector again. So the cosine of a label is the
+    sum of its prompts' cosines times these numbers.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Prompts: the texts and images that stand for a label, made from templates and encoded.
 
-A label without prompts is filled into templates; each prompt becomes a unit row, and `example_images`
-says with which weight each row counts in the row of its label.
+A label without prompts is filled into templates; each prompt becomes a unit row, and
+`example_images` says with which weight each row counts in the row of its label.
 """
 
 from __future__ import annotations

@@ -44,12 +44,12 @@ _ENDS_EARLY = re.compile(r"(?i)truncat|end of file|\beof\b|but only got|requires
 
 # --- the limit on pixels -----------------------------------------------------------------------
 #
-# Pillow limits images by one global, Image.MAX_IMAGE_PIXELS: a warning above 89 megapixels, an error
-# above 179, which is less than the cameras of phones have. Raising the global would change what
-# Image.open refuses in the program around us, and changing it for a moment would not be safe in
-# threads. Readers that are made directly, without Image.open, do not look at it, except for a few
-# methods that check a size by themselves (the canvas of a WebP, an uncompressed TIFF, a GIF's frame).
-# Those are copied into a subclass, where the name `Image` leads to the check below instead.
+# Pillow limits images by one global, Image.MAX_IMAGE_PIXELS: a warning above 89 megapixels, an
+# error above 179, which is less than the cameras of phones have. Raising the global would change
+# what Image.open refuses in the program around us, and changing it for a moment would not be safe
+# in threads. Readers that are made directly, without Image.open, do not look at it, except for a
+# few methods that check a size by themselves (the canvas of a WebP, an uncompressed TIFF, a GIF's
+# frame). Those are copied into a subclass, where the name `Image` leads to the check below instead.
 
 
 class _ImageWithOwnLimit(ModuleType):

@@ -1,7 +1,7 @@
 """Writers for other tools: Parquet tables, NumPy archives, and GeoJSON maps.
 
-A writer takes a value of its kind, a stream of bytes, or of text for GeoJSON, and `WriteOptions`, of which it
-uses what concerns it; it returns nothing and leaves the stream open.
+A writer takes a value of its kind, a stream of bytes, or of text for GeoJSON, and `WriteOptions`,
+of which it uses what concerns it; it returns nothing and leaves the stream open.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A server on 127.0.0.1 can be reached by every web page that its user opens in a browser. Two checks
 keep these out: a browser says which site a request comes from (`Sec-Fetch-Site`, `Origin`), and the
-host that it connects to (`Host`) must be this one, or else a name of the attacker's that resolves to
-this machine would make the page look like the same site ("DNS rebinding").
+host that it connects to (`Host`) must be this one, or else a name of the attacker's that resolves
+to this machine would make the page look like the same site ("DNS rebinding").
 """
 
 from __future__ import annotations

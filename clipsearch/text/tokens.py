@@ -176,8 +176,9 @@ def weights(counts: Sequence[int]) -> FloatArray:
 PIECE_TOKENS = 20
 """Sentences and clauses are joined up to this number of tokens.
 
-CLIP reads 77, but tokens after the first 20 change its vectors little (Zhang et al. 2024, Long-CLIP,
-arXiv:2403.15378): captions in training were that short. `scripts/long_texts.py` compares lengths.
+CLIP reads 77, but tokens after the first 20 change its vectors little (Zhang et al. 2024,
+Long-CLIP, arXiv:2403.15378): captions in training were that short. `scripts/long_texts.py` compares
+lengths.
 """
 
 _CountTokens = Callable[[Sequence[str]], list[int]]

@@ -87,8 +87,8 @@ class Results(Sequence[Item_co], Generic[Item_co]):
         Parameters
         ----------
         path
-            A file that ends in `.csv`, `.json`, `.jsonl`, `.html`, `.parquet`, `.npz`, `.geojson` or
-            `.txt`; one that exists is replaced.
+            A file that ends in `.csv`, `.json`, `.jsonl`, `.html`, `.parquet`, `.npz`, `.geojson`
+            or `.txt`; one that exists is replaced.
 
         Raises
         ------

@@ -1,8 +1,8 @@
 """Nearest neighbours over unit vectors, and the table of index kinds that a snapshot can have.
 
-`exact` compares with every vector; `compressed` and `ivf` find candidates with PQ codes in FAISS and
-re-rank them exactly. Other packages add kinds by entry points of the group `clipsearch.vectors`:
-`mykind = "my.module:MyIndex"`, a `clipsearch.vectors.base.VectorIndex`.
+`exact` compares with every vector; `compressed` and `ivf` find candidates with PQ codes in FAISS
+and re-rank them exactly. Other packages add kinds by entry points of the group
+`clipsearch.vectors`: `mykind = "my.module:MyIndex"`, a `clipsearch.vectors.base.VectorIndex`.
 """
 
 from __future__ import annotations

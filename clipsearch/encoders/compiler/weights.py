@@ -253,7 +253,8 @@ def _mlp(mlp: Any) -> Mlp:
 def _patch_layer(convolution: Any, preprocess: Any) -> tuple[Linear, FloatArray]:
     """Return the projection of patches for pixels 0-255, and what positions gain by it: (D,).
 
-    The model takes (pixel / 255 - mean) / std, and a linear function of that is linear in the pixel.
+    The model takes (pixel / 255 - mean) / std, and a linear function of that is linear in the
+    pixel.
     """
     _require(_pair(convolution.stride) == _pair(convolution.kernel_size), "patches that overlap")
     _require(_pair(convolution.padding) == (0, 0) and convolution.groups == 1, "padded patches")

@@ -1,7 +1,7 @@
 """Figures: the style that all share, how they are written, learning curves and reliability diagrams.
 
-Only this package imports matplotlib. It is imported when a figure is drawn, by the table of formats,
-so matplotlib stands at the top.
+Only this package imports matplotlib. It is imported when a figure is drawn, by the table of
+formats, so matplotlib stands at the top.
 """
 
 from __future__ import annotations
