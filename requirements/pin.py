@@ -47,7 +47,7 @@ def pin(name: str, dist: Distribution) -> str:
     One that the oldest Python of the project cannot use is pinned for newer ones alone.
     """
     markers = [] if "Root-Is-Purelib: true" in (dist.read_text("WHEEL") or "") else [COMPILED_FOR]
-    pythons = SpecifierSet(dist.metadata.get("Requires-Python") or "")
+    pythons = SpecifierSet(str(dist.metadata.json.get("requires_python", "")))
     if OLDEST_PYTHON not in pythons:
         floor = next(one.version for one in pythons if one.operator == ">=")
         markers.append(f"python_full_version >= '{floor}'")
