@@ -67,8 +67,7 @@ if TYPE_CHECKING:
     from clipsearch.grouping.topics import Topic
     from clipsearch.heads.explain import Explanation
     from clipsearch.heads.head import Head
-    from clipsearch.heads.label_file import labels_from_file
-    from clipsearch.heads.query import Term
+    from clipsearch.heads.query import Term, labels_from_file
     from clipsearch.library import Library
     from clipsearch.library.matrix import Matrix
     from clipsearch.text.encode import encode_texts
@@ -94,7 +93,7 @@ if TYPE_CHECKING:
         Status,
         Where,
     )
-    from clipsearch.vectors.base import VectorIndex
+    from clipsearch.vectors import VectorIndex
 
 __version__ = "0.1.0"
 
@@ -106,17 +105,16 @@ _HOMES = {
     "clipsearch.fewshot.result": "FewShotResult",
     "clipsearch.heads.explain": "Explanation",
     "clipsearch.heads.head": "Head",
-    "clipsearch.heads.label_file": "labels_from_file",
     "clipsearch.library.matrix": "Matrix",
     "clipsearch.evaluation.ground_truth": "GroundTruth read_ground_truth",
     "clipsearch.evaluation.results": "Evaluation",
-    "clipsearch.heads.query": "Term",
+    "clipsearch.heads.query": "Term labels_from_file",
     "clipsearch.text.encode": "encode_texts",
     "clipsearch.text.tokens": "Piece Token TokenTable",
     "clipsearch.encoders": "load_encoder load_tokenizer",
     "clipsearch.encoders.base": "Encoder Tokenizer",
     "clipsearch.encoders.compiler.compile": "Compilation compile_model",
-    "clipsearch.vectors.base": "VectorIndex",
+    "clipsearch.vectors": "VectorIndex",
     "clipsearch.grouping.duplicates": "Duplicates",
     "clipsearch.grouping.topics": "Topic",
     "clipsearch.types": "ClassifyOptions Embeddings Facts Failure Finding Hit ImagePages ImageRecord "

@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 
 from clipsearch._util.arrays import unit
 from clipsearch.calibration import Context, default_calibration, open_set_probabilities
-from clipsearch.calibration.cohort import Background, background_captions
+from clipsearch.calibration.background import Background, background_captions
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.evaluation import metrics
 from clipsearch.fewshot.cross_validation import (
@@ -156,7 +156,9 @@ def form_table(task: Task, encoder: Encoder) -> str:
     inside = Task(inside.vectors, inside.labels, task.text[:KNOWN], task.scale)
     rest, strange = task.part(~learned & known), task.part(~known)
     scale = encoder.info.logit_scale
-    background = Background(encoder.encode_texts(background_captions()), scale)
+    background = Background(
+        encoder.encode_texts(background_captions()), scale, encoder.info.fingerprint
+    )
     calibration = default_calibration(encoder.info.fingerprint)
     context = Context(("",) * KNOWN, scale, genericity=np.zeros(KNOWN))
 

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from clipsearch.errors import SnapshotUnreadable
-from clipsearch.vectors.base import IndexInfo, TuningTarget
+from clipsearch.vectors import IndexInfo, TuningTarget
 from clipsearch.vectors.ranking import check_queries, check_rows
 
 

@@ -12,7 +12,7 @@ import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol, Self, cast
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 
@@ -31,11 +31,34 @@ FORMULAS = {
 }
 """The formulas that can be fitted, by name: module and class."""
 
-_VERSION = 1
+_VERSION = 2
 
 ParameterSource = Literal["assumed", "shipped", "fitted"]
 """Where parameters come from: `assumed` for any model, `shipped` for this one, or `fitted` to the
 user's own images."""
+
+
+class CohortWeights(NamedTuple):
+    """What the parts of the formula count, for one model and one kind of question."""
+
+    genericity: float = 0.0
+    z: float = 0.0
+    excess: float = 0.0
+    looks: float = 0.0
+    stretch: float = 1.0
+    """Evidence is `stretch * (s - shift)`: on the scale of the evidence of one label alone."""
+    shift: float = 0.0
+    sharing: float = 1.0
+    """How far a list of labels shares the odds of one, see `open_set_probabilities`."""
+
+
+class LabelStatistics(NamedTuple):
+    """What is usual for labels in a library: float64 (labels,) each."""
+
+    excess: FloatArray
+    """Mean cosine, less the one that is expected of a text which no image shows."""
+    mean: FloatArray
+    spread: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +80,18 @@ class Context:
     """Cohort log-mean-exp of the image of each cosine: (images, 1) or (n,)."""
     genericity: FloatArray | None = None
     """Genericity of the label of each cosine: (labels,) or (n,)."""
+    statistics: LabelStatistics | None = None
+    """What is usual for the label of each cosine in the library: (labels,) or (n,); None if it holds
+    no images, or for labels that are not made of texts."""
+    looks: FloatArray | None = None
+    """How much the image of each cosine looks like others of its label: (images, labels)."""
+    weights: CohortWeights | None = None
+    """What the parts of the cohort's formula count."""
+
+    @property
+    def sharing(self) -> float:
+        """How far a list of labels shares the odds of one, see `open_set_probabilities`."""
+        return 1.0 if self.weights is None else self.weights.sharing
 
     @classmethod
     def of(
@@ -78,8 +113,9 @@ class Context:
 
     def part(self, images: IdArray) -> Context:
         """Return the context of some images (indices) of a matrix of cosines."""
-        known = self.log_mean_exp
-        return replace(self, log_mean_exp=None if known is None else known[images])
+        log_mean_exp = None if self.log_mean_exp is None else self.log_mean_exp[images]
+        looks = None if self.looks is None else self.looks[images]
+        return replace(self, log_mean_exp=log_mean_exp, looks=looks)
 
     def per_label(self, values: Mapping[str, float]) -> FloatArray:
         """Return the value of the label of each cosine, 0 where `values` has none."""
@@ -186,16 +222,22 @@ def label_probabilities(logits: FloatArray, prior: float = EVEN_PRIOR) -> FloatA
     return sigmoid(logits + np.log(prior / (1 - prior)))
 
 
-def open_set_probabilities(logits: FloatArray) -> tuple[FloatArray, FloatArray]:
+def open_set_probabilities(
+    logits: FloatArray, sharing: float = 1.0
+) -> tuple[FloatArray, FloatArray]:
     """Return the probabilities of n labels and of "none of them"; together they sum to 1.
 
     Bayes' rule for n + 1 cases: the labels are equally likely, together as likely as none, so that
-    many labels do not win by their number: p_k = (e^l_k / n) / (1 + mean of e^l).
+    many labels do not win by their number: p_k = (e^l_k / n) / (1 + mean of e^l). Where labels are
+    alike, the best of many is not as much higher by chance as if they were independent, and they
+    share less: n is then n^sharing.
 
     Parameters
     ----------
     logits
         Log likelihood ratios (images, n).
+    sharing
+        From 0, each label has odds of its own, to 1, all share those of one.
 
     Returns
     -------
@@ -203,7 +245,7 @@ def open_set_probabilities(logits: FloatArray) -> tuple[FloatArray, FloatArray]:
     """
     labels = logits.shape[1]
     # One more column for "none", whose likelihood ratio is 1; then a softmax.
-    whole = np.concatenate([logits - np.log(labels), np.zeros((len(logits), 1))], axis=1)
+    whole = np.concatenate([logits - sharing * np.log(labels), np.zeros((len(logits), 1))], axis=1)
     shares = softmax(whole)
     return shares[:, :-1], shares[:, -1]
 

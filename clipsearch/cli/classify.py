@@ -40,8 +40,8 @@ from clipsearch.cli.options import (
 )
 from clipsearch.errors import LibraryNotFound
 from clipsearch.heads.head import Head
-from clipsearch.heads.label_file import labels_from_file
 from clipsearch.heads.prompts import resolve_templates
+from clipsearch.heads.query import labels_from_file
 from clipsearch.library import ENVIRONMENT, Library
 from clipsearch.output.data import count_by_label
 from clipsearch.output.formats import FORMATS, WriteOptions

@@ -219,7 +219,7 @@ class LibraryAnalysis(LibraryImages):
         -------
         Whether there was any.
         """
-        return parts.evaluate.drop_calibration(self._session, head)
+        return parts.label_scores.drop_calibration(self._session, head)
 
     # --- exploring -------------------------------------------------------------------------
 

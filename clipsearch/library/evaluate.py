@@ -20,7 +20,7 @@ from clipsearch.calibration import (
     label_probabilities,
     open_set_probabilities,
 )
-from clipsearch.calibration.cohort import background_version
+from clipsearch.calibration.background import background_version
 from clipsearch.calibration.fit import Fitted, check_enough, fit_calibration
 from clipsearch.errors import BadTruthFile, QueryError, TooFewLabels
 from clipsearch.evaluation import (
@@ -161,10 +161,10 @@ class _Measuring:
         own = tuple(path for path, known in zip(paths, inside.tolist(), strict=True) if known)
         scores = head.scores(vectors)
         several = bool((relevant.sum(axis=1) > 1).any())
-        calibrated = several or options.open_set
-        logits = calibrate_logits(self.session, head, scores, vectors) if calibrated else scores
-        closed = closed_set_probabilities(scores, Context.of(head))
-        probabilities = label_probabilities(logits) if several else closed
+        probabilities = closed_set_probabilities(scores, Context.of(head))
+        if several:
+            logits, _ = calibrate_logits(self.session, head, scores, vectors)
+            probabilities = label_probabilities(logits)
         mode: Mode = "multi" if several else "closed"
         result = measure_classification(
             Scored(own, head.labels, scores, probabilities, relevant, mode),
@@ -175,12 +175,28 @@ class _Measuring:
         if not options.open_set:
             return result, None
         return result, measure_open_set(
-            partial(_answer_open_set, logits),
+            partial(self._answer_open_set, head, scores, vectors),
             relevant,
             head.labels,
             resamples=options.resamples,
             seed=options.seed,
         )
+
+    def _answer_open_set(
+        self, head: Head, scores: FloatArray, vectors: FloatArray, kept: IdArray
+    ) -> OpenSetPrediction:
+        """Judge cosines (n, labels) as `classify` does with the kept labels (indices) alone."""
+        part = replace(
+            head,
+            labels=tuple(head.labels[i] for i in kept),
+            vectors=head.vectors[kept],
+            prompts=tuple(head.prompts[i] for i in kept),
+            cache=None,
+        )
+        logits, sharing = calibrate_logits(self.session, part, scores[:, kept], vectors, among=True)
+        probabilities, none = open_set_probabilities(logits, sharing)
+        best = probabilities.argmax(axis=1)
+        return OpenSetPrediction(kept[best], probabilities[np.arange(len(best)), best], none)
 
     def _head(self) -> Head:
         options = self.options
@@ -217,12 +233,6 @@ class _Measuring:
         return measure_retrieval(
             gallery, texts, misses=options.mistakes, resamples=resamples, seed=seed
         )
-
-
-def _answer_open_set(logits: FloatArray, kept: IdArray) -> OpenSetPrediction:
-    probabilities, none = open_set_probabilities(logits[:, kept])
-    best = probabilities.argmax(axis=1)
-    return OpenSetPrediction(kept[best], probabilities[np.arange(len(best)), best], none)
 
 
 def make_class_prompts(
@@ -336,11 +346,3 @@ def calibrate_labels(
         stored = calibration_to_json(found.calibration)
         session.catalog.set_meta(calibration_key(info.fingerprint, head), stored)
     return replace(found, warnings=(*warned, *_report_left_out(missing)))
-
-
-def drop_calibration(session: Session, head: Head | None) -> bool:
-    """Drop the stored calibration of a head, or of the model; return whether there was any."""
-    key = calibration_key(session.info.fingerprint, head)
-    if there := bool(session.catalog.get_meta(key)):
-        session.catalog.set_meta(key, "")
-    return there

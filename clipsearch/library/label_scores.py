@@ -22,7 +22,13 @@ from clipsearch.calibration import (
     label_probabilities,
     open_set_probabilities,
 )
-from clipsearch.calibration.cohort import Background, StoredLogMeanExps, background_version
+from clipsearch.calibration.background import (
+    Background,
+    LibraryLabels,
+    StoredLogMeanExps,
+    background_version,
+)
+from clipsearch.calibration.image_cohort import ImageCohort, sample_of
 from clipsearch.errors import LibraryError
 from clipsearch.heads.head import Head
 from clipsearch.library.session import Session
@@ -52,26 +58,86 @@ def calibration_of(session: Session, head: Head | None = None) -> Calibration:
     return find_formula(DEFAULT_FORMULA).of_model(info.fingerprint)
 
 
-def cohort_context(session: Session, head: Head, vectors: FloatArray) -> Context:
+def cohort_context(
+    session: Session, head: Head, vectors: FloatArray, *, among: bool = False
+) -> Context:
     """Return what a calibration takes beside the cosines of a head with images.
 
     Parameters
     ----------
     session
-        Its background is the cohort.
+        Its background and its images are the cohorts.
     head
         n labels.
     vectors
         Unit rows (images, dim).
+    among
+        Whether the labels are judged together, see `cohort_weights`.
     """
     background = session.background()
-    return background.with_cohort(Context.of(head), head.vectors, background.log_mean_exp(vectors))
+    return background.with_cohort(
+        Context.of(head),
+        head.vectors,
+        background.log_mean_exp(vectors),
+        library=head_labels(session, head, among=among),
+        vectors=vectors,
+    )
+
+
+def head_labels(session: Session, head: Head, *, among: bool = False) -> LibraryLabels | None:
+    """Return what the images of a library say of the labels of a head.
+
+    None for a library without images, and for a head with labels that are not made of prompts: what
+    is expected of a text does not hold for a row that was learned.
+    """
+    return library_labels(session, head.vectors, among=among) if all(head.prompts) else None
+
+
+def library_labels(
+    session: Session, rows: FloatArray, *, among: bool = False
+) -> LibraryLabels | None:
+    """Return what the images of a library say of unit rows (labels, dim) of texts.
+
+    None for a library without images.
+    """
+    background = session.background()
+    weights = background.weights(among=among and len(rows) > 1)
+    if not (weights.z or weights.excess or weights.looks):
+        return LibraryLabels(weights)
+    images = image_cohort(session)
+    return None if images is None else background.library_labels(images, rows, among=among)
+
+
+def image_cohort(session: Session) -> ImageCohort | None:
+    """Return a sample of a library's images with what captions get from it; None if it has none.
+
+    It is stored in the library, and computed again after a change of the catalog.
+    """
+    model_id, info = session.model()
+    catalog = _log_mean_exps_key(session, info.fingerprint)  # which may change the revision
+    live = session.live()
+    if not len(live.ids):
+        return None
+    known = session.caches.cohorts.get(model_id)
+    if known is not None and known[0] == live.revision and live.revision:
+        return known[1]
+    background = session.background()
+    key = f"{catalog} {live.revision}" if catalog and live.revision else ""
+    cohort = background.open_images(session.path, info, key)
+    if cohort is None:
+        ids = sample_of(live.ids)
+        log_mean_exps = image_log_mean_exps(session, ids)
+        stored, vectors = session.catalog.vectors(model_id, ids=ids.tolist())
+        cohort = background.measure_images(vectors, log_mean_exps[np.isin(ids, stored)])
+        background.store_images(session.path, info, key, cohort)
+    session.caches.cohorts[model_id] = (live.revision, cohort)
+    return cohort
 
 
 def calibrate_logits(
-    session: Session, head: Head, scores: FloatArray, vectors: FloatArray
-) -> FloatArray:
-    """Return the logits that `classify` judges cosines by.
+    session: Session, head: Head, scores: FloatArray, vectors: FloatArray, *, among: bool = False
+) -> tuple[FloatArray, float]:
+    """Return the logits that `classify` judges cosines by, and how far labels share their odds.
 
     Parameters
     ----------
@@ -83,15 +149,17 @@ def calibrate_logits(
         Its cosines (images, n).
     vectors
         Unit rows (images, dim).
+    among
+        Whether the labels are judged together, see `cohort_weights`.
 
     Returns
     -------
-    float64 (images, n).
+    float64 (images, n), and `sharing` of `open_set_probabilities`.
     """
-    calibration = calibration_of(session, head)
-    if not calibration.needs_cohort:
-        return calibration.logits(scores, Context.of(head))
-    return calibration.logits(scores, cohort_context(session, head, vectors))
+    calibration, context = calibration_of(session, head), Context.of(head)
+    if calibration.needs_cohort:
+        context = cohort_context(session, head, vectors, among=among)
+    return calibration.logits(scores, context), context.sharing
 
 
 def image_log_mean_exps(session: Session, ids: IdArray) -> FloatArray:
@@ -156,6 +224,8 @@ class LabelScorer:
     """Not needed in the mode `closed`."""
     background: Background | None = None
     """Not needed for a calibration without a cohort."""
+    library: LibraryLabels | None = None
+    """What the images of the library say of the labels."""
 
     def __call__(
         self, vectors: FloatArray, top: int | None = None
@@ -192,12 +262,14 @@ class LabelScorer:
             return closed_set_probabilities(scores, context), [None] * len(scores)
         if self.background is not None:
             log_mean_exps = self.background.log_mean_exp(vectors)
-            context = self.background.with_cohort(context, self.head.vectors, log_mean_exps)
+            context = self.background.with_cohort(
+                context, self.head.vectors, log_mean_exps, library=self.library, vectors=vectors
+            )
         logits = self.calibration.logits(scores, context)
         if self.mode == "multi":
             single = label_probabilities(logits)
             return single, (1 - single.max(axis=1)).tolist()
-        several, none = open_set_probabilities(logits)
+        several, none = open_set_probabilities(logits, context.sharing)
         return several, none.tolist()
 
     def _least(self) -> list[float]:
@@ -239,3 +311,11 @@ def calibration_key(fingerprint: str, head: Head | None) -> str:
 
 def _key(fingerprint: str) -> str:
     return f"calibration:{fingerprint}"
+
+
+def drop_calibration(session: Session, head: Head | None) -> bool:
+    """Drop the stored calibration of a head, or of the model; return whether there was any."""
+    key = calibration_key(session.info.fingerprint, head)
+    if there := bool(session.catalog.get_meta(key)):
+        session.catalog.set_meta(key, "")
+    return there

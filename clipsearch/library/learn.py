@@ -12,7 +12,7 @@ import numpy as np
 
 from clipsearch._util.arrays import FloatArray, softmax
 from clipsearch.calibration import DEFAULT_FORMULA, calibration_to_json, find_formula
-from clipsearch.calibration.cohort import background_version
+from clipsearch.calibration.background import background_version
 from clipsearch.calibration.fit import Fitted, fit_calibration
 from clipsearch.errors import LibraryError, TooFewExamples, TooFewLabels
 from clipsearch.evaluation.ground_truth import read_ground_truth

@@ -10,12 +10,13 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from clipsearch._util.arrays import FloatArray, unit
+from clipsearch._util.arrays import FloatArray, IdArray, unit
+from clipsearch.calibration import SEARCH_PRIOR, Context, label_probabilities
 from clipsearch.errors import QueryError
 from clipsearch.heads.head import Head
 from clipsearch.heads.query import parse_terms
-from clipsearch.library.label_scores import image_log_mean_exps
-from clipsearch.library.session import Session
+from clipsearch.library.label_scores import calibration_of, image_log_mean_exps, library_labels
+from clipsearch.library.session import Session, ignore
 from clipsearch.text.encode import reading
 from clipsearch.types import ModelInfo, StrPath, Term, as_path
 
@@ -168,6 +169,74 @@ def _term_list(given: object, name: str) -> list[str | Term]:
         if not isinstance(term, str | Term):
             raise QueryError(f"{name}: a term is a text or a Term, not {term!r:.60}.")
     return terms
+
+
+# --- relevance -------------------------------------------------------------------------------
+
+
+class RelevanceJudge:
+    """Judges whether images are what a query asks for, as `classify` judges one label alone.
+
+    Parameters
+    ----------
+    session
+        Its cohorts and its calibration are used.
+    query
+        Its images are put in words, since two images are nearer to each other than to any text.
+
+    Raises
+    ------
+    EncoderError
+        The background is not encoded yet, and cannot be.
+    """
+
+    def __init__(self, session: Session, query: QueryHead) -> None:
+        self._session, self._head = session, query.head
+        self._calibration = calibration_of(session, query.own)
+        self.rows = _row_in_words(session, query) if query.images else query.head.vectors
+        """float32 (labels, dim): what images are compared with."""
+        self._labels = query.head.labels if query.own else ("",) * len(self.rows)
+        self._library = None
+        if self._calibration.needs_cohort and (query.images or all(query.head.prompts)):
+            self._library = library_labels(session, self.rows)
+
+    def __call__(self, ids: IdArray, scores: FloatArray, rows: IdArray) -> FloatArray:
+        """Return the relevance of vectors: float64 (n,).
+
+        Parameters
+        ----------
+        ids
+            Ids of the vectors (n,).
+        scores
+            Cosines (n,) with `self.rows`.
+        rows
+            Which row each cosine is with, (n,).
+        """
+        context = Context.of(self._head, labels=self._labels, columns=rows)
+        if self._calibration.needs_cohort:
+            log_mean_exps = image_log_mean_exps(self._session, ids)
+            background = self._session.background()
+            context = background.with_cohort(
+                context, self.rows, log_mean_exps, library=self._library
+            )
+        return label_probabilities(self._calibration.logits(scores, context), SEARCH_PRIOR)
+
+
+def _row_in_words(session: Session, query: QueryHead) -> FloatArray:
+    """Return the row (1, dim) of a query whose images are put in words."""
+    texts = [term.value for term in query.terms if term.kind == "text"]
+    total = np.zeros(query.head.vectors.shape[1])
+    rows = {}
+    if texts:  # what there is to say of them was said when the head was made
+        with reading(session.encoder, truncate=query.truncate, on_warning=ignore) as reader:
+            rows = dict(zip(texts, reader.encode_texts(texts), strict=True))
+    for term in query.terms:
+        if term.kind == "image":
+            row = session.background().in_words(query.images[term.value])
+        else:
+            row = rows[term.value]
+        total += term.weight * row
+    return unit(total).astype(np.float32)[None]
 
 
 # --- opening ---------------------------------------------------------------------------------

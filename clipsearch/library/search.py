@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from clipsearch._util.arrays import FloatArray, IdArray, unit
-from clipsearch.calibration import SEARCH_PRIOR, Context, label_probabilities
+from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.catalog import Parts
 from clipsearch.errors import EncoderError, SnapshotUnreadable
 from clipsearch.heads.head import Head
-from clipsearch.library.label_scores import calibration_of, image_log_mean_exps
-from clipsearch.library.query_heads import QueryHead, head_of_vector, vector_of_image
-from clipsearch.library.session import Session, filters_of, ignore
-from clipsearch.text.encode import reading
+from clipsearch.library.query_heads import (
+    QueryHead,
+    RelevanceJudge,
+    head_of_vector,
+    vector_of_image,
+)
+from clipsearch.library.session import Session, filters_of
 from clipsearch.types import Hit, Results, SearchOptions, Selection, StrPath, Term, as_path
 from clipsearch.vectors.ranking import MARGIN, is_in
 
@@ -141,11 +143,12 @@ def _rank(session: Session, query: QueryHead, options: SearchOptions) -> _Rankin
     count, relevance = None, None
     warnings: tuple[str, ...] = ()
     try:
-        rows, relevance = _relevance(session, query, best)
+        judge = RelevanceJudge(session, query)
+        relevance = _relevance(session, query, judge, best)
         if counting:
             known = best.ids[relevance >= RELEVANT]
             if rough is not None:
-                known = _relevant_ids(session, query, rows, rough)
+                known = _relevant_ids(session, query, judge, rough)
             if parts:
                 known = np.unique(parts.images_of(known))
             count = int(files[np.searchsorted(live, known)].sum())
@@ -260,63 +263,36 @@ def _best_of_rows(found: Scores, live: IdArray, *, ascending: bool = False) -> S
 # --- relevance -------------------------------------------------------------------------------
 
 
-def _relevance(session: Session, query: QueryHead, best: Scores) -> tuple[FloatArray, FloatArray]:
-    """Return the rows that relevance is judged by, and that of what was found, float64 (n,)."""
+def _relevance(
+    session: Session, query: QueryHead, judge: RelevanceJudge, best: Scores
+) -> FloatArray:
+    """Return the relevance of what was found, float64 (n,)."""
     if not query.images:
-        return query.head.vectors, _judge(session, query, query.head.vectors, best)
-    rows = _row_in_words(session, query)
-    scored = _score(session, rows, len(best.ids), best.ids, filtered=True)
+        return judge(*best)
+    scored = _score(session, judge.rows, len(best.ids), best.ids, filtered=True)
     order = np.argsort(scored.ids)
     scores = scored.scores[order][np.searchsorted(scored.ids[order], best.ids)]
-    return rows, _judge(session, query, rows, Scores(best.ids, scores, best.rows))
+    return judge(best.ids, scores, best.rows)
 
 
-def _relevant_ids(session: Session, query: QueryHead, rows: FloatArray, rough: Scores) -> IdArray:
+def _relevant_ids(
+    session: Session, query: QueryHead, judge: RelevanceJudge, rough: Scores
+) -> IdArray:
     """Return the relevant ones of what was compared; those on the edge are compared exactly."""
     if query.images:
-        rough = _all_cosines(session, rows, rough.ids)
+        rough = _all_cosines(session, judge.rows, rough.ids)
 
     def keep_relevant(found: Scores, more: float) -> Scores:
         """Return those that are relevant if their cosines are higher by `more`."""
-        higher = Scores(found.ids, found.scores + np.float32(more), found.rows)
-        there = _judge(session, query, rows, higher) >= RELEVANT
+        there = judge(found.ids, found.scores + np.float32(more), found.rows) >= RELEVANT
         return Scores(found.ids[there], found.scores[there], found.rows[there])
 
     # The higher the cosine the more relevant: images that are not with a little more cannot be.
     maybe = keep_relevant(rough, MARGIN)
     surely = keep_relevant(maybe, -MARGIN)
     edge = maybe.ids[~is_in(maybe.ids, surely.ids)]
-    exact = _score(session, rows, len(edge), edge, filtered=True)
-    chosen = exact.ids[_judge(session, query, rows, exact) >= RELEVANT]
-    return np.concatenate([surely.ids, chosen])
-
-
-def _judge(session: Session, query: QueryHead, rows: FloatArray, found: Scores) -> FloatArray:
-    """Judge as `classify` judges one label alone, but with the prior of a search."""
-    calibration = calibration_of(session, query.own)
-    labels: Sequence[str] = query.head.labels if query.own else [""] * len(rows)
-    context = Context.of(query.head, labels=labels, columns=found.rows)
-    if calibration.needs_cohort:
-        log_mean_exps = image_log_mean_exps(session, found.ids)
-        context = session.background().with_cohort(context, rows, log_mean_exps)
-    return label_probabilities(calibration.logits(found.scores, context), SEARCH_PRIOR)
-
-
-def _row_in_words(session: Session, query: QueryHead) -> FloatArray:
-    """Return the row (1, dim) of a query whose images are put in words."""
-    texts = [term.value for term in query.terms if term.kind == "text"]
-    total = np.zeros(query.head.vectors.shape[1])
-    rows = {}
-    if texts:  # what there is to say of them was said when the head was made
-        with reading(session.encoder, truncate=query.truncate, on_warning=ignore) as reader:
-            rows = dict(zip(texts, reader.encode_texts(texts), strict=True))
-    for term in query.terms:
-        if term.kind == "image":
-            row = session.background().in_words(query.images[term.value])
-        else:
-            row = rows[term.value]
-        total += term.weight * row
-    return unit(total).astype(np.float32)[None]
+    exact = _score(session, judge.rows, len(edge), edge, filtered=True)
+    return np.concatenate([surely.ids, exact.ids[judge(*exact) >= RELEVANT]])
 
 
 # --- hits ------------------------------------------------------------------------------------

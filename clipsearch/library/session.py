@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 from clipsearch._util import log_fault
 from clipsearch._util.arrays import FloatArray
-from clipsearch.calibration.cohort import Background, StoredLogMeanExps
+from clipsearch.calibration.background import Background, StoredLogMeanExps
+from clipsearch.calibration.image_cohort import ImageCohort
 from clipsearch.catalog import Catalog
 from clipsearch.catalog.engine import FILE_NAME
 from clipsearch.encoders import Encoder, Tokenizer, load_encoder, load_tokenizer
@@ -40,16 +41,14 @@ _LOCK = "index.lock"
 
 @dataclass(slots=True)
 class Caches:
-    """What an open library keeps in memory; sessions of several models share it."""
+    """What an open library keeps in memory, by fingerprint or id of a model; all sessions share it."""
 
     backgrounds: dict[str, Background] = field(default_factory=dict)
-    """By the fingerprint of the model."""
     log_mean_exps: dict[str, StoredLogMeanExps] = field(default_factory=dict)
-    """By the fingerprint of the model."""
     live: dict[int, LiveVectors] = field(default_factory=dict)
-    """By the id of the model."""
     searchers: dict[int, Searcher] = field(default_factory=dict)
-    """By the id of the model."""
+    cohorts: dict[int, tuple[int, ImageCohort]] = field(default_factory=dict)
+    """Each with the revision of the catalog that it was made of."""
 
 
 class Session:

@@ -17,7 +17,7 @@ import numpy as np
 
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.errors import SnapshotUnreadable
-from clipsearch.vectors.base import IndexInfo, TuningTarget
+from clipsearch.vectors import IndexInfo, TuningTarget
 from clipsearch.vectors.exact import rank_stored, rank_stored_at
 from clipsearch.vectors.ranking import check_queries, is_in
 from clipsearch.vectors.storage.container import Sections, SectionWriter

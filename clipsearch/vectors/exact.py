@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from clipsearch._util.arrays import FloatArray, IdArray
-from clipsearch.vectors.base import IndexInfo, TuningTarget
+from clipsearch.vectors import IndexInfo, TuningTarget
 from clipsearch.vectors.ranking import (
     best_first,
     check_queries,

@@ -16,7 +16,7 @@ import numpy as np
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch._util.atomic import read_arrays, write_arrays
 from clipsearch.catalog import Catalog
-from clipsearch.vectors.base import ComparesAll, SearchableVectors
+from clipsearch.vectors import ComparesAll, SearchableVectors
 from clipsearch.vectors.exact import FlatIndex
 from clipsearch.vectors.ranking import best_first, is_in
 

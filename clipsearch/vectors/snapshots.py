@@ -24,8 +24,16 @@ from clipsearch._util.atomic import delete_quietly, replace_file, sha256_of
 from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryError, SnapshotUnreadable, VectorIndexError
 from clipsearch.types import OnWarning
-from clipsearch.vectors import AUTO_KIND, TUNED_KINDS, kind_for, vector_index
-from clipsearch.vectors.base import IndexInfo, SearchableVectors, TuningTarget, VectorIndex
+from clipsearch.vectors import (
+    AUTO_KIND,
+    TUNED_KINDS,
+    IndexInfo,
+    SearchableVectors,
+    TuningTarget,
+    VectorIndex,
+    kind_for,
+    vector_index,
+)
 from clipsearch.vectors.exact import FlatIndex
 from clipsearch.vectors.searcher import Searcher
 
@@ -73,12 +81,9 @@ class Snapshots:
             Is told of what was damaged and repaired, or could not be; by default it is logged.
         """
         self.folder = Path(library) / _FOLDER
-        self._catalog = catalog
-        self._model_id = model_id
-        self._kind = kind
-        self._recall = recall
-        self._queries = queries
-        self._on_fault = on_fault
+        self._catalog, self._model_id = catalog, model_id
+        self._kind, self._recall = kind, recall
+        self._queries, self._on_fault = queries, on_fault
 
     def open(self) -> Searcher:
         """Open the newest snapshot that can be read, and the tail after it.
@@ -289,13 +294,9 @@ class Snapshots:
             for row, _ in damaged:
                 self._drop(row)
             self.publish()
+        remedy = "Rebuild it with `clipsearch rebuild`; nothing is lost."
         return [
-            types.Finding(
-                kind="snapshot-damaged",
-                message=fault,
-                remedy="Rebuild it with `clipsearch rebuild`; nothing is lost.",
-                repaired=repair,
-            )
+            types.Finding("snapshot-damaged", fault, remedy, repaired=repair)
             for _, fault in damaged
         ]
 

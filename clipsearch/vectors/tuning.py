@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipsearch._util.arrays import FloatArray, IdArray
-from clipsearch.vectors.base import TuningTarget
+from clipsearch.vectors import TuningTarget
 from clipsearch.vectors.ranking import best_first
 from clipsearch.vectors.storage.rows import StoredRows
 

@@ -37,8 +37,7 @@ def batches(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def build(kind: str, folder: Path, file: Path) -> None:
     """Write an index, tuned with other queries than those that are asked; print its seconds."""
-    from clipsearch.vectors import vector_index
-    from clipsearch.vectors.base import TuningTarget
+    from clipsearch.vectors import TuningTarget, vector_index
 
     start = time.perf_counter()
     target = TuningTarget(queries=np.load(folder / "tuning.npy"))

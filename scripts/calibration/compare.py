@@ -16,17 +16,14 @@ import numpy as np
 import PIL.Image
 from bundled import Bundled, bundled
 from cases import Cases, cases
-from formulas import FORMULAS, WINNER
+from formulas import FORMULAS, GENERICITY_WEIGHT, WINNER
 from several import searches, several
 from world import Line, World, images
 
 from clipsearch import load_encoder
 from clipsearch.calibration import label_probabilities
-from clipsearch.calibration.cohort import (
-    SHIPPED_CALIBRATIONS,
-    background_captions,
-    background_version,
-)
+from clipsearch.calibration.background import background_captions, background_version
+from clipsearch.calibration.cohort import SHIPPED_CALIBRATIONS
 from clipsearch.calibration.fit import auroc, brier, ece
 from clipsearch.encoders.base import Encoder
 
@@ -187,6 +184,8 @@ def write(text: str, encoder: Encoder, line: Line, images: int) -> None:
         "offset": round(line.offset, 4),
         "background": background_version(),
         "images": images,
+        "alone": {"genericity": GENERICITY_WEIGHT},
+        "among": {"genericity": GENERICITY_WEIGHT},
     }
     SHIPPED_CALIBRATIONS.write_text(
         json.dumps({**kept, "models": models}, indent=1) + "\n", "utf-8"

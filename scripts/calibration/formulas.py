@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipsearch.calibration.cohort import GENERICITY_WEIGHT
+GENERICITY_WEIGHT = 4.0
+"""Weight of the genericity penalty: what a text loses at 1/e of the usual distance from the mean."""
 
 
 @dataclass(frozen=True)

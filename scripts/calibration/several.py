@@ -10,7 +10,8 @@ from world import Line, World
 
 from clipsearch import encode_texts
 from clipsearch.calibration import SEARCH_PRIOR, Context, label_probabilities
-from clipsearch.calibration.cohort import Background, CohortCalibration
+from clipsearch.calibration.background import Background
+from clipsearch.calibration.cohort import CohortCalibration
 from clipsearch.calibration.fit import auroc, ece
 from clipsearch.encoders.base import Encoder
 
@@ -93,7 +94,7 @@ def searches(
 
 def _normalised_scores(world: World, texts: np.ndarray, among: np.ndarray) -> np.ndarray:
     images = world.images[among]
-    background = Background(world.background, world.scale)
+    background = Background(world.background, world.scale, world.fingerprint)
     context = Context(("",) * len(texts), world.scale)
     context = background.with_cohort(context, texts, background.log_mean_exp(images))
     return CohortCalibration.evidence(images @ texts.T, context).T

@@ -12,7 +12,8 @@ from formulas import Scored
 from sklearn.linear_model import LogisticRegression
 
 from clipsearch import Head, encode_texts
-from clipsearch.calibration.cohort import CohortCentre, background_captions, genericity
+from clipsearch.calibration.background import background_captions
+from clipsearch.calibration.cohort import CohortCentre, genericity
 from clipsearch.encoders.base import Encoder
 from clipsearch.heads.prompts import make_prompts
 
@@ -28,6 +29,8 @@ class World:
     labels: dict[str, np.ndarray]
     """Label -> its row of a head, of several prompts."""
     scale: float
+    fingerprint: str
+    """Of the model."""
 
     @classmethod
     def encoded(cls, encoder: Encoder, scenes: heldout.Scenes, labels: Iterable[str]) -> World:
@@ -38,6 +41,7 @@ class World:
             encode_texts(encoder, background_captions()),
             dict(zip(head.labels, head.vectors, strict=True)),
             encoder.info.logit_scale,
+            encoder.info.fingerprint,
         )
 
     def of(self, images: np.ndarray) -> World:

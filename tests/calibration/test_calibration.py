@@ -103,7 +103,7 @@ def test_json_is_one_line_with_version_and_formula() -> None:
     text = calibration_to_json(CohortCalibration(1.25, -0.5, {"Käse": 0.1}, "fitted", "abc", 40))
     assert "\n" not in text and "Käse" in text
     found = json.loads(text)
-    assert (found["version"], found["formula"], found["slope"]) == (1, "cohort", 1.25)
+    assert (found["version"], found["formula"], found["slope"]) == (2, "cohort", 1.25)
 
 
 # --- probabilities -------------------------------------------------------------------------------

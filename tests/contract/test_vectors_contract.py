@@ -28,8 +28,7 @@ from oracle import (
 )
 
 from clipsearch.errors import SnapshotUnreadable, UnknownVectorIndex, VectorIndexError
-from clipsearch.vectors import index_kinds, vector_index
-from clipsearch.vectors.base import TuningTarget, VectorIndex
+from clipsearch.vectors import TuningTarget, VectorIndex, index_kinds, vector_index
 from clipsearch.vectors.exact import FlatIndex
 from clipsearch.vectors.storage import rows
 

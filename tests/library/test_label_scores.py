@@ -15,17 +15,27 @@ import pytest
 from conftest import ToyEncoder
 
 from clipsearch.calibration import calibration_to_json
-from clipsearch.calibration.cohort import CohortCalibration, background_captions, background_version
+from clipsearch.calibration.background import background_captions, background_version
+from clipsearch.calibration.cohort import CohortCalibration
 from clipsearch.calibration.platt import PlattCalibration
 from clipsearch.cli import main
 from clipsearch.errors import BadTruthFile, EncoderError, TooFewExamples, UnknownLabel
 from clipsearch.evaluation.ground_truth import GroundTruth
 from clipsearch.library import Library
-from clipsearch.library.label_scores import calibrate_logits, calibration_key
+from clipsearch.library.label_scores import calibrate_logits, calibration_key, image_cohort
 from clipsearch.types import NONE, Term
 
 Make = Callable[..., list[Path]]
 LABELS = ["cat", "dog", "bird"]
+
+
+@pytest.fixture(autouse=True)
+def plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge the toy by captions alone: what the images of a library add is tested by itself."""
+    weights = {"genericity": 4.0}
+    assumed = {"slope": 0.8, "offset": -1.4, "alone": weights, "among": weights}
+    shipped = {"assumed": assumed, "models": {}}
+    monkeypatch.setattr("clipsearch.calibration.cohort._read_shipped", lambda: shipped)
 
 
 @pytest.fixture
@@ -249,10 +259,10 @@ def test_a_head_of_several_labels_is_relevant_by_its_best(
 def test_of_very_many_images_only_the_hits_are_judged(
     library: Library, filled: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipsearch.library.search.COUNTED", 59)
-    found = library.search("tree", k=4)
+    with monkeypatch.context() as few:
+        few.setattr("clipsearch.library.search.COUNTED", 59)
+        found = library.search("tree", k=4)
     assert (len(found), found.relevant, found.searched) == (4, None, 60)
-    monkeypatch.undo()
     assert list(library.search("tree", k=4)) == list(found)
 
 
@@ -315,7 +325,8 @@ def test_the_background_is_not_encoded_for_a_calibration_without_a_cohort(
     library._session.catalog.set_meta(key, made)
     monkeypatch.delattr("clipsearch.library.session.Session.background")
     scores = head.scores(images)
-    found = calibrate_logits(library._session, head, scores, images)
+    found, sharing = calibrate_logits(library._session, head, scores, images)
+    assert sharing == 1
     scale = library.encoder.info.logit_scale
     np.testing.assert_allclose(found, 0.5 * scale * (scores - 0.25) + 1.0, rtol=1e-5, atol=1e-5)
     own = {str(path): (LABELS[i % 2],) for i, path in enumerate(filled)}
@@ -404,3 +415,64 @@ def test_options_that_make_no_sense_together(
 ) -> None:
     assert main(line.split()) == 2
     assert told in capsys.readouterr().err
+
+
+# --- the images of the library ---------------------------------------------------------------
+
+
+@pytest.fixture
+def web_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge the toy as a model that nobody calibrated."""
+    weights = {"z": 0.2, "excess": 0.3}
+    among = {"z": 2.0, "excess": 1.5, "looks": 0.5, "stretch": 0.7, "shift": 2.0, "sharing": 0.5}
+    assumed = {"slope": 1.05, "offset": -1.25, "alone": weights, "among": among}
+    shipped = {"assumed": assumed, "models": {}}
+    monkeypatch.setattr("clipsearch.calibration.cohort._read_shipped", lambda: shipped)
+
+
+@pytest.mark.usefixtures("web_weights")
+def test_images_of_the_library_and_files_are_judged_alike(
+    library: Library, filled: list[Path]
+) -> None:
+    stored = {one.path: one for one in library.classify(LABELS)}
+    for one in library.classify(LABELS, images=filled[:5]):
+        known = stored[one.path]
+        assert one.label == known.label
+        assert one.probability == pytest.approx(known.probability, abs=0.02)
+
+
+@pytest.mark.usefixtures("web_weights")
+def test_a_search_judges_like_a_label_alone_with_the_odds_of_a_search(
+    library: Library, filled: list[Path]
+) -> None:
+    head = library.head({"tree": ["tree"]})
+    alone = {one.path: one.labels[0].probability for one in library.classify(head)}
+    for hit in library.search("tree", k=None):
+        assert hit.relevance is not None
+        odds = alone[hit.path] / (1 - alone[hit.path]) / 9
+        assert hit.relevance == pytest.approx(odds / (1 + odds), abs=1e-3)
+
+
+@pytest.mark.usefixtures("web_weights")
+def test_the_cohort_of_images_follows_the_library(library: Library, filled: list[Path]) -> None:
+    before = image_cohort(library._session)
+    assert before is not None and len(before.vectors) == len(filled)
+    assert image_cohort(library._session) is before
+    library.remove(filled[:7])
+    after = image_cohort(library._session)
+    assert after is not None and len(after.vectors) == len(filled) - 7
+    with Library.open(library.path, encoder=library.encoder) as other:
+        read = image_cohort(other._session)
+        assert read is not None
+        np.testing.assert_array_equal(read.vectors, after.vectors)
+        assert (read.line, read.spread) == (after.line, after.spread)
+
+
+@pytest.mark.usefixtures("web_weights")
+def test_a_library_without_images_judges_files_by_captions_alone(
+    tmp_path: Path, filled: list[Path], toy_encoder: ToyEncoder
+) -> None:
+    with Library.create(tmp_path / "empty", encoder=toy_encoder) as empty:
+        assert image_cohort(empty._session) is None
+        found = empty.classify(LABELS, images=filled[:2])
+    assert [one.none is not None for one in found] == [True, True]

@@ -39,6 +39,15 @@ def paint(folder: Path, label: str, n: int, *, first: int = 0) -> list[Path]:
     return paths
 
 
+@pytest.fixture(autouse=True)
+def plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge the toy by captions alone: what the images of a library add is tested by itself."""
+    weights = {"genericity": 4.0}
+    assumed = {"slope": 0.8, "offset": -1.4, "alone": weights, "among": weights}
+    shipped = {"assumed": assumed, "models": {}}
+    monkeypatch.setattr("clipsearch.calibration.cohort._read_shipped", lambda: shipped)
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """Images of three kinds, a folder each; the toy encoder's texts say nothing of them."""

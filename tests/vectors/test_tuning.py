@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from oracle import brute_force, images_and_texts, stored_rows, unit_rows
 
-from clipsearch.vectors.base import TuningTarget
+from clipsearch.vectors import TuningTarget
 from clipsearch.vectors.storage.container import Sections, SectionWriter
 from clipsearch.vectors.storage.rows import StoredRows, StoredRowsWriter
 from clipsearch.vectors.tuning import TuningResult, nearest_places, simulate_texts, tune

@@ -1,0 +1,306 @@
+"""The background of a library: captions of everything by its model, and what images give to them.
+
+Both are derived, and stored in the library's folder; missing parts are computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from clipsearch._util.arrays import TINY, BoolArray, FloatArray, IdArray, unit
+from clipsearch._util.atomic import read_arrays, write_arrays
+from clipsearch.calibration import (
+    CohortWeights,
+    Context,
+    LabelStatistics,
+    open_set_probabilities,
+)
+from clipsearch.calibration.cohort import (
+    CohortCalibration,
+    CohortCentre,
+    cohort_log_mean_exp,
+    cohort_normalised_scores,
+    cohort_weights,
+    genericity,
+)
+from clipsearch.calibration.image_cohort import ImageCohort, Prototypes
+from clipsearch.types import ModelInfo
+
+BACKGROUND_FOLDER = "background"
+_CAPTIONS = Path(__file__).with_name("background.txt")
+_UNKNOWN = np.float32(np.inf)
+
+_Encode = Callable[[Sequence[str]], FloatArray]
+
+
+class LibraryLabels(NamedTuple):
+    """What the images of a library say of labels."""
+
+    weights: CohortWeights
+    statistics: LabelStatistics | None = None
+    prototypes: Prototypes | None = None
+
+
+# --- the captions ----------------------------------------------------------------------------
+
+
+@cache
+def background_captions() -> tuple[str, ...]:
+    """Return the captions."""
+    lines = map(str.strip, _CAPTIONS.read_text("utf-8").splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+@cache
+def background_version() -> str:
+    """Return the version of this list of captions: a hash of it."""
+    return hashlib.sha256("\n".join(background_captions()).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """The vectors of the captions by one model: stored in the library, encoded again where missing."""
+
+    vectors: FloatArray
+    """float32 (captions, dim), unit rows."""
+    scale: float
+    """The model's logit scale."""
+    fingerprint: str = ""
+    """Of the model: its weights of the formula are used."""
+
+    @classmethod
+    def open(cls, library: Path, info: ModelInfo, encode: _Encode) -> Self:
+        """Read the vectors stored in a library's folder; else encode the captions and store them.
+
+        Parameters
+        ----------
+        library
+            Its folder; one that cannot be written to is no error.
+        info
+            Of the model.
+        encode
+            Encodes texts; called only if nothing is stored.
+        """
+        path = _path(library, info, "captions")
+        if (kept := read_arrays(path, _key())) and kept[0].shape == (
+            len(background_captions()),
+            info.dim,
+        ):
+            return cls(kept[0], info.logit_scale, info.fingerprint)
+        vectors = encode(background_captions())
+        write_arrays(path, _key(), vectors)
+        return cls(vectors, info.logit_scale, info.fingerprint)
+
+    def log_mean_exp(self, vectors: FloatArray) -> FloatArray:
+        """Return the `cohort_log_mean_exp` of unit rows (n, dim): float32 (n,)."""
+        return cohort_log_mean_exp(vectors, self.vectors, self.scale)
+
+    def with_cohort(
+        self,
+        context: Context,
+        rows: FloatArray,
+        log_mean_exps: FloatArray,
+        *,
+        library: LibraryLabels | None = None,
+        vectors: FloatArray | None = None,
+    ) -> Context:
+        """Add what the cohorts say to the context of cosines.
+
+        Parameters
+        ----------
+        context
+            Without a cohort: `Context.of(head)`.
+        rows
+            Unit rows (labels, dim) that the cosines are of.
+        log_mean_exps
+            Cohort log-mean-exp (images,) of a matrix, or of each cosine (n,).
+        library
+            What the images of the library say of the rows; None to leave them out.
+        vectors
+            Unit rows (images, dim) of a matrix, for the labels' looks.
+        """
+        penalties = genericity(rows, self._centre)
+        known = library or LibraryLabels(self.weights(among=False))
+        statistics, column = known.statistics, context.columns
+        if column is None:
+            looks = None
+            if known.prototypes is not None and vectors is not None:
+                looks = known.prototypes.evidence(vectors)
+            return replace(
+                context,
+                log_mean_exp=log_mean_exps[:, None],
+                genericity=penalties,
+                statistics=statistics,
+                looks=looks,
+                weights=known.weights,
+            )
+        if statistics is not None:
+            statistics = LabelStatistics(*(values[column] for values in statistics))
+        return replace(
+            context,
+            log_mean_exp=log_mean_exps,
+            genericity=penalties[column],
+            statistics=statistics,
+            weights=known.weights,
+        )
+
+    def weights(self, *, among: bool) -> CohortWeights:
+        """Return the `cohort_weights` of the model."""
+        return cohort_weights(self.fingerprint, among=among)
+
+    def library_labels(
+        self, images: ImageCohort, rows: FloatArray, *, among: bool = False
+    ) -> LibraryLabels:
+        """Return what the images of a library say of labels.
+
+        Parameters
+        ----------
+        images
+            A sample of the library.
+        rows
+            Unit rows (labels, dim) of texts.
+        among
+            As for `cohort_weights`; of one label alone this is as without.
+        """
+        among = among and len(rows) > 1
+        scores, log_mean_exp = images.vectors @ rows.T, images.log_mean_exps[:, None]
+        penalties = genericity(rows, self._centre)
+        line = CohortCalibration.of_model(self.fingerprint)
+        alone = self.weights(among=False)
+        plain = cohort_normalised_scores(
+            scores, log_mean_exp, self.scale, alone.genericity * penalties
+        )
+        statistics = images.statistics(rows, plain, line.slope, line.offset)
+        weights = self.weights(among=among)
+        if not (among and weights.looks):
+            return LibraryLabels(weights, statistics)
+        context = Context(
+            ("",) * len(rows),
+            self.scale,
+            log_mean_exp=log_mean_exp,
+            genericity=penalties,
+            statistics=statistics,
+            weights=weights,
+        )
+        base = CohortCalibration.evidence(scores, context)
+
+        def judge(evidence: FloatArray) -> FloatArray:
+            logits = line.slope * evidence + line.offset
+            return open_set_probabilities(logits, weights.sharing)[0]
+
+        prototypes = Prototypes.learn(images, base, judge, weights.looks * weights.stretch)
+        return LibraryLabels(weights, statistics, prototypes)
+
+    def measure_images(self, vectors: FloatArray, log_mean_exps: FloatArray) -> ImageCohort:
+        """Return images (n, dim) with their log_mean_exps (n,) as the cohort of labels."""
+        # As they are read back later, so that the same library gives the same probabilities.
+        return ImageCohort.of(_stored(vectors), log_mean_exps, self.vectors, self.scale)
+
+    def open_images(self, library: Path, info: ModelInfo, key: str) -> ImageCohort | None:
+        """Read the cohort that `store_images` stored for the same state of a catalog, `key`."""
+        kept = read_arrays(_path(library, info, "images"), _key(key)) if key else None
+        if not kept or len(kept) != 3 or kept[0].shape != (len(kept[1]), info.dim):
+            return None
+        vectors, log_mean_exps, (first, second, spread) = kept
+        centre = self.vectors.mean(axis=0)
+        return ImageCohort(
+            _stored(vectors),
+            log_mean_exps,
+            self.scale,
+            centre,
+            (float(first), float(second)),
+            float(spread),
+        )
+
+    def store_images(self, library: Path, info: ModelInfo, key: str, cohort: ImageCohort) -> None:
+        """Write a cohort into a library's folder; one that cannot be written to is no error."""
+        if key:
+            found = np.array([*cohort.line, cohort.spread])
+            vectors = cohort.vectors.astype(np.float16)
+            write_arrays(
+                _path(library, info, "images"), _key(key), vectors, cohort.log_mean_exps, found
+            )
+
+    @cached_property
+    def _centre(self) -> CohortCentre:
+        return CohortCentre.of(self.vectors)
+
+    def in_words(self, image: FloatArray) -> FloatArray:
+        """Return the unit vector (dim,) of a text that says what an image shows.
+
+        The mean of the captions, weighted by how much better or worse than others they fit the
+        image. The vector of the image itself does not serve: two images are nearer to each other
+        than an image is to any text (Liang et al. 2022, "Mind the Gap").
+
+        Parameters
+        ----------
+        image
+            Unit vector (dim,).
+        """
+        centre = self._centre
+        away = self.vectors - centre.mean
+        weighted = away.T @ (away @ np.asarray(image, dtype=np.float64))
+        row = centre.mean + centre.distance * weighted / max(float(np.linalg.norm(weighted)), TINY)
+        return np.asarray((row / np.linalg.norm(row)).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredLogMeanExps:
+    """The cohort log-mean-exp of images, by the ids of their vectors, which never change."""
+
+    ids: IdArray
+    """int64 (n,), ascending."""
+    values: FloatArray
+    """float32 (n,)."""
+
+    @classmethod
+    def open(cls, library: Path, info: ModelInfo, key: str) -> Self:
+        """Read the stored ones; none if there are none for this catalog, which `key` names."""
+        kept = read_arrays(_path(library, info, "levels"), _key(key))
+        if kept and len(kept) == 2 and kept[1].shape == kept[0].shape:
+            return cls(kept[0], kept[1])
+        return cls(np.empty(0, np.int64), np.empty(0, np.float32))
+
+    def of(self, ids: IdArray) -> tuple[FloatArray, BoolArray]:
+        """Return the log_mean_exps (n,) of `ids` (n,), infinite if unknown, and which are known (n,)."""
+        if not len(self.ids):
+            return np.full(len(ids), _UNKNOWN), np.zeros(len(ids), bool)
+        if np.array_equal(ids, self.ids):
+            return self.values, np.ones(len(ids), bool)
+        places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        known = self.ids[places] == ids
+        return np.where(known, self.values[places], _UNKNOWN), known
+
+    def with_more(self, ids: IdArray, values: FloatArray) -> StoredLogMeanExps:
+        """Return these and others (n,) that were not among them."""
+        joined = np.concatenate([self.ids, ids])
+        order = np.argsort(joined, kind="stable")
+        return StoredLogMeanExps(joined[order], np.concatenate([self.values, values])[order])
+
+    def store(self, library: Path, info: ModelInfo, key: str) -> None:
+        """Write them into a library's folder; a folder that cannot be written to is no error."""
+        write_arrays(_path(library, info, "levels"), _key(key), self.ids, self.values)
+
+
+def _stored(vectors: FloatArray) -> FloatArray:
+    """Return vectors in the half precision that they are stored in, as unit rows again."""
+    return unit(vectors.astype(np.float16).astype(np.float32))
+
+
+# --- files ---------------------------------------------------------------------------------
+
+
+def _path(library: Path, info: ModelInfo, kind: str) -> Path:
+    return library / BACKGROUND_FOLDER / f"{info.fingerprint[:16]}.{kind}"
+
+
+def _key(key: str = "") -> str:
+    """Name what kept arrays belong to: these captions, and a catalog."""
+    return f"{background_version()} {key}"

@@ -1,0 +1,237 @@
+"""The images of a library as a second cohort: the usual cosines of each label.
+
+Captions of everything tell what an image gives to any text (`cohort`). The images of the library
+tell what a text gets from any image of it: symmetric normalisation, as in speaker verification
+(Auckenthaler, Carey and Lloyd-Thomas 2000, "Score normalization for text-independent speaker
+verification systems"). Of a label k with the cosines c to a sample of the library:
+
+    expected   e = a + b * cos(label, mean caption): the mean cosine of a text that is not shown;
+               a and b by robust regression over the captions, which mostly are not shown
+    mean m, spread s of c, as if one image in ten showed the label: images weigh by whether they
+               seem to (importance weights), so that a library of nothing but dogs does not make
+               "a dog" usual
+    excess     m - e: how much more than a text at its place the label gets from all these images
+    z          (c - m) / s
+
+A list of labels also learns from the images what each label looks like here, without a label from
+anyone: the mean vector of the images that seem to show it, weighted by how surely, is a second row
+beside that of the text (transductive zero-shot classification: Zanella, Gerin and Ben Ayed 2024,
+"Boosting vision-language models with transduction"). It takes a sample of the library, so that it
+costs the same for a million images, and new images are judged like those that are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from clipsearch._util.arrays import TINY, FloatArray, IdArray, sigmoid, unit
+from clipsearch.calibration import LabelStatistics
+
+_Judge = Callable[[FloatArray], FloatArray]
+
+SAMPLE = 2048
+"""Images of a library that are its cohort: all, or so many of them, evenly by their ids."""
+_PREVALENCE = 0.1
+"""Share of the images that show a label, for which its mean and spread are stated."""
+_GAIN = 5.5
+"""Prior of how much higher cosines are where a label holds, over the logit scale."""
+_PRIOR_IMAGES = 20.0
+"""How many images the prior of a label's mean and spread counts as."""
+_PROTOTYPE_IMAGES = 10.0
+"""With so many images a prototype counts half as much as with very many."""
+_PROTOTYPE_PRIOR = (0.35, 0.15)
+"""Prior of the cosines of centred images with a prototype: their gain, and their spread."""
+_ROUNDS = 4
+_HUBER_ROUNDS = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageCohort:
+    """A sample of the images of a library, and what captions get from it."""
+
+    vectors: FloatArray
+    """float32 (n, dim), unit rows."""
+    log_mean_exps: FloatArray
+    """float32 (n,): cohort log-mean-exp over the captions."""
+    scale: float
+    """The model's logit scale."""
+    centre: FloatArray
+    """float32 (dim,): mean of the captions."""
+    line: tuple[float, float]
+    """Expected cosine of a text: first + second * cos(text, centre)."""
+    spread: float
+    """Usual standard deviation of the cosines of a text that no image shows."""
+
+    @classmethod
+    def of(
+        cls, vectors: FloatArray, log_mean_exps: FloatArray, captions: FloatArray, scale: float
+    ) -> Self:
+        """Measure what captions get from images.
+
+        Parameters
+        ----------
+        vectors
+            Unit rows (n, dim) of images, n > 0.
+        log_mean_exps
+            Their cohort log-mean-exp (n,).
+        captions
+            Unit rows (m, dim).
+        scale
+            The model's logit scale.
+        """
+        cosines = vectors @ captions.T
+        centre = captions.mean(axis=0)
+        line = _fit_robust_line(
+            (captions @ centre).astype(np.float64), cosines.mean(axis=0, dtype=np.float64)
+        )
+        spread = max(float(np.median(cosines.std(axis=0))), TINY)
+        return cls(vectors, log_mean_exps, scale, centre, line, spread)
+
+    def statistics(
+        self, rows: FloatArray, evidence: FloatArray, slope: float, offset: float
+    ) -> LabelStatistics:
+        """Return the usual cosines of labels.
+
+        Parameters
+        ----------
+        rows
+            Unit rows (labels, dim).
+        evidence
+            How well each image of the cohort seems to show each label, (n, labels); a logit after
+            `slope * evidence + offset`.
+        slope, offset
+            Of that line.
+        """
+        expected = self.line[0] + self.line[1] * (rows @ self.centre).astype(np.float64)
+        shown = sigmoid(slope * evidence + offset)
+        cosines = (self.vectors @ rows.T).astype(np.float64)
+        mean, spread = _reference_moments(cosines, shown, expected, _GAIN / self.scale, self.spread)
+        return LabelStatistics(mean - expected, mean, spread)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prototypes:
+    """What labels look like in a library, learned from its images without their labels."""
+
+    centre: FloatArray
+    """float32 (dim,): mean of the images."""
+    rows: FloatArray
+    """float32 (labels, dim), unit rows: mean of the centred images that seem to show each label."""
+    mean: FloatArray
+    """float64 (labels,): mean cosine of centred images with a row, at the reference prevalence."""
+    spread: FloatArray
+    """float64 (labels,)."""
+    weight: FloatArray
+    """float64 (labels,), 0 to 1: more with more images."""
+
+    def evidence(self, vectors: FloatArray) -> FloatArray:
+        """Return how much images look like each label: float64 (n, labels), in deviations.
+
+        Parameters
+        ----------
+        vectors
+            Unit rows (n, dim) of images.
+        """
+        cosines = unit(vectors - self.centre) @ self.rows.T
+        return np.asarray(self.weight * (cosines - self.mean) / self.spread)
+
+    @classmethod
+    def learn(cls, cohort: ImageCohort, base: FloatArray, judge: _Judge, weight: float) -> Self:
+        """Learn prototypes from a cohort, in a few rounds of judging it and averaging.
+
+        Parameters
+        ----------
+        cohort
+            The images.
+        base
+            What is known without prototypes of each image and label: evidence (n, labels).
+        judge
+            Turns evidence (n, labels) into probabilities of the labels, none of them being possible.
+        weight
+            Of the evidence of prototypes beside `base`.
+        """
+        centre = cohort.vectors.mean(axis=0)
+        centred = unit(cohort.vectors - centre)
+        shown = judge(base)
+        made = cls._of(centre, centred, shown)
+        for _ in range(_ROUNDS - 1):
+            shown = judge(base + weight * made.evidence(cohort.vectors))
+            made = cls._of(centre, centred, shown)
+        return made
+
+    @classmethod
+    def _of(cls, centre: FloatArray, centred: FloatArray, shown: FloatArray) -> Self:
+        sums = shown.T @ centred
+        rows = (sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), TINY)).astype(
+            np.float32
+        )
+        count = shown.sum(axis=0)
+        gain, spread = _PROTOTYPE_PRIOR
+        mean, spreads = _reference_moments(
+            (centred @ rows.T).astype(np.float64), shown, np.zeros(len(rows)), gain, spread
+        )
+        return cls(centre, rows, mean, spreads, count / (count + _PROTOTYPE_IMAGES))
+
+
+def sample_of(ids: IdArray) -> IdArray:
+    """Return the ids that are the cohort of a library: all, or SAMPLE of them, evenly.
+
+    Parameters
+    ----------
+    ids
+        int64 (n,), ascending.
+    """
+    if len(ids) <= SAMPLE:
+        return ids
+    return ids[(np.arange(SAMPLE) * len(ids)) // SAMPLE]
+
+
+def _reference_moments(
+    values: FloatArray, shown: FloatArray, expected: FloatArray, gain: float, spread: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return mean and standard deviation (labels,) of values as if _PREVALENCE of them were shown.
+
+    Parameters
+    ----------
+    values
+        float64 (n, labels).
+    shown
+        Probability of each that it is shown, same shape.
+    expected
+        Prior mean (labels,) of those that are not.
+    gain
+        Prior of how much higher those are that are shown.
+    spread
+        Prior standard deviation of either.
+    """
+    prior = _PRIOR_IMAGES
+    count = shown.sum(axis=0)
+    rest = len(values) - count
+    low = (((1 - shown) * values).sum(axis=0) + prior * expected) / (rest + prior)
+    high = ((shown * values).sum(axis=0) + prior * (low + gain)) / (count + prior)
+    within_low = (((1 - shown) * (values - low) ** 2).sum(axis=0) + prior * spread**2) / (
+        rest + prior
+    )
+    within_high = ((shown * (values - high) ** 2).sum(axis=0) + prior * spread**2) / (count + prior)
+    p = _PREVALENCE
+    mean = (1 - p) * low + p * high
+    variance = (1 - p) * within_low + p * within_high + p * (1 - p) * (high - low) ** 2
+    return mean, np.sqrt(variance)
+
+
+def _fit_robust_line(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Fit y = first + second * x with Huber's weights; captions that are shown stand out above."""
+    design = np.stack([np.ones_like(x), x], axis=1)
+    weights = np.ones_like(x)
+    first, second = float(y.mean()), 0.0
+    for _ in range(_HUBER_ROUNDS):
+        root = np.sqrt(weights)
+        (first, second), *_ = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)
+        off = np.abs(y - first - second * x)
+        usual = 1.4826 * float(np.median(off)) + TINY
+        weights = 1 / np.maximum(1, off / usual)
+    return float(first), float(second)

@@ -1,0 +1,56 @@
+"""The shipped formulas with the constants of a model that was not calibrated, for `score.py`.
+
+`one`, `several` and `relevance` take unit rows and the model's logit scale, and return what
+clipsearch makes of them; the images that are given are the library.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipsearch.calibration import (
+    SEARCH_PRIOR,
+    Context,
+    label_probabilities,
+    open_set_probabilities,
+)
+from clipsearch.calibration.background import Background
+from clipsearch.calibration.cohort import CohortCalibration
+from clipsearch.calibration.image_cohort import ImageCohort, sample_of
+
+UNKNOWN = "no model"
+LINE = CohortCalibration.of_model(UNKNOWN)
+
+
+def _context(
+    images: np.ndarray, labels: np.ndarray, captions: np.ndarray, scale: float, *, among: bool
+) -> Context:
+    background = Background(captions, scale, UNKNOWN)
+    log_mean_exps = background.log_mean_exp(images)
+    chosen = sample_of(np.arange(len(images)))
+    cohort = ImageCohort.of(images[chosen], log_mean_exps[chosen], captions, scale)
+    known = background.library_labels(cohort, labels, among=among)
+    context = Context(("",) * len(labels), scale)
+    return background.with_cohort(context, labels, log_mean_exps, library=known, vectors=images)
+
+
+def one(images: np.ndarray, label: np.ndarray, background: np.ndarray, scale: float) -> np.ndarray:
+    """Return the probability (n,) that one label holds, at even odds."""
+    context = _context(images, label[None], background, scale, among=False)
+    return label_probabilities(LINE.logits(images @ label[None].T, context))[:, 0]
+
+
+def several(
+    images: np.ndarray, labels: np.ndarray, background: np.ndarray, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities of labels (n, labels), and of none of them (n,)."""
+    context = _context(images, labels, background, scale, among=True)
+    return open_set_probabilities(LINE.logits(images @ labels.T, context), context.sharing)
+
+
+def relevance(
+    images: np.ndarray, query: np.ndarray, background: np.ndarray, scale: float
+) -> np.ndarray:
+    """Return the probability (n,) that an image is relevant to a query."""
+    context = _context(images, query[None], background, scale, among=False)
+    return label_probabilities(LINE.logits(images @ query[None].T, context), SEARCH_PRIOR)[:, 0]
