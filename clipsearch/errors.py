@@ -233,7 +233,7 @@ class BadLabelFile(QueryError):
 
 
 class BadOutputFile(QueryError):
-    """A file name whose suffix is no format of what is to be written."""
+    """A file name whose suffix is no format of the thing to be written."""
 
     def __init__(self, path: str | PathLike[str], suffixes: Sequence[str]) -> None:
         super().__init__(f"{path}: its suffix names no format: take one of {', '.join(suffixes)}.")

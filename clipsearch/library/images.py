@@ -21,7 +21,7 @@ from clipsearch.types import (
 
 
 class LibraryImages(OpenLibrary):
-    """Adding images, reading what is known of them, and looking after catalog and index."""
+    """Adding images, reading their records, and looking after catalog and index."""
 
     # --- images ----------------------------------------------------------------------------
 
@@ -43,8 +43,8 @@ class LibraryImages(OpenLibrary):
     ) -> parts.IndexReport:
         """Add images, and bring the library up to date with files and folders.
 
-        What is unchanged costs a stat; equal bytes are embedded once; what is gone from a folder
-        that could be read is forgotten. One bad file never raises: see `IndexReport.failures`.
+        An unchanged file costs a stat; equal bytes are embedded once; files gone from a folder
+        that could be read are forgotten. One bad file never raises: see `IndexReport.failures`.
 
         Parameters
         ----------

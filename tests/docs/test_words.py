@@ -36,9 +36,6 @@ ALLOWED = {
     "clipsearch/cli/commands.py": {"few-shot result, fit"},  # what people may type instead
     "clipsearch/text/language.py": {"cohort-normalised score", "image"},  # words of English
     "docs/glossary.md": {"image"},
-    "clipsearch/errors.py": {"the thing itself"},
-    "clipsearch/library/images.py": {"the thing itself"},
-    "clipsearch/library/open_library.py": {"the thing itself"},
 }
 PAGES = [
     # The reference of commands is the help of the code.
