@@ -53,7 +53,7 @@ class CohortWeights(NamedTuple):
 
 
 class LabelStatistics(NamedTuple):
-    """What is usual for labels in a library: float64 (labels,) each."""
+    """The usual cosines of labels in a library: float64 (labels,) each."""
 
     excess: FloatArray
     """Mean cosine, less the one that is expected of a text which no image shows."""
@@ -81,8 +81,8 @@ class Context:
     genericity: FloatArray | None = None
     """Genericity of the label of each cosine: (labels,) or (n,)."""
     statistics: LabelStatistics | None = None
-    """What is usual for the label of each cosine in the library: (labels,) or (n,); None if it holds
-    no images, or for labels that are not made of texts."""
+    """The usual cosines of the label of each cosine: (labels,) or (n,); None if the library holds no
+    images, or for labels that are not made of texts."""
     looks: FloatArray | None = None
     """How much the image of each cosine looks like others of its label: (images, labels)."""
     weights: CohortWeights | None = None

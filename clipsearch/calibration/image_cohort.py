@@ -148,7 +148,7 @@ class Prototypes:
         cohort
             The images.
         base
-            What is known without prototypes of each image and label: evidence (n, labels).
+            Evidence without prototypes of each image and label: (n, labels).
         judge
             Turns evidence (n, labels) into probabilities of the labels, none of them being possible.
         weight

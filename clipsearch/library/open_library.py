@@ -223,7 +223,7 @@ class OpenLibrary:
 
         Returns
         -------
-        What is known of it.
+        Its entry in the catalog.
 
         Raises
         ------

@@ -150,7 +150,7 @@ def test_an_image_in_words_is_a_text_that_says_the_same() -> None:
 # --- log_mean_exps --------------------------------------------------------------------------------
 
 
-def test_levels_are_found_by_id_and_grow(tmp_path: Path) -> None:
+def test_log_mean_exps_are_found_by_id_and_grow(tmp_path: Path) -> None:
     info = ToyEncoder().info
     nothing = StoredLogMeanExps.open(tmp_path, info, "key")
     values, known = nothing.of(np.array([3, 4]))
@@ -166,7 +166,7 @@ def test_levels_are_found_by_id_and_grow(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.values, more.of(read.ids)[0])
 
 
-def test_levels_of_another_catalog_or_background_are_not_used(
+def test_log_mean_exps_of_another_catalog_or_background_are_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = ToyEncoder().info

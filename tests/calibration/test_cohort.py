@@ -26,7 +26,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_the_level_is_the_log_of_the_mean_of_powers_over_the_captions() -> None:
+def test_the_log_mean_exp_is_the_log_of_the_mean_of_powers_over_the_captions() -> None:
     rng = np.random.default_rng(0)
     images, cohort = unit(rng.normal(size=(5, 8))), unit(rng.normal(size=(30, 8)))
     for image, log_mean_exp in zip(images, cohort_log_mean_exp(images, cohort, 7.0), strict=True):
