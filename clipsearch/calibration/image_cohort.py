@@ -34,7 +34,7 @@ from clipsearch.calibration import LabelStatistics
 _Judge = Callable[[FloatArray], FloatArray]
 
 SAMPLE = 2048
-"""Images of a library that are its cohort: all, or so many of them, evenly by their ids."""
+"""Most images in the cohort of a library: all of a smaller one, else spread evenly by their ids."""
 _PREVALENCE = 0.1
 """Share of the images that show a label, for which its mean and spread are stated."""
 _GAIN = 5.5
@@ -42,7 +42,7 @@ _GAIN = 5.5
 _PRIOR_IMAGES = 20.0
 """How many images the prior of a label's mean and spread counts as."""
 _PROTOTYPE_IMAGES = 10.0
-"""With so many images a prototype counts half as much as with very many."""
+"""With this many images a prototype counts half as much as with very many."""
 _PROTOTYPE_PRIOR = (0.35, 0.15)
 """Prior of the cosines of centred images with a prototype: their gain, and their spread."""
 _ROUNDS = 4
