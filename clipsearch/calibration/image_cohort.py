@@ -23,8 +23,7 @@ costs the same for a million images, and new images are judged like those that a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -49,8 +48,7 @@ _ROUNDS = 4
 _HUBER_ROUNDS = 10
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageCohort:
+class ImageCohort(NamedTuple):
     """A sample of the images of a library, and what captions get from it."""
 
     vectors: FloatArray
@@ -113,8 +111,7 @@ class ImageCohort:
         return LabelStatistics(mean - expected, mean, spread)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prototypes:
+class Prototypes(NamedTuple):
     """What labels look like in a library, learned from its images without their labels."""
 
     centre: FloatArray
