@@ -128,6 +128,8 @@ def image_cohort(session: Session) -> ImageCohort | None:
         ids = sample_of(live.ids)
         log_mean_exps = image_log_mean_exps(session, ids)
         stored, vectors = session.catalog.vectors(model_id, ids=ids.tolist())
+        if not len(stored):  # all of them are damaged
+            return None
         cohort = background.measure_images(vectors, log_mean_exps[np.isin(ids, stored)])
         background.store_images(session.path, info, key, cohort)
     session.caches.cohorts[model_id] = (live.revision, cohort)

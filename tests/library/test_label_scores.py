@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -466,6 +468,17 @@ def test_the_cohort_of_images_follows_the_library(library: Library, filled: list
         assert read is not None
         np.testing.assert_array_equal(read.vectors, after.vectors)
         assert (read.line, read.spread) == (after.line, after.spread)
+
+
+@pytest.mark.usefixtures("web_weights")
+def test_a_library_of_damaged_vectors_has_no_cohort(library: Library, filled: list[Path]) -> None:
+    with closing(sqlite3.connect(library.path / "catalog.db")) as raw, raw:
+        raw.execute("UPDATE embedding SET vector = X'00'")
+    with (
+        Library.open(library.path, encoder=library.encoder) as damaged,
+        pytest.warns(UserWarning, match="stored vectors are damaged"),
+    ):
+        assert image_cohort(damaged._session) is None
 
 
 @pytest.mark.usefixtures("web_weights")
