@@ -156,10 +156,8 @@ def form_table(task: Task, encoder: Encoder) -> str:
     inside = Task(inside.vectors, inside.labels, task.text[:KNOWN], task.scale)
     rest, strange = task.part(~learned & known), task.part(~known)
     scale = encoder.info.logit_scale
-    background = Background(
-        encoder.encode_texts(background_captions()), scale, encoder.info.fingerprint
-    )
-    calibration = default_calibration(encoder.info.fingerprint)
+    background = Background(encoder.encode_texts(background_captions()), scale, encoder.info)
+    calibration = default_calibration(encoder.info)
     context = Context(("",) * KNOWN, scale, genericity=np.zeros(KNOWN))
 
     def taken(scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 from clipsearch._util.arrays import BoolArray, FloatArray, IdArray, sigmoid, softmax
 from clipsearch.errors import QueryError
 from clipsearch.heads.head import Head
+from clipsearch.types import ModelInfo
 
 EVEN_PRIOR = 0.5
 """Prior probability that a label holds where nothing is known: even odds."""
@@ -154,8 +155,8 @@ class Calibration(Protocol):
         """Make a calibration of what `to_dict` returned. Raises TypeError or ValueError."""
 
     @classmethod
-    def of_model(cls, fingerprint: str) -> Self:
-        """Return the calibration of a model before any fit: shipped, else assumed."""
+    def of_model(cls, model: ModelInfo | None) -> Self:
+        """Return the calibration of a model before any fit: shipped, else assumed; None: unknown."""
 
     @classmethod
     def fit(
@@ -178,9 +179,9 @@ def find_formula(name: str) -> type[Calibration]:
     return cast("type[Calibration]", getattr(importlib.import_module(module), attribute))
 
 
-def default_calibration(fingerprint: str) -> Calibration:
-    """Return the calibration of a model before any fit, by its fingerprint."""
-    return find_formula(DEFAULT_FORMULA).of_model(fingerprint)
+def default_calibration(model: ModelInfo | None) -> Calibration:
+    """Return the calibration of a model before any fit; None for a model that is not known."""
+    return find_formula(DEFAULT_FORMULA).of_model(model)
 
 
 def calibration_to_json(calibration: Calibration) -> str:

@@ -72,8 +72,8 @@ class Background:
     """float32 (captions, dim), unit rows."""
     scale: float
     """The model's logit scale."""
-    fingerprint: str = ""
-    """Of the model: its weights of the formula are used."""
+    model: ModelInfo | None = None
+    """Its weights of the formula are used; None for a model that is not known."""
 
     @classmethod
     def open(cls, library: Path, info: ModelInfo, encode: _Encode) -> Self:
@@ -93,10 +93,10 @@ class Background:
             len(background_captions()),
             info.dim,
         ):
-            return cls(kept[0], info.logit_scale, info.fingerprint)
+            return cls(kept[0], info.logit_scale, info)
         vectors = encode(background_captions())
         write_arrays(path, _key(), vectors)
-        return cls(vectors, info.logit_scale, info.fingerprint)
+        return cls(vectors, info.logit_scale, info)
 
     def log_mean_exp(self, vectors: FloatArray) -> FloatArray:
         """Return the `cohort_log_mean_exp` of unit rows (n, dim): float32 (n,)."""
@@ -153,7 +153,7 @@ class Background:
 
     def weights(self, *, among: bool) -> CohortWeights:
         """Return the `cohort_weights` of the model."""
-        return cohort_weights(self.fingerprint, among=among)
+        return cohort_weights(self.model, among=among)
 
     def library_labels(
         self, images: ImageCohort, rows: FloatArray, *, among: bool = False
@@ -172,7 +172,7 @@ class Background:
         among = among and len(rows) > 1
         scores, log_mean_exp = images.vectors @ rows.T, images.log_mean_exps[:, None]
         penalties = genericity(rows, self._centre)
-        line = CohortCalibration.of_model(self.fingerprint)
+        line = CohortCalibration.of_model(self.model)
         alone = self.weights(among=False)
         plain = cohort_normalised_scores(
             scores, log_mean_exp, self.scale, alone.genericity * penalties

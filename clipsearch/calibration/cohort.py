@@ -36,6 +36,7 @@ import numpy as np
 from clipsearch._util.arrays import FloatArray
 from clipsearch.calibration import CohortWeights, Context, ParameterSource
 from clipsearch.calibration.logistic import LogisticCalibration
+from clipsearch.types import ModelInfo
 
 SHIPPED_CALIBRATIONS = Path(__file__).with_name("calibrations.json")
 
@@ -69,31 +70,40 @@ class CohortCalibration(LogisticCalibration):
         return np.asarray(weights.stretch * (found - weights.shift))
 
     @classmethod
-    def of_model(cls, fingerprint: str) -> Self:
-        """Return the calibration shipped for a model, by its fingerprint, else the default."""
-        entry, source = _shipped_entry(fingerprint)
+    def of_model(cls, model: ModelInfo | None) -> Self:
+        """Return the calibration shipped for a model, else the default."""
+        entry, source = _find_entry(model)
         names = ("slope", "offset", "background", "images")
         return cls(**{name: entry[name] for name in names if name in entry}, source=source)
 
 
-def cohort_weights(fingerprint: str, *, among: bool = False) -> CohortWeights:
+def cohort_weights(model: ModelInfo | None, *, among: bool = False) -> CohortWeights:
     """Return the weights of a model's formula.
 
     Parameters
     ----------
-    fingerprint
-        Of the model; the assumed weights if none are shipped for it.
+    model
+        The assumed weights are used if none are shipped for it; None for one that is not known.
     among
         For labels that are judged together, as those of a list of which one or none holds.
     """
-    entry = _shipped_entry(fingerprint)[0]
+    entry = _find_entry(model)[0]
     return CohortWeights(**(entry["among"] if among else entry["alone"]))
 
 
-def _shipped_entry(fingerprint: str) -> tuple[dict[str, Any], ParameterSource]:
-    found = _read_shipped()
-    known = found["models"].get(fingerprint)
-    return (known, "shipped") if known else (found["assumed"], "assumed")
+def _find_entry(model: ModelInfo | None) -> tuple[dict[str, Any], ParameterSource]:
+    """Return what calibrations.json has for a model: by its fingerprint, else by its name.
+
+    `fitted_to` has the names of the one model that the assumed constants are of: weights that were
+    published under these names, that do not change, and whose fingerprint nobody has taken yet.
+    """
+    shipped = _read_shipped()
+    if model is None:
+        return shipped["assumed"], "assumed"
+    if known := shipped["models"].get(model.fingerprint):
+        return known, "shipped"
+    is_source = (model.spec or model.name) in shipped["assumed"].get("fitted_to", ())
+    return shipped["assumed"], "shipped" if is_source else "assumed"
 
 
 @cache

@@ -16,6 +16,7 @@ import numpy as np
 from clipsearch._util.arrays import FloatArray
 from clipsearch.calibration import Context
 from clipsearch.calibration.logistic import LogisticCalibration
+from clipsearch.types import ModelInfo
 
 _REFERENCE = 0.25
 """Cosine that logits are counted from: about where CLIP models put right labels. It only moves the
@@ -43,6 +44,6 @@ class PlattCalibration(LogisticCalibration):
         return np.asarray(context.logit_scale * (cosines - _REFERENCE))
 
     @classmethod
-    def of_model(cls, fingerprint: str) -> Self:
+    def of_model(cls, model: ModelInfo | None) -> Self:
         """Return the default of every model: even odds at the reference cosine."""
         return cls(0.5, 0.0)

@@ -338,7 +338,7 @@ def calibrate_labels(
         judged.scores(vectors),
         membership([truth.labels[path] for path in paths], judged.labels),
         cohort_context(session, judged, vectors),
-        before=find_formula(DEFAULT_FORMULA).of_model(info.fingerprint),
+        before=find_formula(DEFAULT_FORMULA).of_model(info),
         background=background_version() if chosen.needs_cohort else "",
         seed=seed,
     )

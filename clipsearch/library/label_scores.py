@@ -55,7 +55,7 @@ def calibration_of(session: Session, head: Head | None = None) -> Calibration:
                 "the calibration of this library was made with another background and is not "
                 "used: run `clipsearch calibrate` again, or drop it with --reset."
             )
-    return find_formula(DEFAULT_FORMULA).of_model(info.fingerprint)
+    return find_formula(DEFAULT_FORMULA).of_model(info)
 
 
 def cohort_context(

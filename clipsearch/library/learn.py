@@ -178,7 +178,7 @@ def _calibrate(
             trial.scores,
             own,
             cohort_context(session, head, task.vectors[trial.which]),
-            before=find_formula(DEFAULT_FORMULA).of_model(head.fingerprint),
+            before=find_formula(DEFAULT_FORMULA).of_model(session.info),
             background=background_version(),
         )
     except TooFewExamples:

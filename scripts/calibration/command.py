@@ -43,7 +43,7 @@ def main() -> None:
         _run("index", str(Path(made) / "images"), *library, "--model", args.model)
         print("| probabilities | right >= 0.5 | wrong < 0.5 | AUROC | ECE | Brier |")
         print("| --- | ---: | ---: | ---: | ---: | ---: |")
-        assumed = Calibration.of_model("of no model")
+        assumed = Calibration.of_model(None)
         _measure("assumed of any model", library[1], scenes, asked, assumed)
         _measure("shipped", library[1], scenes, asked)
         _run("calibrate", str(known), *library)

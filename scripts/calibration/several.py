@@ -94,7 +94,7 @@ def searches(
 
 def _normalised_scores(world: World, texts: np.ndarray, among: np.ndarray) -> np.ndarray:
     images = world.images[among]
-    background = Background(world.background, world.scale, world.fingerprint)
+    background = Background(world.background, world.scale, world.model)
     context = Context(("",) * len(texts), world.scale)
     context = background.with_cohort(context, texts, background.log_mean_exp(images))
     return CohortCalibration.evidence(images @ texts.T, context).T

@@ -18,14 +18,13 @@ from clipsearch.calibration.background import Background
 from clipsearch.calibration.cohort import CohortCalibration
 from clipsearch.calibration.image_cohort import ImageCohort, sample_of
 
-UNKNOWN = "no model"
-LINE = CohortCalibration.of_model(UNKNOWN)
+LINE = CohortCalibration.of_model(None)
 
 
 def _context(
     images: np.ndarray, labels: np.ndarray, captions: np.ndarray, scale: float, *, among: bool
 ) -> Context:
-    background = Background(captions, scale, UNKNOWN)
+    background = Background(captions, scale)
     log_mean_exps = background.log_mean_exp(images)
     chosen = sample_of(np.arange(len(images)))
     cohort = ImageCohort.of(images[chosen], log_mean_exps[chosen], captions, scale)

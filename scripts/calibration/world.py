@@ -16,6 +16,7 @@ from clipsearch.calibration.background import background_captions
 from clipsearch.calibration.cohort import CohortCentre, genericity
 from clipsearch.encoders.base import Encoder
 from clipsearch.heads.prompts import make_prompts
+from clipsearch.types import ModelInfo
 
 AT_ONCE = 250
 
@@ -29,8 +30,7 @@ class World:
     labels: dict[str, np.ndarray]
     """Label -> its row of a head, of several prompts."""
     scale: float
-    fingerprint: str
-    """Of the model."""
+    model: ModelInfo
 
     @classmethod
     def encoded(cls, encoder: Encoder, scenes: heldout.Scenes, labels: Iterable[str]) -> World:
@@ -41,7 +41,7 @@ class World:
             encode_texts(encoder, background_captions()),
             dict(zip(head.labels, head.vectors, strict=True)),
             encoder.info.logit_scale,
-            encoder.info.fingerprint,
+            encoder.info,
         )
 
     def of(self, images: np.ndarray) -> World:

@@ -49,7 +49,7 @@ def test_a_formula_stands_in_the_table_under_its_own_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_logit_of_every_formula_rises_with_the_cosine(name: str) -> None:
-    made = find_formula(name).of_model("no such model")
+    made = find_formula(name).of_model(None)
     scores = np.linspace(-0.2, 0.4, 12).reshape(3, 4)
     low, high = made.logits(scores, context(3)), made.logits(scores + 0.1, context(3))
     assert low.shape == (3, 4) and low.dtype == np.float64
@@ -165,7 +165,7 @@ def test_a_steep_loss_does_not_overflow(bias: float | None) -> None:
 
 
 def test_a_model_starts_with_the_cohort_formula() -> None:
-    found = default_calibration("no such model")
+    found = default_calibration(None)
     assert (found.formula, found.source) == ("cohort", "assumed")
 
 

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 from clipsearch.calibration import CohortWeights, Context, label_probabilities
-from clipsearch.calibration.background import (
-    background_version,
-)
+from clipsearch.calibration.background import background_version
 from clipsearch.calibration.cohort import (
     SHIPPED_CALIBRATIONS,
     CohortCalibration,
     CohortCentre,
     cohort_log_mean_exp,
     cohort_normalised_scores,
+    cohort_weights,
     genericity,
 )
+from clipsearch.encoders.registry import resolve
+from clipsearch.types import ModelInfo
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -92,13 +93,46 @@ def test_shipped_parameters_are_of_the_background_that_is_shipped() -> None:
         assert entry["background"] == background_version(), (
             "run scripts/calibration/compare.py --write"
         )
-        found = CohortCalibration.of_model(fingerprint)
+        found = CohortCalibration.of_model(ModelInfo("any", 4, 100.0, None, fingerprint))
         assert (found.slope, found.offset) == (entry["slope"], entry["offset"])
         assert found.source == "shipped" and found.slope > 0
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ViT-B-32/openai",
+        "ViT-B/32/openai",
+        "ViT-B-32/OpenAI",
+        "ViT-B-32-quickgelu/openai",
+        "hf-hub:timm/vit_base_patch32_clip_224.openai",
+    ],
+)
+def test_the_model_that_the_assumed_parameters_were_fitted_to_is_known_by_its_names(
+    name: str,
+) -> None:
+    spec = resolve(name).name  # as encoders of both engines name it
+    for info in (
+        ModelInfo(spec, 512, 100.0, None, "f"),
+        ModelInfo("b", 512, 100.0, None, "f", spec),
+    ):
+        found = CohortCalibration.of_model(info)
+        assert (found.source, found.slope, found.offset) == ("shipped", 1.05, -1.25)
+        assert cohort_weights(info, among=True) == cohort_weights(None, among=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["default", "ViT-B-32/laion2b_s34b_b79k", "ViT-B-32/openai@/my/own.pt", "ViT-L-14/openai"],
+)
+def test_other_weights_of_the_architecture_are_not_taken_for_it(name: str) -> None:
+    spec = resolve(name).name
+    found = CohortCalibration.of_model(ModelInfo(spec, 512, 100.0, None, "f", spec))
+    assert (found.source, found.slope, found.offset) == ("assumed", 1.05, -1.25)
+
+
 def test_a_model_without_parameters_gets_assumed_ones() -> None:
-    found = CohortCalibration.of_model("no such model")
+    found = CohortCalibration.of_model(ModelInfo("mini", 4, 100.0, None, "another"))
     assert (found.source, found.slope, found.offset) == ("assumed", 1.05, -1.25)
     context = Context(("a", "b"), 1.0, log_mean_exp=np.zeros((1, 1)), genericity=np.zeros(2))
     probabilities = label_probabilities(found.logits(np.array([[0.0, 2.5]]), context))

@@ -26,7 +26,7 @@ def test_the_logit_is_a_line_of_the_cosine_above_a_quarter() -> None:
 
 
 def test_before_a_fit_the_odds_are_even_at_a_cosine_of_a_quarter() -> None:
-    made = PlattCalibration.of_model("any")
+    made = PlattCalibration.of_model(None)
     assert (made.slope, made.offset, made.source) == (0.5, 0.0, "assumed")
     assert made.logits(np.array([[0.25]]), Context(("cat",), 100.0))[0, 0] == 0
 
@@ -36,7 +36,7 @@ def test_the_fit_is_a_balanced_logistic_regression_of_the_logit() -> None:
     relevant = np.eye(3, dtype=bool)[rng.integers(0, 3, 3000)]
     scores = rng.normal(0.22 + 0.04 * relevant, 0.03)
     context = Context(LABELS, 50.0)
-    before = PlattCalibration.of_model("any")
+    before = PlattCalibration.of_model(None)
     found = fit_calibration(PlattCalibration, scores, relevant, context, before=before)
     reference = LogisticRegression(C=1e6, class_weight="balanced")
     reference.fit(50 * (scores.reshape(-1, 1) - 0.25), relevant.ravel())
