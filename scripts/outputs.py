@@ -50,7 +50,7 @@ def output(text: str) -> str:
         typed = part.count("\\\n") + 1
         shown = part.splitlines()
         result = done(command)
-        printed = (result.out.decode() + result.err).rstrip().splitlines()
+        printed = (result.shown or result.out.decode() + result.err).rstrip().splitlines()
         if shown[-1] == CUT:
             printed = [*printed[: len(shown) - typed - 1], CUT]
         lines += [*shown[:typed], *(line.rstrip() for line in printed)]

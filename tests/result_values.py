@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
 from typing import Any
 
 from clipsearch.output.formats import Kind, WriteOptions, write_value
 from clipsearch.output.text import Items
-from clipsearch.types import Facts, Hit, ImageRecord, LabelScore, Prediction
+from clipsearch.types import Facts, Hit, ImageRecord, LabelScore, Mode, Prediction
 
 PHOTO = Facts(
     4000, 3000, "JPEG", datetime(2024, 5, 1, 12, 3, 4), "Google Pixel 8", None, -48.85, 2.35
@@ -28,6 +29,11 @@ def hit(path: str, score: float, *, labels: tuple[str, ...] = ()) -> Hit:
 def prediction(path: str, **labels: float) -> Prediction:
     scores = tuple(LabelScore(name, p, p / 2) for name, p in labels.items())
     return Prediction(path, scores)
+
+
+def judged(path: str, mode: Mode = "open", none: float = 0.0, **labels: float) -> Prediction:
+    """Return a prediction of a mode that knows "none of these"."""
+    return replace(prediction(path, **labels), mode=mode, none=none)
 
 
 def written(items: Items, format: str, **options: Any) -> str:

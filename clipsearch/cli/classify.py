@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +13,6 @@ from clipsearch.cli.console import (
     SOME_FILES_FAILED,
     UsageError,
     bar_chart,
-    get_device,
     say,
     warn_all,
 )
@@ -36,18 +33,21 @@ from clipsearch.cli.options import (
     UnderOption,
     WhereOption,
     format_of_output,
+    open_library_for,
     write_also,
 )
-from clipsearch.errors import LibraryNotFound
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import resolve_templates
 from clipsearch.heads.query import labels_from_file
-from clipsearch.library import ENVIRONMENT, Library
-from clipsearch.output.data import count_by_label
+from clipsearch.output.data import best_per_label, group_by_label
 from clipsearch.output.formats import FORMATS, WriteOptions
 from clipsearch.output.text import plural
 from clipsearch.types import Mode, Prediction, Results
 
+_PER_LABEL = 5
+"""Images that a table shows of each label, unless -k gives another number."""
+_ONE_SCREEN = 20
+"""A table of no more images than this shows them all."""
 _NORMALISATIONS = {
     "softmax": "probabilities: softmax over these texts, one of which is taken to be right.",
     "sigmoid": "probabilities: the model's sigmoid, for each text by itself.",
@@ -73,7 +73,21 @@ def classify(
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Keep the N best labels.", show_default=False),
+        typer.Option(
+            metavar="N", min=1, help="Keep the N best labels of each image.", show_default=False
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "-k",
+            "--count",
+            metavar="N",
+            min=1,
+            help="The N most probable images of each label; default: all, in a table of more "
+            f"than {_ONE_SCREEN} images {_PER_LABEL} of each.",
+            show_default=False,
+        ),
     ] = None,
     closed: Annotated[
         bool,
@@ -144,7 +158,7 @@ def classify(
     wanted = labels_from_file(labels_file) if labels_file else labels or []
     made = Head.load(head) if head else None
     otherwise = made.model if made else "default"
-    with _library_for(images, library, model, option="--images", otherwise=otherwise) as lib:
+    with open_library_for(images, library, model, option="--images", otherwise=otherwise) as lib:
         if made is None:
             named = resolve_templates(template or ())
             made = lib.head(wanted, templates=named, truncate=truncate)
@@ -159,10 +173,15 @@ def classify(
             min_probability=min_probability,
             save=save,
         )
-        reasons = lib.explain(made, found, truncate=truncate) if explain else None
+        shown = best_per_label(found, count) if count else found
+        reasons = lib.explain(made, shown, truncate=truncate) if explain else None
     warn_all(found.warnings)
-    target.write(found if reasons is None else reasons, WriteOptions(title=found.title))
-    _sum_up(found, chart=target.format == "table" and not explain)
+    if reasons is None:
+        _show(found, shown, target, count)
+    else:
+        target.write(reasons)
+    if not found:
+        say("no image matches.")
     if save:
         labelled = sum(bool(one.holding) for one in found)
         say(f"saved labels of {plural(labelled, 'image')}.")
@@ -188,13 +207,18 @@ def _mode(closed: bool, multi_label: bool) -> Mode:
     return "closed" if closed else "multi" if multi_label else "open"
 
 
-def _sum_up(found: Results[Prediction], *, chart: bool) -> None:
-    if not found:
-        say("no image matches.")
-    elif chart:
-        sys.stdout.flush()
+def _show(
+    found: Results[Prediction], shown: Results[Prediction], target: Output, count: int | None
+) -> None:
+    """Write predictions: as a table the counts, then the best per label, else those to be shown."""
+    if target.format != "table":
+        target.write(shown, WriteOptions(title=found.title))
+        return
+    if found:
+        bar_chart({group.name: len(group.members) for group in group_by_label(found)}, len(found))
         say("")
-        bar_chart(count_by_label(found))
+    most = count or (None if len(found) <= _ONE_SCREEN else _PER_LABEL)
+    target.write(found, WriteOptions(grouped=True, per_label=most))
 
 
 def _thresholds(given: Sequence[str]) -> dict[str, float]:
@@ -209,49 +233,6 @@ def _thresholds(given: Sequence[str]) -> dict[str, float]:
         if not 0 <= found[label] <= 1:
             raise UsageError(f"--threshold {text}: give a probability from 0 to 1, or LABEL=P.")
     return found
-
-
-def _library_for(
-    images: Sequence[Path] | None,
-    library: Path | None,
-    model: str | None,
-    *,
-    option: str,
-    otherwise: str = "default",
-) -> Library:
-    """Open the library; if images are named, a model alone will do where there is none.
-
-    Parameters
-    ----------
-    images : sequence of Path or None
-        The images that the command line names.
-    library, model : Path and str or None
-        -L and --model; a model takes the place of the library.
-    option : str
-        How this command names images, for messages.
-    otherwise : str
-        The model to use where there is no library.
-
-    Raises
-    ------
-    UsageError
-        If both are given, or a model without images.
-    LibraryNotFound
-        If no library is there and no images are named.
-    """
-    if model and library:
-        raise UsageError("a --library has its model: name one of the two.")
-    if model and not images:
-        raise UsageError(f"--model is for images that are named, by {option}.")
-    if model:
-        return Library.loose(model, device=get_device())
-    try:
-        return Library.open(library, device=get_device())
-    except LibraryNotFound:
-        if not images or library or os.environ.get(ENVIRONMENT):
-            raise
-    say(f"there is no library here: using the model `{otherwise}` (--model names another).")
-    return Library.loose(otherwise, device=get_device())
 
 
 # --- matrix ------------------------------------------------------------------------------------
@@ -310,7 +291,7 @@ def matrix(
         raise UsageError("name what to compare with: --texts TEXT..., or labels in --labels FILE.")
     _check_images(bool(images), chosen=bool(query or where or under))
     target, drawn = _outputs(format, output)
-    with _library_for(images, library, model, option="IMAGE...") as lib:
+    with open_library_for(images, library, model, option="IMAGE...") as lib:
         found = lib.matrix(
             images or None,
             labels_from_file(labels_file) if labels_file else texts or [],

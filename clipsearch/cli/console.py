@@ -132,11 +132,14 @@ def _drawer(add: Callable[..., object], update: Callable[..., object]) -> OnProg
     return draw
 
 
-def bar_chart(counts: Mapping[str, int]) -> None:
-    """Show one bar a label, scaled to the largest: `cat  ████████  12  60 %`."""
+def bar_chart(counts: Mapping[str, int], total: int) -> None:
+    """Show one bar a label, scaled to the largest: `cat  ████████  12  60 %`.
+
+    The percentages are shares of `total` images, which may have several labels each.
+    """
     names = {label: _shorten(escape_unprintable(label)) for label in counts}
     name_width = max(map(len, names.values()), default=0)
-    top, total = max(counts.values(), default=0), sum(counts.values())
+    top = max(counts.values(), default=0)
     digits = len(f"{top:,}")
     width = min(_BAR_WIDTH, shutil.get_terminal_size().columns - name_width - digits - 12)
     block = "█" if (sys.stderr.encoding or "").lower().startswith("utf") else "#"

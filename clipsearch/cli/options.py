@@ -5,15 +5,17 @@ Formats and suffixes in choices and help texts are those of `clipsearch.output.f
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import typer
 
-from clipsearch.cli.console import UsageError, say
-from clipsearch.errors import BadOutputFile
+from clipsearch.cli.console import UsageError, get_device, say
+from clipsearch.errors import BadOutputFile, LibraryNotFound
+from clipsearch.library import ENVIRONMENT, Library
 from clipsearch.output.formats import (
     FORMATS,
     Kind,
@@ -300,3 +302,49 @@ def show_in_browser(file: Path) -> None:
 
     if not webbrowser.open(file.absolute().as_uri()):
         say(f"no web browser could be started; open {file.absolute()} in one.")
+
+
+# --- images in a library or not -------------------------------------------------------------
+
+
+def open_library_for(
+    images: Sequence[Path] | None,
+    library: Path | None,
+    model: str | None,
+    *,
+    option: str,
+    otherwise: str = "default",
+) -> Library:
+    """Open the library; if images are named, a model alone will do where there is none.
+
+    Parameters
+    ----------
+    images : sequence of Path or None
+        The images that the command line names.
+    library, model : Path and str or None
+        -L and --model; a model takes the place of the library.
+    option : str
+        How this command names images, for messages.
+    otherwise : str
+        The model to use where there is no library.
+
+    Raises
+    ------
+    UsageError
+        If both are given, or a model without images.
+    LibraryNotFound
+        If no library is there and no images are named.
+    """
+    if model and library:
+        raise UsageError("a --library has its model: name one of the two.")
+    if model and not images:
+        raise UsageError(f"--model is for images that are named, by {option}.")
+    if model:
+        return Library.loose(model, device=get_device())
+    try:
+        return Library.open(library, device=get_device())
+    except LibraryNotFound:
+        if not images or library or os.environ.get(ENVIRONMENT):
+            raise
+    say(f"there is no library here: using the model `{otherwise}` (--model names another).")
+    return Library.loose(otherwise, device=get_device())

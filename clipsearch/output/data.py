@@ -10,12 +10,13 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from clipsearch import types
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import Items, label_entries
-from clipsearch.types import NONE, Embeddings, ImagePages, ImageRecord
+from clipsearch.types import NONE, UNCERTAIN, Embeddings, ImagePages, ImageRecord, Results
 from clipsearch.types.facts import FACTS
 
 if TYPE_CHECKING:
@@ -280,6 +281,64 @@ def _spreadsheet_cell(value: Any) -> Any:
         value = "; ".join(map(str, value))
     risky = isinstance(value, str) and value.startswith(_FORMULA_STARTS)
     return f"'{value}" if risky else value
+
+
+# --- labels ----------------------------------------------------------------------------------
+
+
+class LabelGroup(NamedTuple):
+    """The images of one label, or those that no label is certain of."""
+
+    name: str
+    """The label, UNCERTAIN or NONE."""
+    label: str | None
+    """None where the name is not that of a label."""
+    members: tuple[tuple[float, types.Prediction], ...]
+    """The predictions with the probability of what the name says, most probable first."""
+
+
+def group_by_label(predictions: Iterable[types.Prediction]) -> list[LabelGroup]:
+    """Group predictions by their certain labels.
+
+    Parameters
+    ----------
+    predictions : iterable of Prediction
+        Those of the mode `multi` are in the group of each label that holds.
+
+    Returns
+    -------
+    list of LabelGroup
+        The largest group first; then the uncertain images with the probability of their best
+        label, then those of which none of the labels holds.
+    """
+    rest: dict[str, list[tuple[float, types.Prediction]]] = {UNCERTAIN: [], NONE: []}
+    labelled: dict[str, list[tuple[float, types.Prediction]]] = {}
+    for one in predictions:
+        for held in one.certain:
+            labelled.setdefault(held.label, []).append((held.probability, one))
+        if not one.certain:
+            rest[UNCERTAIN if one.holding else NONE].append((one.probability, one))
+    largest_first = sorted(labelled.items(), key=lambda group: -len(group[1]))
+    return [
+        *(LabelGroup(label, label, _most_probable_first(found)) for label, found in largest_first),
+        *(
+            LabelGroup(name, None, _most_probable_first(found))
+            for name, found in rest.items()
+            if found
+        ),
+    ]
+
+
+def _most_probable_first(
+    found: list[tuple[float, types.Prediction]],
+) -> tuple[tuple[float, types.Prediction], ...]:
+    return tuple(sorted(found, key=lambda member: -member[0]))
+
+
+def best_per_label(predictions: Results[types.Prediction], count: int) -> Results[types.Prediction]:
+    """Keep the `count` most probable predictions of each group of `group_by_label`, as ordered."""
+    kept = {id(one) for group in group_by_label(predictions) for _, one in group.members[:count]}
+    return replace(predictions, items=tuple(one for one in predictions if id(one) in kept))
 
 
 def count_by_label(predictions: Iterable[types.Prediction]) -> dict[str, int]:

@@ -56,6 +56,10 @@ class WriteOptions(NamedTuple):
     """Of a matrix: probabilities instead of cosines."""
     mistakes: bool = False
     """Of an evaluation: list the worst mistakes in the table too."""
+    grouped: bool = False
+    """Of predictions: group the table by label, the most probable images first."""
+    per_label: int | None = None
+    """Of a grouped table: how many images it shows of each label; None for all."""
 
 
 class Format(NamedTuple):

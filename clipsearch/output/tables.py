@@ -7,10 +7,11 @@ uses what concerns it; it returns nothing and leaves the stream open.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, TextIO
 
 from clipsearch import types
-from clipsearch.output.data import describe_labels
+from clipsearch.output.data import LabelGroup, describe_labels, group_by_label
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import (
     Items,
@@ -21,7 +22,7 @@ from clipsearch.output.text import (
     size_and_time,
     table,
 )
-from clipsearch.types import Hit, ImageRecord
+from clipsearch.types import UNCERTAIN, Hit, ImageRecord
 
 if TYPE_CHECKING:
     from clipsearch.evaluation.results import Evaluation, ModelFigures
@@ -51,14 +52,34 @@ def hits_table(items: Items, stream: TextIO, options: WriteOptions) -> None:
 
 
 def predictions_table(items: Items, stream: TextIO, options: WriteOptions) -> None:
-    """Write probability, label, path and runners-up of each prediction."""
-    rows = [
-        (exact_percent(i.probability), i.label, shorten_path(i.path), runners_up(i))
-        for i in items
-        if isinstance(i, types.Prediction)
-    ]
+    """Write probability, label, path and runners-up of each prediction, or of the best per label."""
+    found = [item for item in items if isinstance(item, types.Prediction)]
+    if options.grouped:
+        rows = list(_rows_by_label(group_by_label(found), options.per_label))
+    else:
+        rows = [
+            (exact_percent(i.probability), i.label, shorten_path(i.path), runners_up(i))
+            for i in found
+        ]
     if rows:
         table((">probability", "label", "image", "then"), rows, stream, shorten=("then",))
+
+
+def _rows_by_label(
+    groups: Sequence[LabelGroup], most: int | None
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the best images of each group, and how many more it has; an empty row between two."""
+    for number, group in enumerate(groups):
+        if number:
+            yield "", "", "", ""
+        for probability, one in islice(group.members, most):
+            unsure = group.label is None and bool(one.holding)
+            label = f"{UNCERTAIN} ({one.label})" if unsure else group.name
+            then = runners_up(one, of=one.label if unsure else group.name)
+            yield exact_percent(probability), label, shorten_path(one.path), then
+        size = len(group.members)
+        if most is not None and size > most:
+            yield "", group.name, f"… {size - most:,} more: -k {size} or -f csv", ""
 
 
 def records_table(images: Iterable[ImageRecord], stream: TextIO, options: WriteOptions) -> None:

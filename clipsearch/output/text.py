@@ -116,12 +116,22 @@ def label_entries(prediction: types.Prediction) -> list[tuple[str, float, float 
     return [(prediction.label, prediction.probability, None), *entries]
 
 
-def runners_up(prediction: types.Prediction, count: int = 2) -> str:
+def runners_up(prediction: types.Prediction, count: int = 2, *, of: str | None = None) -> str:
     """Name the other labels: all that hold in the mode `multi`, else the next best `count`.
 
     "None of these" comes first where it is likelier than the label, but not likely enough to win.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Of one image.
+    count : int
+        How many labels are named, except in the mode `multi`.
+    of : str or None
+        The label beside which the others stand: by default the best one.
     """
-    others = label_entries(prediction)[1:]
+    of = prediction.label if of is None else of
+    others = [entry for entry in label_entries(prediction) if entry[0] != of]
     shown = others if prediction.mode == "multi" else others[:count]
     none = prediction.none
     if prediction.mode == "open" and none is not None and none > prediction.probability:

@@ -205,6 +205,15 @@ class Prediction:
         return () if self.none is not None and self.none > 0.5 else self.labels[:1]
 
     @property
+    def certain(self) -> tuple[LabelScore, ...]:
+        """The labels that hold and are at least as likely as not.
+
+        In the mode `multi` all that hold: their thresholds decide.
+        """
+        held = self.holding
+        return held if self.mode == "multi" or not held or held[0].probability >= 0.5 else ()
+
+    @property
     def label(self) -> str:
         """The best label that holds, or NONE."""
         return self.holding[0].label if self.holding else NONE

@@ -21,6 +21,8 @@ Paths: TypeAlias = StrPath | Iterable[StrPath]
 """One path, or several."""
 NONE = "none of these"
 """What a prediction says where no label holds. It is never saved as a label."""
+UNCERTAIN = "uncertain"
+"""The group of images whose best label is less likely than not; the name of no label either."""
 Mode = Literal["open", "multi", "closed"]
 """How labels are judged: one of them or none; each by itself; one of them in any case."""
 HOLDS_FROM = 0.5

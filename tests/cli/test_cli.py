@@ -102,7 +102,7 @@ class Notes:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     notes = Notes()
-    for command in ("classify", "grouping", "learn", "library", "models", "query"):
+    for command in ("options", "grouping", "learn", "library", "models", "query"):
         monkeypatch.setattr(import_module(f"clipsearch.cli.{command}"), "Library", notes)
     return notes
 
@@ -442,7 +442,7 @@ def test_where_no_browser_starts_the_page_is_named(
     assert run.code == 0 and f"open {tmp_path / 'page.html'}" in run.err
 
 
-def test_a_classification_ends_with_a_chart_of_counts_on_stderr(cli: Cli, notes: Notes) -> None:
+def test_a_classification_begins_with_a_chart_of_counts_on_stderr(cli: Cli, notes: Notes) -> None:
     notes.answers["classify"] = PREDICTIONS
     run = cli("classify", "cat", "dog")
     assert run.out.splitlines()[1].split() == ["75.0", "%", "cat", "/p/a.jpg", "dog", "25", "%"]
@@ -452,6 +452,45 @@ def test_a_classification_ends_with_a_chart_of_counts_on_stderr(cli: Cli, notes:
         ("dog", 20, "33"),
     ]
     assert cli("classify", "cat", "dog", "-f", "csv").err == ""
+
+
+def many(count: int) -> Results[Prediction]:
+    """Return predictions of `count` cats, the least probable first, and of one dog."""
+    cats = [
+        Prediction(f"/p/{n:02}.jpg", (LabelScore("cat", 0.5 + n / 100, 0.3),)) for n in range(count)
+    ]
+    return Results((*cats, Prediction("/p/dog.jpg", (LabelScore("dog", 0.9, 0.3),))))
+
+
+@pytest.mark.parametrize(
+    ("cats", "options", "shown", "more"),
+    [
+        (19, "", 19, ""),
+        (20, "", 5, "… 15 more: -k 20 or -f csv"),
+        (20, "-k 3", 3, "… 17 more: -k 20 or -f csv"),
+        (20, "--count 20", 20, ""),
+        (4, "-k 3", 3, "… 1 more: -k 4 or -f csv"),
+    ],
+)
+def test_a_long_table_shows_the_best_images_of_each_label(
+    cli: Cli, notes: Notes, cats: int, options: str, shown: int, more: str
+) -> None:
+    notes.answers["classify"] = many(cats)
+    run = cli("classify", "cat", "dog", *options.split())
+    rows = run.out.splitlines()[1:]
+    expected = [f"/p/{n:02}.jpg" for n in range(cats - 1, cats - 1 - shown, -1)]
+    assert [row.split()[-1] for row in rows[:shown]] == expected
+    assert [row.removeprefix(" " * 13 + "cat    ") for row in rows[shown:-2]] == [more] * bool(more)
+    assert rows[-2:] == ["", "     90.0 %  dog    /p/dog.jpg"]
+    assert run.err.split()[:3] == ["cat", "█" * 40, str(cats)]
+
+
+def test_data_formats_hold_every_image_unless_a_count_is_given(cli: Cli, notes: Notes) -> None:
+    notes.answers["classify"] = many(30)
+    paths = [f"/p/{n:02}.jpg" for n in range(30)]
+    assert cli("classify", "cat", "dog", "-f", "paths").out.split() == [*paths, "/p/dog.jpg"]
+    rows = csv.DictReader(io.StringIO(cli("classify", "cat", "dog", "-f", "csv", "-k", 2).out))
+    assert [row["path"] for row in rows] == ["/p/28.jpg", "/p/29.jpg", "/p/dog.jpg"]
 
 
 def test_status_says_which_library_and_what_is_in_it(cli: Cli, notes: Notes) -> None:

@@ -66,6 +66,8 @@ class Run(NamedTuple):
     code: int
     out: bytes
     err: str
+    shown: str = ""
+    """What a terminal shows: both streams, in the order of writing."""
 
 
 def blocks(markdown: str) -> list[Block]:
@@ -89,9 +91,26 @@ def arguments(command: str) -> list[str]:
     return os.fsdecode(out).split("\0")[:-1]
 
 
+class _Shown(io.BytesIO):
+    """A stream that writes to a terminal as well."""
+
+    def __init__(self, terminal: io.BytesIO) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def write(self, content: Any) -> int:
+        self.terminal.write(content)
+        return super().write(content)
+
+
 @contextmanager
-def _captured() -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+def _captured(
+    terminal: io.BytesIO | None = None,
+) -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
+    terminal = terminal or io.BytesIO()
+    out, err = (
+        io.TextIOWrapper(_Shown(terminal), encoding="utf-8", write_through=True) for _ in range(2)
+    )
     with redirect_stdout(out), redirect_stderr(err):
         yield out, err
 
@@ -108,9 +127,10 @@ def run(command: str) -> Run:
     if not ours.startswith("clipsearch "):
         done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
         return Run(done.returncode, done.stdout, done.stderr.decode())
-    with _captured() as (out, err):
+    terminal = io.BytesIO()
+    with _captured(terminal) as (out, err):
         code = main(arguments(ours))
-    found = Run(code, _written(out), _written(err).decode())
+    found = Run(code, _written(out), _written(err).decode(), terminal.getvalue().decode())
     if code or not others:
         return found
     done = subprocess.run(["bash", "-c", others], input=found.out, capture_output=True, check=False)

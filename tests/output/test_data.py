@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from result_values import PHOTO, RECORDS, SECRET, Page, hit, prediction, write_as, written
+from result_values import PHOTO, RECORDS, SECRET, Page, hit, judged, prediction, write_as, written
 
 from clipsearch.grouping.duplicates import Duplicates
 from clipsearch.grouping.topics import Topic
 from clipsearch.heads.explain import Explanation, LabelExplanation, PromptScore
 from clipsearch.library.matrix import Matrix
-from clipsearch.output.data import count_by_label, describe_labels
+from clipsearch.output.data import best_per_label, count_by_label, describe_labels, group_by_label
 from clipsearch.output.formats import Kind
-from clipsearch.types import NONE, Embeddings, Failure, Hit, ImageRecord
+from clipsearch.types import NONE, UNCERTAIN, Embeddings, Failure, Hit, ImageRecord, Results
 
 VECTORS = np.array([[0.6, 0.8], [1.0, 0.0]], np.float32)
 
@@ -145,6 +145,55 @@ def test_counts_by_label_are_by_the_best_label_most_frequent_first() -> None:
         prediction("/c", dog=1.0),
     ]
     assert list(count_by_label(found).items()) == [("dog", 2), ("cat", 1)]
+
+
+JUDGED = (
+    judged("/a", none=0.25, cat=0.625, dog=0.125),
+    judged("/b", none=0.375, cat=0.375, dog=0.25),
+    judged("/c", none=0.125, cat=0.875),
+    judged("/d", none=0.75, cat=0.25),
+    judged("/e", none=0.25, dog=0.75),
+    judged("/f", none=0.125, cat=0.75, dog=0.125),
+)
+
+
+def test_groups_are_by_size_with_the_most_probable_first_then_uncertain_then_none() -> None:
+    found = [
+        (group.name, group.label, [(p, one.path) for p, one in group.members])
+        for group in group_by_label(JUDGED)
+    ]
+    assert found == [
+        ("cat", "cat", [(0.875, "/c"), (0.75, "/f"), (0.625, "/a")]),
+        ("dog", "dog", [(0.75, "/e")]),
+        (UNCERTAIN, None, [(0.375, "/b")]),
+        (NONE, None, [(0.75, "/d")]),
+    ]
+    assert group_by_label([]) == []
+
+
+def test_an_image_is_in_the_group_of_each_label_that_holds() -> None:
+    both = judged("/a", "multi", none=0.1, cat=0.75, dog=0.25)
+    one = judged("/b", "multi", none=0.1, dog=0.5)
+    assert [
+        (group.name, [(p, x.path) for p, x in group.members])
+        for group in group_by_label([both, one])
+    ] == [("dog", [(0.5, "/b"), (0.25, "/a")]), ("cat", [(0.75, "/a")])]
+
+
+def test_a_label_may_be_called_uncertain() -> None:
+    found = group_by_label([judged("/a", uncertain=0.75), judged("/b", none=0.4, cat=0.3)])
+    assert [(group.name, group.label) for group in found] == [
+        (UNCERTAIN, UNCERTAIN),
+        (UNCERTAIN, None),
+    ]
+
+
+def test_the_best_of_each_group_are_kept_in_their_order() -> None:
+    found = Results(JUDGED, title="cat, dog", warnings=("w",), kind="predictions")
+    kept = best_per_label(found, 2)
+    assert [one.path for one in kept] == ["/b", "/c", "/d", "/e", "/f"]
+    assert (kept.title, kept.warnings, kept.kind) == ("cat, dog", ("w",), "predictions")
+    assert [one.path for one in best_per_label(found, 3)] == [one.path for one in JUDGED]
 
 
 # --- images of a library -------------------------------------------------------------------

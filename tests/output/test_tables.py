@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from result_values import PHOTO, RECORDS, SECRET, hit, prediction, write_as, written
+from result_values import PHOTO, RECORDS, SECRET, hit, judged, prediction, write_as, written
 
 from clipsearch.evaluation import Gallery, Scored, measure_classification, measure_retrieval
 from clipsearch.evaluation.results import Evaluation, ModelFigures
@@ -52,6 +52,47 @@ def test_none_of_these_is_told_where_it_is_likelier_than_the_best_label() -> Non
     labels = (LabelScore("cat", 0.3, 0.2), LabelScore("dog", 0.25, 0.2))
     table = written([Prediction("/a.jpg", labels, None, 0.45, "open")], "table")
     assert table.splitlines()[1].split("/a.jpg")[1].strip() == "none of these 45 %, dog 25 %"
+
+
+def test_a_table_by_label_shows_the_best_of_each_and_how_many_more_there_are() -> None:
+    found = [
+        judged("/a.jpg", none=0.25, cat=0.625, dog=0.125),
+        judged("/b.jpg", none=0.0625, cat=0.875, dog=0.0625),
+        judged("/c.jpg", none=0.125, cat=0.75, dog=0.125),
+        judged("/d.jpg", none=0.5, cat=0.375, dog=0.125),
+        judged("/e.jpg", none=0.25, cat=0.375, dog=0.25),
+        judged("/f.jpg", none=0.75, cat=0.25),
+    ]
+    best = [
+        "probability|label|image|then",
+        "87.5 %|cat|/b.jpg|dog 6 %",
+        "75.0 %|cat|/c.jpg|dog 12 %",
+    ]
+    rest = [
+        "",
+        "37.5 %|uncertain (cat)|/d.jpg|none of these 50 %, dog 12 %",
+        "37.5 %|uncertain (cat)|/e.jpg|dog 25 %",
+        "",
+        "75.0 %|none of these|/f.jpg|cat 25 %",
+    ]
+    assert table_lines(found, "predictions", grouped=True, per_label=2) == [
+        *best,
+        "cat|… 1 more: -k 3 or -f csv",
+        *rest,
+    ]
+    whole = [*best, "62.5 %|cat|/a.jpg|dog 12 %", *rest]
+    assert table_lines(found, "predictions", grouped=True) == whole
+    assert table_lines(found, "predictions", grouped=True, per_label=3) == whole
+    assert table_lines([], "predictions", grouped=True, per_label=3) == []
+
+
+def test_an_image_with_several_labels_is_in_the_table_of_each() -> None:
+    found = [judged("/a.jpg", "multi", none=0.1, cat=0.75, dog=0.5)]
+    assert table_lines(found, "predictions", grouped=True)[1:] == [
+        "75.0 %|cat|/a.jpg|dog 50 %",
+        "",
+        "50.0 %|dog|/a.jpg|cat 75 %",
+    ]
 
 
 def test_paths_below_the_current_folder_are_shown_short(

@@ -218,7 +218,7 @@ def test_one_warning_line_a_run(cli: Cli, tmp_path: Path, command: str) -> None:
 
 
 def test_a_chart_shows_how_long_labels_begin(capsys: pytest.CaptureFixture[str]) -> None:
-    bar_chart({LONG: 3, "cat": 1})
+    bar_chart({LONG: 3, "cat": 1}, 4)
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("One two three four five. Six seven eigh…  █")
     assert second.startswith("cat                                       █")
