@@ -270,6 +270,7 @@ def library_status(session: Session) -> Status:
         index_memory=facts.resident if facts else 0,
         index_recall=facts.recall if facts else None,
         index_queries=facts.queries if facts else "",
+        index_texts=facts.texts if facts else 0,
         index_tuned=dict(facts.tuned) if facts else {},
     )
 

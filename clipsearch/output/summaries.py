@@ -67,7 +67,7 @@ def index_rows(status: Status) -> list[tuple[str, str]]:
         rows.append(("vector index", f"{status.index_kind}, {plural(status.indexed, 'vector')}"))
         if status.tail:
             rows.append(("", f"{plural(status.tail, 'newer vector')} beside it, searched as well"))
-        rows.append(("finds", _recall(status)))
+        rows += _recall_rows(status)
         size = (bytes_text(status.index_memory), bytes_text(status.index_bytes))
         rows.append(("index size", f"{size[0]} in memory, {size[1]} on disk"))
     if status.stale:
@@ -75,15 +75,22 @@ def index_rows(status: Status) -> list[tuple[str, str]]:
     return rows
 
 
-def _recall(status: Status) -> str:
+def _recall_rows(status: Status) -> list[tuple[str, str]]:
     if status.index_recall is None:
-        return "not measured"
-    if status.index_queries not in ("texts", "simulated"):
-        return "all: it compares every vector"
-    queries = {"texts": "texts", "simulated": "simulated queries"}[status.index_queries]
+        return [("finds", "not measured")]
+    if not status.index_queries:
+        return [("finds", "all: it compares every vector")]
+    texts = plural(status.index_texts, "caption") if status.index_texts else "captions"
+    queries = {
+        "texts": f"{texts} of the model",
+        "simulated": "simulated texts",
+        "both": f"{texts} of the model and simulated texts",
+    }.get(status.index_queries, status.index_queries)
     tuned = ", ".join(f"{name} {value:,}" for name, value in status.index_tuned.items())
-    share = f"{100 * status.index_recall:.1f} % of the ten nearest, measured with {queries}"
-    return share + (f" ({tuned})" if tuned else "")
+    return [
+        ("finds", f"{100 * status.index_recall:.1f} % of the ten nearest (recall@10)"),
+        ("tuned on", queries + (f" ({tuned})" if tuned else "")),
+    ]
 
 
 def index_report_table(report: IndexReport, stream: TextIO, options: WriteOptions) -> None:

@@ -119,7 +119,10 @@ class Status:
     index_recall: float | None = None
     """Share of the ten nearest that it finds, as measured when it was made."""
     index_queries: str = ""
-    """What that was measured with: "texts" or "simulated"; empty for a kind that is exact."""
+    """What it was tuned and measured with: "texts" of the model, "simulated" ones, or "both"; empty
+    for a kind that is exact."""
+    index_texts: int = 0
+    """How many texts of the model it was tuned with."""
     index_tuned: dict[str, int] = field(default_factory=dict)
     """What tuning chose: `depth` (vectors compared in full), `probes` of `cells`."""
 

@@ -38,7 +38,8 @@ class TuningTarget(NamedTuple):
     recall: float = 0.99
     """Mean share of the ten nearest vectors that a search has to find."""
     queries: FloatArray | None = None
-    """Text vectors float32 (m, dim) to tune with; None simulates some from the images' vectors."""
+    """Text vectors float32 (m, dim) to tune with; None simulates some from the images' vectors, which
+    also join fewer than 100."""
 
 
 class IndexInfo(NamedTuple):
@@ -47,7 +48,9 @@ class IndexInfo(NamedTuple):
     recall: float
     """Mean share of the ten nearest that was found for text-like queries; 1.0 if exact."""
     queries: str = ""
-    """Queries of that measurement: "texts" or "simulated"; empty if the index is exact."""
+    """Queries of that measurement: "texts", "simulated" or "both"; empty if the index is exact."""
+    texts: int = 0
+    """How many of the queries that it was tuned with are texts of the model."""
     resident: int = 0
     """Bytes that the index holds in memory while it is open, without mapped vectors."""
     tuned: Mapping[str, Any] = {}

@@ -128,6 +128,7 @@ class CompressedIndex:
         return IndexInfo(
             recall=self._tuned.recall,
             queries=self._tuned.queries,
+            texts=self._tuned.texts,
             resident=self._rows.resident + (self._load_codes().resident if len(self) else 0),
             tuned=self._tuned.parameters(),
         )

@@ -1,7 +1,8 @@
 """Choose candidate depth and number of probes for a target recall@10 of text queries.
 
 Texts lie apart from the images (Liang et al. 2022, "Mind the Gap"): an index tuned with images
-finds far less for texts. So it is tuned with the vectors of texts, or with simulated ones.
+finds far less for texts. So it is tuned with the vectors of texts, or with simulated ones that are as
+hard (docs/guides/scale.md has the measurements).
 """
 
 from __future__ import annotations
@@ -11,21 +12,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch._util.arrays import TINY, FloatArray, IdArray, unit
 from clipsearch.vectors import TuningTarget
 from clipsearch.vectors.ranking import best_first
 from clipsearch.vectors.storage.rows import StoredRows
 
 RECALL_K = 10
 """The k of recall@k."""
+TEXTS, SIMULATED, BOTH = QUERIES = ("texts", "simulated", "both")
+"""What an index can be tuned with; `both` is a few texts topped up with simulated ones."""
 
 # Largest candidate depth; where it is not enough, comparing with all vectors is no slower.
 _MAX_DEPTH = 8_192
-_QUERIES = 200
+_QUERIES = 400
+# Fewer texts than this are topped up with simulated ones: few say little about others.
+_FEW_TEXTS = 100
+_SAMPLE_ROWS = 2_000
 _DEPTH_STEP = 32
 # Other queries do a little better or worse than those tuned with: half of the gap to a recall
 # of 1 is demanded besides.
 _MORE_RECALL = 0.5
+# Parts of a simulated text: along the mean image, across from it, evenly in all directions, and of
+# an image's own difference from the mean image.
+_NEAR, _ASIDE, _SCATTER, _LIKENESS = 0.23, 0.785, 0.57, 0.16
+_GAPS = 8
 # Cost in nanoseconds on one core: comparing a code, visiting a cell (FAISS prepares the query for
 # each), and re-ranking a candidate. Only their ratios count.
 _CODE_COST, _CELL_COST, _VECTOR_COST = 3, 20_000, 2_000
@@ -45,7 +55,9 @@ class TuningResult:
     recall: float = 0.0
     """Recall@10 of the queries that the parameters were not chosen with."""
     queries: str = ""
-    """Queries that were used: "texts" or "simulated"."""
+    """Queries that were used: a value of `QUERIES`."""
+    texts: int = 0
+    """How many of them are texts of the model; the others are simulated."""
 
     def parameters(self) -> dict[str, int]:
         """Return depth, probes and cells, those that are not 0."""
@@ -78,14 +90,15 @@ def tune(
     The parameters of least cost that reach the recall; where it is out of reach, those of the
     highest recall, which says so.
     """
-    queries, source = _choose_queries(rows, target)
+    queries, texts = _choose_queries(rows, target)
+    source = TEXTS if texts == len(queries) else BOTH if texts else SIMULATED
     nearest = nearest_places(rows, queries, RECALL_K)
     deepest = min(len(rows), _MAX_DEPTH)
     best: tuple[float, TuningResult] | None = None
     for probes in _probe_counts(cells):
         ranks = _rank_nearest(candidates(queries, deepest, probes), nearest)
         depth, recall = _choose_depth(ranks, target.recall, deepest)
-        result = TuningResult(depth, probes, cells, recall, source)
+        result = TuningResult(depth, probes, cells, recall, source, texts)
         cost = _cost(result, len(rows))
         if best and best[1].recall >= target.recall and cost >= best[0]:
             break  # more cells bring no more by now
@@ -133,36 +146,47 @@ def nearest_places(rows: StoredRows, queries: FloatArray, k: int) -> IdArray:
 
 
 def simulate_texts(sample: FloatArray, count: int) -> FloatArray:
-    """Simulate text vectors: a little of an image each, far along one direction, and noise.
+    """Simulate text vectors that are as hard to answer as those of real texts.
+
+    The lengths are those of the names of things by a CLIP ViT-B/32: texts share a mean far from
+    the images, along which images hardly vary. Around it they scatter almost evenly over all axes,
+    and little along those that images differ most by. A direction of the gap is drawn for several
+    groups of texts, since the depth that one direction needs can be twice that of another.
 
     Parameters
     ----------
     sample
         Images' unit rows, float32 (n, dim).
     count
-        Largest number of vectors to make.
+        Number of vectors to make.
 
     Returns
     -------
-    float32 (min(count, n), dim), unit rows.
+    float32 (count, dim), unit rows.
     """
     rng = np.random.default_rng(0)
-    dim = sample.shape[1]
-    direction = rng.standard_normal((1, dim))
-    direction /= np.linalg.norm(direction)
-    some = sample[rng.choice(len(sample), min(count, len(sample)), replace=False)]
-    noise = 0.25 / dim**0.5 * rng.standard_normal(some.shape)
-    texts = 0.35 * some + 0.9 * direction + noise
-    return np.asarray(texts / np.linalg.norm(texts, axis=1, keepdims=True), np.float32)
+    rows, dim = len(sample), sample.shape[1]
+    mean = sample.mean(axis=0, dtype=np.float64)
+    away = sample - mean
+    _, axes = np.linalg.eigh(away.T @ away)
+    quiet = axes[:, : max(1, dim // 2)]  # the axes of least variance
+    gaps = unit(rng.standard_normal((_GAPS, quiet.shape[1])))[np.arange(count) % _GAPS] @ quiet.T
+    texts = _NEAR * mean / max(float(np.linalg.norm(mean)), TINY) + _ASIDE * gaps
+    texts += _SCATTER / dim**0.5 * rng.standard_normal((count, dim))
+    texts += _LIKENESS * away[rng.choice(rows, count, replace=count > rows)]
+    return np.asarray(unit(texts), np.float32)
 
 
-def _choose_queries(rows: StoredRows, target: TuningTarget) -> tuple[FloatArray, str]:
-    given = target.queries
-    if given is not None and len(given) > 1:
+def _choose_queries(rows: StoredRows, target: TuningTarget) -> tuple[FloatArray, int]:
+    """Return the queries, and how many of them are texts."""
+    given = target.queries if target.queries is not None else np.empty((0, rows.dim), np.float32)
+    if len(given) >= _FEW_TEXTS:
         some = np.linspace(0, len(given) - 1, min(_QUERIES, len(given))).astype(int)
-        return np.ascontiguousarray(given[some], np.float32), "texts"
-    places = np.linspace(0, len(rows) - 1, min(_QUERIES, len(rows))).astype(np.int64)
-    return simulate_texts(rows.take(np.unique(places)), _QUERIES), "simulated"
+        return np.ascontiguousarray(given[some], np.float32), len(some)
+    places = np.linspace(0, len(rows) - 1, min(_SAMPLE_ROWS, len(rows))).astype(np.int64)
+    simulated = simulate_texts(rows.take(places), _QUERIES - len(given))
+    mixed = np.random.default_rng(0).permutation(_QUERIES)  # some of each kind choose and measure
+    return np.concatenate([given, simulated], dtype=np.float32)[mixed], len(given)
 
 
 def _probe_counts(cells: int) -> Iterable[int]:

@@ -37,6 +37,8 @@ NOT_RUN = {
     "pip install clipsearch",
     "python scripts/bench/codes.py",
     "python scripts/bench/codes.py --spectrum even",
+    "python scripts/bench/text_recall.py FOLDER --sizes 3000 30000 100000",
+    "python scripts/bench/text_recall.py --mini --sizes 10000 30000 100000",
     "python scripts/bench/encode.py --device cuda",
     "clipsearch index ~/Pictures -L photos",
     "clipsearch index ~/Pictures -L photos --model multilingual",

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ from conftest import ToyEncoder
 
 from clipsearch.catalog import Catalog
 from clipsearch.cli import main
-from clipsearch.errors import LibraryLocked, QueryError, UnknownVectorIndex, VectorIndexError
+from clipsearch.errors import (
+    LibraryLocked,
+    ModelUnavailable,
+    QueryError,
+    UnknownVectorIndex,
+    VectorIndexError,
+)
 from clipsearch.library import Library
 from clipsearch.types import Embeddings
 
@@ -131,6 +138,7 @@ def test_rebuild_tunes_with_the_models_own_texts_and_says_what_was_reached(
         after = library.rebuild(kind="compressed", recall=0.9)
         assert after == library.status()
         assert (after.index_kind, after.index_queries, after.indexed) == ("compressed", "texts", 12)
+        assert after.index_texts == 400
         assert after.index_recall == 1.0 and after.index_tuned == {"depth": 12}
         assert [(hit.path, hit.score) for hit in library.search("a red house", k=5)] == found
         [file] = (tmp_path / "library" / "snapshots").iterdir()
@@ -141,6 +149,33 @@ def test_rebuild_tunes_with_the_models_own_texts_and_says_what_was_reached(
         with pytest.raises(UnknownVectorIndex, match="'hnsw'"):
             library.rebuild(kind="hnsw")
         assert library.status().index_kind == "compressed"
+
+
+def test_the_stored_captions_tune_where_the_model_is_not_at_hand(
+    tmp_path: Path,
+    toy_encoder: ToyEncoder,
+    make_images: Make,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = tmp_path / "library"
+    with Library.create(place, encoder=toy_encoder) as library:
+        library.index([make_images(12)[0].parent])
+
+    def missing(name: str, device: str | None) -> ToyEncoder:
+        raise ModelUnavailable(name, "it is on no disk.", "Bring it.")
+
+    monkeypatch.setattr("clipsearch.library.session.load_model", missing)
+    rmtree(place / "background", ignore_errors=True)
+    capfd.readouterr()
+    assert main(["rebuild", "--kind", "compressed", "-L", str(place)]) == 0
+    assert "tuned on: simulated texts (depth 12)" in capfd.readouterr().err
+    with Library.open(place, encoder=toy_encoder) as library:
+        library.search("a red house")
+    assert main(["rebuild", "-L", str(place)]) == 0
+    said = capfd.readouterr().err
+    assert "finds: 100.0 % of the ten nearest (recall@10)" in said
+    assert "tuned on: 400 captions of the model (depth 12)" in said
 
 
 def test_the_command_reports_as_text_and_as_json(

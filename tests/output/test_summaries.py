@@ -50,6 +50,7 @@ COMPRESSED = replace(
     index_memory=999,
     index_recall=0.9914,
     index_queries="texts",
+    index_texts=400,
     index_tuned={"depth": 1500},
 )
 
@@ -114,7 +115,8 @@ def test_the_status_says_how_many_of_the_nearest_the_index_finds() -> None:
     assert rows(replace(COMPRESSED, stale=3), "status")[4:-2] == [
         "vector index|compressed, 1,000 vectors",
         "200 newer vectors beside it, searched as well",
-        "finds|99.1 % of the ten nearest, measured with texts (depth 1,500)",
+        "finds|99.1 % of the ten nearest (recall@10)",
+        "tuned on|400 captions of the model (depth 1,500)",
         "index size|999 bytes in memory, 1.5 kB on disk",
         "to clear|3 vectors of images that are gone",
     ]
@@ -126,9 +128,14 @@ def test_the_status_says_how_many_of_the_nearest_the_index_finds() -> None:
         ({"index_recall": None}, "finds|not measured"),
         ({"index_recall": 1.0, "index_queries": ""}, "finds|all: it compares every vector"),
         (
-            {"index_queries": "simulated", "index_tuned": {}},
-            "finds|99.1 % of the ten nearest, measured with simulated queries",
+            {"index_queries": "simulated", "index_texts": 0, "index_tuned": {}},
+            "tuned on|simulated texts",
         ),
+        (
+            {"index_queries": "both", "index_texts": 20},
+            "tuned on|20 captions of the model and simulated texts (depth 1,500)",
+        ),
+        ({"index_queries": "words"}, "tuned on|words (depth 1,500)"),
     ],
 )
 def test_what_was_not_measured_is_not_claimed(changes: dict[str, Any], line: str) -> None:

@@ -499,7 +499,7 @@ def test_the_kind_stays_what_it_was_unless_another_is_asked_for(library: VectorL
 
 def test_kind_and_recall_are_kept_and_facts_say_what_was_reached(library: VectorLibrary) -> None:
     library.add(range(2500))
-    texts = unit_rows(library.rng, 60, DIM)
+    texts = unit_rows(library.rng, 120, DIM)
     asked = Snapshots(
         library.folder,
         library.catalog,
