@@ -83,6 +83,8 @@ if TYPE_CHECKING:
         ImageRecord,
         IndexOptions,
         IndexReport,
+        LabelAnswer,
+        LabelQuestion,
         LabelScore,
         ModelInfo,
         Prediction,
@@ -118,7 +120,8 @@ _HOMES = {
     "clipsearch.grouping.duplicates": "Duplicates",
     "clipsearch.grouping.topics": "Topic",
     "clipsearch.types": "ClassifyOptions Embeddings Facts Failure Finding Hit ImagePages ImageRecord "
-    "IndexOptions IndexReport LabelScore ModelInfo Prediction Progress Results SearchOptions Selection Status Where",
+    "IndexOptions IndexReport LabelAnswer LabelQuestion LabelScore ModelInfo Prediction Progress Results "
+    "SearchOptions Selection Status Where",
     "clipsearch.errors": "BadFilter BadGlob BadGrouping BadLabelFile BadOutputFile BadTemplate BadTerm BadTruthFile "
     "CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotCompilable QueryError "
@@ -164,6 +167,8 @@ __all__ = [
     "ImageTooLarge",
     "IndexOptions",
     "IndexReport",
+    "LabelAnswer",
+    "LabelQuestion",
     "LabelScore",
     "Library",
     "LibraryCorrupt",

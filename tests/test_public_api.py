@@ -24,7 +24,7 @@ from clipsearch import errors, types
 PUBLIC = {
     *("Library", "Head", "Term", "load_encoder", "Encoder", "VectorIndex", "__version__"),
     *("ClipsearchWarning", "ImagePages"),
-    *("Calibration", "Fitted"),
+    *("Calibration", "Fitted", "LabelQuestion", "LabelAnswer"),
     *("Hit", "Prediction", "LabelScore", "Results", "ImageRecord", "Facts"),
     *("Matrix", "Explanation", "labels_from_file", "BadOutputFile", "FigureTooLarge"),
     *("SearchOptions", "ClassifyOptions", "IndexOptions", "Selection", "Where"),

@@ -118,6 +118,20 @@ class Context:
         looks = None if self.looks is None else self.looks[images]
         return replace(self, log_mean_exp=log_mean_exp, looks=looks)
 
+    def pairs(self, images: IdArray, columns: IdArray) -> Context:
+        """Return the context of single cosines of a matrix, by the indices (n,) of each."""
+        stats = self.statistics and LabelStatistics(
+            *(values[columns] for values in self.statistics)
+        )
+        return replace(
+            self,
+            columns=columns,
+            log_mean_exp=None if self.log_mean_exp is None else self.log_mean_exp[images, 0],
+            genericity=None if self.genericity is None else self.genericity[columns],
+            statistics=stats,
+            looks=None if self.looks is None else self.looks[images, columns],
+        )
+
     def per_label(self, values: Mapping[str, float]) -> FloatArray:
         """Return the value of the label of each cosine, 0 where `values` has none."""
         found = np.array([values.get(label, 0.0) for label in self.labels])
@@ -142,7 +156,7 @@ class Calibration(Protocol):
 
     @property
     def images(self) -> int:
-        """Number of images that it was fitted to."""
+        """Number of images, or of answers, that it was fitted to."""
 
     def logits(self, scores: FloatArray, context: Context) -> FloatArray:
         """Return the logit of each cosine: float64, the shape of `scores`."""
@@ -160,11 +174,35 @@ class Calibration(Protocol):
 
     @classmethod
     def fit(
-        cls, scores: FloatArray, relevant: BoolArray, context: Context, *, background: str = ""
+        cls,
+        scores: FloatArray,
+        relevant: BoolArray,
+        context: Context,
+        *,
+        background: str = "",
+        prior: Self | None = None,
     ) -> Self:
         """Fit the parameters to cosines (images, labels) and which labels hold, bool, same shape.
 
-        Raises TooFewExamples if the cosines do not tell labels that hold from others.
+        Few images move them little from those of `prior`. Raises TooFewExamples if the cosines do
+        not tell labels that hold from others.
+        """
+
+    @classmethod
+    def fit_answers(
+        cls,
+        scores: FloatArray,
+        holds: BoolArray,
+        context: Context,
+        *,
+        odds: FloatArray,
+        background: str = "",
+        prior: Self | None = None,
+    ) -> Self:
+        """Fit the parameters to cosines (n,) and whether their labels hold, bool (n,).
+
+        `odds` are the log odds (n,) of the labels among the images that the cosines were drawn from.
+        Raises as `fit` does.
         """
 
 

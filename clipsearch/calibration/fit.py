@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -116,9 +118,10 @@ class Reliability:
             reliability_bins(probabilities, right),
         )
 
-    def to_dict(self) -> dict[str, float]:
-        """Return the figures as JSON types."""
-        return {"ece": self.ece, "brier": self.brier, "auroc": self.auroc}
+    def to_dict(self) -> dict[str, float | None]:
+        """Return the figures as JSON types; AUROC is None where all labels hold, or none."""
+        auroc = None if np.isnan(self.auroc) else self.auroc
+        return {"ece": self.ece, "brier": self.brier, "auroc": auroc}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +133,7 @@ class Fitted:
     after: Reliability
     """Of images that took no part in the fit that is measured on them (cross-validation)."""
     pairs: int
-    """Number of pairs of an image and a label that are measured; half of them hold."""
+    """Number of pairs of an image and a label that are measured; of images half of them hold."""
     labels: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
@@ -159,6 +162,7 @@ def fit_calibration(
     context: Context,
     *,
     before: Calibration,
+    prior: Calibration | None = None,
     background: str = "",
     seed: int = 0,
 ) -> Fitted:
@@ -176,6 +180,8 @@ def fit_calibration(
         Of the cosines.
     before
         The calibration to compare with.
+    prior
+        A calibration by the same formula that few images move little; None: they alone count.
     background
         Version of the background captions; kept with the calibration.
     seed
@@ -188,15 +194,12 @@ def fit_calibration(
         labels that hold from others.
     """
     check_enough(relevant)
-    everything = np.arange(len(relevant))
+    fit = partial(formula.fit, background=background, prior=prior)
+    found = fit(scores, relevant, context)
     logits = np.empty(relevant.shape)
-    order = np.random.default_rng(seed).permutation(len(relevant))
-    found = formula.fit(scores, relevant, context, background=background)
-    for part in range(_FOLDS):
-        out = order[part::_FOLDS]
-        rest = np.setdiff1d(everything, out)
+    for out, rest in split_folds(len(relevant), seed):
         try:
-            fold = formula.fit(scores[rest], relevant[rest], context.part(rest))
+            fold = fit(scores[rest], relevant[rest], context.part(rest))
         except TooFewExamples:  # where these images tell nothing, the odds are even
             logits[out] = 0.0
         else:
@@ -211,6 +214,14 @@ def fit_calibration(
         len(rows),
         context.labels,
     )
+
+
+def split_folds(n: int, seed: int) -> Iterator[tuple[IdArray, IdArray]]:
+    """Yield the indices of each fifth of n cases, and those of the rest."""
+    order = np.random.default_rng(seed).permutation(n)
+    for part in range(_FOLDS):
+        out = order[part::_FOLDS]
+        yield out, np.setdiff1d(order, out)
 
 
 def check_enough(relevant: BoolArray) -> None:

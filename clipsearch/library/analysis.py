@@ -147,7 +147,7 @@ class LibraryAnalysis(LibraryImages):
 
     def calibrate(
         self,
-        truth: StrPath | parts.GroundTruth,
+        truth: StrPath | parts.GroundTruth | Sequence[parts.LabelAnswer],
         *,
         head: parts.Head | None = None,
         formula: str = "cohort",
@@ -160,66 +160,67 @@ class LibraryAnalysis(LibraryImages):
         Parameters
         ----------
         truth
-            See `read_ground_truth`; the other labels of the file are the wrong cases.
+            See `read_ground_truth`: at least 20 images; the other labels of the file are the wrong
+            cases. Or at least 10 answers to `calibration_questions`, for example `answers()`.
         head
             Fit those of this head alone, not of the model.
-        formula
-            One of `clipsearch.calibration.FORMULAS`.
-        templates, seed
-            As for `learn`.
-        dry_run
-            Measure, and store nothing; else `classify` and `search` use the result from then on.
+        formula, templates, dry_run, seed
+            See `clipsearch.library.calibrate.CalibrationOptions`.
 
         Returns
         -------
-        The calibration, and how reliable probabilities are before and after it.
+        The calibration, and how reliable probabilities are before and after it; `classify` and
+        `search` use it from then on.
 
         Raises
         ------
         BadTruthFile, TooFewExamples, ModelMismatch, BadTemplate
         """
-        known = (
-            truth
-            if isinstance(truth, parts.GroundTruth)
-            else parts.ground_truth.read_ground_truth(truth)
-        )
-        return parts.evaluate.calibrate_labels(
+        options = parts.calibrate.CalibrationOptions(formula, templates, dry_run, seed)
+        if isinstance(truth, Sequence) and not isinstance(truth, str):
+            return parts.calibrate.calibrate_answers(self._session, truth, head, options)
+        if not isinstance(truth, parts.GroundTruth):
+            truth = parts.ground_truth.read_ground_truth(truth)
+        return parts.calibrate.calibrate_labels(self._session, truth, head, options)
+
+    def calibration_questions(
+        self,
+        labels: str | Sequence[str] | parts.Head = (),
+        n: int = 20,
+        *,
+        templates: str | Sequence[str] | None = None,
+        where: Filter | None = None,
+        under: StrPath | None = None,
+        seed: int = 0,
+    ) -> list[parts.LabelQuestion]:
+        """Choose images and labels to ask somebody about, so that `calibrate` learns most.
+
+        Parameters
+        ----------
+        labels, n, templates, seed
+            See `clipsearch.library.calibrate.draw_questions`.
+        where, under
+            As for `search`.
+
+        Returns
+        -------
+        Questions, each about another image, that `answers()` does not have yet.
+
+        Examples
+        --------
+        >>> questions = library.calibration_questions(["cat", "dog"])
+        >>> library.save_answers([one.answer(input(f"{one.path}: a {one.label}?") == "y")
+        ...                       for one in questions])
+        >>> library.calibrate(library.answers())
+        """
+        return parts.calibrate.draw_questions(
             self._session,
-            known,
-            head,
-            formula_name=formula,
+            [labels] if isinstance(labels, str) else labels,
+            n,
+            selection=select(where, under),
             templates=templates,
-            dry_run=dry_run,
             seed=seed,
         )
-
-    def calibration(self, head: parts.Head | None = None) -> parts.Calibration:
-        """Return the calibration in use for a head.
-
-        Parameters
-        ----------
-        head
-            A head; by default the model.
-
-        Returns
-        -------
-        The head's own, else the model's, else the one that comes with clipsearch.
-        """
-        return parts.label_scores.calibration_of(self._session, head)
-
-    def reset_calibration(self, head: parts.Head | None = None) -> bool:
-        """Drop what `calibrate` stored.
-
-        Parameters
-        ----------
-        head
-            For this head; by default for the model.
-
-        Returns
-        -------
-        Whether there was any.
-        """
-        return parts.label_scores.drop_calibration(self._session, head)
 
     # --- exploring -------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Evaluation and calibration: models and probabilities against images whose labels are known."""
+"""Evaluation: models against images whose labels or captions are known."""
 
 from __future__ import annotations
 
@@ -11,17 +11,11 @@ import numpy as np
 
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.calibration import (
-    DEFAULT_FORMULA,
-    FORMULAS,
     Context,
-    calibration_to_json,
     closed_set_probabilities,
-    find_formula,
     label_probabilities,
     open_set_probabilities,
 )
-from clipsearch.calibration.background import background_version
-from clipsearch.calibration.fit import Fitted, check_enough, fit_calibration
 from clipsearch.errors import BadTruthFile, QueryError, TooFewLabels
 from clipsearch.evaluation import (
     Evaluation,
@@ -40,10 +34,10 @@ from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.library.classify import make_head
 from clipsearch.library.collection import encode_paths
-from clipsearch.library.label_scores import calibrate_logits, calibration_key, cohort_context
+from clipsearch.library.label_scores import calibrate_logits
 from clipsearch.library.session import Session
 from clipsearch.text.encode import reading
-from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_choice, check_count
+from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +112,7 @@ def evaluate_models(
         resamples=options.resamples,
         seed=options.seed,
         missing=tuple(missing),
-        warnings=tuple(dict.fromkeys([*_report_left_out(missing), *warned])),
+        warnings=tuple(dict.fromkeys([*report_left_out(missing), *warned])),
     )
 
 
@@ -262,7 +256,8 @@ def _report_unknown_labels(
     return [f"{names}; {lost:,} images with no other label are left out."]
 
 
-def _report_left_out(missing: Sequence[Failure]) -> list[str]:
+def report_left_out(missing: Sequence[Failure]) -> list[str]:
+    """Say, for the warnings of a result, which images could not be read."""
     if not missing:
         return []
     names = _list_few([failure.path for failure in missing])
@@ -281,68 +276,3 @@ def _explain_no_images(truth: GroundTruth, missing: Sequence[Failure]) -> BadTru
 def _list_few(names: Sequence[str], count: int = 3) -> str:
     more = f" and {len(names) - count:,} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
-
-
-# --- calibration -----------------------------------------------------------------------------
-
-
-def calibrate_labels(
-    session: Session,
-    truth: GroundTruth,
-    head: Head | None,
-    *,
-    formula_name: str = DEFAULT_FORMULA,
-    templates: str | Sequence[str] | None = None,
-    dry_run: bool = False,
-    seed: int = 0,
-) -> Fitted:
-    """Fit the probabilities of the current model, or of a head, to images with known labels.
-
-    Parameters
-    ----------
-    session
-        Of the library.
-    truth
-        Labels of images, which need not be in the library.
-    head
-        Fit those of this head alone.
-    formula_name
-        Of FORMULAS.
-    templates
-        Prompts with `{}` for the labels, where there is no head.
-    dry_run
-        Measure, and store nothing.
-    seed
-        Of the folds.
-
-    Raises
-    ------
-    BadTruthFile, TooFewExamples, ModelMismatch, BadTemplate
-    """
-    check_count("seed", seed, 0)
-    check_choice("formula", formula_name, tuple(FORMULAS))
-    if not truth.labels:
-        raise BadTruthFile(f"{truth.source} holds captions and no labels to calibrate with.")
-    info = session.info
-    prompts = make_class_prompts(truth.classes, templates)
-    warned = [*truth.warnings]
-    judged = head or make_head(session, prompts, on_warning=warned.append)
-    judged.check(info)
-    relevant = membership(list(truth.labels.values()), judged.labels)
-    check_enough(relevant)
-    paths, vectors, missing = encode_paths(session, list(truth.labels))
-    # Images without any of the labels are wrong cases of all of them, which is what they are.
-    chosen = find_formula(formula_name)
-    found = fit_calibration(
-        chosen,
-        judged.scores(vectors),
-        membership([truth.labels[path] for path in paths], judged.labels),
-        cohort_context(session, judged, vectors),
-        before=find_formula(DEFAULT_FORMULA).of_model(info),
-        background=background_version() if chosen.needs_cohort else "",
-        seed=seed,
-    )
-    if not dry_run:
-        stored = calibration_to_json(found.calibration)
-        session.catalog.set_meta(calibration_key(info.fingerprint, head), stored)
-    return replace(found, warnings=(*warned, *_report_left_out(missing)))

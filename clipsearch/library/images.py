@@ -162,6 +162,31 @@ class LibraryImages(OpenLibrary):
         """
         return parts.collection.encode_paths(self._session, paths)
 
+    # --- answers about images ----------------------------------------------------------------
+
+    def save_answers(self, answers: Sequence[parts.LabelAnswer]) -> None:
+        """Keep answers to `calibration_questions`, and a yes as a label of the image too.
+
+        Parameters
+        ----------
+        answers
+            A later one about the same image and label replaces an earlier one.
+
+        Raises
+        ------
+        UnknownImage, LibraryError
+        """
+        parts.calibrate.save_answers(self._session, answers)
+
+    def answers(self) -> list[parts.LabelAnswer]:
+        """Return the answers that were kept, about images that still have a file.
+
+        Returns
+        -------
+        Answers, by path and label.
+        """
+        return parts.calibrate.stored_answers(self._session)
+
     # --- upkeep ----------------------------------------------------------------------------
 
     def status(self) -> parts.Status:

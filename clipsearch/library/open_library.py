@@ -270,3 +270,43 @@ class OpenLibrary:
         tokenizer, name = self.tokenizer, self._session.info.name
         given = [texts] if isinstance(texts, str) else texts
         return [parts.TokenTable.of(text, tokenizer, name) for text in given]
+
+    # --- calibration -----------------------------------------------------------------------
+
+    def calibration(self, head: parts.Head | None = None) -> parts.Calibration:
+        """Return the calibration in use for a head.
+
+        Parameters
+        ----------
+        head
+            A head; by default the model.
+
+        Returns
+        -------
+        The head's own, else the model's, else the one that comes with clipsearch.
+        """
+        return parts.label_scores.calibration_of(self._session, head)
+
+    def reset_calibration(self, head: parts.Head | None = None) -> bool:
+        """Drop what `calibrate` stored.
+
+        Parameters
+        ----------
+        head
+            For this head; by default for the model.
+
+        Returns
+        -------
+        Whether there was any.
+        """
+        return parts.label_scores.drop_calibration(self._session, head)
+
+    def calibration_hint(self) -> str:
+        """Return, the first time, that probabilities rest on assumed constants, and what to do.
+
+        Returns
+        -------
+        A text for people; empty for a calibration that is shipped or fitted, where it was returned
+        before, and where that cannot be noted in the library.
+        """
+        return parts.calibrate.take_hint(self._session)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clipsearch.heads.explain import Explanation
     from clipsearch.heads.head import Head
     from clipsearch.library import (
+        calibrate,
         classify,
         collection,
         evaluate,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
         ImagePages,
         IndexOptions,
         IndexReport,
+        LabelAnswer,
+        LabelQuestion,
         Prediction,
         Status,
     )
@@ -64,6 +67,8 @@ __all__ = [
     "ImagePages",
     "IndexOptions",
     "IndexReport",
+    "LabelAnswer",
+    "LabelQuestion",
     "Layout",
     "Matrix",
     "MethodChoice",
@@ -73,6 +78,7 @@ __all__ = [
     "Tier",
     "TokenTable",
     "Topic",
+    "calibrate",
     "classify",
     "collection",
     "evaluate",
@@ -87,7 +93,7 @@ __all__ = [
 
 _MODULES = {
     "clipsearch.evaluation": "ground_truth",
-    "clipsearch.library": "classify collection evaluate explore label_scores learn matrix "
+    "clipsearch.library": "calibrate classify collection evaluate explore label_scores learn matrix "
     "query_heads search",
 }
 _TYPES = {
@@ -105,7 +111,8 @@ _TYPES = {
     "clipsearch.library.matrix": "Matrix",
     "clipsearch.library.query_heads": "Query",
     "clipsearch.text.tokens": "TokenTable",
-    "clipsearch.types": "ClassifyOptions Failure Finding ImagePages IndexOptions IndexReport Prediction Status",
+    "clipsearch.types": "LabelAnswer ClassifyOptions Failure Finding ImagePages IndexOptions IndexReport "
+    "Prediction LabelQuestion Status",
 }
 _MODULE_OF = {name: f"{home}.{name}" for home, names in _MODULES.items() for name in names.split()}
 _HOME_OF = {name: home for home, names in _TYPES.items() for name in names.split()}

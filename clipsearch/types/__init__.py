@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         Finding,
         IndexOptions,
         IndexReport,
+        LabelAnswer,
+        LabelQuestion,
         LabelScore,
         Prediction,
         Status,
@@ -63,6 +65,8 @@ __all__ = [
     "ImageRecord",
     "IndexOptions",
     "IndexReport",
+    "LabelAnswer",
+    "LabelQuestion",
     "LabelScore",
     "Labels",
     "Mode",
@@ -90,8 +94,8 @@ __all__ = [
 ]
 
 _OPERATIONS = (
-    *("ClassifyOptions", "Failure", "Finding", "IndexOptions", "IndexReport", "LabelScore"),
-    *("Prediction", "Status"),
+    *("LabelAnswer", "ClassifyOptions", "Failure", "Finding", "IndexOptions", "IndexReport"),
+    *("LabelScore", "Prediction", "LabelQuestion", "Status"),
 )
 
 

@@ -148,6 +148,40 @@ class Finding:
         return asdict(self)
 
 
+# --- calibrating -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LabelAnswer:
+    """Whether a label holds for an image, as somebody judged it."""
+
+    path: str
+    label: str
+    holds: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelQuestion:
+    """A pair of an image and a label that is worth judging, to calibrate probabilities."""
+
+    path: str
+    label: str
+    probability: float
+    """How likely it is now that the label holds, given how many images of the library show it."""
+
+    def answer(self, holds: bool) -> LabelAnswer:
+        """Return an answer to the question."""
+        return LabelAnswer(self.path, self.label, holds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the question as JSON types."""
+        return asdict(self)
+
+
 # --- classifying -------------------------------------------------------------------------------
 
 

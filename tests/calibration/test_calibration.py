@@ -172,3 +172,13 @@ def test_a_model_starts_with_the_cohort_formula() -> None:
 def test_an_unknown_formula_is_answered_with_the_known_ones() -> None:
     with pytest.raises(QueryError, match="unknown formula 'plat': choose from cohort"):
         find_formula("plat")
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_pairs_of_a_matrix_get_the_logits_that_they_have_in_it(name: str) -> None:
+    rng = np.random.default_rng(4)
+    made, whole = find_formula(name).of_model(None), context(5)
+    scores = rng.uniform(0.1, 0.3, (5, 4))
+    rows, columns = np.array([4, 0, 2, 2]), np.array([1, 1, 3, 0])
+    found = made.logits(scores[rows, columns], whole.pairs(rows, columns))
+    np.testing.assert_allclose(found, made.logits(scores, whole)[rows, columns])

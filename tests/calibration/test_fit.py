@@ -12,7 +12,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from clipsearch.calibration import Calibration, Context, label_probabilities
 from clipsearch.calibration.cohort import CohortCalibration
-from clipsearch.calibration.fit import Fitted, Reliability, fit_calibration
+from clipsearch.calibration.fit import Fitted, Reliability, ece, fit_calibration
 from clipsearch.errors import BadOutputFile, TooFewExamples
 
 ASSUMED = CohortCalibration(2.0, -3.5)
@@ -171,3 +171,36 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
     assert {(0x2F, 0x6F, 0x9F), (0xC8, 0x70, 0x2A)} <= colours
     with pytest.raises(BadOutputFile):
         found.save(tmp_path / "reliability.jpg")
+
+
+def mean_error(images: int, prior: CohortCalibration | None) -> float:
+    """Return the mean calibration error on other images of fits to so many, over draws."""
+    scores, relevant = world(4000, seed=99)
+    known, errors = context(4000, LABELS), []
+    # As many right as wrong pairs: what even odds mean.
+    rows = np.concatenate(
+        [np.flatnonzero(relevant.ravel()), np.flatnonzero(~relevant.ravel())[:4000]]
+    )
+    for seed in range(15):
+        made = fit_calibration(
+            CohortCalibration,
+            *world(images, seed=seed),
+            context(images, LABELS),
+            before=ASSUMED,
+            prior=prior,
+        ).calibration
+        p = label_probabilities(made.logits(scores, known)).ravel()[rows]
+        errors.append(ece(p, relevant.ravel()[rows]))
+    return float(np.mean(errors))
+
+
+def test_twenty_images_do_not_spoil_constants_that_are_right_and_a_hundred_mend_others() -> None:
+    right = CohortCalibration(2.0, -2.0)
+    assert mean_error(20, right) < 0.03 < mean_error(20, None)
+    off = CohortCalibration(1.5, -0.5)
+    scores, relevant = world(4000, seed=99)
+    p = label_probabilities(off.logits(scores, context(4000, LABELS)))
+    before = (
+        ece(p[relevant], np.ones(4000, bool)) / 2 + ece(p[~relevant], np.zeros(12000, bool)) / 2
+    )
+    assert mean_error(100, off) < 0.5 * before
