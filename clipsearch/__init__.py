@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         BadTemplate,
         BadTerm,
         BadTruthFile,
+        CannotPlace,
         CannotServe,
         ClipsearchError,
         EmptyQuery,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from clipsearch.heads.query import Term, labels_from_file
     from clipsearch.library import Library
     from clipsearch.library.matrix import Matrix
+    from clipsearch.output.placing import place_images
     from clipsearch.text.encode import encode_texts
     from clipsearch.text.tokens import Piece, Token, TokenTable
     from clipsearch.types import (
@@ -87,6 +89,8 @@ if TYPE_CHECKING:
         LabelQuestion,
         LabelScore,
         ModelInfo,
+        PlacedFile,
+        PlacementReport,
         Prediction,
         Progress,
         Results,
@@ -111,6 +115,7 @@ _HOMES = {
     "clipsearch.evaluation.ground_truth": "GroundTruth read_ground_truth",
     "clipsearch.evaluation.results": "Evaluation",
     "clipsearch.heads.query": "Term labels_from_file",
+    "clipsearch.output.placing": "place_images",
     "clipsearch.text.encode": "encode_texts",
     "clipsearch.text.tokens": "Piece Token TokenTable",
     "clipsearch.encoders": "load_encoder load_tokenizer",
@@ -120,10 +125,10 @@ _HOMES = {
     "clipsearch.grouping.duplicates": "Duplicates",
     "clipsearch.grouping.topics": "Topic",
     "clipsearch.types": "ClassifyOptions Embeddings Facts Failure Finding Hit ImagePages ImageRecord "
-    "IndexOptions IndexReport LabelAnswer LabelQuestion LabelScore ModelInfo Prediction Progress Results "
-    "SearchOptions Selection Status Where",
+    "IndexOptions IndexReport LabelAnswer LabelQuestion LabelScore ModelInfo PlacedFile PlacementReport Prediction "
+    "Progress Results SearchOptions Selection Status Where",
     "clipsearch.errors": "BadFilter BadGlob BadGrouping BadLabelFile BadOutputFile BadTemplate BadTerm BadTruthFile "
-    "CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
+    "CannotPlace CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotCompilable QueryError "
     "SnapshotUnreadable TooFewExamples TooFewLabels UnknownImage UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
     "VectorIndexError",
@@ -140,6 +145,7 @@ __all__ = [
     "BadTerm",
     "BadTruthFile",
     "Calibration",
+    "CannotPlace",
     "CannotServe",
     "ClassifyOptions",
     "ClipsearchError",
@@ -183,6 +189,8 @@ __all__ = [
     "ModelUnavailable",
     "NotCompilable",
     "Piece",
+    "PlacedFile",
+    "PlacementReport",
     "Prediction",
     "Progress",
     "QueryError",
@@ -212,6 +220,7 @@ __all__ = [
     "labels_from_file",
     "load_encoder",
     "load_tokenizer",
+    "place_images",
     "read_ground_truth",
 ]
 

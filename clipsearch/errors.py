@@ -9,7 +9,8 @@ ClipsearchError
 ├ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter
 │                       BadTruthFile · BadGlob · BadOutputFile · FigureTooLarge · UnknownLabel · TooFewExamples
 │                       BadGrouping · UnknownImage
-└ CannotServe           the server cannot start as it was asked to
+├ CannotServe           the server cannot start as it was asked to
+└ CannotPlace           files cannot be put into a folder
 
 A message says what happened, to which thing, and what to do about it.
 """
@@ -280,3 +281,18 @@ class BadGlob(QueryError):
 
 class CannotServe(ClipsearchError):
     """The server cannot start as it was asked to."""
+
+
+# --- placing -------------------------------------------------------------------------------
+
+
+class CannotPlace(ClipsearchError):
+    """No file can be put into folder `path`, or no more of them: a full disk, a missing right."""
+
+    def __init__(self, path: str | PathLike[str], reason: str, done: int = 0) -> None:
+        more = "no more files" if done else "no files"
+        there = f" {done:,} are there: the next run skips them." if done else ""
+        super().__init__(f"{more} can be put into {path}: {reason}.{there}")
+        self.path = str(path)
+        self.reason = reason
+        self.done = done

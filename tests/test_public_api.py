@@ -46,6 +46,10 @@ PUBLIC = {
         "UnknownLabel",
         "UnknownImage",
         "CannotServe",
+        "CannotPlace",
+        "PlacedFile",
+        "PlacementReport",
+        "place_images",
         "TooFewExamples",
     ),
 }

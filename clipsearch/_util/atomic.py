@@ -56,6 +56,49 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> tuple[str, int]
     return digest, size
 
 
+def add_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file under a temporary name, then name it `path` if that name is free.
+
+    The content is on the disk before the file has its name. The entry in the folder is not forced
+    there: a crash may lose the file, but never leaves a part of it.
+
+    Parameters
+    ----------
+    path
+        The file to make; its folder exists.
+    write
+        Takes the temporary path, in the same folder, and writes the file.
+
+    Raises
+    ------
+    FileExistsError
+        If the name is taken; whatever has it stays as it is.
+    OSError
+        If the file cannot be written; also whatever `write` raises. Nothing is left then.
+    """
+    temporary = path.with_name(f".clipsearch-{os.urandom(8).hex()}.tmp")
+    try:
+        write(temporary)
+        _fsync(temporary)
+        _name_if_free(temporary, path)
+    finally:
+        delete_quietly(temporary)
+
+
+def _name_if_free(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)  # unlike a rename, it fails everywhere if the name is taken
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links, such as exFAT: an empty file takes the name first
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        try:
+            temporary.replace(path)
+        except BaseException:
+            delete_quietly(path)
+            raise
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, as `replace_file` does.
 

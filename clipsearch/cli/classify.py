@@ -36,11 +36,19 @@ from clipsearch.cli.options import (
     open_library_for,
     write_also,
 )
+from clipsearch.cli.placing import (
+    AsOption,
+    DryRunOption,
+    Placing,
+    SortIntoOption,
+    SortRestOption,
+    StrictOption,
+)
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import resolve_templates
 from clipsearch.heads.query import labels_from_file
 from clipsearch.output.data import best_per_label, group_by_label
-from clipsearch.output.formats import FORMATS, WriteOptions
+from clipsearch.output.formats import FORMATS, Kind, WriteOptions
 from clipsearch.output.text import plural
 from clipsearch.types import Mode, Prediction, Results
 
@@ -126,6 +134,11 @@ def classify(
         typer.Option("--explain", help="Show for each image which prompt of a label scored how."),
     ] = False,
     truncate: TruncateOption = False,
+    sort_into: SortIntoOption = None,
+    method: AsOption = None,
+    sort_rest: SortRestOption = False,
+    dry_run: DryRunOption = False,
+    strict: StrictOption = False,
     under: UnderOption = None,
     where: WhereOption = None,
     format: PredictionsFormat = None,
@@ -142,6 +155,7 @@ def classify(
     clipsearch classify --labels animals.txt --template openai80 -f csv -o animals.csv
     clipsearch classify receipt photo --images ~/Downloads/*.jpg
     clipsearch classify cat dog --images *.png --model mini
+    clipsearch classify cat dog --sort-into sorted --as symlink
     clipsearch classify --labels aliens.yaml --images strange.jpg --explain
     """
     _check_usage(
@@ -152,9 +166,9 @@ def classify(
         lone_threshold=bool(threshold) and not multi_label,
     )
     least = _thresholds(threshold or ())
-    target = Output.choose(
-        "explanations" if explain else "predictions", format, output, null=null, open_=open_
-    )
+    placing = Placing.sort(sort_into, method, sort_rest, dry_run, strict)
+    kind: Kind = "placement" if dry_run else "explanations" if explain else "predictions"
+    target = Output.choose(kind, format, output, null=null, open_=open_)
     wanted = labels_from_file(labels_file) if labels_file else labels or []
     made = Head.load(head) if head else None
     otherwise = made.model if made else "default"
@@ -174,17 +188,19 @@ def classify(
             save=save,
         )
         shown = best_per_label(found, count) if count else found
-        reasons = lib.explain(made, shown, truncate=truncate) if explain else None
-    warn_all(found.warnings)
-    if reasons is None:
-        _show(found, shown, target, count)
-    else:
-        target.write(reasons)
-    if not found:
-        say("no image matches.")
-    if save:
-        labelled = sum(bool(one.holding) for one in found)
-        say(f"saved labels of {plural(labelled, 'image')}.")
+        reasons = lib.explain(made, shown, truncate=truncate) if kind == "explanations" else None
+        warn_all(found.warnings)
+        if reasons is not None:
+            target.write(reasons)
+        elif not dry_run:
+            _show(found, shown, target, count)
+        if not found:
+            say("no image matches.")
+        if save:
+            labelled = sum(bool(one.holding) for one in found)
+            say(f"saved labels of {plural(labelled, 'image')}.")
+        if placing:
+            placing.place(found, lib, target, k=count)
 
 
 def _check_usage(

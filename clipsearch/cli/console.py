@@ -29,6 +29,7 @@ _PHASES = {
     "topics": ("trying numbers of topics", "numbers"),
     "compare": ("comparing", "images"),
     "look": ("looking closely", "images"),
+    "place": ("putting into folders", "images"),
 }
 """Progress.phase -> what a person calls it, and what it counts."""
 

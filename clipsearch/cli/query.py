@@ -24,9 +24,10 @@ from clipsearch.cli.options import (
     UnderOption,
     WhereOption,
 )
+from clipsearch.cli.placing import CopyToOption, DryRunOption, LinkToOption, Placing, StrictOption
 from clipsearch.heads.head import Head
 from clipsearch.library import Library
-from clipsearch.output.formats import WriteOptions
+from clipsearch.output.formats import Kind, WriteOptions
 from clipsearch.output.text import relevant_count
 from clipsearch.types import Hit, Results
 
@@ -102,6 +103,10 @@ def query(
     where: WhereOption = None,
     min_score: ScoreOption = None,
     truncate: TruncateOption = False,
+    copy_to: CopyToOption = None,
+    link_to: LinkToOption = None,
+    dry_run: DryRunOption = False,
+    strict: StrictOption = False,
     format: HitsFormat = None,
     null: NullOption = False,
     output: HitsFile = None,
@@ -114,7 +119,7 @@ def query(
     clipsearch query "orange boy riding a blue horse"
     clipsearch query "2:beach" dog --not people -k 20 --open
     clipsearch query --image sofa.jpg "in green leather" --where "taken >= 2024"
-    clipsearch query receipts --relevant -0 | xargs -0 cp -t receipts/
+    clipsearch query receipts --relevant --copy-to receipts
     """
     if not (texts or image or head):
         raise UsageError("nothing to search for: give a TEXT, an --image or a --head.")
@@ -122,7 +127,8 @@ def query(
         raise UsageError("a --head is a query by itself: leave out texts and images.")
     if label and not head:
         raise UsageError("--label is of a --head: name its file.")
-    target = Output.choose("hits", format, output, null=null, open_=open_)
+    placing = Placing.put(copy_to, link_to, dry_run, strict)
+    target = Output.choose(_kind(dry_run), format, output, null=null, open_=open_)
     with Library.open(library, device=get_device()) as lib:
         hits = lib.search(
             Head.load(head) if head else texts or (),
@@ -136,21 +142,28 @@ def query(
             relevant=relevant,
             truncate=truncate,
         )
-    _show(hits, target)
+        _show(hits, target, lib, placing)
+
+
+def _kind(dry_run: bool) -> Kind:
+    return "placement" if dry_run else "hits"
 
 
 def _count_or_default(count: int | None, relevant: bool) -> int | None:
     return count if count or relevant else _DEFAULT_COUNT
 
 
-def _show(hits: Results[Hit], target: Output) -> None:
+def _show(hits: Results[Hit], target: Output, lib: Library, placing: Placing | None) -> None:
     warn_all(hits.warnings)
-    target.write(hits, WriteOptions(title=hits.title))
+    if target.kind == "hits":
+        target.write(hits, WriteOptions(title=hits.title))
     if not hits:
         say("no image matches.")
     if target.format == "table" and (relevant := relevant_count(hits)):
         sys.stdout.flush()
         say(f"{relevant}.")
+    if placing:
+        placing.place(hits, lib, target)
 
 
 def similar(
@@ -159,6 +172,10 @@ def similar(
     relevant: RelevantOption = False,
     under: UnderOption = None,
     where: WhereOption = None,
+    copy_to: CopyToOption = None,
+    link_to: LinkToOption = None,
+    dry_run: DryRunOption = False,
+    strict: StrictOption = False,
     format: HitsFormat = None,
     null: NullOption = False,
     output: HitsFile = None,
@@ -170,10 +187,12 @@ def similar(
     \b
     clipsearch similar holiday/beach.jpg
     clipsearch similar ~/Downloads/sofa.png -k 50 --open
+    clipsearch similar holiday/beach.jpg --relevant --link-to beaches
     """
-    target = Output.choose("hits", format, output, null=null, open_=open_)
+    placing = Placing.put(copy_to, link_to, dry_run, strict)
+    target = Output.choose(_kind(dry_run), format, output, null=null, open_=open_)
     with Library.open(library, device=get_device()) as lib:
         hits = lib.similar(
             file, k=_count_or_default(count, relevant), where=where, under=under, relevant=relevant
         )
-    _show(hits, target)
+        _show(hits, target, lib, placing)

@@ -40,6 +40,7 @@ Kind = Literal[
     "findings",
     "models",
     "compilation",
+    "placement",
 ]
 """The kinds of values that commands write."""
 
@@ -86,7 +87,7 @@ _IMAGES: tuple[Kind, ...] = ("hits", "predictions", "records")
 _ANALYSES: tuple[Kind, ...] = ("explanations", "matrix", "topics", "duplicates")
 _REPORTS: tuple[Kind, ...] = (
     *("calibration", "few_shot", "tokens", "status", "index_report", "failures", "findings"),
-    *("models", "compilation"),
+    *("models", "compilation", "placement"),
 )
 
 FORMATS: dict[str, Format] = {

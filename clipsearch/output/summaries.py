@@ -19,7 +19,7 @@ from clipsearch.output.text import (
     table,
     three_digits,
 )
-from clipsearch.types import Failure, Finding, IndexReport, Status
+from clipsearch.types import Failure, Finding, IndexReport, PlacementReport, Status
 
 if TYPE_CHECKING:
     from clipsearch.calibration.fit import Fitted
@@ -111,6 +111,13 @@ def findings_table(findings: Sequence[Finding], stream: TextIO, options: WriteOp
     if findings:
         rows = [(f.kind, f.message, "repaired" if f.repaired else f.remedy) for f in findings]
         table(("finding", "problem", "remedy"), rows, stream)
+
+
+def placement_table(report: PlacementReport, stream: TextIO, options: WriteOptions) -> None:
+    """Write the images that come new into a folder, and the names that they have there."""
+    rows = [(shorten_path(one.source), shorten_path(one.target)) for one in report.files if one.new]
+    if rows:
+        table(("image", "goes to"), rows, stream)
 
 
 # --- models ----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from clipsearch.types.options import (
     Labels,
     Mode,
     Paths,
+    PlaceMethod,
     Prompt,
     SearchOptions,
     Selection,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
         LabelAnswer,
         LabelQuestion,
         LabelScore,
+        PlacedFile,
+        PlacementReport,
         Prediction,
         Status,
     )
@@ -74,6 +77,9 @@ __all__ = [
     "OnProgress",
     "OnWarning",
     "Paths",
+    "PlaceMethod",
+    "PlacedFile",
+    "PlacementReport",
     "Prediction",
     "Progress",
     "Prompt",
@@ -95,7 +101,7 @@ __all__ = [
 
 _OPERATIONS = (
     *("LabelAnswer", "ClassifyOptions", "Failure", "Finding", "IndexOptions", "IndexReport"),
-    *("LabelScore", "Prediction", "LabelQuestion", "Status"),
+    *("LabelScore", "LabelQuestion", "PlacedFile", "PlacementReport", "Prediction", "Status"),
 )
 
 

@@ -90,6 +90,41 @@ class IndexReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedFile:
+    """An image in a folder that `place_images` put it into."""
+
+    source: str
+    target: str
+    new: bool
+    """Whether the run put it there; False for what was there before."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementReport:
+    """What one run of `place_images` did, or would do."""
+
+    files: tuple[PlacedFile, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
+    """UNCERTAIN and NONE -> number of predictions that were left out because of it."""
+    failures: tuple[Failure, ...] = ()
+    dry_run: bool = False
+
+    @property
+    def added(self) -> int:
+        """The number of new files."""
+        return sum(file.new for file in self.files)
+
+    @property
+    def unchanged(self) -> int:
+        """The number of files that were there before."""
+        return len(self.files) - self.added
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return {"added": self.added, "unchanged": self.unchanged, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What a library holds."""
 

@@ -25,6 +25,8 @@ UNCERTAIN = "uncertain"
 """The group of images whose best label is less likely than not; the name of no label either."""
 Mode = Literal["open", "multi", "closed"]
 """How labels are judged: one of them or none; each by itself; one of them in any case."""
+PlaceMethod = Literal["copy", "hardlink", "symlink"]
+"""How an image comes into a folder."""
 HOLDS_FROM = 0.5
 """The probability from which a label holds in the mode `multi`, unless a threshold is given."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from clipsearch._util.atomic import (
+    add_file,
     delete_quietly,
     page_digest,
     read_arrays,
@@ -87,6 +89,75 @@ def test_content_and_folder_are_on_the_disk_before_it_is_done(
         ["file", "rename", "folder"],
         ["file", "rename", "file"],  # without /proc a folder is not told from a file
     )
+
+
+def no_hard_links(source: Path, target: Path) -> None:
+    """Answer as exFAT does."""
+    if target.exists():
+        raise FileExistsError(errno.EEXIST, "File exists", str(target))
+    raise PermissionError(errno.EPERM, "Operation not permitted", str(target))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_is_added_under_a_free_name_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", no_hard_links)
+    path = tmp_path / "file"
+
+    def write(temporary: Path) -> None:
+        assert not path.exists() and temporary.parent == tmp_path
+        temporary.write_bytes(b"new")
+
+    add_file(path, write)
+    assert path.read_bytes() == b"new" and [*tmp_path.iterdir()] == [path]
+    with pytest.raises(FileExistsError):
+        add_file(path, lambda temporary: temporary.write_bytes(b"other"))
+    assert path.read_bytes() == b"new" and [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_is_taken_while_a_file_is_written_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", no_hard_links)
+    path = tmp_path / "file"
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(b"new")
+        path.write_bytes(b"first")
+
+    with pytest.raises(FileExistsError):
+        add_file(path, write)
+    assert path.read_bytes() == b"first" and [*tmp_path.iterdir()] == [path]
+
+
+def test_an_error_while_a_file_is_added_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        add_file(tmp_path / "file", fail)
+    monkeypatch.setattr(os, "link", no_hard_links)
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        add_file(tmp_path / "file", lambda temporary: temporary.write_bytes(b"new"))
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_content_is_on_the_disk_before_the_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    fsync, link = os.fsync, os.link
+    monkeypatch.setattr(os, "fsync", lambda number: (events.append("fsync"), fsync(number)))
+    monkeypatch.setattr(os, "link", lambda *paths: (events.append("name"), link(*paths)))
+    add_file(tmp_path / "file", lambda temporary: temporary.write_bytes(b"new"))
+    assert events == ["fsync", "name"]
 
 
 def test_a_text_is_written_in_utf_8(tmp_path: Path) -> None:
