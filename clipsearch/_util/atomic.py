@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,9 @@ _SEAL = b"clipseal"
 _SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
 _PAGE_BYTES = 4096
 _READ_BYTES = 16 << 20
+_ADDED = ".clipsearch-"
+"""How the temporary names of `add_file` begin."""
+_HOUR = 3600
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> tuple[str, int]:
@@ -76,13 +80,22 @@ def add_file(path: Path, write: Callable[[Path], object]) -> None:
     OSError
         If the file cannot be written; also whatever `write` raises. Nothing is left then.
     """
-    temporary = path.with_name(f".clipsearch-{os.urandom(8).hex()}.tmp")
+    temporary = path.with_name(f"{_ADDED}{os.urandom(8).hex()}.tmp")
     try:
         write(temporary)
         _fsync(temporary)
         _name_if_free(temporary, path)
     finally:
         delete_quietly(temporary)
+
+
+def delete_leftovers(folder: Path) -> None:
+    """Delete the temporary files of runs of `add_file` that were killed more than an hour ago."""
+    for path in folder.glob(f"{_ADDED}*.tmp"):
+        with suppress(OSError):
+            # Not by the time of change, which is that of the image in a copy about to be named.
+            if path.stat().st_ctime < time.time() - _HOUR:
+                path.unlink()
 
 
 def _name_if_free(temporary: Path, path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import get_args
 
 from clipsearch import types
-from clipsearch._util.atomic import add_file
+from clipsearch._util.atomic import add_file, delete_leftovers
 from clipsearch.errors import CannotPlace
 from clipsearch.output.data import group_by_label
 from clipsearch.output.text import Items
@@ -47,8 +47,8 @@ _NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028\u2029\ud800-\ud
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 """What Windows takes for a device, with any suffix."""
 _STOPPING = {
+    errno.EDQUOT: "the disk quota is used up; free some space",
     errno.ENOSPC: "the disk is full; free some space",
-    getattr(errno, "EDQUOT", errno.ENOSPC): "the disk quota is used up; free some space",
     errno.EROFS: "the disk is read-only; name a folder on another one",
     errno.EACCES: "permission denied; name a folder that you may write to",
 }
@@ -114,20 +114,35 @@ def place_images(
     for number, (path, name) in enumerate(wanted):
         on_progress(Progress("place", number, len(wanted), path))
         try:
-            source = _check_source(path)
+            result = _place(path, folders[name], method, dry_run)
         except OSError as error:
-            failures.append(types.Failure(path, _reason(error)))
-            continue
-        try:
-            target, new = folders[name].add(source, None if dry_run else _MAKERS[method])
-        except OSError as error:
-            if error.errno in _STOPPING:
-                raise _cannot_place(top, error, len(placed)) from error
-            failures.append(types.Failure(path, _reason(error, method)))
+            raise _cannot_place(top, error, len(placed)) from error
+        if isinstance(result, types.Failure):
+            failures.append(result)
         else:
-            placed.append(types.PlacedFile(path, str(target), new))
+            placed.append(result)
+    if not dry_run:
+        for name in folders:
+            delete_leftovers(top / name)
     on_progress(Progress("place", len(wanted), len(wanted)))
     return types.PlacementReport(tuple(placed), left_out, tuple(failures), dry_run)
+
+
+def _place(
+    path: str, folder: _Folder, method: PlaceMethod, dry_run: bool
+) -> types.PlacedFile | types.Failure:
+    """Put one image into a folder. Raises OSError for what will go wrong with the others too."""
+    try:
+        source = _check_source(path)
+    except OSError as error:
+        return types.Failure(path, _reason(error))
+    try:
+        target, new = folder.add(source, None if dry_run else _MAKERS[method])
+    except OSError as error:
+        if error.errno in _STOPPING:
+            raise
+        return types.Failure(path, _reason(error, method))
+    return types.PlacedFile(path, str(target), new)
 
 
 def _destinations(

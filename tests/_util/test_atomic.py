@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from clipsearch._util.atomic import (
     add_file,
+    delete_leftovers,
     delete_quietly,
     page_digest,
     read_arrays,
@@ -158,6 +160,23 @@ def test_the_content_is_on_the_disk_before_the_file_has_its_name(
     monkeypatch.setattr(os, "link", lambda *paths: (events.append("name"), link(*paths)))
     add_file(tmp_path / "file", lambda temporary: temporary.write_bytes(b"new"))
     assert events == ["fsync", "name"]
+
+
+def test_what_killed_runs_left_is_deleted_when_it_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    add_file(tmp_path / "file", lambda path: (names.append(path.name), path.write_bytes(b"new")))
+    left = tmp_path / names[0]
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))  # a copy has the time of its image
+    (tmp_path / "mine.tmp").write_bytes(b"mine")
+    delete_leftovers(tmp_path)
+    assert left.exists()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3700)
+    delete_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine.tmp"]
 
 
 def test_a_text_is_written_in_utf_8(tmp_path: Path) -> None:

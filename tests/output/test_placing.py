@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -379,6 +380,19 @@ def test_a_copy_that_is_interrupted_leaves_no_file(
     assert [*out.iterdir()] == []
     place_images(hits(source), out)
     assert tree(out) == {"a.jpg": "whole"}
+
+
+def test_a_later_run_deletes_what_a_killed_one_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, out = hits(image(tmp_path / "a.jpg", "a")), tmp_path / "out"
+    left = image(out / ".clipsearch-0123456789abcdef.tmp", "half")
+    later = time.time() + 3700
+    monkeypatch.setattr(time, "time", lambda: later)
+    place_images(found, out, dry_run=True)
+    assert Path(left).exists()
+    place_images(found, out)
+    assert tree(out) == {"a.jpg": "a"}
 
 
 def test_a_full_disk_ends_the_run_and_says_what_is_there(
