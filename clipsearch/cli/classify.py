@@ -196,6 +196,8 @@ def classify(
             _show(found, shown, target, count)
         if not found:
             say("no image matches.")
+        elif target.format == "table" and not closed and (hint := lib.calibration_hint(made)):
+            say(hint)
         if save:
             labelled = sum(bool(one.holding) for one in found)
             say(f"saved labels of {plural(labelled, 'image')}.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,6 +32,10 @@ from clipsearch.library import Library
 from clipsearch.output.data import write_json
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import plural
+from clipsearch.types import LabelAnswer, LabelQuestion
+
+if TYPE_CHECKING:
+    from clipsearch.calibration.fit import Fitted
 
 _DEFAULT_MISTAKES = 12
 
@@ -126,12 +131,22 @@ def eval(
 
 
 def calibrate(
-    truth: Annotated[
-        Path | None,
+    labels: Annotated[
+        list[str] | None,
         typer.Argument(
             metavar="LABELS",
             help="A CSV of `path,label[,label...]`, or a folder with one folder a label. "
-            "The other labels in it are the wrong cases.",
+            "The other labels in it are the wrong cases. With --ask: labels to ask about.",
+            show_default=False,
+        ),
+    ] = None,
+    ask: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Ask N questions about images of the library, answered by y, n, s (skip) or q "
+            "(quit), and fit to all answers so far. Without LABELS: about saved labels, or topics.",
             show_default=False,
         ),
     ] = None,
@@ -151,47 +166,114 @@ def calibrate(
     format: ReportFormat = None,
     library: LibraryOption = None,
 ) -> None:
-    """Make probabilities fit images whose labels you know.
+    """Fit probabilities to labelled images, or ask about some.
 
     \b
     clipsearch calibrate labels.csv -o reliability.png
+    clipsearch calibrate --ask 20
+    clipsearch calibrate cat dog "at night" --ask 20
     clipsearch calibrate labels.csv --dry-run -f json
     clipsearch calibrate birds/ --head birds.json
     clipsearch calibrate --reset
     """
-    if (truth is None) != reset:
-        raise UsageError("name the file of LABELS to fit to, or give --reset.")
-    if reset and (output or dry_run or template):
-        raise UsageError("--reset goes with --head and -L alone.")
-    if head and template:
-        raise UsageError("--template makes prompts of labels: a --head has its own.")
+    _check_calibration(
+        sources=sum((bool(labels) and not ask, bool(ask), reset)),
+        several=len(labels or ()) > 1 and not ask,
+        reset_with=reset and bool(output or dry_run or template),
+        prompts_twice=bool(head and (template or (ask and labels))),
+    )
     target = Output.choose("calibration", format)
     if output:
         format_of_output("calibration", output)
+    templates = resolve_templates(template or ())
     with Library.open(library, device=get_device()) as lib:
         own = Head.load(head) if head else None
-        if truth is None:
+        if reset:
             _reset(lib, own, target)
             return
+        truth: Path | list[LabelAnswer]
+        if ask:
+            questions = lib.calibration_questions(own or labels or (), ask, templates=templates)
+            answers = _ask_all(lib, questions, keep=not dry_run)
+            truth = [*lib.answers(), *(answers if dry_run else ())]
+        else:
+            truth = Path((labels or [""])[0])
         found = lib.calibrate(
-            truth,
-            head=own,
-            templates=resolve_templates(template or ()),
-            formula=formula,
-            dry_run=dry_run,
+            truth, head=own, templates=templates, formula=formula, dry_run=dry_run
         )
     warn_all(found.warnings)
     target.write(found)
     if target.format == "table":
         sys.stdout.flush()
-        images, labels = found.calibration.images, len(found.labels)
-        say(
-            f"{plural(images, 'image')}, {plural(labels, 'label')}, {plural(found.pairs, 'pair')} "
-            "of them, half of them wrong; `after` is of images that the fit has not seen."
-        )
+        say(_describe_fit(found, answered=bool(ask)))
     write_also(found, "calibration", output)
     if not dry_run:
         say("kept: classify and query use it from now on; --reset removes it.")
+
+
+def _check_calibration(
+    *, sources: int, several: bool, reset_with: bool, prompts_twice: bool
+) -> None:
+    """Raise UsageError for options that contradict each other."""
+    complaints = {
+        "name the file of LABELS to fit to, or give --ask N or --reset.": sources != 1,
+        "LABELS are one file or folder; words to ask about go with --ask.": several,
+        "--reset goes with --head and -L alone.": reset_with,
+        "a --head has its own labels and prompts: not LABELS to --ask about, nor --template.": (
+            prompts_twice
+        ),
+    }
+    for complaint, holds in complaints.items():
+        if holds:
+            raise UsageError(complaint)
+
+
+def _ask_all(
+    library: Library, questions: Sequence[LabelQuestion], *, keep: bool
+) -> list[LabelAnswer]:
+    """Ask the user; each answer is kept at once, so that none is lost by Ctrl+C."""
+    if not questions:
+        say("there is no image left to ask about: give other LABELS.")
+    answers: list[LabelAnswer] = []
+    try:
+        for number, question in enumerate(questions, 1):
+            say(f"{number} of {len(questions)}: {question.path}")
+            reply = _read_reply(f'does it show "{question.label}"? [y/n/s/q] ')
+            if reply == "q":
+                break
+            if reply != "s":
+                answers.append(question.answer(reply == "y"))
+                if keep:
+                    library.save_answers(answers[-1:])
+    except KeyboardInterrupt:
+        if keep:
+            say(f"\n{plural(len(answers), 'answer')} kept: --ask goes on with other questions.")
+        raise
+    return answers
+
+
+def _read_reply(prompt: str) -> str:
+    """Return y, n, s or q from the terminal or a pipe, whose end means q."""
+    while True:
+        print(prompt, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        reply = line.strip().lower()[:1]
+        if not line or (reply and reply in "ynsq"):
+            return reply or "q"
+        say("y: yes, n: no, s: skip this one, q: quit and fit to the answers so far.")
+
+
+def _describe_fit(found: Fitted, *, answered: bool) -> str:
+    labels = plural(len(found.labels), "label")
+    if answered:
+        return (
+            f"{plural(found.pairs, 'answer')} about {labels}; `after` is of answers that the fit "
+            "has not seen."
+        )
+    return (
+        f"{plural(found.calibration.images, 'image')}, {labels}, {plural(found.pairs, 'pair')} of "
+        "them, half of them wrong; `after` is of images that the fit has not seen."
+    )
 
 
 def _reset(library: Library, head: Head | None, target: Output) -> None:

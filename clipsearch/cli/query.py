@@ -162,6 +162,8 @@ def _show(hits: Results[Hit], target: Output, lib: Library, placing: Placing | N
     if target.format == "table" and (relevant := relevant_count(hits)):
         sys.stdout.flush()
         say(f"{relevant}.")
+    if target.format == "table" and hits and (hint := lib.calibration_hint()):
+        say(hint)
     if placing:
         placing.place(hits, lib, target)
 

@@ -26,7 +26,7 @@ from clipsearch.calibration.answers import (
 )
 from clipsearch.calibration.background import background_version
 from clipsearch.calibration.fit import Fitted, check_enough, fit_calibration
-from clipsearch.errors import BadTruthFile, LibraryError, TooFewExamples, UnknownImage
+from clipsearch.errors import BadTruthFile, TooFewExamples, UnknownImage
 from clipsearch.evaluation import membership
 from clipsearch.evaluation.ground_truth import GroundTruth
 from clipsearch.heads.head import Head
@@ -37,7 +37,6 @@ from clipsearch.library.explore import NamingOptions, group_by_topic
 from clipsearch.library.label_scores import (
     calibrate_logits,
     calibration_key,
-    calibration_of,
     cohort_context,
 )
 from clipsearch.library.session import Session, filters_of
@@ -56,7 +55,6 @@ ANSWER_SOURCE = "calibrate"
 """The source of labels that were saved because somebody said that they hold."""
 _ANSWERS = "answers"
 """The setting of the catalog with all answers, by the hash of the image: yes and no."""
-_HINTED = "calibration-hint"
 _CANDIDATES = 20_000
 """Images that questions are chosen from, evenly: of more the choice would not be better."""
 _SUGGESTED = 8
@@ -322,25 +320,3 @@ def _find_answered(
     """Return which pairs of images and labels have an answer: bool (images, labels)."""
     known = _read_answers(session)
     return np.array([[label in known.get(r.sha256, ()) for label in labels] for r in records])
-
-
-# --- the hint ----------------------------------------------------------------------------------
-
-
-def take_hint(session: Session) -> str:
-    """Return, once per library and model, how to calibrate assumed probabilities; else nothing.
-
-    A library that cannot be written to could not be calibrated either, and gets no hint.
-    """
-    key = f"{_HINTED}:{session.info.fingerprint}"
-    if calibration_of(session).source != "assumed" or session.catalog.get_meta(key):
-        return ""
-    try:
-        session.catalog.set_meta(key, "given")
-    except LibraryError:  # read-only, or another process is writing
-        return ""
-    return (
-        f"probabilities of {session.info.name} rest on constants of another model. To fit them to "
-        "these images takes a minute: `clipsearch calibrate --ask 20`, or `clipsearch calibrate "
-        "labels.csv` with 20 labelled images. (This is said once.)"
-    )

@@ -12,7 +12,7 @@ from clipsearch.catalog import Catalog
 from clipsearch.encoders import Encoder, Tokenizer
 from clipsearch.encoders.compiler.store import cache_folder
 from clipsearch.encoders.registry import resolve
-from clipsearch.errors import LibraryNotFound, ModelMismatch
+from clipsearch.errors import LibraryError, LibraryNotFound, ModelMismatch
 from clipsearch.library import parts
 from clipsearch.library.session import (
     DEFAULT_MODEL,
@@ -21,6 +21,12 @@ from clipsearch.library.session import (
     locate_library,
 )
 from clipsearch.types import ModelInfo, StrPath
+
+_HINT = (
+    "the probabilities of {model} rest on constants of another model. To fit them to your images "
+    "takes a minute: `clipsearch calibrate --ask 20`, or `clipsearch calibrate labels.csv` with 20 "
+    "labelled images. (This is said once.)"
+)
 
 
 class OpenLibrary:
@@ -301,12 +307,28 @@ class OpenLibrary:
         """
         return parts.label_scores.drop_calibration(self._session, head)
 
-    def calibration_hint(self) -> str:
+    def calibration_hint(self, head: parts.Head | None = None) -> str:
         """Return, the first time, that probabilities rest on assumed constants, and what to do.
+
+        Parameters
+        ----------
+        head
+            As for `calibration`.
 
         Returns
         -------
-        A text for people; empty for a calibration that is shipped or fitted, where it was returned
-        before, and where that cannot be noted in the library.
+        A text for people. Empty for a calibration that is shipped or fitted, for a library without
+        images, where it was returned before, and where that cannot be noted: a library that cannot
+        be written to could not be calibrated either.
         """
-        return parts.calibrate.take_hint(self._session)
+        catalog, info = self._session.catalog, self._session.info
+        key = f"calibration-hint:{info.fingerprint}"
+        if self.calibration(head).source != "assumed" or catalog.get_meta(key):
+            return ""
+        try:
+            if len(self._session.live().ids):
+                catalog.set_meta(key, "given")
+                return _HINT.format(model=info.name)
+        except LibraryError:  # read-only, or another process is writing
+            pass
+        return ""
