@@ -56,6 +56,14 @@ _PER_LABEL = 5
 """Images that a table shows of each label, unless -k gives another number."""
 _ONE_SCREEN = 20
 """A table of no more images than this shows them all."""
+_COMPLAINTS = {
+    "labels": "name the labels: as LABEL..., in a --labels FILE or by a --head FILE.",
+    "prompts_twice": "--template makes prompts of labels: a --head has its own.",
+    "save_loose": "--save keeps labels of images in the library: not of --images.",
+    "save_nothing": "--save writes into the library: leave it out of a --dry-run.",
+    "two_modes": "--closed is for one label per image, --multi-label for any number.",
+    "lone_threshold": "--threshold is for --multi-label; else use --min-probability.",
+}
 _NORMALISATIONS = {
     "softmax": "probabilities: softmax over these texts, one of which is taken to be right.",
     "sigmoid": "probabilities: the model's sigmoid, for each text by itself.",
@@ -159,9 +167,10 @@ def classify(
     clipsearch classify --labels aliens.yaml --images strange.jpg --explain
     """
     _check_usage(
-        labels=sum(map(bool, (labels, labels_file, head))),
+        labels=sum(map(bool, (labels, labels_file, head))) != 1,
         prompts_twice=bool(head and template),
         save_loose=bool(save and images),
+        save_nothing=save and dry_run,
         two_modes=closed and multi_label,
         lone_threshold=bool(threshold) and not multi_label,
     )
@@ -205,20 +214,11 @@ def classify(
             placing.place(found, lib, target, k=count)
 
 
-def _check_usage(
-    *, labels: int, prompts_twice: bool, save_loose: bool, two_modes: bool, lone_threshold: bool
-) -> None:
-    """Raise UsageError for options that contradict each other."""
-    complaints = {
-        "name the labels: as LABEL..., in a --labels FILE or by a --head FILE.": labels != 1,
-        "--template makes prompts of labels: a --head has its own.": prompts_twice,
-        "--save keeps labels of images in the library: not of --images.": save_loose,
-        "--closed is for one label per image, --multi-label for any number.": two_modes,
-        "--threshold is for --multi-label; else use --min-probability.": lone_threshold,
-    }
-    for complaint, holds in complaints.items():
+def _check_usage(**wrong: bool) -> None:
+    """Raise UsageError for options that contradict each other: the first of _COMPLAINTS that holds."""
+    for name, holds in wrong.items():
         if holds:
-            raise UsageError(complaint)
+            raise UsageError(_COMPLAINTS[name])
 
 
 def _mode(closed: bool, multi_label: bool) -> Mode:

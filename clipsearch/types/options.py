@@ -22,7 +22,7 @@ Paths: TypeAlias = StrPath | Iterable[StrPath]
 NONE = "none of these"
 """What a prediction says where no label holds. It is never saved as a label."""
 UNCERTAIN = "uncertain"
-"""The group of images whose best label is less likely than not; the name of no label either."""
+"""The group of images whose best label is less likely than not, though NONE is no better answer."""
 Mode = Literal["open", "multi", "closed"]
 """How labels are judged: one of them or none; each by itself; one of them in any case."""
 PlaceMethod = Literal["copy", "hardlink", "symlink"]

@@ -214,6 +214,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(run: Command) -> None:
         ("classify cat --sort-rest", "--sort-rest needs --sort-into DIR."),
         ("classify cat --dry-run", "--dry-run needs --sort-into DIR."),
         ("classify cat --sort-into d --as move", "'move'"),
+        ("classify cat --sort-into d --dry-run --save", "leave it out of a --dry-run"),
         ("classify cat --sort-into d --dry-run -f csv", "table, json: not as csv"),
         ("query x --strict", "--strict needs --copy-to DIR or --link-to DIR."),
         ("similar x --dry-run", "--dry-run needs --copy-to DIR or --link-to DIR."),
