@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         MissingDependency,
         ModelMismatch,
         ModelUnavailable,
+        NotAllowed,
         NotCompilable,
         QueryError,
         SnapshotUnreadable,
@@ -129,7 +130,7 @@ _HOMES = {
     "Progress Results SearchOptions Selection Status Where",
     "clipsearch.errors": "BadFilter BadGlob BadGrouping BadLabelFile BadOutputFile BadTemplate BadTerm BadTruthFile "
     "CannotPlace CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
-    "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotCompilable QueryError "
+    "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotAllowed NotCompilable QueryError "
     "SnapshotUnreadable TooFewExamples TooFewLabels UnknownImage UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
     "VectorIndexError",
 }
@@ -187,6 +188,7 @@ __all__ = [
     "ModelInfo",
     "ModelMismatch",
     "ModelUnavailable",
+    "NotAllowed",
     "NotCompilable",
     "Piece",
     "PlacedFile",

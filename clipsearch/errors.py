@@ -283,6 +283,10 @@ class CannotServe(ClipsearchError):
     """The server cannot start as it was asked to."""
 
 
+class NotAllowed(ClipsearchError):
+    """A request would change the library, and the server was started without that."""
+
+
 # --- placing -------------------------------------------------------------------------------
 
 

@@ -46,6 +46,7 @@ PUBLIC = {
         "UnknownLabel",
         "UnknownImage",
         "CannotServe",
+        "NotAllowed",
         "CannotPlace",
         "PlacedFile",
         "PlacementReport",

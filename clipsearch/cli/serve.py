@@ -60,6 +60,14 @@ def serve(
     open_: Annotated[
         bool, typer.Option("--open", help="Show the search page in the web browser.")
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Let the page ask about images, keep the answers in the library, and fit its "
+            "probabilities to them. Without it nothing is written.",
+        ),
+    ] = False,
     mcp: Annotated[
         bool,
         typer.Option(
@@ -78,12 +86,13 @@ def serve(
     \b
     clipsearch serve --open
     clipsearch serve -L photos --port 9000 --head animals.head.json
+    clipsearch serve --calibrate --open
     curl "http://127.0.0.1:8417/v1/search?text=a+dog&k=3"
     """
     token = token or os.environ.get(TOKEN) or None
-    if mcp and (token or open_):
+    if mcp and (token or open_ or calibrate):
         raise UsageError(
-            "--mcp talks to the program that started it: leave out --token and --open."
+            "--mcp talks to the program that started it: leave out --token, --open and --calibrate."
         )
     if token is not None and (len(token) < SHORTEST_TOKEN or not _is_plain(token)):
         raise UsageError(
@@ -93,7 +102,7 @@ def serve(
     from clipsearch.serve.service import Service  # it imports pydantic, as both front-ends do
 
     with Library.open(library, device=get_device()) as lib:
-        service = Service(lib, _heads(head or ()))
+        service = Service(lib, _heads(head or ()), calibrates=calibrate)
         if mcp:
             service.warm()
             with suppress(KeyboardInterrupt):

@@ -21,9 +21,11 @@ from clipsearch.errors import CannotServe, ClipsearchError
 from clipsearch.output.data import write_json
 from clipsearch.serve.guard import LOOPBACK_HOSTS, Guard
 from clipsearch.serve.schemas import (
+    AnswersRequest,
     ClassifyRequest,
     KnownPathField,
     LibraryRequest,
+    QuestionsRequest,
     SearchRequest,
     SimilarRequest,
 )
@@ -31,8 +33,15 @@ from clipsearch.serve.service import Answer, Service
 from clipsearch.serve.uploads import PostedRequest, describe_body
 
 _PAGE = Path(__file__).with_name("page")
+_PAGE_FILES = {
+    "index.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "calibrate.js": "text/javascript",
+}
 _STATUSES: Mapping[type[Exception], int] = {
     errors.UnknownImage: 404,
+    errors.NotAllowed: 403,
     errors.ImageTooLarge: 413,
     errors.ImageError: 422,
     errors.QueryError: 400,
@@ -89,9 +98,27 @@ async def post_classify(request: Request, service: _Served) -> Response:
     return await _respond_to_post(request, ClassifyRequest, service.classify)
 
 
+@_api.get("/questions")
+def get_questions(asked: Annotated[QuestionsRequest, Query()], service: _Served) -> Response:
+    """Choose images and labels whose answers tell most about probabilities."""
+    return _respond(service.questions(asked))
+
+
+@_api.post("/answers")
+def post_answers(asked: AnswersRequest, service: _Served) -> Response:
+    """Keep answers to questions; only with `serve --calibrate`."""
+    return _respond(service.save_answers(asked))
+
+
+@_api.post("/calibrate")
+def post_calibrate(service: _Served) -> Response:
+    """Fit probabilities to all answers; only with `serve --calibrate`."""
+    return _respond(service.calibrate())
+
+
 @_api.get("/status")
 def get_status(service: _Served) -> Response:
-    """Return what the library holds, and which heads are served."""
+    """Return what the library holds, which heads are served, and the calibration."""
     return _respond(service.status())
 
 
@@ -134,26 +161,17 @@ async def _respond_to_post(
 
 
 @_pages.get("/")
-def get_page(if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    """Return the search page."""
-    return _respond_file(
-        (_PAGE / "index.html").read_bytes(), "text/html; charset=utf-8", if_none_match
-    )
-
-
-@_pages.get("/page.css")
-def get_style(if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    """Return the style sheet of the page."""
-    return _respond_file(
-        (_PAGE / "page.css").read_bytes(), "text/css; charset=utf-8", if_none_match
-    )
-
-
-@_pages.get("/page.js")
-def get_script(if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    """Return the script of the page."""
-    media_type = "text/javascript; charset=utf-8"
-    return _respond_file((_PAGE / "page.js").read_bytes(), media_type, if_none_match)
+@_pages.get("/{name}.css")
+@_pages.get("/{name}.js")
+def get_page_file(
+    request: Request, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """Return the search page, or a style sheet or script of it."""
+    name = request.url.path.removeprefix("/") or "index.html"
+    if name not in _PAGE_FILES:
+        raise HTTPException(404, f"there is no {name} here.")
+    media_type = f"{_PAGE_FILES[name]}; charset=utf-8"
+    return _respond_file((_PAGE / name).read_bytes(), media_type, if_none_match)
 
 
 @_pages.get("/healthz")

@@ -123,6 +123,34 @@ class ClassifyRequest(LibraryRequest):
     truncate: TruncateField = False
 
 
+class QuestionsRequest(LibraryRequest):
+    """Questions about images, to calibrate probabilities."""
+
+    labels: Annotated[
+        TextsField, Field(description="Labels to ask about; none: saved labels, or topics.")
+    ] = Field(default_factory=list)
+    n: Annotated[int, Field(ge=1, le=MAX_RESULTS, description="How many questions.")] = 20
+    seed: Annotated[int, Field(ge=0, description="Another one makes another choice.")] = 0
+
+
+class AnswerField(BaseModel):
+    """Whether a label holds for an image of the library."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: KnownPathField
+    label: TextField
+    holds: bool
+
+
+class AnswersRequest(BaseModel):
+    """Answers to questions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    answers: Annotated[list[AnswerField], Field(min_length=1, max_length=MAX_RESULTS)]
+
+
 def parse_form(model: type[LibraryRequest], fields: Mapping[str, list[str]]) -> LibraryRequest:
     """Read a request from the fields of a form, of which each value is a text.
 

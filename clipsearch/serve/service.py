@@ -1,7 +1,7 @@
 """Answer requests from a library that stays open, with its model loaded, in any thread.
 
-The service only reads: no request changes the library. Images are named by paths that the library
-knows; no other file is ever opened for a request.
+The service only reads, unless it is told that it may keep answers and calibrate: no other request
+changes the library. Images are named by paths that the library knows; no other file is ever opened.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Semaphore
+from threading import Lock, Semaphore
 from typing import Any, TypeAlias
 
 from clipsearch.encoders import list_models
-from clipsearch.errors import QueryError, UnknownImage, UnreadableImage
+from clipsearch.errors import NotAllowed, QueryError, UnknownImage, UnreadableImage
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import resolve_templates
 from clipsearch.heads.query import parse_term
@@ -26,12 +26,14 @@ from clipsearch.output.data import count_by_label
 from clipsearch.serve.schemas import (
     DEFAULT_RESULTS,
     MAX_RESULTS,
+    AnswersRequest,
     ClassifyRequest,
+    QuestionsRequest,
     SearchRequest,
     SimilarRequest,
 )
 from clipsearch.text.encode import encode_texts
-from clipsearch.types import HOLDS_FROM, Hit, ImageRecord, Results, Term
+from clipsearch.types import HOLDS_FROM, Hit, ImageRecord, LabelAnswer, Results, Term
 
 # Requests with images of their own answered at the same time: a large one takes a gigabyte.
 _UPLOADS_AT_ONCE = 2
@@ -55,6 +57,8 @@ class Service:
         Name -> head, for requests to name.
     thumbnails
         Caches the thumbnails of images.
+    calibrates
+        Whether requests may keep answers in the library and fit its probabilities to them.
 
     >>> service = Service(Library.open("index"))
     >>> service.warm()
@@ -64,7 +68,9 @@ class Service:
     library: Library
     heads: Mapping[str, Head] = field(default_factory=dict)
     thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
+    calibrates: bool = False
     _decoding: Semaphore = field(default_factory=lambda: Semaphore(_UPLOADS_AT_ONCE))
+    _writing: Lock = field(default_factory=Lock)
 
     def warm(self) -> None:
         """Load the model and open the vectors, so that the first request does not wait.
@@ -205,13 +211,43 @@ class Service:
         }
 
     def status(self) -> Answer:
-        """Return what `clipsearch status -f json` does, and which heads are served."""
-        heads = {name: list(head.labels) for name, head in self.heads.items()}
-        return {**self.library.status().to_dict(), "heads": heads}
+        """Return what `clipsearch status -f json` does, which heads are served, and the calibration."""
+        return {
+            **self.library.status().to_dict(),
+            "heads": {name: list(head.labels) for name, head in self.heads.items()},
+            "calibration": self.library.calibration().source,
+            "calibrates": self.calibrates,
+        }
 
     def models(self) -> list[Answer]:
         """Return what `clipsearch models -f json` does."""
         return list_models()
+
+    # --- calibration -----------------------------------------------------------------------
+
+    def questions(self, request: QuestionsRequest) -> Answer:
+        """Choose questions as `Library.calibration_questions` does."""
+        found = self.library.calibration_questions(
+            request.labels, request.n, where=request.where, under=request.under, seed=request.seed
+        )
+        return {"questions": [one.to_dict() for one in found]}
+
+    def save_answers(self, request: AnswersRequest) -> Answer:
+        """Keep answers, and answer how many there are now. Raises NotAllowed or UnknownImage."""
+        self._check_calibrates()
+        with self._writing:
+            self.library.save_answers([LabelAnswer(**one.model_dump()) for one in request.answers])
+        return {"answers": len(self.library.answers())}
+
+    def calibrate(self) -> Answer:
+        """Fit to all answers, as `Library.calibrate` does. Raises NotAllowed or TooFewExamples."""
+        self._check_calibrates()
+        with self._writing:
+            return self.library.calibrate(self.library.answers()).to_dict()
+
+    def _check_calibrates(self) -> None:
+        if not self.calibrates:
+            raise NotAllowed("this server changes no library: start it with `serve --calibrate`.")
 
     # --- images ----------------------------------------------------------------------------
 
@@ -274,10 +310,6 @@ class Service:
             As for `record`.
         size
             Side of the square, in pixels.
-
-        Returns
-        -------
-        The bytes of the JPEG file.
 
         Raises
         ------

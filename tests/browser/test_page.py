@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import chromium
@@ -45,6 +46,8 @@ def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
 def library(
     tmp_path: Path, toy_encoder: ToyEncoder, make_images: Callable[..., list[Path]]
 ) -> Iterator[Library]:
+    # Cosines of the toy vary six times as much as those of a real model.
+    toy_encoder.info = replace(toy_encoder.info, logit_scale=20.0)
     with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
         made.index([make_images(14)[0].parent])
         yield made
@@ -180,6 +183,44 @@ def test_labels_are_counted_and_chosen(page: Page, library: Library) -> None:
     assert sorted(shown) == sorted(["all14", *(f"{name}{n}" for name, n in counts.items())])
     page.locator("#counts button").nth(1).click()
     expect(page.locator("#grid li")).to_have_count(max(counts.values()))
+
+
+def test_questions_are_answered_by_buttons_and_keys_and_fitted(
+    page: Page, library: Library, browser: Browser
+) -> None:
+    expect(page.locator("#library")).to_have_text("14 images · toy")
+    expect(page.get_by_text("Calibrate", exact=True)).to_be_hidden()  # this server only reads
+    with running(Service(library, calibrates=True)) as address:
+        asked = browser.new_page()
+        asked.set_default_timeout(WAIT)
+        asked.goto(address)
+        asked.get_by_text("Calibrate", exact=True).click()
+        asked.fill("#words", "cat")
+        asked.keyboard.press("Enter")
+        questions = library.calibration_questions(["cat"], 20)
+        least = sorted(one.probability for one in questions)[7]
+        place, shown = asked.locator("#asked-place"), asked.locator("#asked-image")
+        for number, question in enumerate(questions[:12], 1):
+            expect(place).to_have_text(f"{number} of 14")
+            expect(asked.locator("#asked")).to_have_text("Does it show “cat”?")
+            assert shown.get_attribute("alt") == Path(question.path).name
+            assert shown.evaluate("i => i.decode().then(() => i.naturalWidth)") > 0
+            holds = question.probability > least
+            if number == 1:
+                asked.get_by_role("button", name="Skip").click()
+            elif number < 6:
+                asked.get_by_role("button", name="Yes" if holds else "No").click()
+            else:
+                asked.keyboard.press("y" if holds else "n")
+        expect(place).to_have_text("13 of 14")
+        asked.keyboard.press("q")
+        expect(asked.locator("#say")).to_contain_text("Fitted to 11 answers: mean squared error")
+        expect(asked.locator("#asking")).to_be_hidden()
+        asked.close()
+    kept = {one.path: one.holds for one in library.answers()}
+    assert kept == {one.path: one.probability > least for one in questions[1:12]}
+    assert set(kept.values()) == {True, False}
+    assert library.calibration().source == "fitted"
 
 
 def test_everything_can_be_done_by_keyboard(page: Page, library: Library) -> None:

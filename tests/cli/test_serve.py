@@ -131,6 +131,7 @@ def test_what_cannot_be_served_is_told(
     assert "at least 16 characters" in capsys.readouterr().err
     assert main(["serve", "--token", "0123456789; Path=/"]) == 2
     assert main(["serve", "--mcp", "--open"]) == 2
+    assert main(["serve", "--mcp", "--calibrate"]) == 2
     assert main(["serve", "--port", "70000"]) == 2
 
 

@@ -67,6 +67,62 @@ def found(response: Any) -> list[tuple[str, float]]:
     return [(one["path"], one["score"]) for one in response.json()["results"]]
 
 
+# --- calibration ---------------------------------------------------------------------------
+
+
+def test_questions_are_those_of_the_library(http: TestClient, library: Library) -> None:
+    asked: dict[str, Any] = {"labels": ["cat", "dog"], "n": 5, "where": 'name < "0008"', "seed": 3}
+    answer = http.get("/v1/questions", params=asked)
+    expected = library.calibration_questions(["cat", "dog"], 5, where='name < "0008"', seed=3)
+    assert answer.json() == {"questions": [one.to_dict() for one in expected]}
+    assert len(expected) == 5
+
+
+def test_answers_are_kept_and_fitted_where_the_server_may(library: Library) -> None:
+    http = client(Service(library, calibrates=True))
+    questions = http.get("/v1/questions", params={"labels": "cat", "n": 12}).json()["questions"]
+    answers = [
+        {"path": one["path"], "label": "cat", "holds": one["probability"] > 0.2}
+        for one in questions
+    ]
+    assert http.post("/v1/answers", json={"answers": answers[:3]}).json() == {"answers": 3}
+    few = http.post("/v1/calibrate")
+    assert (few.status_code, few.json()["error"]) == (400, "TooFewExamples")
+    assert http.post("/v1/answers", json={"answers": answers[3:]}).json() == {"answers": 12}
+    assert [one.to_dict() for one in library.answers()] == sorted(answers, key=lambda a: a["path"])
+    fitted = http.post("/v1/calibrate").json()
+    assert fitted["pairs"] == 12
+    assert fitted["calibration"] == library.calibration().to_dict()
+    status = http.get("/v1/status").json()
+    assert (status["calibration"], status["calibrates"]) == ("fitted", True)
+
+
+def test_a_server_that_only_reads_refuses_answers(http: TestClient, library: Library) -> None:
+    answer = {"path": library.records()[0].path, "label": "cat", "holds": True}
+    for refused in (
+        http.post("/v1/answers", json={"answers": [answer]}),
+        http.post("/v1/calibrate"),
+    ):
+        assert (refused.status_code, refused.json()["error"]) == (403, "NotAllowed")
+        assert "serve --calibrate" in refused.json()["message"]
+    assert library.answers() == [] and library.calibration().source == "assumed"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"answers": [{"path": "/none.png", "label": "cat", "holds": True}]}, 404),
+        ({"answers": []}, 422),
+        ({"answers": [{"path": "/none.png", "label": "cat"}]}, 422),
+        ({"answers": [{"path": "/a", "label": "b", "holds": True, "more": 1}]}, 422),
+    ],
+)
+def test_answers_that_say_nothing_are_refused(library: Library, body: Any, status: int) -> None:
+    assert client(Service(library, calibrates=True)).post("/v1/answers", json=body).status_code == (
+        status
+    )
+
+
 # --- search --------------------------------------------------------------------------------
 
 
@@ -228,9 +284,9 @@ def test_one_image_is_classified_by_its_path_or_when_sent(
 def test_status_and_models_are_those_of_the_command_line(
     http: TestClient, library: Library
 ) -> None:
-    heads = {"heads": {"pets": ["cat", "dog"]}}
+    more = {"heads": {"pets": ["cat", "dog"]}, "calibration": "assumed", "calibrates": False}
     status = json.loads(json.dumps(library.status().to_dict()))
-    assert http.get("/v1/status").json() == {**status, **heads}
+    assert http.get("/v1/status").json() == {**status, **more}
     assert http.get("/v1/models").json() == list_models()
     assert {"mini", "default"} <= {one["name"] for one in list_models()}
 
@@ -405,7 +461,10 @@ def test_the_api_describes_itself_without_other_servers(http: TestClient) -> Non
     described = http.get("/v1/openapi.json").json()
     assert set(described["paths"]) == {
         f"/v1/{name}"
-        for name in ("search", "similar", "classify", "status", "models", "details", "image")
+        for name in (
+            *("search", "similar", "classify", "status", "models", "details", "image"),
+            *("questions", "answers", "calibrate"),
+        )
     }
     names = {p["name"] for p in described["paths"]["/v1/search"]["get"]["parameters"]}
     assert {"text", "exclude", "image", "k", "where", "under", "min_score", "relevant"} <= names
@@ -416,6 +475,8 @@ def test_the_api_describes_itself_without_other_servers(http: TestClient) -> Non
 
 def test_the_page_is_served_and_loads_nothing_from_elsewhere(http: TestClient) -> None:
     kinds = {"/": "text/html", "/page.css": "text/css", "/page.js": "text/javascript"}
+    kinds["/calibrate.js"] = "text/javascript"
+    assert http.get("/other.js").status_code == http.get("/v1/page.js").status_code == 404
     for path, kind in kinds.items():
         answer = http.get(path)
         assert answer.status_code == 200 and answer.headers["content-type"].startswith(kind)
@@ -454,7 +515,7 @@ def test_every_request_of_the_documentation_is_answered(
     assert curl or not os.environ.get("CI"), "on a build server nothing is left out: install curl"
     with Library.create(tmp_path / "library", encoder=toy_encoder) as library:
         library.index(["images"])
-        with running(Service(library)) as address:
+        with running(Service(library, calibrates=True)) as address:
             for line in lines:
                 line = line.replace("http://127.0.0.1:8417", address)
                 answer = send(parse_curl(line))
@@ -466,4 +527,5 @@ def test_every_request_of_the_documentation_is_answered(
                     continue
                 value = json.loads(answer)
                 unsure = "relevant=true" in line  # random vectors may have nothing relevant
-                assert unsure or value.get("results") or value["files"] == 12
+                found = value.get("results") or value.get("questions") or value.get("answers")
+                assert unsure or found or value["files"] == 12

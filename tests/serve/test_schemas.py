@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from clipsearch.serve.schemas import ClassifyRequest, SearchRequest, SimilarRequest, parse_form
+from clipsearch.serve.schemas import (
+    AnswersRequest,
+    ClassifyRequest,
+    QuestionsRequest,
+    SearchRequest,
+    SimilarRequest,
+    parse_form,
+)
 
 
 def test_one_text_is_a_list_of_one() -> None:
@@ -34,6 +41,9 @@ def test_labels_are_a_list_or_a_mapping_to_prompts() -> None:
         (ClassifyRequest, {"labels": ["x"], "mode": "any"}),
         (ClassifyRequest, {"labels": ["x"], "top": 0}),
         (ClassifyRequest, {"labels": ["x"], "min_probability": 1.1}),
+        (QuestionsRequest, {"n": 0}),
+        (QuestionsRequest, {"seed": -1}),
+        (AnswersRequest, {"answers": [{"path": "/a", "label": "b", "holds": True}] * 1001}),
     ],
 )
 def test_what_is_unknown_or_beyond_the_limits_is_an_error(model: Any, values: Any) -> None:

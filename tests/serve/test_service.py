@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,13 @@ from conftest import ToyEncoder
 
 from clipsearch.errors import QueryError, UnknownImage, UnreadableImage
 from clipsearch.library import Library
-from clipsearch.serve.schemas import ClassifyRequest, SearchRequest, SimilarRequest
+from clipsearch.serve.schemas import (
+    AnswerField,
+    AnswersRequest,
+    ClassifyRequest,
+    SearchRequest,
+    SimilarRequest,
+)
 from clipsearch.serve.service import Service
 
 Make = Callable[..., list[Path]]
@@ -120,3 +127,15 @@ def test_a_file_is_handed_out_as_it_was_indexed_or_not_at_all(
 def test_status_names_the_heads_that_are_served(service: Service) -> None:
     status = service.status()
     assert (status["files"], status["heads"]) == (12, {"pets": ["cat", "dog"]})
+
+
+def test_threads_that_answer_at_once_lose_no_answer(service: Service, paths: list[Path]) -> None:
+    writing = Service(service.library, calibrates=True)
+
+    def save(path: Path) -> None:
+        answer = AnswerField(path=str(path), label="cat", holds=True)
+        writing.save_answers(AnswersRequest(answers=[answer]))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(save, paths))
+    assert [one.path for one in service.library.answers()] == sorted(map(str, paths))

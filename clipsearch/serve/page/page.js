@@ -1,8 +1,11 @@
 // The search page: asks the server under v1/, shows what it finds. The address holds the question.
 
+import * as calibration from "./calibrate.js";
+
 const PAGE = 120; // images at first, and how many more each time
 const MOST = 1000; // what the server gives at most
 const START = "Say what to look for, or drop an image here. The key / brings you back to the box.";
+const CALIBRATE = "Name labels to ask about, with commas between them, or none for those of the library; then Go.";
 const THUMBNAIL = 448, LARGE = 1600; // pixels: twice a card, for sharp screens; a large screen
 
 const $ = (id) => document.getElementById(id);
@@ -67,6 +70,12 @@ async function answer(response) {
 
 async function run() {
   showQuestion();
+  calibration.stop();
+  if (question.mode === "calibrate") {
+    running.abort();
+    show([], CALIBRATE);
+    return;
+  }
   if (!anything() || (question.mode === "classify" && !labels().length)) {
     running.abort();
     show([], question.mode === "classify" ? "Name labels, with commas between them." : START);
@@ -110,7 +119,7 @@ function address() {
 function fromAddress() {
   const given = new URLSearchParams(location.search);
   question = Object.fromEntries(KEPT.map((name) => [name, given.get(name) ?? ""]));
-  question.mode = question.mode === "classify" ? "classify" : "search";
+  question.mode = ["classify", "calibrate"].includes(question.mode) ? question.mode : "search";
   question.relevant = given.has("relevant");
   count = PAGE;
   run();
@@ -137,7 +146,7 @@ let preview = ""; // the address of the image in the box
 function showQuestion() {
   for (const name of ["mode", "words", "where", "exclude"]) form.elements[name].value = question[name];
   form.elements.relevant.checked = question.relevant;
-  const classify = question.mode === "classify";
+  const classify = question.mode !== "search"; // or calibrate: labels both
   document.body.classList.toggle("classifying", classify);
   const like = question.like || question.file;
   $("words").placeholder = classify ? "cat, dog, horse" : like ? "and words, if you like" : "a dog on the beach";
@@ -286,6 +295,7 @@ const similarTo = (path) => {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   go(fromForm());
+  if (question.mode === "calibrate") calibration.start(labels(), question.where);
 });
 form.addEventListener("change", (event) => {
   if (event.target.name === "mode") go({ mode: event.target.value, words: "" });
@@ -370,7 +380,7 @@ addEventListener("drop", (event) => {
 
 addEventListener("popstate", fromAddress);
 fetch("v1/status").then(answer).then(
-  (status) => { $("library").textContent = `${number(status.files)} images · ${status.model}`; $("library").title = status.path; },
+  (status) => { $("library").textContent = `${number(status.files)} images · ${status.model}`; $("library").title = status.path; $("may-calibrate").hidden = !status.calibrates; },
   (error) => { $("library").textContent = error.message; },
 );
 fromAddress();
