@@ -7,7 +7,6 @@ constants of the winner in clipsearch/calibration/calibrations.json and the tabl
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 import PIL.Image
 from bundled import Bundled, bundled
 from cases import Cases, cases
+from fit import write_entry
 from formulas import FORMULAS, GENERICITY_WEIGHT, WINNER
 from several import searches, several
 from world import Line, World, images
@@ -23,7 +23,6 @@ from world import Line, World, images
 from clipsearch import load_encoder
 from clipsearch.calibration import label_probabilities
 from clipsearch.calibration.background import background_captions, background_version
-from clipsearch.calibration.cohort import SHIPPED_CALIBRATIONS
 from clipsearch.calibration.fit import auroc, brier, ece
 from clipsearch.encoders.base import Encoder
 
@@ -175,11 +174,8 @@ def _opened(file: Path) -> PIL.Image.Image:
 
 def write(text: str, encoder: Encoder, line: Line, images: int) -> None:
     """Keep the constants of the model, in place of those of its older weights, and the tables."""
-    kept = json.loads(SHIPPED_CALIBRATIONS.read_text("utf-8"))
-    name = encoder.info.name
-    models = {key: entry for key, entry in kept["models"].items() if entry["model"] != name}
-    models[encoder.info.fingerprint] = {
-        "model": name,
+    entry = {
+        "model": encoder.info.name,
         "slope": round(line.slope, 4),
         "offset": round(line.offset, 4),
         "background": background_version(),
@@ -187,9 +183,7 @@ def write(text: str, encoder: Encoder, line: Line, images: int) -> None:
         "alone": {"genericity": GENERICITY_WEIGHT},
         "among": {"genericity": GENERICITY_WEIGHT},
     }
-    SHIPPED_CALIBRATIONS.write_text(
-        json.dumps({**kept, "models": models}, indent=1) + "\n", "utf-8"
-    )
+    write_entry(encoder.info.fingerprint, entry)
     head = README.read_text("utf-8").partition(MARK)[0]
     README.write_text(f"{head}{MARK}\n\n{text}\n", "utf-8")
 

@@ -21,9 +21,10 @@ from clipsearch.calibration.image_cohort import ImageCohort, sample_of
 LINE = CohortCalibration.of_model(None)
 
 
-def _context(
+def make_context(
     images: np.ndarray, labels: np.ndarray, captions: np.ndarray, scale: float, *, among: bool
 ) -> Context:
+    """Return the context of the cosines of images with labels, the images being the library."""
     background = Background(captions, scale)
     log_mean_exps = background.log_mean_exp(images)
     chosen = sample_of(np.arange(len(images)))
@@ -35,7 +36,7 @@ def _context(
 
 def one(images: np.ndarray, label: np.ndarray, background: np.ndarray, scale: float) -> np.ndarray:
     """Return the probability (n,) that one label holds, at even odds."""
-    context = _context(images, label[None], background, scale, among=False)
+    context = make_context(images, label[None], background, scale, among=False)
     return label_probabilities(LINE.logits(images @ label[None].T, context))[:, 0]
 
 
@@ -43,7 +44,7 @@ def several(
     images: np.ndarray, labels: np.ndarray, background: np.ndarray, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities of labels (n, labels), and of none of them (n,)."""
-    context = _context(images, labels, background, scale, among=True)
+    context = make_context(images, labels, background, scale, among=True)
     return open_set_probabilities(LINE.logits(images @ labels.T, context), context.sharing)
 
 
@@ -51,5 +52,5 @@ def relevance(
     images: np.ndarray, query: np.ndarray, background: np.ndarray, scale: float
 ) -> np.ndarray:
     """Return the probability (n,) that an image is relevant to a query."""
-    context = _context(images, query[None], background, scale, among=False)
+    context = make_context(images, query[None], background, scale, among=False)
     return label_probabilities(LINE.logits(images @ query[None].T, context), SEARCH_PRIOR)[:, 0]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import importlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import PIL.Image
@@ -11,8 +18,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from clipsearch.calibration import Calibration, Context, label_probabilities
-from clipsearch.calibration.cohort import CohortCalibration
+from clipsearch.calibration.background import background_version
+from clipsearch.calibration.cohort import CohortCalibration, cohort_weights
 from clipsearch.calibration.fit import Fitted, Reliability, ece, fit_calibration
+from clipsearch.cli.demo import samples
+from clipsearch.encoders import load_encoder
 from clipsearch.errors import BadOutputFile, TooFewExamples
 
 ASSUMED = CohortCalibration(2.0, -3.5)
@@ -204,3 +214,76 @@ def test_twenty_images_do_not_spoil_constants_that_are_right_and_a_hundred_mend_
         ece(p[relevant], np.ones(4000, bool)) / 2 + ece(p[~relevant], np.zeros(12000, bool)) / 2
     )
     assert mean_error(100, off) < 0.5 * before
+
+
+# --- the script --------------------------------------------------------------------------------
+
+PLACES = ("at night", "in the desert", "in the forest", "in the sea", "in the snow", "on the beach")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """Import scripts/calibration/fit.py."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts" / "calibration"))
+    yield importlib.import_module("fit")
+    for name in ("fit", "way"):
+        sys.modules.pop(name)
+
+
+def arrange(folder: Path) -> int:
+    """Copy the bundled images into a folder per place; return how many there are."""
+    copied = 0
+    with (samples() / "captions.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            for place in PLACES:
+                if row["caption"].endswith(place):
+                    (folder / place).mkdir(parents=True, exist_ok=True)
+                    shutil.copy(samples() / row["path"], folder / place)
+                    copied += 1
+    return copied
+
+
+def test_the_script_fits_an_entry_to_folders_of_images(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    images = arrange(tmp_path / "places")
+    monkeypatch.setattr("sys.argv", ["fit.py", str(tmp_path / "places"), "--model", "mini"])
+    script.main()
+    out, err = capsys.readouterr()
+    ((fingerprint, entry),) = json.loads(out).items()
+    encoder = load_encoder("mini")
+    assert fingerprint == encoder.info.fingerprint
+    assert (entry["model"], entry["images"]) == ("mini", images)
+    assert entry["background"] == background_version()
+    assert 0.9 < entry["auroc"] < 1 and 0 < entry["ece"] < 0.2 and entry["slope"] > 0
+    assert err.count("log loss") == 3 and err.count("(taken)") == 1 and "few images" in err
+    # What the product reads of it.
+    shipped = {"assumed": {}, "models": {fingerprint: entry}}
+    monkeypatch.setattr("clipsearch.calibration.cohort._read_shipped", lambda: shipped)
+    found = CohortCalibration.of_model(encoder.info)
+    assert (found.slope, found.offset, found.source) == (entry["slope"], entry["offset"], "shipped")
+    assert cohort_weights(encoder.info)._asdict().items() >= entry["alone"].items()
+
+
+def test_the_script_finds_the_line_of_known_evidence(script: ModuleType) -> None:
+    scores, relevant = world(4000)
+    line = script.fit_half(scores, relevant, np.arange(3000), context(4000, LABELS))
+    assert (line.slope, line.offset) == pytest.approx((2.0, -2.0), abs=0.15)
+    p, right = script.balanced(line, scores, relevant, np.arange(3000, 4000), context(4000, LABELS))
+    assert (len(p), right.sum()) == (2000, 1000)
+    assert ece(p, right) < 0.04
+
+
+def test_an_entry_replaces_those_of_older_weights(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "calibrations.json"
+    models = {"old": {"model": "b", "slope": 1}, "other": {"model": "c", "slope": 2}}
+    file.write_text(json.dumps({"assumed": {"slope": 3}, "models": models}), "utf-8")
+    monkeypatch.setattr(script, "SHIPPED_CALIBRATIONS", file)
+    script.write_entry("new", {"model": "b", "slope": 4})
+    assert json.loads(file.read_text("utf-8")) == {
+        "assumed": {"slope": 3},
+        "models": {"other": models["other"], "new": {"model": "b", "slope": 4}},
+    }
