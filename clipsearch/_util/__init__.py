@@ -77,6 +77,20 @@ def log_fault(message: str) -> None:
     logging.getLogger("clipsearch").warning("%s", message)
 
 
+_watch: list[Callable[[Any], None]] = []
+
+
+def watch_first_steps(watch: Callable[[Any], None]) -> None:
+    """Have `report_first_step` tell this, a `clipsearch.types.OnProgress`."""
+    _watch[:] = [watch]
+
+
+def report_first_step(step: Any) -> None:
+    """Report the `Progress` of what is done once for each model, where nobody else is told of it."""
+    for watch in _watch:
+        watch(step)
+
+
 # --- what shows values -----------------------------------------------------------------------
 
 

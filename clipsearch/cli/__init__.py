@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from clipsearch import __version__
+from clipsearch._util import watch_first_steps
 from clipsearch.cli import console
 from clipsearch.cli.commands import Commands, group_of
 from clipsearch.errors import ClipsearchError
@@ -98,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: the only place where errors become text."""
     _write_utf8(sys.stdout, sys.stderr)
     console.show_own_warnings()
+    watch_first_steps(console.announce)
     try:
         app(arguments if arguments is None else list(arguments), prog_name="clipsearch")
     except SystemExit as done:

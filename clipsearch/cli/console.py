@@ -30,6 +30,8 @@ _PHASES = {
     "compare": ("comparing", "images"),
     "look": ("looking closely", "images"),
     "place": ("putting into folders", "images"),
+    "captions": ("reading the captions that labels compete against", "captions"),
+    "vocabulary": ("reading the phrases that topics are named with", "phrases"),
 }
 """Progress.phase -> what a person calls it, and what it counts."""
 
@@ -131,6 +133,43 @@ def _drawer(add: Callable[..., object], update: Callable[..., object]) -> OnProg
         update(task, completed=step.done, total=step.total, speed=speed)
 
     return draw
+
+
+# --- what is done once for each model --------------------------------------------------------
+
+_SAY_EVERY = 10.0
+"""Seconds between two lines about the same step, off a terminal."""
+_steps: dict[str, tuple[float, float]] = {}
+"""Phase of a step that runs -> when it began, and when its last line was written."""
+
+
+def announce(step: Progress) -> None:
+    """Say that a step has begun that is done once for each model, and how far it is.
+
+    In lines, so that it shows in a pipe and in a log too; on a terminal a line is overwritten.
+    """
+    now, total = monotonic(), step.total or 0
+    verb, unit = _PHASES.get(step.phase, (step.phase, "done"))
+    if not step.done or step.phase not in _steps:
+        _steps[step.phase] = (now, now)
+        say(f"{verb}, once for each model: {total:,} {unit}")
+        return
+    start, last = _steps[step.phase]
+    terminal = sys.stderr.isatty()
+    if step.done >= total:
+        del _steps[step.phase]
+        if last > start:
+            _overwrite("") if terminal else say(f"  done in {now - start:,.0f} s")
+    elif terminal or now - last >= _SAY_EVERY:
+        _steps[step.phase] = (start, now)
+        pace = step.done / max(now - start, 1e-3)
+        left = f"{pace:,.1f} per second, {(total - step.done) / pace:,.0f} s left"
+        line = f"  {step.done:,} of {total:,} {unit}, {left}"
+        _overwrite(line) if terminal else say(line)
+
+
+def _overwrite(line: str) -> None:
+    print(f"\r{line}\x1b[K", end="\r", file=sys.stderr, flush=True)
 
 
 def bar_chart(counts: Mapping[str, int], total: int) -> None:

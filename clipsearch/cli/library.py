@@ -19,7 +19,7 @@ from clipsearch.cli.console import (
     say,
     warn_all,
 )
-from clipsearch.cli.models import compile_at_first
+from clipsearch.cli.models import choose_model, compile_at_first
 from clipsearch.cli.options import (
     LibraryOption,
     ModelOption,
@@ -129,6 +129,7 @@ def index(
     if checkpoint and not model:
         raise UsageError("--checkpoint needs --model ARCH: which architecture is it?")
     spec = f"{model}@{checkpoint.absolute()}" if checkpoint else model
+    chosen = choose_model(spec, library)
     with ExitStack() as stack:
         lib = None
         if dry_run:
@@ -139,7 +140,7 @@ def index(
             library, spec = Path(stack.enter_context(TemporaryDirectory())), "mini"
         on_progress = stack.enter_context(progress())
         if compile and not dry_run and engine in ("auto", "onnx"):
-            compile_at_first(spec, paths, library, on_progress, precision)
+            compile_at_first(chosen, paths, on_progress, precision)
         lib = lib or stack.enter_context(
             Library.open_or_create(library, model=spec, device=get_device())
         )

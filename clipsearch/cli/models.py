@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from clipsearch.cli.console import UsageError, get_device, progress, say
+from clipsearch.cli.console import UsageError, announce, get_device, progress, say
 from clipsearch.cli.options import LibraryOption, ModelOption, ReportFormat, write_report
 from clipsearch.encoders import compile_once, list_models, load_tokenizer
 from clipsearch.encoders.registry import resolve
@@ -19,7 +19,7 @@ from clipsearch.library import Library
 from clipsearch.text.tokens import TokenTable
 from clipsearch.types import OnProgress
 
-_BUNDLED = "mini"
+_BUNDLED, _DEFAULT = "mini", "default"
 
 
 def show_models(format: ReportFormat = None) -> None:
@@ -86,12 +86,12 @@ def compile(
     start = monotonic()
     with progress() as draw:
         made = compile_model(
-            model or own_model or "default",
+            model or own_model or _DEFAULT,
             checkpoint=checkpoint,
             precision=precision,
             images=folders if images is None else images,
             force=force,
-            progress=draw,
+            progress=draw or announce,
         )
     write_report(made, "compilation", format)
     if format != "json":
@@ -102,12 +102,26 @@ def compile(
         )
 
 
+def choose_model(given: str | None, library: Path | None) -> str:
+    """Return the model to index with, and say which it is."""
+    if given is None:
+        # A library that is about to be made has none yet.
+        with (
+            suppress(LibraryNotFound, UnknownModel),
+            Library.open(library, device=get_device()) as found,
+        ):
+            for own in found.models()[:1]:
+                say(f"model: {own.name}")
+                return own.spec or own.name
+    preset = name = given or _DEFAULT
+    with suppress(UnknownModel):  # loading it says what is wrong
+        name = resolve(preset).name
+    say(f"model: {name}" + (f" ({preset})" if preset != name else ""))
+    return preset
+
+
 def compile_at_first(
-    model: str | None,
-    images: Sequence[Path],
-    library: Path | None,
-    draw: OnProgress | None,
-    precision: str = "auto",
+    model: str, images: Sequence[Path], draw: OnProgress | None, precision: str = "auto"
 ) -> None:
     """Compile the model that indexes these images, if it never was; say so if it cannot be.
 
@@ -117,16 +131,8 @@ def compile_at_first(
         path.expanduser().exists() for path in images
     ):
         return
-    if model is None:
-        # A library that is about to be made has none yet.
-        with (
-            suppress(LibraryNotFound, UnknownModel),
-            Library.open(library, device=get_device()) as found,
-        ):
-            model = found.models()[0].spec
-    name = model or "default"
     reason = compile_once(
-        name, device=get_device(), precision=precision, images=images, progress=draw
+        model, device=get_device(), precision=precision, images=images, progress=draw or announce
     )
     if reason:
         say(reason)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from clipsearch._util import warn
 from clipsearch.library import parts
 from clipsearch.library.analysis import LibraryAnalysis
-from clipsearch.library.session import ENVIRONMENT, Filter, select
+from clipsearch.library.locate import ENVIRONMENT
+from clipsearch.library.session import Filter, select
 from clipsearch.types import (
     HOLDS_FROM,
     Hit,

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import cores
 from clipsearch.encoders import load_encoder
 from clipsearch.errors import ImageError, VectorIndexError
+from clipsearch.library.prepare import prepare_queries
 from clipsearch.library.session import Session, filters_of, load_stored
 from clipsearch.types import (
     Embeddings,
@@ -78,6 +79,7 @@ def index_files(
         device = {} if session.device is None else {"device": session.device}
         load = partial(load_encoder, engine=options.engine, precision=options.precision, **device)
         encoder = partial(load_stored, session.catalog.models()[model_id], load)
+    encoder = cache(encoder)
     warned: list[str] = []
     indexer = Indexer(
         session.catalog,
@@ -88,8 +90,14 @@ def index_files(
         on_progress,
         warned.append,
     )
-    with session.write_lock():
+    with session.write_lock(), session.telling(on_progress):
         report = indexer.run(Walk(roots, exclude=options.exclude, hidden=options.hidden))
+        if report.embedded and not (report.dry_run or report.interrupted):
+            name = session.catalog.models()[model_id].name
+            try:
+                warned += prepare_queries(session.for_model(name, encoder()))
+            except KeyboardInterrupt:
+                report = replace(report, interrupted=True)
     _log.info(
         "indexed %d paths into %s: %d added, %d updated, %d removed, %d failed in %.1f s",
         *(len(roots), session.path, report.added, report.updated, report.removed, report.failed),

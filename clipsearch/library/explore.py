@@ -32,9 +32,11 @@ from clipsearch.grouping.topics import (
     topic_phrases,
 )
 from clipsearch.heads.head import Head
+from clipsearch.heads.prompts import make_prompts
 from clipsearch.library.classify import make_head
 from clipsearch.library.collection import stored_embeddings
 from clipsearch.library.session import Session
+from clipsearch.text.encode import ProgressReader
 from clipsearch.types import (
     Embeddings,
     Hit,
@@ -101,7 +103,8 @@ def group_by_topic(
     wanted = _count(count)
     found = stored_embeddings(session, selection)
     groups = clusters(found.vectors, wanted, seed=naming.seed, on_progress=on_progress)
-    return _name_groups(session, found, groups, naming, _by_name)
+    with session.telling(on_progress):
+        return _name_groups(session, found, groups, naming, _by_name)
 
 
 def group_by_event(
@@ -224,7 +227,8 @@ def _bundled_vocabulary(session: Session) -> Head:
     file = session.path / HEADS / f"vocabulary-{key}.json"
     with suppress(BadLabelFile):  # not made yet, or damaged
         return Head.load(file)
-    head = make_head(session, topic_phrases(), templates=["{}"], on_warning=warn)
+    reader = ProgressReader(session.encoder, "vocabulary", session.on_progress)
+    head = Head.from_prompts(reader, make_prompts(topic_phrases(), ["{}"]))
     with suppress(OSError):  # a library that may only be read works too: made each time
         file.parent.mkdir(exist_ok=True)
         head.save(file)

@@ -14,11 +14,11 @@ from clipsearch.encoders.compiler.store import cache_folder
 from clipsearch.encoders.registry import resolve
 from clipsearch.errors import LibraryError, LibraryNotFound, ModelMismatch
 from clipsearch.library import parts
+from clipsearch.library.locate import locate_library
 from clipsearch.library.session import (
     DEFAULT_MODEL,
     Session,
     load_model,
-    locate_library,
 )
 from clipsearch.types import ModelInfo, StrPath
 

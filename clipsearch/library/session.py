@@ -10,12 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from clipsearch._util import log_fault
+from clipsearch._util import log_fault, report_first_step
 from clipsearch._util.arrays import FloatArray
 from clipsearch.calibration.background import Background, StoredLogMeanExps
 from clipsearch.calibration.image_cohort import ImageCohort
 from clipsearch.catalog import Catalog
-from clipsearch.catalog.engine import FILE_NAME
 from clipsearch.encoders import Encoder, Tokenizer, load_encoder, load_tokenizer
 from clipsearch.encoders.registry import resolve
 from clipsearch.errors import (
@@ -25,16 +24,23 @@ from clipsearch.errors import (
     QueryError,
     UnknownModel,
 )
-from clipsearch.text.encode import reading
-from clipsearch.types import ModelInfo, OnWarning, Selection, StrPath, Where, as_path
+from clipsearch.text.encode import ProgressReader
+from clipsearch.types import (
+    ModelInfo,
+    OnProgress,
+    OnWarning,
+    Selection,
+    StrPath,
+    Where,
+    as_path,
+    ignore_progress,
+)
 from clipsearch.vectors.searcher import LiveVectors, Searcher
 from clipsearch.vectors.snapshots import Snapshots
 
 Filter: TypeAlias = str | Where
 """A where-clause, as text or parsed."""
 
-ENVIRONMENT = "CLIPSEARCH_LIBRARY"
-"""Environment variable that names the library where none is given."""
 DEFAULT_MODEL = "default"
 _LOCK = "index.lock"
 
@@ -70,6 +76,7 @@ class Session:
         self.catalog = catalog
         self.device = device
         self.caches = Caches()
+        self.on_progress: OnProgress = report_first_step
         self._encoder = encoder
         self._fixed: tuple[int, ModelInfo] | None = None
 
@@ -144,8 +151,15 @@ class Session:
         self.catalog.use_model(self._find_stored_name(name) or name)
         return self.info
 
-    def for_model(self, name: str) -> Session:
+    def for_model(self, name: str, encoder: Encoder | None = None) -> Session:
         """Return a session of another model that shares the catalog and the caches.
+
+        Parameters
+        ----------
+        name
+            Of the model.
+        encoder
+            Of the model, where it is loaded already.
 
         Raises
         ------
@@ -154,8 +168,8 @@ class Session:
         """
         stored = self._find_stored_name(name)
         models = self.catalog.models()
-        view = Session(self.catalog, encoder=self._encoder, device=self.device)
-        view.caches = self.caches
+        view = Session(self.catalog, encoder=encoder or self._encoder, device=self.device)
+        view.caches, view.on_progress = self.caches, self.on_progress
         view._fixed = next(((n, info) for n, info in models.items() if info.name == stored), None)
         if view._fixed is None:
             held = ", ".join(info.name for info in models.values())
@@ -217,13 +231,23 @@ class Session:
         """Return the background of the current model; encoded the first time, then stored."""
         info, kept = self.info, self.caches.backgrounds
         if info.fingerprint not in kept:
-            kept[info.fingerprint] = Background.open(self.path, info, self._encode_quietly)
+            kept[info.fingerprint] = Background.open(self.path, info, self._encode_captions)
         return kept[info.fingerprint]
 
-    def _encode_quietly(self, captions: Sequence[str]) -> FloatArray:
-        # What a model cannot read of them is no concern of the user, whose texts they are not.
-        with reading(self.encoder, on_warning=ignore) as reader:
-            return reader.encode_texts(captions)
+    def _encode_captions(self, captions: Sequence[str]) -> FloatArray:
+        reader = ProgressReader(self.encoder, "captions", self.on_progress)
+        return reader.encode_texts(captions)
+
+    @contextmanager
+    def telling(self, on_progress: OnProgress) -> Iterator[None]:
+        """Tell the `on_progress` of an operation what is done once for each model meanwhile."""
+        before = self.on_progress
+        if on_progress is not ignore_progress:
+            self.on_progress = on_progress
+        try:
+            yield
+        finally:
+            self.on_progress = before
 
     def snapshots(
         self,
@@ -268,31 +292,7 @@ class Session:
             lock.release()
 
 
-# --- opening -------------------------------------------------------------------------------
-
-
-def locate_library(path: StrPath | None = None) -> Path:
-    """Return the folder of the library that is meant.
-
-    Parameters
-    ----------
-    path
-        A folder; by default $CLIPSEARCH_LIBRARY, else ./index if it holds a library, else one in
-        the user's data folder.
-
-    Returns
-    -------
-    An absolute path; there need not be a library yet.
-    """
-    given = path if path is not None else os.environ.get(ENVIRONMENT)
-    if given:
-        return Path(as_path(given, "library")).absolute()
-    here = Path("index").absolute()
-    if (here / FILE_NAME).is_file():
-        return here
-    import platformdirs
-
-    return Path(platformdirs.user_data_path("clipsearch")) / "library"
+# --- models -------------------------------------------------------------------------------
 
 
 def load_model(name: str, device: str | None) -> Encoder:

@@ -16,8 +16,10 @@ from clipsearch._util.arrays import FloatArray, unit
 from clipsearch.encoders.base import Encoder
 from clipsearch.text.language import language_of
 from clipsearch.text.tokens import around, room, split, weights
+from clipsearch.types import OnProgress, Progress
 
 _SHOWN_LETTERS = 40
+_TEXTS_AT_ONCE = 64
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], *, truncate: bool = False) -> FloatArray:
@@ -174,3 +176,32 @@ class Reader:
 def _shorten(text: str) -> str:
     line = " ".join(text.split())
     return repr(line if len(line) <= _SHOWN_LETTERS else f"{line[:_SHOWN_LETTERS].rstrip()}…")
+
+
+class ProgressReader(Reader):
+    """A `Reader` of many texts that no user wrote: it encodes them in parts of 64, and never warns.
+
+    Parameters
+    ----------
+    encoder
+        The model.
+    phase
+        Of the `Progress`.
+    on_progress
+        Is told of each part, and before the first one.
+    """
+
+    def __init__(self, encoder: Encoder, phase: str, on_progress: OnProgress) -> None:
+        super().__init__(encoder)
+        self._phase, self._on_progress = phase, on_progress
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Encode n texts to float32 unit rows (n, dim)."""
+        total = len(texts)
+        rows = np.empty((total, self.info.dim), np.float32)
+        self._on_progress(Progress(self._phase, 0, total))
+        for start in range(0, total, _TEXTS_AT_ONCE):
+            part = texts[start : start + _TEXTS_AT_ONCE]
+            rows[start : start + len(part)] = super().encode_texts(part)
+            self._on_progress(Progress(self._phase, start + len(part), total))
+        return rows

@@ -12,7 +12,7 @@ from fault_log import logged_fault
 
 import clipsearch
 from clipsearch import ClipsearchWarning, Library
-from clipsearch._util import log_fault, log_with, warn
+from clipsearch._util import log_fault, log_with, report_first_step, warn, watch_first_steps
 
 PACKAGE = Path(clipsearch.__file__).parent
 
@@ -58,3 +58,13 @@ def test_warnings_are_issued_and_faults_are_logged_in_one_module() -> None:
         and (call := ast.unparse(node.func)) in ("warnings.warn", "warnings.warn_explicit")
     }
     assert found == {("_util/__init__.py", "warnings.warn")}
+
+
+def test_first_steps_are_told_to_the_last_who_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipsearch._util._watch", [])
+    report_first_step("nobody hears it")
+    first, second = list[str](), list[str]()
+    watch_first_steps(first.append)
+    watch_first_steps(second.append)
+    report_first_step("captions")
+    assert (first, second) == ([], ["captions"])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from typing import Any
 
 import pytest
 
-from clipsearch.cli import main
+from clipsearch.cli import console, main
 from clipsearch.errors import LibraryNotFound
 from clipsearch.library import Library
+from clipsearch.types import Progress
 
 
 @pytest.fixture
@@ -49,3 +52,69 @@ def test_the_device_is_an_argument_of_the_library_for_one_command(
     assert main(arguments) == 1
     assert devices == ["cuda:1", None]
     assert "CLIPSEARCH_DEVICE" not in os.environ
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that `announce` reads: the test sets its only entry."""
+    now = [100.0]
+    monkeypatch.setattr(console, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console, "_steps", {})
+    return now
+
+
+def tell(clock: list[float], *steps: tuple[int, float]) -> None:
+    """Announce steps, (done, seconds since the start) each, of 881 captions."""
+    for done, seconds in steps:
+        clock[0] = 100.0 + seconds
+        console.announce(Progress("captions", done, 881))
+
+
+def test_a_quick_first_step_is_one_line(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell(clock, (0, 0), (64, 0.5), (881, 4))
+    assert capsys.readouterr().err == (
+        "reading the captions that labels compete against, once for each model: 881 captions\n"
+    )
+
+
+def test_a_long_first_step_says_every_ten_seconds_how_far_it_is(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell(clock, (0, 0), (64, 8), (128, 16), (192, 24), (256, 32), (881, 110))
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "  128 of 881 captions, 8.0 per second, 94 s left",
+        "  256 of 881 captions, 8.0 per second, 78 s left",
+        "  done in 110 s",
+    ]
+
+
+def test_on_a_terminal_the_line_is_overwritten_and_gone_at_the_end(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    tell(clock, (0, 0), (64, 8), (881, 110))
+    assert terminal.getvalue().split("\n")[1] == (
+        "\r  64 of 881 captions, 8.0 per second, 102 s left\x1b[K\r\r\x1b[K\r"
+    )
+
+
+def test_two_first_steps_after_each_other_are_announced_each(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell(clock, (0, 0), (64, 1))  # and it failed
+    tell(clock, (0, 2), (881, 3))
+    console.announce(Progress("vocabulary", 0, 721))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        "reading the captions that labels compete against",
+        "reading the captions that labels compete against",
+        "reading the phrases that topics are named with",
+    ]

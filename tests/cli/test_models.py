@@ -11,6 +11,7 @@ import pytest
 import tiny_models
 
 from clipsearch.cli import main
+from clipsearch.cli.models import choose_model
 from clipsearch.encoders import compile_once
 from clipsearch.encoders.compiler import compile as compiling
 from clipsearch.encoders.compiler import export, store
@@ -120,6 +121,7 @@ def test_the_first_index_compiles_the_model(
     make_images: Callable[..., list[Path]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    capsys: Out,
 ) -> None:
     monkeypatch.setattr(compiling, "_SMALL", 0)  # or the gate would not be asked
     folder, spec = make_images(3)[0].parent, resolve(clip)
@@ -127,13 +129,18 @@ def test_the_first_index_compiles_the_model(
     assert find_compiled(spec) is None
     assert main(["index", str(tmp_path / "mistyped")]) == 0
     assert find_compiled(spec) is None
+    capsys.readouterr()
     assert main(["index", str(folder)]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(f"model: {clip}\ncompiling the model, once for each model: ")
     found = Manifest.read(find_compiled(spec) or tmp_path)
     assert found is not None and found.gate is not None
     assert found.gate.images == 12 + 3
     calls = asked(monkeypatch)
+    capsys.readouterr()
     assert main(["index", str(folder)]) == 0
     assert calls == []
+    assert f"model: {clip}\n" in capsys.readouterr().err
 
 
 def test_what_cannot_be_compiled_is_indexed_on_torch_and_not_tried_again(
@@ -189,3 +196,19 @@ def test_on_a_graphics_card_nothing_is_compiled(clip: str, monkeypatch: pytest.M
 def test_mistakes_are_told(arguments: list[str], code: int, message: str, capsys: Out) -> None:
     assert main(["compile", *arguments]) == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (None, "model: ViT-B-32-256/datacomp_s34b_b86k (default)"),
+        ("mini", "model: mini"),
+        ("ViT-B-32/openai", "model: ViT-B-32/openai"),
+        ("no-such-model", "model: no-such-model"),
+    ],
+)
+def test_the_model_that_indexes_is_named(
+    given: str | None, line: str, tmp_path: Path, capsys: Out
+) -> None:
+    assert choose_model(given, tmp_path / "none") == (given or "default")
+    assert capsys.readouterr().err == f"{line}\n"

@@ -19,6 +19,7 @@ from clipsearch import Head, Library
 from clipsearch.cli import main
 from clipsearch.errors import BadGrouping, ModelMismatch
 from clipsearch.library.explore import HEADS
+from clipsearch.types import Progress
 
 Make = Callable[..., list[Path]]
 SAMPLES = Path(clipsearch.__file__).with_name("samples")
@@ -350,3 +351,14 @@ def test_dupes_as_table_csv_and_contact_sheet(run: Run, twice: list[Path], tmp_p
     run("dupes", *here, "-o", str(page))
     html = page.read_text("utf-8")
     assert html.count('<section class="cs-sheet">') == 2 and html.count("<img ") == 4
+
+
+def test_the_phrases_are_encoded_once_and_announced(two_colours: Library) -> None:
+    steps: list[Progress] = []
+    first = two_colours.topics(2, on_progress=steps.append)
+    phrases = [step for step in steps if step.phase == "vocabulary"]
+    assert phrases[0].done == 0 and phrases[-1].done == phrases[-1].total
+    assert phrases[0].total is not None and phrases[0].total > 700
+    steps.clear()
+    assert two_colours.topics(2, on_progress=steps.append) == first
+    assert [step for step in steps if step.phase == "vocabulary"] == []

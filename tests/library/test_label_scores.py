@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -274,6 +275,8 @@ def test_where_the_model_cannot_be_loaded_neighbours_come_without_relevance(
     def gone(name: str) -> None:
         raise EncoderError("its weights are gone.")
 
+    rmtree(library.path / "background")  # as if `index` had not prepared queries
+    library._session.caches.backgrounds.clear()
     with Library.open(library.path) as other:
         monkeypatch.setattr("clipsearch.library.session.load_encoder", gone)
         found = other.similar(filled[0], k=3)
@@ -474,6 +477,7 @@ def test_the_cohort_of_images_follows_the_library(library: Library, filled: list
 def test_a_library_of_damaged_vectors_has_no_cohort(library: Library, filled: list[Path]) -> None:
     with closing(sqlite3.connect(library.path / "catalog.db")) as raw, raw:
         raw.execute("UPDATE embedding SET vector = X'00'")
+    rmtree(library.path / "background")
     with (
         Library.open(library.path, encoder=library.encoder) as damaged,
         pytest.warns(UserWarning, match="stored vectors are damaged"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ToyEncoder
 
 from clipsearch.errors import QueryError, UnknownModel
 from clipsearch.library import Library
+from clipsearch.types import Progress, ignore_progress
 
 Make = Callable[..., list[Path]]
 
@@ -83,3 +85,34 @@ def test_a_filter_is_a_text(library: Library, where: object) -> None:
 def test_an_empty_folder_name_is_not_the_current_folder(library: Library) -> None:
     with pytest.raises(QueryError, match="under: give the path"):
         library.search("x", under="")
+
+
+def test_the_background_is_announced_once_for_each_model(
+    tmp_path: Path, toy_encoder: ToyEncoder
+) -> None:
+    steps: list[Progress] = []
+    with Library.create(tmp_path / "new", encoder=toy_encoder) as library:
+        session = library._session
+        session.on_progress = steps.append
+        vectors = session.background().vectors
+        session.background()
+        for_model = session.for_model("toy")
+        assert for_model.on_progress == session.on_progress
+    assert steps[0] == Progress("captions", 0, len(vectors))
+    assert steps[-1] == Progress("captions", len(vectors), len(vectors))
+    assert [step.done for step in steps] == sorted({step.done for step in steps})
+    with Library.open(tmp_path / "new", encoder=toy_encoder) as again:
+        again._session.on_progress = steps.append
+        count = len(steps)
+        np.testing.assert_array_equal(again._session.background().vectors, vectors)
+        assert len(steps) == count
+
+
+def test_an_operation_is_told_of_first_steps_unless_nobody_listens_to_it(library: Library) -> None:
+    session, heard = library._session, list[Progress]()
+    before = session.on_progress
+    with session.telling(heard.append):
+        session.on_progress(Progress("captions", 0, 1))
+    assert heard == [Progress("captions", 0, 1)] and session.on_progress is before
+    with session.telling(ignore_progress):
+        assert session.on_progress is before

@@ -13,8 +13,8 @@ from conftest import ToyEncoder
 
 import clipsearch
 from clipsearch.heads.head import Head
-from clipsearch.text.encode import Reader, encode_texts, reading
-from clipsearch.types import Term
+from clipsearch.text.encode import ProgressReader, Reader, encode_texts, reading
+from clipsearch.types import Progress, Term
 
 PACKAGE = Path(clipsearch.__file__).parent
 SHORT = "a blue horse"
@@ -194,3 +194,21 @@ def test_nothing_encodes_texts_past_this_module(tmp_path: Path) -> None:
     assert calls_past(PACKAGE) == []
     (tmp_path / "m.py").write_text("x = self.encoder.encode_texts(texts)\n", "utf-8")
     assert calls_past(tmp_path) == ["m.py:1: self.encoder.encode_texts"]
+
+
+def test_many_texts_are_encoded_in_parts_and_each_is_reported(encoder: ToyEncoder) -> None:
+    texts, steps = [f"text {i}" for i in range(130)], list[Progress]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # long ones are read in pieces, without a word
+        rows = ProgressReader(encoder, "captions", steps.append).encode_texts([*texts, LONG])
+    np.testing.assert_array_equal(rows[:130], encoder.encode_texts(texts))
+    assert rows.shape == (131, 32) and rows.dtype == np.float32
+    assert steps == [Progress("captions", done, 131) for done in (0, 64, 128, 131)]
+
+
+def test_a_head_of_a_reader_with_progress_is_the_same(encoder: ToyEncoder) -> None:
+    prompts = {"horse": [SHORT], "cat": ["a cat", "cats"]}
+    steps: list[Progress] = []
+    head = Head.from_prompts(ProgressReader(encoder, "vocabulary", steps.append), prompts)
+    np.testing.assert_array_equal(head.vectors, Head.from_prompts(encoder, prompts).vectors)
+    assert steps == [Progress("vocabulary", 0, 3), Progress("vocabulary", 3, 3)]

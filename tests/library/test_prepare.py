@@ -1,0 +1,108 @@
+"""The first query finds everything computed: `index` has done it, and never fails for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ToyEncoder
+
+from clipsearch.calibration.background import Background, background_captions
+from clipsearch.errors import EncoderError
+from clipsearch.library import Library
+from clipsearch.types import Progress
+
+Make = Callable[..., list[Path]]
+
+
+@pytest.fixture
+def library(tmp_path: Path, toy_encoder: ToyEncoder) -> Iterator[Library]:
+    with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
+        yield made
+
+
+def broken(*_: object) -> Background:
+    raise RuntimeError("the text tower is gone")
+
+
+def test_the_first_query_encodes_nothing_but_itself(
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[Progress] = []
+    report = library.index(make_images(5)[0].parent, on_progress=steps.append)
+    assert report.warnings == ()
+    assert next(step.total for step in steps if step.phase == "captions") == len(
+        background_captions()
+    )
+    assert [step.phase for step in steps].index("captions") > [s.phase for s in steps].index(
+        "embed"
+    )
+    read: list[str] = []
+
+    class Counting(ToyEncoder):
+        def encode_texts(self, texts: object) -> np.ndarray:
+            read.extend(texts)  # type: ignore[arg-type]
+            return super().encode_texts(texts)  # type: ignore[arg-type]
+
+    with Library.open(library.path, encoder=Counting()) as other:
+        hits = other.search("a red house", k=3)
+        assert hits[0].relevance is not None
+        assert read == ["a red house"]
+
+
+def test_images_are_indexed_where_it_fails_and_the_report_says_so(
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Background, "open", broken)
+    report = library.index(make_images(4)[0].parent)
+    assert (report.added, report.failed, report.interrupted) == (4, 0, False)
+    (warning,) = report.warnings
+    assert warning.startswith("the first query will be slower")
+    assert "the text tower is gone" in warning
+
+
+def test_a_run_that_encodes_no_image_leaves_it_alone(
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_images(4)[0].parent
+    monkeypatch.setattr(Background, "open", broken)
+    assert library.index(folder, dry_run=True).warnings == ()
+    library.index(folder)
+    assert library.index(folder).warnings == ()
+
+
+def test_interrupting_it_keeps_the_images(
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> Background:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Background, "open", interrupt)
+    report = library.index(make_images(4)[0].parent)
+    assert report.interrupted and report.added == 4
+    assert library.status().contents == 4
+
+
+def test_a_second_model_prepares_its_own(
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_images(4)[0].parent
+    library.index(folder)
+    loaded: list[str] = []
+
+    def load(name: str) -> ToyEncoder:
+        loaded.append(name)
+        if len(loaded) > 2:
+            raise EncoderError("loaded more than the run needs")
+        return ToyEncoder("mini", seed=5)
+
+    monkeypatch.setattr("clipsearch.library.session.load_encoder", load)
+    steps: list[Progress] = []
+    assert library.index(folder, model="mini", on_progress=steps.append).warnings == ()
+    assert len(loaded) == 1
+    assert "captions" in {step.phase for step in steps}
+    stored = {path.suffix for path in (library.path / "background").iterdir()}
+    assert {".captions", ".levels"} <= stored
+    assert len(list((library.path / "background").glob("*.captions"))) == 2
