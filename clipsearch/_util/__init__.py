@@ -86,7 +86,7 @@ def watch_first_steps(watch: Callable[[Any], None]) -> None:
 
 
 def report_first_step(step: Any) -> None:
-    """Report the `Progress` of what is done once for each model, where nobody else is told of it."""
+    """Report the `Progress` of a step that each model needs once, where nobody else is told of it."""
     for watch in _watch:
         watch(step)
 

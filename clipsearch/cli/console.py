@@ -135,7 +135,7 @@ def _drawer(add: Callable[..., object], update: Callable[..., object]) -> OnProg
     return draw
 
 
-# --- what is done once for each model --------------------------------------------------------
+# --- first steps of a model ------------------------------------------------------------------
 
 _SAY_EVERY = 10.0
 """Seconds between two lines about the same step, off a terminal."""

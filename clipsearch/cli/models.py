@@ -114,7 +114,7 @@ def choose_model(given: str | None, library: Path | None) -> str:
                 say(f"model: {own.name}")
                 return own.spec or own.name
     preset = name = given or _DEFAULT
-    with suppress(UnknownModel):  # loading it says what is wrong
+    with suppress(UnknownModel):  # loading it gives the reason
         name = resolve(preset).name
     say(f"model: {name}" + (f" ({preset})" if preset != name else ""))
     return preset

@@ -1,4 +1,4 @@
-"""What a run of `index` does for the first query: what is computed once is computed then."""
+"""Compute at the end of `index` what the first query would have to compute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def prepare_queries(session: Session) -> list[str]:
 
     Returns
     -------
-    What the user should know. It is never an error: what is missing is computed when it is used.
+    Warnings. A failure is never an error: the first query computes what it misses.
     """
     try:
         session.background()

@@ -240,7 +240,7 @@ class Session:
 
     @contextmanager
     def telling(self, on_progress: OnProgress) -> Iterator[None]:
-        """Tell the `on_progress` of an operation what is done once for each model meanwhile."""
+        """Tell the `on_progress` of an operation of first steps of a model meanwhile."""
         before = self.on_progress
         if on_progress is not ignore_progress:
             self.on_progress = on_progress
