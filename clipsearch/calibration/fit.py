@@ -133,7 +133,8 @@ class Fitted:
     after: Reliability
     """Of images that took no part in the fit that is measured on them (cross-validation)."""
     pairs: int
-    """Number of pairs of an image and a label that are measured; of images half of them hold."""
+    """Number of pairs of an image and a label that are measured: answers, or as many right as wrong
+    labels of images."""
     labels: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 

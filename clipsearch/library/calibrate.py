@@ -26,7 +26,7 @@ from clipsearch.calibration.answers import (
 )
 from clipsearch.calibration.background import background_version
 from clipsearch.calibration.fit import Fitted, check_enough, fit_calibration
-from clipsearch.errors import BadTruthFile, TooFewExamples, UnknownImage
+from clipsearch.errors import BadTruthFile, QueryError, TooFewExamples, UnknownImage
 from clipsearch.evaluation import membership
 from clipsearch.evaluation.ground_truth import GroundTruth
 from clipsearch.heads.head import Head
@@ -123,6 +123,8 @@ def calibrate_answers(
     ------
     TooFewExamples, ModelMismatch, BadTemplate
     """
+    if strange := [one for one in answers if not isinstance(one, LabelAnswer)]:
+        raise QueryError(f"answers are a list of LabelAnswer: not {strange[0]!r:.60}.")
     warned: list[str] = []
     labels = sorted({answer.label for answer in answers})
     judged = head or _head_of(session, labels, options, warned.append)

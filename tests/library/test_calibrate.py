@@ -10,7 +10,7 @@ import pytest
 from conftest import ToyEncoder
 
 from clipsearch.calibration.cohort import CohortCalibration
-from clipsearch.errors import LibraryError, TooFewExamples, UnknownImage
+from clipsearch.errors import LibraryError, QueryError, TooFewExamples, UnknownImage
 from clipsearch.library import Library
 from clipsearch.types import LabelAnswer, LabelQuestion
 
@@ -141,6 +141,8 @@ def test_answers_can_be_for_a_head_and_too_few_are_refused(library: Library) -> 
         library.calibrate(answers[:9])
     with pytest.raises(TooFewExamples, match="calibrate --ask 20"):
         library.calibrate([])
+    with pytest.raises(QueryError, match=r"a list of LabelAnswer: not 'labels\.csv'"):
+        library.calibrate(["labels.csv"])  # type: ignore[list-item]
 
 
 def test_the_hint_is_given_once_and_not_where_nothing_is_assumed(library: Library) -> None:
