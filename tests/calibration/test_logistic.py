@@ -15,7 +15,6 @@ from clipsearch.errors import TooFewExamples
 
 LABELS = ("cat", "dog")
 CONTEXT = Context(LABELS, 100.0)
-RNG = np.random.default_rng(5)
 
 
 class PlainCalibration(LogisticCalibration):
@@ -27,11 +26,14 @@ class PlainCalibration(LogisticCalibration):
         return np.asarray(scores, np.float64)
 
 
-def world(*, shift: float = 0.0, images: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+def world(
+    *, shift: float = 0.0, images: int = 4000, seed: int = 5
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw evidence and labels that hold with a slope of 2; the second label lies `shift` higher."""
-    relevant = np.eye(2, dtype=bool)[RNG.integers(0, 2, images)]
+    rng = np.random.default_rng(seed)
+    relevant = np.eye(2, dtype=bool)[rng.integers(0, 2, images)]
     # Two normal distributions at distance d with variance v have logits of slope d / v.
-    evidence = RNG.normal(np.where(relevant, 1.0, -1.0), 1.0)
+    evidence = rng.normal(np.where(relevant, 1.0, -1.0), 1.0)
     return evidence + np.array([0.0, shift]), relevant
 
 
@@ -55,13 +57,13 @@ def test_the_line_is_a_logistic_regression() -> None:
 
 
 def test_a_label_whose_evidence_lies_higher_is_shifted_back() -> None:
-    slope, _, shifts = fit_line(Cases.of_images(*world(shift=0.5)), LABELS)
+    slope, _, shifts = fit_line(Cases.of_images(*world(shift=0.5, images=40_000)), LABELS)
     assert shifts["dog"] - shifts["cat"] == pytest.approx(-0.5 * slope, rel=0.1)
 
 
 def test_a_label_that_always_or_never_holds_counts_for_nothing() -> None:
     evidence, relevant = world()
-    more = np.column_stack([evidence, RNG.normal(size=(len(evidence), 2))])
+    more = np.column_stack([evidence, np.random.default_rng(6).normal(size=(len(evidence), 2))])
     held = np.column_stack([relevant, np.ones(len(evidence), bool), np.zeros(len(evidence), bool)])
     found = fit_line(Cases.of_images(more, held), (*LABELS, "always", "never"))
     assert set(found.shifts) == {*LABELS}
@@ -105,39 +107,40 @@ def test_numbers_that_are_not_finite_are_no_calibration(found: dict[str, float])
 # --- with a prior ----------------------------------------------------------------------------
 
 
-def draw(images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a world of slope 2 and offset 0 with its own seed."""
-    rng = np.random.default_rng(seed)
-    relevant = np.eye(2, dtype=bool)[rng.integers(0, 2, images)]
-    return rng.normal(np.where(relevant, 1.0, -1.0), 1.0), relevant
-
-
 def log_loss(line: tuple[float, float], evidence: np.ndarray, relevant: np.ndarray) -> float:
     logits = line[0] * evidence + line[1]
     return float(np.logaddexp(0, np.where(relevant, -logits, logits)).mean())
 
 
 def mean_loss(images: int, prior: tuple[float, float] | None) -> float:
-    test = draw(20_000, 999)
-    lines = [fit_line(Cases.of_images(*draw(images, s)), LABELS, prior=prior) for s in range(25)]
+    test = world(images=20_000, seed=999)
+    lines = [
+        fit_line(Cases.of_images(*world(images=images, seed=s)), LABELS, prior=prior)
+        for s in range(25)
+    ]
     return float(np.mean([log_loss(line[:2], *test) for line in lines]))
 
 
 def test_ten_images_do_no_harm_to_a_prior_that_is_right_and_much_without_it() -> None:
-    best = log_loss((2.0, 0.0), *draw(20_000, 999))
+    best = log_loss((2.0, 0.0), *world(images=20_000, seed=999))
     assert mean_loss(10, (2.0, 0.0)) < best + 0.01
     assert mean_loss(10, None) > best + 0.02
 
 
 def test_a_hundred_images_correct_a_prior_that_is_wrong() -> None:
     wrong = (3.0, -1.5)
-    before, best = log_loss(wrong, *draw(20_000, 999)), log_loss((2.0, 0.0), *draw(20_000, 999))
+    before, best = (
+        log_loss(wrong, *world(images=20_000, seed=999)),
+        log_loss((2.0, 0.0), *world(images=20_000, seed=999)),
+    )
     assert mean_loss(20, wrong) < before
     assert mean_loss(100, wrong) - best < 0.25 * (before - best)
 
 
 def test_many_images_outweigh_the_prior() -> None:
-    slope, offset, shifts = fit_line(Cases.of_images(*draw(20_000, 1)), LABELS, prior=(4.0, -3.0))
+    slope, offset, shifts = fit_line(
+        Cases.of_images(*world(images=20_000, seed=1)), LABELS, prior=(4.0, -3.0)
+    )
     assert slope == pytest.approx(2.0, abs=0.06)
     assert [offset + shift for shift in shifts.values()] == pytest.approx([0, 0], abs=0.06)
     assert offset > -0.4  # what labels have in common moves the offset
