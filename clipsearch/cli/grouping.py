@@ -112,6 +112,12 @@ def topics(
     target.write(found, WriteOptions(images_per_topic=shown))
     if not found:
         say("no image matches.")
+    if weak := sum(topic.weak for topic in found):
+        say(
+            f"{weak:,} of {plural(len(found), 'topic')} "
+            f"{'is' if weak == 1 else 'are'} weak: no further apart than images without groups "
+            "would be. Another -n may separate them."
+        )
     if save:
         images = sum(len(topic.images) for topic in found)
         say(f"saved {plural(len(found), 'topic')} as labels of {plural(images, 'image')}.")

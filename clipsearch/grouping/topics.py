@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch._util.arrays import FloatArray, IdArray, unit
 from clipsearch.errors import BadGrouping
 from clipsearch.filters.fields import distance_km
 from clipsearch.heads.query import labels_from_file
@@ -54,6 +54,8 @@ class Topic:
     lat: float | None
     """Middle of the images that say where they were taken, in degrees."""
     lon: float | None
+    weak: bool = False
+    """No better separated than k-means separates images without groups; never of an event."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of `clipsearch topics`."""
@@ -62,6 +64,7 @@ class Topic:
             "names": list(self.names),
             "size": len(self.images),
             "separation": self.separation,
+            "weak": self.weak,
             "start": self.start.isoformat() if self.start else None,
             "end": self.end.isoformat() if self.end else None,
             "lat": self.lat,
@@ -197,6 +200,37 @@ def measure_separations(
         return [None] * count
     values = _silhouettes(vectors[rows], some)
     return [float(values[some == g].mean()) if (some == g).any() else None for g in range(count)]
+
+
+def separation_by_chance(vectors: FloatArray, count: int, *, seed: int = 0) -> float:
+    """Measure how well k-means separates images that have no groups.
+
+    These are drawn from the Gaussian with the mean and the covariance of the images (a reference
+    distribution as in Tibshirani, Walther & Hastie 2001, "the gap statistic").
+
+    Parameters
+    ----------
+    vectors
+        Unit rows (n, dim).
+    count
+        Number of groups.
+    seed
+        Of the drawing and of k-means.
+
+    Returns
+    -------
+    The separation of the best of the groups; -1 where there is no measure.
+    """
+    some = vectors[sample(len(vectors), seed)].astype(np.float64)
+    if not 1 < count < len(some):
+        return -1.0
+    mean = some.mean(axis=0)
+    mixing = np.random.default_rng(seed).standard_normal((len(some), len(some)))
+    drawn = unit(mean + mixing @ (some - mean) / len(some) ** 0.5).astype(np.float32)
+    if len(np.unique(drawn, axis=0)) < count:  # all images are the same
+        return -1.0
+    found = measure_separations(drawn, _k_means(drawn, count, seed), seed=seed)
+    return max((value for value in found if value is not None), default=-1.0)
 
 
 def name_scores(vectors: FloatArray, groups: IdArray, phrases: np.ndarray) -> np.ndarray:

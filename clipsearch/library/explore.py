@@ -28,6 +28,7 @@ from clipsearch.grouping.topics import (
     measure_separations,
     name_scores,
     rank_typical,
+    separation_by_chance,
     span,
     topic_phrases,
 )
@@ -104,7 +105,9 @@ def group_by_topic(
     found = stored_embeddings(session, selection)
     groups = clusters(found.vectors, wanted, seed=naming.seed, on_progress=on_progress)
     with session.telling(on_progress):
-        return _name_groups(session, found, groups, naming, _by_name)
+        topics = _name_groups(session, found, groups, naming, _by_name)
+    chance = separation_by_chance(found.vectors, len(topics), seed=naming.seed)
+    return [replace(topic, weak=_is_weak(topic, chance)) for topic in topics]
 
 
 def group_by_event(
@@ -275,6 +278,10 @@ def _topic(
         lat=lat,
         lon=lon,
     )
+
+
+def _is_weak(topic: Topic, chance: float) -> bool:
+    return topic.separation is not None and topic.separation <= chance
 
 
 def _by_name(topic: Topic) -> str:

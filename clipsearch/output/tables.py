@@ -162,13 +162,19 @@ def _images_of_matrix(found: Matrix, probabilities: bool) -> Iterator[list[str]]
 # --- groups ----------------------------------------------------------------------------------
 
 
+def _separation(topic: Topic) -> str:
+    if topic.separation is None:
+        return ""
+    return f"{'weak ' if topic.weak else ''}{topic.separation:.2f}"
+
+
 def topics_table(topics: Sequence[Topic], stream: TextIO, options: WriteOptions) -> None:
     """Write one row per topic."""
     rows = [
         (
             f"{len(topic.images):,}",
             topic.title,
-            "" if topic.separation is None else f"{topic.separation:.2f}",
+            _separation(topic),
             ", ".join(topic.names[1:]),
             shorten_path(topic.images[0].path),
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracle import unit_rows
 from sklearn.metrics import adjusted_rand_score
 
 from clipsearch.errors import BadGrouping, BadLabelFile
@@ -20,6 +21,7 @@ from clipsearch.grouping.topics import (
     name_scores,
     rank_typical,
     sample,
+    separation_by_chance,
     span,
     topic_phrases,
 )
@@ -307,3 +309,32 @@ def test_fifty_kilometres_begin_an_event(kilometres: float, found: int) -> None:
     north = kilometres / 111.195  # degrees of latitude, by the mean radius of the earth
     facts = [taken(0, (48.0, 2.0)), taken(1, (48.0 + north, 2.0))]
     assert events(facts).tolist() == [0, found]
+
+
+def test_images_without_groups_are_separated_by_chance_alone() -> None:
+    rng = np.random.default_rng(0)
+    shapeless = unit_rows(rng, 200, 16)
+    groups = clusters(shapeless, 3)
+    chance = separation_by_chance(shapeless, 3)
+    found = [value for value in measure_separations(shapeless, groups) if value is not None]
+    assert 0 < chance < 0.2
+    assert np.mean(found) == pytest.approx(chance, abs=0.05)
+
+
+def test_images_with_groups_are_further_apart_than_by_chance() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.repeat(unit_rows(rng, 3, 16), 40, axis=0)
+    rows = centres + 0.3 * unit_rows(rng, 120, 16)
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    found = [value for value in measure_separations(rows, clusters(rows, 3)) if value is not None]
+    assert min(found) > separation_by_chance(rows, 3) + 0.2
+    assert separation_by_chance(rows, 3) == separation_by_chance(rows, 3)
+
+
+@pytest.mark.parametrize(("images", "count"), [(0, 0), (5, 1), (3, 3)])
+def test_too_few_images_or_groups_have_no_chance(images: int, count: int) -> None:
+    assert separation_by_chance(unit_rows(np.random.default_rng(0), images, 4), count) == -1.0
+
+
+def test_equal_images_have_no_chance() -> None:
+    assert separation_by_chance(np.tile(np.eye(4, dtype=np.float32)[:1], (9, 1)), 2) == -1.0

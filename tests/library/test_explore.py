@@ -237,7 +237,7 @@ def test_topics_as_json(run: Run, phrases: str, two_colours: Library) -> None:
     assert json.loads(out) == [topic.to_dict() for topic in expected]
     (red, _) = json.loads(out)
     assert set(red) == {
-        *("topic", "names", "size", "separation", "start", "end", "lat", "lon", "images"),
+        *("topic", "names", "size", "separation", "weak", "start", "end", "lat", "lon", "images"),
     }
     assert red["size"] == 6 and red["start"] == "2024-07-01T10:00:00"
 
@@ -362,3 +362,28 @@ def test_the_phrases_are_encoded_once_and_announced(two_colours: Library) -> Non
     steps.clear()
     assert two_colours.topics(2, on_progress=steps.append) == first
     assert [step for step in steps if step.phase == "vocabulary"] == []
+
+
+def test_weak_topics_are_marked_in_the_table_in_json_and_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    for i in range(12):  # one shade after the other: there are no groups
+        photo(folder / f"{i:02}.png", (20 * i, 20 * i, 20 * i))
+    place = str(tmp_path / "library")
+    with Library.create(place, encoder=ToyEncoder()) as library:
+        library.index([folder])
+        monkeypatch.setattr("clipsearch.library.explore.separation_by_chance", lambda *_, **__: 2.0)
+        assert [topic.weak for topic in library.topics(2)] == [True, True]
+        assert not any(topic.weak for topic in library.topics(1))
+        assert not any(topic.weak for topic in library.events())
+    assert main(["topics", "-n", "2", "-L", place]) == 0
+    out, err = capsys.readouterr()
+    assert all(" weak 1.00 " in line for line in out.splitlines()[1:])
+    assert "2 of 2 topics are weak: no further apart" in err
+    assert main(["topics", "-n", "2", "-L", place, "-f", "json"]) == 0
+    assert [topic["weak"] for topic in json.loads(capsys.readouterr().out)] == [True, True]
+    monkeypatch.setattr("clipsearch.library.explore.separation_by_chance", lambda *_, **__: -1.0)
+    assert main(["topics", "-n", "2", "-L", place]) == 0
+    out, err = capsys.readouterr()
+    assert "weak 1.00" not in out and "weak" not in err
