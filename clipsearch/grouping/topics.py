@@ -203,23 +203,10 @@ def measure_separations(
 
 
 def separation_by_chance(vectors: FloatArray, count: int, *, seed: int = 0) -> float:
-    """Measure how well k-means separates images that have no groups.
+    """Return the separation of the best of `count` groups of vectors without groups; -1 if unknown.
 
-    These are drawn from the Gaussian with the mean and the covariance of the images (a reference
-    distribution as in Tibshirani, Walther & Hastie 2001, "the gap statistic").
-
-    Parameters
-    ----------
-    vectors
-        Unit rows (n, dim).
-    count
-        Number of groups.
-    seed
-        Of the drawing and of k-means.
-
-    Returns
-    -------
-    The separation of the best of the groups; -1 where there is no measure.
+    They are drawn from the Gaussian with the mean and the covariance of the unit rows (n, dim), a
+    reference as in the gap statistic (Tibshirani, Walther & Hastie 2001).
     """
     some = vectors[sample(len(vectors), seed)].astype(np.float64)
     if not 1 < count < len(some):
@@ -288,24 +275,10 @@ def events(
     the median gap (so that a library of one image per day is not all events), and where an image
     was taken more than `kilometres` (great circle) from the last one with a place.
 
-    Parameters
-    ----------
-    facts
-        Of n images.
-    gap_hours
-        The shortest gap between two events, in hours.
-    kilometres
-        The longest distance between two images of an event.
-
     Returns
     -------
     int64 (n,): the number of each image's event, 0 for the earliest; images without a time are the
-    last group.
-
-    Raises
-    ------
-    BadGrouping
-        If the gap or the distance is negative.
+    last group. Raises BadGrouping if the gap or the distance is negative.
     """
     if gap_hours < 0 or kilometres < 0:
         raise BadGrouping(
