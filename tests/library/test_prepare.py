@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from conftest import ToyEncoder
+from sklearn.datasets import load_sample_images
 
+import clipsearch
 from clipsearch.calibration.background import Background, background_captions
 from clipsearch.errors import EncoderError
 from clipsearch.library import Library
@@ -106,3 +109,29 @@ def test_a_second_model_prepares_its_own(
     stored = {path.suffix for path in (library.path / "background").iterdir()}
     assert {".captions", ".levels"} <= stored
     assert len(list((library.path / "background").glob("*.captions"))) == 2
+
+
+def photographs(folder: Path, count: int) -> Path:
+    """Write parts of two photographs."""
+    folder.mkdir()
+    for i in range(count):
+        whole = PIL.Image.fromarray(load_sample_images().images[i % 2])
+        left, top = 29 * i % 340, 17 * i % 127
+        whole.crop((left, top, left + 300, top + 300)).save(folder / f"{i:02}.png")
+    return folder
+
+
+def test_photographs_in_a_library_of_mini_are_warned_of_once_there_are_enough(
+    tmp_path: Path,
+) -> None:
+    with Library.create(tmp_path / "library", model="mini") as library:
+        assert library.index(photographs(tmp_path / "few", 19)).warnings == ()
+        (warning,) = library.index(photographs(tmp_path / "more", 21)).warnings
+        assert "photographs" in warning and "`--model default`" in warning
+        assert library.index(tmp_path / "more").warnings == ()  # nothing was encoded
+
+
+def test_drawings_in_a_library_of_mini_are_what_it_is_made_for(tmp_path: Path) -> None:
+    with Library.create(tmp_path / "library", model="mini") as library:
+        report = library.index(Path(clipsearch.__file__).with_name("samples"))
+        assert (report.added, report.warnings) == (300, ())
