@@ -235,6 +235,7 @@ def test_nothing_but_code_is_bundled_outside_the_licensed_folders() -> None:
         for name in (
             "calibration/background.txt",
             "calibration/calibrations.json",
+            "calibration/photographs.json",
             "encoders/tokenizers/clip_tags.json",
             "grouping/vocabulary.txt",
         )

@@ -16,7 +16,7 @@ from clipsearch.library.session import Session
 _PHOTOGRAPHS = Path(calibration.__file__).with_name("photographs.json")
 """Of models that were trained on drawings alone: a direction by which photographs differ from these.
 
-Written by scripts/calibration/photographs.py.
+Written by scripts/calibration/tell_photographs.py.
 """
 _FEWEST_IMAGES, _SAMPLE = 20, 2_000
 _REMEDY = (

@@ -1,4 +1,4 @@
-"""Find by which direction photographs differ from drawings for `mini`: `python photographs.py FOLDER`.
+"""Find by which direction photographs differ from drawings for `mini`: `python tell_photographs.py FOLDER`.
 
 FOLDER holds photographs (JPEG files); the drawings are the bundled ones. The direction is that of Fisher's
 discriminant, with a ridge. Half of both kinds chooses it and the other half is measured; then all of both
