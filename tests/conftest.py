@@ -122,6 +122,12 @@ def toy_encoder() -> ToyEncoder:
 
 
 @pytest.fixture
+def by_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let relevance rise with the cosine, so that cosines alone tell the right order of hits."""
+    monkeypatch.setattr("clipsearch.library.label_scores.DEFAULT_FORMULA", "platt")
+
+
+@pytest.fixture
 def make_images(tmp_path: Path) -> Callable[..., list[Path]]:
     """Write `n` different small images into a folder and return their paths."""
 
@@ -139,3 +145,22 @@ def make_images(tmp_path: Path) -> Callable[..., list[Path]]:
         return paths
 
     return make
+
+
+@pytest.fixture
+def plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge the toy by captions alone: what the images of a library add is tested by itself."""
+    weights = {"genericity": 4.0}
+    assumed = {"slope": 0.8, "offset": -1.4, "alone": weights, "among": weights}
+    shipped = {"assumed": assumed, "models": {}}
+    monkeypatch.setattr("clipsearch.calibration.cohort._read_shipped", lambda: shipped)
+
+
+@pytest.fixture
+def web_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge the toy as a model that nobody calibrated."""
+    weights = {"z": 0.2, "excess": 0.3}
+    among = {"z": 2.0, "excess": 1.5, "looks": 0.5, "stretch": 0.7, "shift": 2.0, "sharing": 0.5}
+    assumed = {"slope": 1.05, "offset": -1.25, "alone": weights, "among": among}
+    shipped = {"assumed": assumed, "models": {}}
+    monkeypatch.setattr("clipsearch.calibration.cohort._read_shipped", lambda: shipped)

@@ -205,8 +205,9 @@ def test_the_top_level_holds_packages_and_few_modules() -> None:
     assert len(entries) <= 24
     assert len([path for path in entries if path.suffix == ".py"]) <= 5
     files = sorted(PACKAGE.rglob("*.py"))
-    # 140 held the house as it was moved in; sorting images away and asking about them are new rooms.
-    assert len(files) <= 146
+    # 140 held the house as it was moved in. New rooms: sorting images away, asking about them,
+    # relevance, ranking by it, the cohorts of a library, and the composition of a text.
+    assert len(files) <= 152
     assert [path.name for path in files if len(path.read_text("utf-8").splitlines()) > 350] == []
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 
-from clipsearch._util.arrays import BoolArray, FloatArray, IdArray, sigmoid, softmax
+from clipsearch._util.arrays import TINY, BoolArray, FloatArray, IdArray, sigmoid, softmax
 from clipsearch.errors import QueryError
 from clipsearch.heads.head import Head
 from clipsearch.types import ModelInfo
@@ -43,6 +44,8 @@ class CohortWeights(NamedTuple):
     """What the parts of the formula count, for one model and one kind of question."""
 
     genericity: float = 0.0
+    image: float = 1.0
+    """Of the log-mean-exp of an image, against the mean of the library's."""
     z: float = 0.0
     excess: float = 0.0
     looks: float = 0.0
@@ -51,6 +54,10 @@ class CohortWeights(NamedTuple):
     shift: float = 0.0
     sharing: float = 1.0
     """How far a list of labels shares the odds of one, see `open_set_probabilities`."""
+    composition: float = 0.0
+    """How far the logit of a text of several things has to exceed what sets these apart."""
+    binding: bool = False
+    """Whether the model tells which attribute is whose: whether it was trained to."""
 
 
 class LabelStatistics(NamedTuple):
@@ -258,7 +265,33 @@ def label_probabilities(logits: FloatArray, prior: float = EVEN_PRIOR) -> FloatA
     -------
     float64, the shape of `logits`.
     """
-    return sigmoid(logits + np.log(prior / (1 - prior)))
+    return sigmoid(logits + prior_log_odds(prior))
+
+
+def prior_log_odds(prior: float) -> float:
+    """Return log(prior / (1 - prior)), which is added to a logit."""
+    return math.log(prior / (1 - prior))
+
+
+def all_hold(log_odds: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return the log odds that several statements hold, each taken to be independent of the others.
+
+    log P = sum of weight * log P of each.
+
+    Parameters
+    ----------
+    log_odds
+        Of the statements, float64 (m, n).
+    weights
+        How much each counts (m,); 1 is Bayes' rule.
+
+    Returns
+    -------
+    float64 (n,).
+    """
+    log_p = -(weights @ np.logaddexp(0, -log_odds))
+    # log(1 - p) is taken of p near 1 without a loss of digits.
+    return np.asarray(log_p - np.log(-np.expm1(np.minimum(log_p, -TINY))))
 
 
 def open_set_probabilities(

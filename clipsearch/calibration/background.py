@@ -36,6 +36,8 @@ from clipsearch.types import ModelInfo
 BACKGROUND_FOLDER = "background"
 _CAPTIONS = Path(__file__).with_name("background.txt")
 _UNKNOWN = np.float32(np.inf)
+_LEAST_SPREAD = 0.1
+"""Principal axes along which captions spread less than this, of the first, say nothing of things."""
 
 _Encode = Callable[[Sequence[str]], FloatArray]
 
@@ -44,6 +46,8 @@ class LibraryLabels(NamedTuple):
     """What the images of a library say of labels."""
 
     weights: CohortWeights
+    log_mean_exp: float = 0.0
+    """The mean of the images."""
     statistics: LabelStatistics | None = None
     prototypes: Prototypes | None = None
 
@@ -129,6 +133,9 @@ class Background:
         penalties = genericity(rows, self._centre)
         known = library or LibraryLabels(self.weights(among=False))
         statistics, column = known.statistics, context.columns
+        if statistics is not None:
+            own = known.weights.image
+            log_mean_exps = own * log_mean_exps + (1 - own) * known.log_mean_exp
         if column is None:
             looks = None
             if known.prototypes is not None and vectors is not None:
@@ -178,9 +185,9 @@ class Background:
             scores, log_mean_exp, self.scale, alone.genericity * penalties
         )
         statistics = images.statistics(rows, plain, line.slope, line.offset)
-        weights = self.weights(among=among)
+        weights, mean = self.weights(among=among), float(images.log_mean_exps.mean())
         if not (among and weights.looks):
-            return LibraryLabels(weights, statistics)
+            return LibraryLabels(weights, mean, statistics)
         context = Context(
             ("",) * len(rows),
             self.scale,
@@ -196,7 +203,7 @@ class Background:
             return open_set_probabilities(logits, weights.sharing)[0]
 
         prototypes = Prototypes.learn(images, base, judge, weights.looks * weights.stretch)
-        return LibraryLabels(weights, statistics, prototypes)
+        return LibraryLabels(weights, mean, statistics, prototypes)
 
     def measure_images(self, vectors: FloatArray, log_mean_exps: FloatArray) -> ImageCohort:
         """Return images (n, dim) with their log_mean_exps (n,) as the cohort of labels."""
@@ -228,26 +235,40 @@ class Background:
                 _path(library, info, "images"), _key(key), vectors, cohort.log_mean_exps, found
             )
 
+    @property
+    def centre(self) -> FloatArray:
+        """Mean of the captions, float64 (dim,)."""
+        return self._centre.mean
+
     @cached_property
     def _centre(self) -> CohortCentre:
         return CohortCentre.of(self.vectors)
 
-    def in_words(self, image: FloatArray) -> FloatArray:
+    @cached_property
+    def _axes(self) -> FloatArray:
+        """The principal axes of the captions, (n, dim): those along which they spread."""
+        away = self.vectors - self._centre.mean
+        _, spreads, axes = np.linalg.svd(away, full_matrices=False)
+        return np.asarray(axes[spreads >= _LEAST_SPREAD * spreads[0]])
+
+    def in_words(self, image: FloatArray, mean: FloatArray) -> FloatArray:
         """Return the unit vector (dim,) of a text that says what an image shows.
 
-        The mean of the captions, weighted by how much better or worse than others they fit the
-        image. The vector of the image itself does not serve: two images are nearer to each other
+        The image is centred, projected on the principal axes of the captions, and moved to
+        where captions lie. What differs from image to image and from no caption to another does not
+        count. The vector of the image itself does not serve: two images are nearer to each other
         than an image is to any text (Liang et al. 2022, "Mind the Gap").
 
         Parameters
         ----------
         image
             Unit vector (dim,).
+        mean
+            Mean vector (dim,) of images.
         """
         centre = self._centre
-        away = self.vectors - centre.mean
-        weighted = away.T @ (away @ np.asarray(image, dtype=np.float64))
-        row = centre.mean + centre.distance * weighted / max(float(np.linalg.norm(weighted)), TINY)
+        said = self._axes.T @ (self._axes @ (np.asarray(image, dtype=np.float64) - mean))
+        row = centre.mean + centre.distance * said / max(float(np.linalg.norm(said)), TINY)
         return np.asarray((row / np.linalg.norm(row)).astype(np.float32))
 
 

@@ -40,6 +40,8 @@ _GAIN = 5.5
 """Prior of how much higher cosines are where a label holds, over the logit scale."""
 _PRIOR_IMAGES = 20.0
 """How many images the prior of a label's mean and spread counts as."""
+_MEAN_IMAGES = 8.0
+"""With this many images their mean counts half."""
 _PROTOTYPE_IMAGES = 10.0
 """With this many images a prototype counts half as much as with very many."""
 _PROTOTYPE_PRIOR = (0.35, 0.15)
@@ -63,6 +65,17 @@ class ImageCohort(NamedTuple):
     """Expected cosine of a text: first + second * cos(text, centre)."""
     spread: float
     """Usual standard deviation of the cosines of a text that no image shows."""
+
+    @property
+    def mean(self) -> FloatArray:
+        """Mean of the images, float32 (dim,)."""
+        return np.asarray(self.vectors.mean(axis=0))
+
+    @property
+    def shrunk_mean(self) -> FloatArray:
+        """The mean, nearer to 0 the fewer images there are: that of few shows what these show."""
+        images = len(self.vectors)
+        return self.mean * np.float32(images / (images + _MEAN_IMAGES))
 
     @classmethod
     def of(
@@ -151,7 +164,7 @@ class Prototypes(NamedTuple):
         weight
             Of the evidence of prototypes beside `base`.
         """
-        centre = cohort.vectors.mean(axis=0)
+        centre = cohort.mean
         centred = unit(cohort.vectors - centre)
         shown = judge(base)
         made = cls._of(centre, centred, shown)

@@ -134,6 +134,7 @@ class Head:
         terms: Sequence[Term],
         *,
         images: Mapping[str, FloatArray] | None = None,
+        texts: Mapping[str, FloatArray] | None = None,
     ) -> Self:
         """Make the head of one query: one row, the normalised sum of weight times unit vector.
 
@@ -145,14 +146,18 @@ class Head:
             Texts and images with their weights.
         images
             The unit vector (dim,) of each image that a term names.
+        texts
+            The unit vector (dim,) of texts that are encoded already.
 
         Raises
         ------
         EmptyQuery
             If there are no terms, or if they cancel out.
         """
-        texts = [term.value for term in terms if term.kind == "text"]
-        encoded = dict(zip(texts, encode_texts(encoder, texts), strict=True)) if texts else {}
+        encoded = dict(texts or {})
+        missing = [t.value for t in terms if t.kind == "text" and t.value not in encoded]
+        if missing:
+            encoded |= zip(missing, encode_texts(encoder, missing), strict=True)
         total = np.zeros(encoder.info.dim)
         for term in terms:
             vector = encoded[term.value] if term.kind == "text" else (images or {})[term.value]

@@ -35,9 +35,8 @@ from clipsearch.library.collection import encode_paths
 from clipsearch.library.evaluate import make_class_prompts, report_left_out
 from clipsearch.library.explore import NamingOptions, group_by_topic
 from clipsearch.library.label_scores import (
-    calibrate_logits,
+    LabelJudge,
     calibration_key,
-    cohort_context,
 )
 from clipsearch.library.session import Session, filters_of
 from clipsearch.types import (
@@ -104,7 +103,7 @@ def calibrate_labels(
         find_formula(options.formula),
         judged.scores(vectors),
         membership([truth.labels[path] for path in paths], judged.labels),
-        cohort_context(session, judged, vectors),
+        LabelJudge(session, judged).context(vectors),
         **_start_of(session, judged, options),
     )
     _store(session, found, head, options)
@@ -142,7 +141,7 @@ def calibrate_answers(
             np.array([a.holds for a in known], dtype=bool),
         ),
         _library_log_odds(session, judged),
-        cohort_context(session, judged, vectors),
+        LabelJudge(session, judged).context(vectors),
         **_start_of(session, judged, options),
     )
     _store(session, found, head, options)
@@ -175,7 +174,7 @@ def _start_of(session: Session, head: Head, options: CalibrationOptions) -> dict
 def _library_log_odds(session: Session, head: Head) -> FloatArray:
     _, vectors = _sample_images(session, ALL_IMAGES)
     calibration = default_calibration(session.info)
-    context = cohort_context(session, head, vectors)
+    context = LabelJudge(session, head).context(vectors)
     return estimate_log_odds(calibration.logits(head.scores(vectors), context))
 
 
@@ -232,7 +231,7 @@ def draw_questions(
         labels = _head_of(session, wanted, options, warn)
     head = labels
     head.check(session.info)
-    logits, _ = calibrate_logits(session, head, head.scores(vectors), vectors)
+    logits = LabelJudge(session, head).logits(head.scores(vectors), vectors)
     probabilities = sigmoid(logits + estimate_log_odds(logits))
     known = _find_answered(session, records, head.labels)
     rows, columns = choose_questions(probabilities, n, leave_out=known, seed=seed)

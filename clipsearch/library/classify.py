@@ -17,7 +17,7 @@ from clipsearch.heads.prompts import make_prompts
 from clipsearch.images.walk import Walk
 from clipsearch.indexing.pipeline import encode_files
 from clipsearch.library.collection import encode_paths
-from clipsearch.library.label_scores import LabelScorer, calibration_of, head_labels
+from clipsearch.library.label_scores import LabelJudge, LabelScorer
 from clipsearch.library.session import Session, filters_of
 from clipsearch.text.encode import encode_texts, reading
 from clipsearch.types import (
@@ -250,12 +250,8 @@ def _scorer(session: Session, head: Head, options: ClassifyOptions) -> LabelScor
         raise UnknownLabel(unknown[0], head.labels)
     if options.mode == "closed":
         return LabelScorer(head, options.mode)
-    calibration = calibration_of(session, head)
-    if not calibration.needs_cohort:
-        return LabelScorer(head, options.mode, options.threshold, calibration)
-    known = head_labels(session, head, among=options.mode == "open")
-    background = session.background()
-    return LabelScorer(head, options.mode, options.threshold, calibration, background, known)
+    judge = LabelJudge(session, head, among=options.mode == "open")
+    return LabelScorer(head, options.mode, options.threshold, judge)
 
 
 def _predict_library(

@@ -34,7 +34,7 @@ from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.library.classify import make_head
 from clipsearch.library.collection import encode_paths
-from clipsearch.library.label_scores import calibrate_logits
+from clipsearch.library.label_scores import LabelJudge
 from clipsearch.library.session import Session
 from clipsearch.text.encode import reading
 from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_count
@@ -157,8 +157,8 @@ class _Measuring:
         several = bool((relevant.sum(axis=1) > 1).any())
         probabilities = closed_set_probabilities(scores, Context.of(head))
         if several:
-            logits, _ = calibrate_logits(self.session, head, scores, vectors)
-            probabilities = label_probabilities(logits)
+            judge = LabelJudge(self.session, head)
+            probabilities = label_probabilities(judge.logits(scores, vectors))
         mode: Mode = "multi" if several else "closed"
         result = measure_classification(
             Scored(own, head.labels, scores, probabilities, relevant, mode),
@@ -187,8 +187,9 @@ class _Measuring:
             prompts=tuple(head.prompts[i] for i in kept),
             cache=None,
         )
-        logits, sharing = calibrate_logits(self.session, part, scores[:, kept], vectors, among=True)
-        probabilities, none = open_set_probabilities(logits, sharing)
+        judge = LabelJudge(self.session, part, among=True)
+        logits = judge.logits(scores[:, kept], vectors)
+        probabilities, none = open_set_probabilities(logits, judge.sharing)
         best = probabilities.argmax(axis=1)
         return OpenSetPrediction(kept[best], probabilities[np.arange(len(best)), best], none)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -22,21 +22,11 @@ from clipsearch.calibration import (
     label_probabilities,
     open_set_probabilities,
 )
-from clipsearch.calibration.background import (
-    Background,
-    LibraryLabels,
-    StoredLogMeanExps,
-    background_version,
-)
-from clipsearch.calibration.image_cohort import ImageCohort, sample_of
-from clipsearch.errors import LibraryError
+from clipsearch.calibration.background import LibraryLabels, background_version
 from clipsearch.heads.head import Head
+from clipsearch.library.cohorts import image_log_mean_exps, library_labels
 from clipsearch.library.session import Session
 from clipsearch.types import HOLDS_FROM, Mode, Thresholds
-
-_VECTORS_AT_ONCE = 8_192
-_MANY = 100
-_FEW_VECTORS = 64
 
 
 def calibration_of(session: Session, head: Head | None = None) -> Calibration:
@@ -58,161 +48,100 @@ def calibration_of(session: Session, head: Head | None = None) -> Calibration:
     return find_formula(DEFAULT_FORMULA).of_model(info)
 
 
-def cohort_context(
-    session: Session, head: Head, vectors: FloatArray, *, among: bool = False
-) -> Context:
-    """Return what a calibration takes beside the cosines of a head with images.
+class LabelJudge:
+    """Turns cosines with labels into logits, by the calibration and the cohorts of a library.
 
     Parameters
     ----------
     session
-        Its background and its images are the cohorts.
+        Its background is encoded for a calibration that needs it, on first use.
     head
         n labels.
-    vectors
-        Unit rows (images, dim).
+    calibration
+        By default that of the head.
     among
         Whether the labels are judged together, see `cohort_weights`.
+    named
+        Whether the labels may have parameters of their own; not those of a query.
     """
-    background = session.background()
-    return background.with_cohort(
-        Context.of(head),
-        head.vectors,
-        background.log_mean_exp(vectors),
-        library=head_labels(session, head, among=among),
-        vectors=vectors,
-    )
 
+    def __init__(
+        self,
+        session: Session,
+        head: Head,
+        *,
+        calibration: Calibration | None = None,
+        among: bool = False,
+        named: bool = True,
+    ) -> None:
+        self._session, self._head, self._among = session, head, among
+        self._labels = head.labels if named else ("",) * len(head.labels)
+        self._calibration = calibration or calibration_of(session, head)
 
-def head_labels(session: Session, head: Head, *, among: bool = False) -> LibraryLabels | None:
-    """Return what the images of a library say of the labels of a head.
+    @property
+    def sharing(self) -> float:
+        """How far the labels share the odds of one, see `open_set_probabilities`."""
+        known = self._library if self._calibration.needs_cohort else None
+        return 1.0 if known is None else known.weights.sharing
 
-    None for a library without images, and for a head with labels that are not made of prompts: what
-    is expected of a text does not hold for a row that was learned.
-    """
-    return library_labels(session, head.vectors, among=among) if all(head.prompts) else None
+    @property
+    def composition(self) -> float:
+        """What the logit of a text of several things needs, see `CohortWeights`."""
+        needs = self._calibration.needs_cohort
+        return self._session.background().weights(among=False).composition if needs else 0.0
 
+    def logits(self, scores: FloatArray, vectors: FloatArray) -> FloatArray:
+        """Return the logits of cosines: float64 (images, n).
 
-def library_labels(
-    session: Session, rows: FloatArray, *, among: bool = False
-) -> LibraryLabels | None:
-    """Return what the images of a library say of unit rows (labels, dim) of texts.
+        Parameters
+        ----------
+        scores
+            Cosines (images, n).
+        vectors
+            Unit rows (images, dim).
+        """
+        plain = not self._calibration.needs_cohort
+        context = Context.of(self._head, labels=self._labels) if plain else self.context(vectors)
+        return self._calibration.logits(scores, context)
 
-    None for a library without images.
-    """
-    background = session.background()
-    weights = background.weights(among=among and len(rows) > 1)
-    if not (weights.z or weights.excess or weights.looks):
-        return LibraryLabels(weights)
-    images = image_cohort(session)
-    return None if images is None else background.library_labels(images, rows, among=among)
+    def logits_of(self, ids: IdArray, scores: FloatArray, columns: IdArray) -> FloatArray:
+        """Return the logits of cosines of stored vectors: float64 (images,).
 
+        Parameters
+        ----------
+        ids
+            Ids of the vectors (images,).
+        scores
+            Cosines (images,).
+        columns
+            Which label each cosine is of, (images,).
+        """
+        context = Context.of(self._head, labels=self._labels, columns=columns)
+        if self._calibration.needs_cohort:
+            context = self._with_cohorts(context, image_log_mean_exps(self._session, ids))
+        return self._calibration.logits(scores, context)
 
-def image_cohort(session: Session) -> ImageCohort | None:
-    """Return a sample of a library's images with what captions get from it; None if it has none.
+    def context(self, vectors: FloatArray) -> Context:
+        """Return what a formula takes beside the cosines with unit rows (images, dim)."""
+        log_mean_exps = self._session.background().log_mean_exp(vectors)
+        context = Context.of(self._head, labels=self._labels)
+        return self._with_cohorts(context, log_mean_exps, vectors)
 
-    It is stored in the library, and computed again after a change of the catalog.
-    """
-    model_id, info = session.model()
-    catalog = _log_mean_exps_key(session, info.fingerprint)  # which may change the revision
-    live = session.live()
-    if not len(live.ids):
-        return None
-    known = session.caches.cohorts.get(model_id)
-    if known is not None and known[0] == live.revision and live.revision:
-        return known[1]
-    background = session.background()
-    key = f"{catalog} {live.revision}" if catalog and live.revision else ""
-    cohort = background.open_images(session.path, info, key)
-    if cohort is None:
-        ids = sample_of(live.ids)
-        log_mean_exps = image_log_mean_exps(session, ids)
-        stored, vectors = session.catalog.vectors(model_id, ids=ids.tolist())
-        if not len(stored):  # all of them are damaged
+    def _with_cohorts(
+        self, context: Context, log_mean_exps: FloatArray, vectors: FloatArray | None = None
+    ) -> Context:
+        rows, library = self._head.vectors, self._library
+        background = self._session.background()
+        return background.with_cohort(
+            context, rows, log_mean_exps, library=library, vectors=vectors
+        )
+
+    @cached_property
+    def _library(self) -> LibraryLabels | None:
+        # A row that was learned does not lie where texts do.
+        if not all(self._head.prompts):
             return None
-        cohort = background.measure_images(vectors, log_mean_exps[np.isin(ids, stored)])
-        background.store_images(session.path, info, key, cohort)
-    session.caches.cohorts[model_id] = (live.revision, cohort)
-    return cohort
-
-
-def calibrate_logits(
-    session: Session, head: Head, scores: FloatArray, vectors: FloatArray, *, among: bool = False
-) -> tuple[FloatArray, float]:
-    """Return the logits that `classify` judges cosines by, and how far labels share their odds.
-
-    Parameters
-    ----------
-    session
-        Its background is encoded only for a calibration that needs it.
-    head
-        n labels.
-    scores
-        Its cosines (images, n).
-    vectors
-        Unit rows (images, dim).
-    among
-        Whether the labels are judged together, see `cohort_weights`.
-
-    Returns
-    -------
-    float64 (images, n), and `sharing` of `open_set_probabilities`.
-    """
-    calibration, context = calibration_of(session, head), Context.of(head)
-    if calibration.needs_cohort:
-        context = cohort_context(session, head, vectors, among=among)
-    return calibration.logits(scores, context), context.sharing
-
-
-def image_log_mean_exps(session: Session, ids: IdArray) -> FloatArray:
-    """Return the cohort log-mean-exp (n,) of stored vectors, by the ids (n,) of these.
-
-    Missing ones are computed and stored in the library.
-    """
-    model_id, info = session.model()
-    key = _log_mean_exps_key(session, info.fingerprint)
-    caches = session.caches.log_mean_exps
-    if info.fingerprint not in caches:
-        caches[info.fingerprint] = StoredLogMeanExps.open(session.path, info, key)
-    known = caches[info.fingerprint]
-    missing = ids[~known.of(ids)[1]]
-    if len(missing):
-        background = session.background()
-        for start in range(0, len(missing), _VECTORS_AT_ONCE):
-            part = missing[start : start + _VECTORS_AT_ONCE]
-            stored, vectors = session.catalog.vectors(model_id, ids=part.tolist())
-            known = known.with_more(stored, _log_mean_exps(background, vectors))
-        caches[info.fingerprint] = known
-        # A few are computed again sooner than a file is written and synced.
-        if key and (len(missing) >= _MANY or 10 * len(missing) >= len(known.ids)):
-            known.store(session.path, info, key)
-    return known.of(ids)[0]
-
-
-def _log_mean_exps_key(session: Session, fingerprint: str) -> str:
-    """Return what names this catalog; empty if it cannot be noted, and nothing is to be stored.
-
-    Ids of vectors mean something in one catalog only: a folder may get a new one.
-    """
-    name = f"levels:{fingerprint}"
-    if not (key := session.catalog.get_meta(name)):
-        key = os.urandom(8).hex()
-        try:
-            session.catalog.set_meta(name, key)
-        except LibraryError:  # read-only, or another process is writing
-            return ""
-    return key
-
-
-def _log_mean_exps(background: Background, vectors: FloatArray) -> FloatArray:
-    """Return the log-mean-exp (n,) of unit rows (n, dim).
-
-    Of few one by one: for more at once BLAS wakes its threads, and these wait for further work at
-    full speed for a tenth of a second, beside the next search.
-    """
-    if not 1 < len(vectors) <= _FEW_VECTORS:
-        return background.log_mean_exp(vectors)
-    return np.concatenate([background.log_mean_exp(vector[None]) for vector in vectors])
+        return library_labels(self._session, self._head.vectors, among=self._among)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,12 +151,8 @@ class LabelScorer:
     head: Head
     mode: Mode
     thresholds: Thresholds = HOLDS_FROM
-    calibration: Calibration | None = None
+    judge: LabelJudge | None = None
     """Not needed in the mode `closed`."""
-    background: Background | None = None
-    """Not needed for a calibration without a cohort."""
-    library: LibraryLabels | None = None
-    """What the images of the library say of the labels."""
 
     def __call__(
         self, vectors: FloatArray, top: int | None = None
@@ -259,19 +184,13 @@ class LabelScorer:
     def _probabilities(
         self, scores: FloatArray, vectors: FloatArray
     ) -> tuple[FloatArray, Sequence[float | None]]:
-        context = Context.of(self.head)
-        if self.mode == "closed" or self.calibration is None:
-            return closed_set_probabilities(scores, context), [None] * len(scores)
-        if self.background is not None:
-            log_mean_exps = self.background.log_mean_exp(vectors)
-            context = self.background.with_cohort(
-                context, self.head.vectors, log_mean_exps, library=self.library, vectors=vectors
-            )
-        logits = self.calibration.logits(scores, context)
+        if self.mode == "closed" or self.judge is None:
+            return closed_set_probabilities(scores, Context.of(self.head)), [None] * len(scores)
+        logits = self.judge.logits(scores, vectors)
         if self.mode == "multi":
             single = label_probabilities(logits)
             return single, (1 - single.max(axis=1)).tolist()
-        several, none = open_set_probabilities(logits, context.sharing)
+        several, none = open_set_probabilities(logits, self.judge.sharing)
         return several, none.tolist()
 
     def _least(self) -> list[float]:

@@ -23,7 +23,7 @@ from clipsearch.heads.head import Head
 from clipsearch.library.classify import LABEL_SOURCE, make_head
 from clipsearch.library.collection import encode_paths, stored_embeddings
 from clipsearch.library.evaluate import make_class_prompts
-from clipsearch.library.label_scores import calibration_key, cohort_context
+from clipsearch.library.label_scores import LabelJudge, calibration_key
 from clipsearch.library.session import Session, ignore
 from clipsearch.types import (
     NONE,
@@ -177,7 +177,7 @@ def _calibrate(
             find_formula(DEFAULT_FORMULA),
             trial.scores,
             own,
-            cohort_context(session, head, task.vectors[trial.which]),
+            LabelJudge(session, head).context(task.vectors[trial.which]),
             before=find_formula(DEFAULT_FORMULA).of_model(session.info),
             background=background_version(),
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from clipsearch import calibration
-from clipsearch.library.label_scores import image_cohort, image_log_mean_exps
+from clipsearch.library.cohorts import image_cohort, image_log_mean_exps
 from clipsearch.library.search import COUNTED
 from clipsearch.library.session import Session
 

@@ -10,14 +10,15 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from clipsearch._util.arrays import FloatArray, IdArray, unit
-from clipsearch.calibration import SEARCH_PRIOR, Context, label_probabilities
+from clipsearch._util.arrays import FloatArray, unit
+from clipsearch.calibration.cohort import cohort_weights
 from clipsearch.errors import QueryError
 from clipsearch.heads.head import Head
 from clipsearch.heads.query import parse_terms
-from clipsearch.library.label_scores import calibration_of, image_log_mean_exps, library_labels
-from clipsearch.library.session import Session, ignore
-from clipsearch.text.encode import reading
+from clipsearch.library.cohorts import image_log_mean_exps
+from clipsearch.library.session import Session
+from clipsearch.text.composition import Composition, compose
+from clipsearch.text.encode import encode_texts, reading
 from clipsearch.types import ModelInfo, StrPath, Term, as_path
 
 Query: TypeAlias = str | Term | Sequence[str | Term] | Head | FloatArray
@@ -33,7 +34,10 @@ class QueryHead(NamedTuple):
     terms: Sequence[Term] = ()
     images: Mapping[str, FloatArray] = {}
     """The vector (dim,) of each image among the terms."""
-    truncate: bool = False
+    texts: Mapping[str, FloatArray] = {}
+    """The vector (dim,) of each text among the terms, and in their composition."""
+    composition: Composition | None = None
+    """Of a query that asks for one text."""
     warnings: tuple[str, ...] = ()
     """Warnings about its texts."""
 
@@ -91,8 +95,31 @@ def query_head(
         _open_meanwhile(session),
         reading(encoder, truncate=truncate, on_warning=notes.append) as reader,
     ):
-        head = Head.from_terms(reader, parsed, images=vectors)
-    return QueryHead(head, terms=parsed, images=vectors, truncate=truncate, warnings=tuple(notes))
+        composition = _compose(parsed, info)
+        wanted = [term.value for term in parsed if term.kind == "text"]
+        wanted += composition.texts if composition else ()
+        texts = dict(zip(wanted, encode_texts(reader, wanted), strict=True)) if wanted else {}
+        head = Head.from_terms(reader, parsed, images=vectors, texts=texts)
+    return QueryHead(
+        head,
+        terms=parsed,
+        images=vectors,
+        texts=texts,
+        composition=composition,
+        warnings=tuple(notes),
+    )
+
+
+def _compose(terms: Sequence[Term], info: ModelInfo) -> Composition | None:
+    """Return the composition of the one text that a query asks for."""
+    shown = [term for term in terms if term.weight > 0]
+    if len(shown) != 1 or shown[0].kind != "text":
+        return None
+    found = compose(shown[0].value)
+    if found is None or cohort_weights(info).binding:
+        return found
+    # To most models both texts are much the same: which fits better is chance.
+    return found._replace(exchanged="")
 
 
 def vector_of_image(session: Session, path: StrPath) -> FloatArray:
@@ -169,74 +196,6 @@ def _term_list(given: object, name: str) -> list[str | Term]:
         if not isinstance(term, str | Term):
             raise QueryError(f"{name}: a term is a text or a Term, not {term!r:.60}.")
     return terms
-
-
-# --- relevance -------------------------------------------------------------------------------
-
-
-class RelevanceJudge:
-    """Judges whether images are what a query asks for, as `classify` judges one label alone.
-
-    Parameters
-    ----------
-    session
-        Its cohorts and its calibration are used.
-    query
-        Its images are put in words, since two images are nearer to each other than to any text.
-
-    Raises
-    ------
-    EncoderError
-        The background is not encoded yet, and cannot be.
-    """
-
-    def __init__(self, session: Session, query: QueryHead) -> None:
-        self._session, self._head = session, query.head
-        self._calibration = calibration_of(session, query.own)
-        self.rows = _row_in_words(session, query) if query.images else query.head.vectors
-        """float32 (labels, dim): what images are compared with."""
-        self._labels = query.head.labels if query.own else ("",) * len(self.rows)
-        self._library = None
-        if self._calibration.needs_cohort and (query.images or all(query.head.prompts)):
-            self._library = library_labels(session, self.rows)
-
-    def __call__(self, ids: IdArray, scores: FloatArray, rows: IdArray) -> FloatArray:
-        """Return the relevance of vectors: float64 (n,).
-
-        Parameters
-        ----------
-        ids
-            Ids of the vectors (n,).
-        scores
-            Cosines (n,) with `self.rows`.
-        rows
-            Which row each cosine is with, (n,).
-        """
-        context = Context.of(self._head, labels=self._labels, columns=rows)
-        if self._calibration.needs_cohort:
-            log_mean_exps = image_log_mean_exps(self._session, ids)
-            background = self._session.background()
-            context = background.with_cohort(
-                context, self.rows, log_mean_exps, library=self._library
-            )
-        return label_probabilities(self._calibration.logits(scores, context), SEARCH_PRIOR)
-
-
-def _row_in_words(session: Session, query: QueryHead) -> FloatArray:
-    """Return the row (1, dim) of a query whose images are put in words."""
-    texts = [term.value for term in query.terms if term.kind == "text"]
-    total = np.zeros(query.head.vectors.shape[1])
-    rows = {}
-    if texts:  # what there is to say of them was said when the head was made
-        with reading(session.encoder, truncate=query.truncate, on_warning=ignore) as reader:
-            rows = dict(zip(texts, reader.encode_texts(texts), strict=True))
-    for term in query.terms:
-        if term.kind == "image":
-            row = session.background().in_words(query.images[term.value])
-        else:
-            row = rows[term.value]
-        total += term.weight * row
-    return unit(total).astype(np.float32)[None]
 
 
 # --- opening ---------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from clipsearch import Library
 from clipsearch.calibration import Calibration, label_probabilities
 from clipsearch.calibration.fit import auroc, brier, ece
 from clipsearch.cli import main as clipsearch
-from clipsearch.library.label_scores import cohort_context
+from clipsearch.library.label_scores import LabelJudge
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def _measure(
         place = {str(file): number for file, number in zip(files, numbers, strict=True)}
         paths, vectors, _ = library.embed(files)
         head = library.head(labels)
-        context = cohort_context(library._session, head, vectors)
+        context = LabelJudge(library._session, head).context(vectors)
         rows = {place[path]: row for row, path in enumerate(paths)}
         columns = {label: column for column, label in enumerate(labels)}
         chosen = np.array([(rows[image], columns[label]) for image, label in pairs])

@@ -117,7 +117,7 @@ def score_images(encoder: Encoder, folder: Path) -> tuple[np.ndarray, np.ndarray
     return head.scores(vectors), relevant, context
 
 
-def weigh(context: Context, weights: Mapping[str, Mapping[str, float]]) -> Context:
+def weigh(context: Context, weights: Mapping[str, Any]) -> Context:
     """Return the context with the weights of one label alone."""
     return replace(context, weights=CohortWeights(**weights["alone"]))
 

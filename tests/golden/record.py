@@ -2,7 +2,7 @@
 
 python tests/golden/record.py          # writes answers.json.gz beside this file
 
-It was recorded before the packages were rearranged; `test_answers.py` compares what the commands
+It was recorded anew when hits came to be ordered by relevance; `test_answers.py` compares what the commands
 say now with what they said then.
 """
 

@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import pytest
 from conftest import ToyEncoder
+from toy_scores import logits, sigmoid, use, vectors
 
 from clipsearch.calibration import calibration_to_json
-from clipsearch.calibration.background import background_captions, background_version
 from clipsearch.calibration.cohort import CohortCalibration
 from clipsearch.calibration.platt import PlattCalibration
 from clipsearch.cli import main
-from clipsearch.errors import BadTruthFile, EncoderError, TooFewExamples, UnknownLabel
+from clipsearch.errors import BadTruthFile, TooFewExamples, UnknownLabel
 from clipsearch.evaluation.ground_truth import GroundTruth
 from clipsearch.library import Library
-from clipsearch.library.label_scores import calibrate_logits, calibration_key, image_cohort
-from clipsearch.types import NONE, Term
+from clipsearch.library.label_scores import LabelJudge, calibration_key
+from clipsearch.types import NONE
 
 Make = Callable[..., list[Path]]
 LABELS = ["cat", "dog", "bird"]
 
-
-@pytest.fixture(autouse=True)
-def plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judge the toy by captions alone: what the images of a library add is tested by itself."""
-    weights = {"genericity": 4.0}
-    assumed = {"slope": 0.8, "offset": -1.4, "alone": weights, "among": weights}
-    shipped = {"assumed": assumed, "models": {}}
-    monkeypatch.setattr("clipsearch.calibration.cohort._read_shipped", lambda: shipped)
+pytestmark = pytest.mark.usefixtures("plain_weights")
 
 
 @pytest.fixture
@@ -52,37 +40,6 @@ def filled(library: Library, make_images: Make) -> list[Path]:
     paths = make_images(60)
     library.index([paths[0].parent])
     return paths
-
-
-def vectors(library: Library, paths: list[Path]) -> np.ndarray:
-    pixels = [library.encoder.preprocess(PIL.Image.open(p).convert("RGB")) for p in paths]
-    return library.encoder.encode_images(np.stack(pixels)).astype(np.float64)
-
-
-def logits(library: Library, paths: list[Path], rows: np.ndarray) -> np.ndarray:
-    """Return slope * cohort-normalised score + offset, (images, rows), worked out from the pixels."""
-    images = vectors(library, paths)
-    texts = library.encoder.encode_texts(background_captions()).astype(np.float64)
-    scale = library.encoder.info.logit_scale
-    log_mean_exp = np.log(np.exp(scale * images @ texts.T).mean(1, keepdims=True))
-    used = library.calibration()
-    assert isinstance(used, CohortCalibration)
-    likelier = scale * images @ rows.T - log_mean_exp
-    middle = texts.mean(0)
-    usual = np.linalg.norm(texts - middle, axis=1).mean()
-    shares = np.minimum(np.linalg.norm(rows - middle, axis=1) / usual, 1)
-    return used.slope * (likelier + 4 * np.log(shares)) + used.offset
-
-
-def use(library: Library, slope: float, offset: float) -> None:
-    """Let the library judge by these constants."""
-    made = CohortCalibration(slope, offset, {}, "fitted", background_version(), 1)
-    key = calibration_key(library.encoder.info.fingerprint, None)
-    library._session.catalog.set_meta(key, calibration_to_json(made))
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
 
 
 # --- labels --------------------------------------------------------------------------------
@@ -173,119 +130,6 @@ def test_a_least_probability_leaves_out_none_of_these(library: Library, filled: 
 # --- searching -----------------------------------------------------------------------------
 
 
-def relevance(library: Library, paths: list[Path], row: np.ndarray) -> np.ndarray:
-    """Return the acceptance of one label, row (1, dim), with a base rate of 1 in 10."""
-    return sigmoid(logits(library, paths, row)[:, 0] - np.log(9))
-
-
-def test_relevance_and_the_number_of_relevant_images(library: Library, filled: list[Path]) -> None:
-    use(library, 0.1, 4.0)
-    expected = relevance(library, filled, library.encoder.encode_texts(["a red horse"]))
-    found = library.search("a red horse", k=5)
-    assert (found.relevant, found.searched) == (int((expected >= 0.5).sum()), 60)
-    assert found.relevant is not None and 5 < found.relevant < 60
-    of = dict(zip(map(str, filled), expected, strict=True))
-    for hit in found:
-        assert hit.relevance == pytest.approx(of[hit.path], abs=0.01)
-    only = library.search("a red horse", k=None, relevant=True)
-    assert {hit.path for hit in only} == {path for path, p in of.items() if p >= 0.5}
-    assert [hit.score for hit in only] == sorted((hit.score for hit in only), reverse=True)
-    assert [h.path for h in library.search("a red horse", k=3, relevant=True)] == [
-        hit.path for hit in only[:3]
-    ]
-
-
-def test_filters_and_copies_count(library: Library, make_images: Make) -> None:
-    use(library, 0.1, 4.0)
-    a, b = make_images(30, folder="a"), make_images(12, folder="b", seed=4)
-    twins = [Path(shutil.copy(path, path.with_name(f"twin of {path.name}"))) for path in b]
-    library.index([a[0].parent, b[0].parent])
-    rows = library.encoder.encode_texts(["tree"])
-    for paths, folder in (([*b, *twins], b[0].parent), (a, a[0].parent)):
-        found = library.search("tree", under=folder, k=2)
-        relevant = int((relevance(library, paths, rows) >= 0.5).sum())
-        assert (found.relevant, found.searched) == (relevant, len(paths))
-        assert 0 < relevant < len(paths)
-    nothing = library.search("tree", where="width > 9000")
-    assert (len(nothing), nothing.relevant, nothing.searched) == (0, 0, 0)
-
-
-def test_new_and_removed_images_are_counted_at_once(library: Library, make_images: Make) -> None:
-    use(library, 0.1, 4.0)
-    paths = make_images(20)
-    library.index([paths[0].parent])
-    assert library.search("tree").searched == 20
-    more = make_images(5, folder="more", seed=3)
-    library.index([more[0].parent])
-    library.remove(paths[:4])
-    left = [*paths[4:], *more]
-    found = library.search("tree", k=50)
-    expected = relevance(library, left, library.encoder.encode_texts(["tree"]))
-    assert (found.relevant, found.searched) == (int((expected >= 0.5).sum()), 21)
-    with Library.open(library.path, encoder=library.encoder) as again:
-        assert again.search("tree").relevant == found.relevant
-
-
-def test_an_image_as_a_term_is_judged_in_words(library: Library, filled: list[Path]) -> None:
-    use(library, 0.1, 4.0)
-    background = library._session.background()
-    image = vectors(library, filled[:1])[0]
-    row = library.encoder.encode_texts(["tree"])[0] * 2 + background.in_words(image)
-    row = (row / np.linalg.norm(row))[None]
-    found = library.search([Term.text("tree", 2), Term.image(str(filled[0]))], k=60)
-    of = dict(zip(map(str, filled), relevance(library, filled, row), strict=True))
-    relevances = [h.relevance or 0.0 for h in found]
-    np.testing.assert_allclose(relevances, [of[h.path] for h in found], atol=0.02)
-
-
-def test_an_image_is_no_neighbour_of_its_own_in_the_count(
-    library: Library, filled: list[Path]
-) -> None:
-    use(library, 0.1, 4.0)
-    row = library._session.background().in_words(vectors(library, filled[:1])[0])[None]
-    expected = relevance(library, filled, row)[1:]
-    found = library.similar(filled[0], k=60)
-    assert (found.relevant, found.searched) == (int((expected >= 0.5).sum()), 59)
-
-
-def test_a_head_of_several_labels_is_relevant_by_its_best(
-    library: Library, filled: list[Path]
-) -> None:
-    use(library, 0.1, 4.0)
-    head = library.head(LABELS)
-    found = library.search(head, k=60)
-    best = (vectors(library, filled) @ head.vectors.T).argmax(1)
-    of = logits(library, filled, head.vectors)[np.arange(60), best]
-    assert found.relevant == int((sigmoid(of - np.log(9)) >= 0.5).sum())
-
-
-def test_of_very_many_images_only_the_hits_are_judged(
-    library: Library, filled: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as few:
-        few.setattr("clipsearch.library.search.COUNTED", 59)
-        found = library.search("tree", k=4)
-    assert (len(found), found.relevant, found.searched) == (4, None, 60)
-    assert list(library.search("tree", k=4)) == list(found)
-
-
-def test_where_the_model_cannot_be_loaded_neighbours_come_without_relevance(
-    library: Library, filled: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone(name: str) -> None:
-        raise EncoderError("its weights are gone.")
-
-    rmtree(library.path / "background")  # as if `index` had not prepared queries
-    library._session.caches.backgrounds.clear()
-    with Library.open(library.path) as other:
-        monkeypatch.setattr("clipsearch.library.session.load_encoder", gone)
-        found = other.similar(filled[0], k=3)
-        assert [hit.relevance for hit in found] == [None] * 3 and found.relevant is None
-        assert "weights are gone" in found.warnings[0]
-        library.search("x")  # encodes the background, for both
-        assert other.similar(filled[0], k=3).relevant is not None
-
-
 # --- calibrating ---------------------------------------------------------------------------
 
 
@@ -330,8 +174,9 @@ def test_the_background_is_not_encoded_for_a_calibration_without_a_cohort(
     library._session.catalog.set_meta(key, made)
     monkeypatch.delattr("clipsearch.library.session.Session.background")
     scores = head.scores(images)
-    found, sharing = calibrate_logits(library._session, head, scores, images)
-    assert sharing == 1
+    judge = LabelJudge(library._session, head)
+    found = judge.logits(scores, images)
+    assert judge.sharing == 1
     scale = library.encoder.info.logit_scale
     np.testing.assert_allclose(found, 0.5 * scale * (scores - 0.25) + 1.0, rtol=1e-5, atol=1e-5)
     own = {str(path): (LABELS[i % 2],) for i, path in enumerate(filled)}
@@ -425,16 +270,6 @@ def test_options_that_make_no_sense_together(
 # --- the images of the library ---------------------------------------------------------------
 
 
-@pytest.fixture
-def web_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judge the toy as a model that nobody calibrated."""
-    weights = {"z": 0.2, "excess": 0.3}
-    among = {"z": 2.0, "excess": 1.5, "looks": 0.5, "stretch": 0.7, "shift": 2.0, "sharing": 0.5}
-    assumed = {"slope": 1.05, "offset": -1.25, "alone": weights, "among": among}
-    shipped = {"assumed": assumed, "models": {}}
-    monkeypatch.setattr("clipsearch.calibration.cohort._read_shipped", lambda: shipped)
-
-
 @pytest.mark.usefixtures("web_weights")
 def test_images_of_the_library_and_files_are_judged_alike(
     library: Library, filled: list[Path]
@@ -444,52 +279,3 @@ def test_images_of_the_library_and_files_are_judged_alike(
         known = stored[one.path]
         assert one.label == known.label
         assert one.probability == pytest.approx(known.probability, abs=0.02)
-
-
-@pytest.mark.usefixtures("web_weights")
-def test_a_search_judges_like_a_label_alone_with_the_odds_of_a_search(
-    library: Library, filled: list[Path]
-) -> None:
-    head = library.head({"tree": ["tree"]})
-    alone = {one.path: one.labels[0].probability for one in library.classify(head)}
-    for hit in library.search("tree", k=None):
-        assert hit.relevance is not None
-        odds = alone[hit.path] / (1 - alone[hit.path]) / 9
-        assert hit.relevance == pytest.approx(odds / (1 + odds), abs=1e-3)
-
-
-@pytest.mark.usefixtures("web_weights")
-def test_the_cohort_of_images_follows_the_library(library: Library, filled: list[Path]) -> None:
-    before = image_cohort(library._session)
-    assert before is not None and len(before.vectors) == len(filled)
-    assert image_cohort(library._session) is before
-    library.remove(filled[:7])
-    after = image_cohort(library._session)
-    assert after is not None and len(after.vectors) == len(filled) - 7
-    with Library.open(library.path, encoder=library.encoder) as other:
-        read = image_cohort(other._session)
-        assert read is not None
-        np.testing.assert_array_equal(read.vectors, after.vectors)
-        assert (read.line, read.spread) == (after.line, after.spread)
-
-
-@pytest.mark.usefixtures("web_weights")
-def test_a_library_of_damaged_vectors_has_no_cohort(library: Library, filled: list[Path]) -> None:
-    with closing(sqlite3.connect(library.path / "catalog.db")) as raw, raw:
-        raw.execute("UPDATE embedding SET vector = X'00'")
-    rmtree(library.path / "background")
-    with (
-        Library.open(library.path, encoder=library.encoder) as damaged,
-        pytest.warns(UserWarning, match="stored vectors are damaged"),
-    ):
-        assert image_cohort(damaged._session) is None
-
-
-@pytest.mark.usefixtures("web_weights")
-def test_a_library_without_images_judges_files_by_captions_alone(
-    tmp_path: Path, filled: list[Path], toy_encoder: ToyEncoder
-) -> None:
-    with Library.create(tmp_path / "empty", encoder=toy_encoder) as empty:
-        assert image_cohort(empty._session) is None
-        found = empty.classify(LABELS, images=filled[:2])
-    assert [one.none is not None for one in found] == [True, True]

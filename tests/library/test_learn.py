@@ -274,6 +274,7 @@ def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
 # --- searching by it -----------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("by_cosine")
 @pytest.mark.parametrize("method", ["probe", "tip", "prototype"])
 def test_a_learned_head_ranks_images_as_its_scores_do(
     library: Library, images: Path, method: Any

@@ -1,0 +1,111 @@
+"""The cohorts of a library: captions of everything, and a sample of its own images."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch.calibration.background import Background, LibraryLabels, StoredLogMeanExps
+from clipsearch.calibration.image_cohort import ImageCohort, sample_of
+from clipsearch.errors import LibraryError
+from clipsearch.library.session import Session
+
+_VECTORS_AT_ONCE = 8_192
+_MANY = 100
+_FEW_VECTORS = 64
+
+
+def library_labels(
+    session: Session, rows: FloatArray, *, among: bool = False
+) -> LibraryLabels | None:
+    """Return what the images of a library say of unit rows (labels, dim) of texts.
+
+    None for a library without images.
+    """
+    background = session.background()
+    weights = background.weights(among=among and len(rows) > 1)
+    if not (weights.z or weights.excess or weights.looks):
+        return LibraryLabels(weights)
+    images = image_cohort(session)
+    return None if images is None else background.library_labels(images, rows, among=among)
+
+
+def image_cohort(session: Session) -> ImageCohort | None:
+    """Return a sample of a library's images with what captions get from it; None if it has none.
+
+    It is stored in the library, and computed again after a change of the catalog.
+    """
+    model_id, info = session.model()
+    catalog = _log_mean_exps_key(session, info.fingerprint)  # which may change the revision
+    live = session.live()
+    if not len(live.ids):
+        return None
+    known = session.caches.cohorts.get(model_id)
+    if known is not None and known[0] == live.revision and live.revision:
+        return known[1]
+    background = session.background()
+    key = f"{catalog} {live.revision}" if catalog and live.revision else ""
+    cohort = background.open_images(session.path, info, key)
+    if cohort is None:
+        ids = sample_of(live.ids)
+        log_mean_exps = image_log_mean_exps(session, ids)
+        stored, vectors = session.catalog.vectors(model_id, ids=ids.tolist())
+        if not len(stored):  # all of them are damaged
+            return None
+        cohort = background.measure_images(vectors, log_mean_exps[np.isin(ids, stored)])
+        background.store_images(session.path, info, key, cohort)
+    session.caches.cohorts[model_id] = (live.revision, cohort)
+    return cohort
+
+
+def image_log_mean_exps(session: Session, ids: IdArray) -> FloatArray:
+    """Return the cohort log-mean-exp (n,) of stored vectors, by the ids (n,) of these.
+
+    Missing ones are computed and stored in the library.
+    """
+    model_id, info = session.model()
+    key = _log_mean_exps_key(session, info.fingerprint)
+    caches = session.caches.log_mean_exps
+    if info.fingerprint not in caches:
+        caches[info.fingerprint] = StoredLogMeanExps.open(session.path, info, key)
+    known = caches[info.fingerprint]
+    missing = ids[~known.of(ids)[1]]
+    if len(missing):
+        background = session.background()
+        for start in range(0, len(missing), _VECTORS_AT_ONCE):
+            part = missing[start : start + _VECTORS_AT_ONCE]
+            stored, vectors = session.catalog.vectors(model_id, ids=part.tolist())
+            known = known.with_more(stored, _log_mean_exps(background, vectors))
+        caches[info.fingerprint] = known
+        # A few are computed again sooner than a file is written and synced.
+        if key and (len(missing) >= _MANY or 10 * len(missing) >= len(known.ids)):
+            known.store(session.path, info, key)
+    return known.of(ids)[0]
+
+
+def _log_mean_exps_key(session: Session, fingerprint: str) -> str:
+    """Return what names this catalog; empty if it cannot be noted, and nothing is to be stored.
+
+    Ids of vectors mean something in one catalog only: a folder may get a new one.
+    """
+    name = f"levels:{fingerprint}"
+    if not (key := session.catalog.get_meta(name)):
+        key = os.urandom(8).hex()
+        try:
+            session.catalog.set_meta(name, key)
+        except LibraryError:  # read-only, or another process is writing
+            return ""
+    return key
+
+
+def _log_mean_exps(background: Background, vectors: FloatArray) -> FloatArray:
+    """Return the log-mean-exp (n,) of unit rows (n, dim).
+
+    Of few one by one: for more at once BLAS wakes its threads, and these wait for further work at
+    full speed for a tenth of a second, beside the next search.
+    """
+    if not 1 < len(vectors) <= _FEW_VECTORS:
+        return background.log_mean_exp(vectors)
+    return np.concatenate([background.log_mean_exp(vector[None]) for vector in vectors])
