@@ -30,7 +30,7 @@ from clipsearch.calibration.cohort import (
     cohort_weights,
     genericity,
 )
-from clipsearch.calibration.image_cohort import ImageCohort, Prototypes
+from clipsearch.calibration.image_cohort import ImageCohort, Prototypes, reduce_weights
 from clipsearch.types import ModelInfo
 
 BACKGROUND_FOLDER = "background"
@@ -188,6 +188,8 @@ class Background:
         weights, mean = self.weights(among=among), float(images.log_mean_exps.mean())
         if not (among and weights.looks):
             return LibraryLabels(weights, mean, statistics)
+        logits = line.slope * plain + line.offset
+        weights = reduce_weights(weights, open_set_probabilities(logits, weights.sharing)[0])
         context = Context(
             ("",) * len(rows),
             self.scale,

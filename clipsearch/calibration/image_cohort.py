@@ -28,7 +28,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from clipsearch._util.arrays import TINY, FloatArray, IdArray, sigmoid, unit
-from clipsearch.calibration import LabelStatistics
+from clipsearch.calibration import CohortWeights, LabelStatistics
 
 _Judge = Callable[[FloatArray], FloatArray]
 
@@ -46,6 +46,10 @@ _PROTOTYPE_IMAGES = 10.0
 """With this many images a prototype counts half as much as with very many."""
 _PROTOTYPE_PRIOR = (0.35, 0.15)
 """Prior of the cosines of centred images with a prototype: their gain, and their spread."""
+_CONCENTRATION = 0.2
+"""Up to this concentration of images on one label their statistics count in full."""
+_MOVED = 3.0
+"""How far rows are moved, in nats: about how much the logit of an image changes."""
 _ROUNDS = 4
 _HUBER_ROUNDS = 10
 
@@ -123,6 +127,30 @@ class ImageCohort(NamedTuple):
         mean, spread = _reference_moments(cosines, shown, expected, _GAIN / self.scale, self.spread)
         return LabelStatistics(mean - expected, mean, spread)
 
+    def move_rows(self, rows: FloatArray, shown: FloatArray) -> FloatArray:
+        """Move the rows of labels towards the images that seem to show them.
+
+        As `fewshot.methods.prototypes` does with images whose labels are known.
+
+        Parameters
+        ----------
+        rows
+            Unit rows (labels, dim).
+        shown
+            Probability that each image shows each label, (n, labels).
+
+        Returns
+        -------
+        float32 (labels, dim), unit rows.
+        """
+        counts = shown.sum(axis=0)
+        means = (shown.T @ self.vectors) / np.maximum(counts, TINY)[:, None]
+        variance = float(((self.vectors - self.mean) ** 2).sum(axis=1).mean())
+        step = _trust(shown) * _MOVED / (self.scale * max(variance, TINY))
+        weight = counts / (counts + _PROTOTYPE_IMAGES)
+        moved = rows + step * weight[:, None] * (means - means.mean(axis=0))
+        return unit(moved).astype(np.float32)
+
 
 class Prototypes(NamedTuple):
     """What labels look like in a library, learned from its images without their labels."""
@@ -185,6 +213,34 @@ class Prototypes(NamedTuple):
             (centred @ rows.T).astype(np.float64), shown, np.zeros(len(rows)), gain, spread
         )
         return cls(centre, rows, mean, spreads, count / (count + _PROTOTYPE_IMAGES))
+
+
+def reduce_weights(weights: CohortWeights, shown: FloatArray) -> CohortWeights:
+    """Return the weights of what images tell, less where most of them show one label.
+
+    A label that most images show is no more usual for that: its mean and spread, as those of the
+    others, then say more of one kind of image than of labels.
+
+    Parameters
+    ----------
+    weights
+        Of labels that are judged together.
+    shown
+        Probability that each image shows each label, float64 (n, labels).
+    """
+    less = _trust(shown)
+    return weights._replace(
+        z=less * weights.z, excess=less * weights.excess, looks=less * weights.looks
+    )
+
+
+def _trust(shown: FloatArray) -> float:
+    """Return how far images (n, labels) are to be trusted: 1, and less where most show one label."""
+    labels, counts = shown.shape[1], shown.sum(axis=0)
+    largest = float(counts.max() / max(float(counts.sum()), TINY))
+    # 0 where all labels are shown alike, 1 where only one is.
+    concentration = (labels * largest - 1) / max(labels - 1, 1)
+    return float(min(1.0, (1 - concentration) / (1 - _CONCENTRATION)) ** 2)
 
 
 def sample_of(ids: IdArray) -> IdArray:

@@ -107,10 +107,7 @@ def classify(
     ] = None,
     closed: Annotated[
         bool,
-        typer.Option(
-            "--closed",
-            help="One of the labels in any case, as the model was trained; never none of these.",
-        ),
+        typer.Option("--closed", help="One of the labels in any case, never none of these."),
     ] = False,
     multi_label: Annotated[
         bool,
@@ -134,6 +131,12 @@ def classify(
             show_default=False,
         ),
     ] = None,
+    inductive: Annotated[
+        bool,
+        typer.Option(
+            "--inductive", help="Judge each image by itself, not among the images of the library."
+        ),
+    ] = False,
     save: Annotated[
         bool, typer.Option("--save", help="Keep the labels, for --where 'label = \"cat\"'.")
     ] = False,
@@ -194,6 +197,7 @@ def classify(
             mode=_mode(closed, multi_label),
             threshold=least,
             min_probability=min_probability,
+            inductive=inductive,
             save=save,
         )
         shown = best_per_label(found, count) if count else found

@@ -30,6 +30,8 @@ class Scored:
     probabilities: FloatArray
     relevant: BoolArray
     """bool, at least one per row: the labels that an image has."""
+    inductive: FloatArray
+    """Scores of each image by itself, without what other images of the library tell."""
     mode: Mode = "closed"
     """How the probabilities were computed."""
 
@@ -79,9 +81,11 @@ def measure_classification(
     rows = np.arange(len(found))
     right = relevant[rows, found]
     confidence = scored.probabilities[rows, found].astype(np.float64)
+    alone = relevant[rows, scored.inductive.argmax(axis=1)]
     each_ap = _average_precisions(relevant, scored.scores)
     wanted = {
         "top_1": Statistic(float(right.mean()), metrics.mean_of(right), share=True),
+        "inductive": Statistic(float(alone.mean()), metrics.mean_of(alone), share=True),
         "ece": Statistic(
             fit.ece(confidence, right), metrics.ece_of(confidence, right), biased=True
         ),
@@ -104,6 +108,7 @@ def measure_classification(
         labels=scored.labels,
         multi_label=multi,
         top_1=measured["top_1"],
+        inductive_top_1=measured["inductive"],
         top_5=measured.get("top_5"),
         mean_class_accuracy=measured.get("mean_class_accuracy"),
         mean_average_precision=measured.get("mean_average_precision"),

@@ -76,6 +76,8 @@ class Classification:
     multi_label: bool
     top_1: Measure
     """Share of images whose best label is right (one of the right ones)."""
+    inductive_top_1: Measure
+    """The same where each image is judged by itself, not among the images of the library."""
     top_5: Measure | None
     """None with five labels or fewer."""
     mean_class_accuracy: Measure | None

@@ -266,24 +266,22 @@ def tip_adapter(task: Task, strength: float, sharpness: float = 1.0) -> LearnedR
 # --- which images to label next --------------------------------------------------------------
 
 
-def label_margins(scores: FloatArray, scale: float) -> FloatArray:
+def label_margins(logits: FloatArray) -> FloatArray:
     """Return the difference in probability of the best and the second-best label of each image.
 
     The margin of Scheffer et al. 2001, of the probabilities if one of the two labels holds.
 
     Parameters
     ----------
-    scores
-        Cosines (n, labels), at least two labels.
-    scale
-        The model's logit scale.
+    logits
+        Logits (n, labels), at least two labels.
 
     Returns
     -------
     (n,), from 0 (undecided) to 1.
     """
-    second, best = np.partition(scores, -2, axis=1)[:, -2:].T
-    return np.asarray(np.tanh(0.5 * scale * (best - second)))
+    second, best = np.partition(logits, -2, axis=1)[:, -2:].T
+    return np.asarray(np.tanh(0.5 * (best - second)))
 
 
 def sample_margins(vectors: FloatArray, margin: FloatArray, n: int, *, seed: int = 0) -> IdArray:

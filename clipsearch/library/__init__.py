@@ -191,6 +191,7 @@ class Library(LibraryAnalysis):
         mode: Mode = "open",
         threshold: Thresholds = HOLDS_FROM,
         min_probability: float | None = None,
+        inductive: bool = False,
         save: bool = False,
         truncate: bool = False,
     ) -> Results[parts.Prediction]:
@@ -202,7 +203,7 @@ class Library(LibraryAnalysis):
             A head, or labels to make one of.
         images
             Files and folders to label instead of the library.
-        top, mode, threshold, min_probability
+        top, mode, threshold, min_probability, inductive
             See `ClassifyOptions`; how probabilities come about: `clipsearch.calibration`.
         save
             Write the labels that hold into the catalog.
@@ -224,7 +225,9 @@ class Library(LibraryAnalysis):
         >>> library.classify(["cat", "dog"], images="scene.webp")[0].label
         'dog'
         """
-        options = parts.ClassifyOptions(select(where, under), mode, threshold, top, min_probability)
+        options = parts.ClassifyOptions(
+            select(where, under), mode, threshold, top, min_probability, inductive
+        )
         notes: list[str] = []
         if not isinstance(head, parts.Head):
             head = self.head(head, truncate=truncate, on_warning=notes.append)

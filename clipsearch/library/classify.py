@@ -248,9 +248,10 @@ def _scorer(session: Session, head: Head, options: ClassifyOptions) -> LabelScor
     named = options.threshold if isinstance(options.threshold, Mapping) else {}
     if unknown := [label for label in named if label and label not in head.labels]:
         raise UnknownLabel(unknown[0], head.labels)
-    if options.mode == "closed":
-        return LabelScorer(head, options.mode)
-    judge = LabelJudge(session, head, among=options.mode == "open")
+    if options.mode == "closed" and not all(head.prompts):
+        return LabelScorer(head, options.mode)  # a learned head knows its labels apart by itself
+    among = options.mode != "multi"
+    judge = LabelJudge(session, head, among=among, inductive=options.inductive)
     return LabelScorer(head, options.mode, options.threshold, judge)
 
 

@@ -9,10 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch._util.arrays import FloatArray, IdArray, softmax
 from clipsearch.calibration import (
-    Context,
-    closed_set_probabilities,
     label_probabilities,
     open_set_probabilities,
 )
@@ -34,7 +32,7 @@ from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.library.classify import make_head
 from clipsearch.library.collection import encode_paths
-from clipsearch.library.label_scores import LabelJudge
+from clipsearch.library.label_scores import LabelJudge, closed_set_logits
 from clipsearch.library.session import Session
 from clipsearch.text.encode import reading
 from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_count
@@ -155,13 +153,10 @@ class _Measuring:
         own = tuple(path for path, known in zip(paths, inside.tolist(), strict=True) if known)
         scores = head.scores(vectors)
         several = bool((relevant.sum(axis=1) > 1).any())
-        probabilities = closed_set_probabilities(scores, Context.of(head))
-        if several:
-            judge = LabelJudge(self.session, head)
-            probabilities = label_probabilities(judge.logits(scores, vectors))
         mode: Mode = "multi" if several else "closed"
+        judged, probabilities = self._judge(head, scores, vectors, mode)
         result = measure_classification(
-            Scored(own, head.labels, scores, probabilities, relevant, mode),
+            Scored(own, head.labels, judged, probabilities, relevant, scores, mode),
             mistakes=options.mistakes,
             resamples=options.resamples,
             seed=options.seed,
@@ -175,6 +170,16 @@ class _Measuring:
             resamples=options.resamples,
             seed=options.seed,
         )
+
+    def _judge(
+        self, head: Head, scores: FloatArray, vectors: FloatArray, mode: Mode
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return numbers to rank by and probabilities (images, labels), as `classify` has them."""
+        if mode == "closed":
+            logits = closed_set_logits(self.session, head, scores, vectors)
+            return logits, softmax(logits)
+        logits = LabelJudge(self.session, head).logits(scores, vectors)
+        return logits, label_probabilities(logits)
 
     def _answer_open_set(
         self, head: Head, scores: FloatArray, vectors: FloatArray, kept: IdArray

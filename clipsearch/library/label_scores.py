@@ -11,7 +11,7 @@ import numpy as np
 
 from clipsearch import types
 from clipsearch._util import warn
-from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch._util.arrays import FloatArray, IdArray, softmax
 from clipsearch.calibration import (
     DEFAULT_FORMULA,
     Calibration,
@@ -23,8 +23,9 @@ from clipsearch.calibration import (
     open_set_probabilities,
 )
 from clipsearch.calibration.background import LibraryLabels, background_version
+from clipsearch.calibration.cohort import cohort_weights
 from clipsearch.heads.head import Head
-from clipsearch.library.cohorts import image_log_mean_exps, library_labels
+from clipsearch.library.cohorts import image_cohort, image_log_mean_exps, library_labels
 from clipsearch.library.session import Session
 from clipsearch.types import HOLDS_FROM, Mode, Thresholds
 
@@ -63,6 +64,8 @@ class LabelJudge:
         Whether the labels are judged together, see `cohort_weights`.
     named
         Whether the labels may have parameters of their own; not those of a query.
+    inductive
+        Leave out what the images of the library tell.
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class LabelJudge:
         calibration: Calibration | None = None,
         among: bool = False,
         named: bool = True,
+        inductive: bool = False,
     ) -> None:
         self._session, self._head, self._among = session, head, among
+        self._inductive = inductive
         self._labels = head.labels if named else ("",) * len(head.labels)
         self._calibration = calibration or calibration_of(session, head)
 
@@ -139,7 +144,7 @@ class LabelJudge:
     @cached_property
     def _library(self) -> LibraryLabels | None:
         # A row that was learned does not lie where texts do.
-        if not all(self._head.prompts):
+        if self._inductive or not all(self._head.prompts):
             return None
         return library_labels(self._session, self._head.vectors, among=self._among)
 
@@ -152,7 +157,7 @@ class LabelScorer:
     mode: Mode
     thresholds: Thresholds = HOLDS_FROM
     judge: LabelJudge | None = None
-    """Not needed in the mode `closed`."""
+    """In the mode `closed` None for the probabilities of the model's own loss."""
 
     def __call__(
         self, vectors: FloatArray, top: int | None = None
@@ -184,9 +189,11 @@ class LabelScorer:
     def _probabilities(
         self, scores: FloatArray, vectors: FloatArray
     ) -> tuple[FloatArray, Sequence[float | None]]:
-        if self.mode == "closed" or self.judge is None:
+        if self.judge is None:
             return closed_set_probabilities(scores, Context.of(self.head)), [None] * len(scores)
         logits = self.judge.logits(scores, vectors)
+        if self.mode == "closed":
+            return softmax(logits), [None] * len(scores)
         if self.mode == "multi":
             single = label_probabilities(logits)
             return single, (1 - single.max(axis=1)).tolist()
@@ -209,6 +216,48 @@ class LabelScorer:
         return tuple(
             types.LabelScore(labels[j], float(p[j]), float(s[j])) for j in best if p[j] >= least[j]
         )
+
+
+def closed_set_logits(
+    session: Session, head: Head, scores: FloatArray, vectors: FloatArray
+) -> FloatArray:
+    """Return logits of which a softmax gives the probability of labels, one of which holds.
+
+    A head that learned from images tells its labels apart by itself: its logits are those of the
+    model's own loss.
+
+    Parameters
+    ----------
+    session
+        Its cohorts and its calibration are used.
+    head
+        n labels.
+    scores
+        Its cosines (images, n).
+    vectors
+        Unit rows (images, dim).
+
+    Returns
+    -------
+    float64 (images, n).
+    """
+    if not all(head.prompts):
+        return head.logit_scale * scores.astype(np.float64)
+    return LabelJudge(session, head, among=True).logits(scores, vectors)
+
+
+def taught_rows(session: Session, head: Head) -> FloatArray:
+    """Return the rows (labels, dim) of a head, moved towards the images that seem to show its labels.
+
+    The rows themselves if the model is one whose images are not to teach labels.
+    """
+    taught = cohort_weights(session.info, among=True).looks
+    cohort = image_cohort(session) if taught else None
+    if cohort is None or len(head.labels) < 2 or not all(head.prompts):
+        return head.vectors
+    judge = LabelJudge(session, head, among=True)
+    logits = judge.logits(head.scores(cohort.vectors), cohort.vectors)
+    return cohort.move_rows(head.vectors, open_set_probabilities(logits, judge.sharing)[0])
 
 
 def calibration_key(fingerprint: str, head: Head | None) -> str:

@@ -23,7 +23,12 @@ from clipsearch.heads.head import Head
 from clipsearch.library.classify import LABEL_SOURCE, make_head
 from clipsearch.library.collection import encode_paths, stored_embeddings
 from clipsearch.library.evaluate import make_class_prompts
-from clipsearch.library.label_scores import LabelJudge, calibration_key
+from clipsearch.library.label_scores import (
+    LabelJudge,
+    calibration_key,
+    closed_set_logits,
+    taught_rows,
+)
 from clipsearch.library.session import Session, ignore
 from clipsearch.types import (
     NONE,
@@ -151,9 +156,10 @@ def suggest_images(
     records = [record for record, wanted in zip(found.records, open_, strict=True) if wanted]
     vectors = found.vectors[open_]
     scores = head.scores(vectors)
-    chosen = sample_margins(vectors, label_margins(scores, head.logit_scale), n, seed=seed)
+    logits = closed_set_logits(session, head, scores, vectors)
+    chosen = sample_margins(vectors, label_margins(logits), n, seed=seed)
     predictions = (
-        Prediction(records[i].path, _rank_labels(head, scores[i]), records[i])
+        Prediction(records[i].path, _rank_labels(head, scores[i], logits[i]), records[i])
         for i in chosen.tolist()
     )
     return Results(tuple(predictions), title="label these next", kind="predictions")
@@ -260,7 +266,7 @@ def _task(session: Session, head: Head, given: Mapping[str, str], on_warning: On
             "examples are needed of two labels at least: add images of something else, "
             "if only under a label such as `other`."
         )
-    return Task(vectors[kept], owners[kept], head.vectors, head.logit_scale)
+    return Task(vectors[kept], owners[kept], taught_rows(session, head), head.logit_scale)
 
 
 def _is_sure(source: str) -> bool:
@@ -268,10 +274,10 @@ def _is_sure(source: str) -> bool:
     return source != LABEL_SOURCE
 
 
-def _rank_labels(head: Head, scores: FloatArray) -> tuple[LabelScore, ...]:
+def _rank_labels(head: Head, scores: FloatArray, logits: FloatArray) -> tuple[LabelScore, ...]:
     """Return the labels of one image, best first; they share all probability among them."""
-    shares = softmax(head.logit_scale * scores.astype(np.float64))
-    order = np.argsort(-scores, kind="stable").tolist()
+    shares = softmax(logits)
+    order = np.argsort(-logits, kind="stable").tolist()
     return tuple(LabelScore(head.labels[j], float(shares[j]), float(scores[j])) for j in order)
 
 

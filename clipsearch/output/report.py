@@ -130,6 +130,7 @@ def _figures(figures: ModelFigures) -> Iterator[tuple[str, str]]:
         yield "images with labels", f"{labels.images:,}"
         yield "labels to choose from", f"{len(labels.labels):,}"
         yield "top-1 accuracy", percent_with_interval(labels.top_1)
+        yield "top-1 accuracy, inductive", percent_with_interval(labels.inductive_top_1)
         if labels.top_5:
             yield "top-5 accuracy", percent_with_interval(labels.top_5)
         if labels.mean_class_accuracy:
@@ -275,6 +276,7 @@ def _captions(captions: Retrieval, tail: str) -> Iterator[ReportBlock]:
 _MEANINGS = {
     "top-1 accuracy": "share of images whose best label is right; with several labels an image, "
     "one of the right ones",
+    "inductive": "each image by itself, not among the images of the library",
     "top-5 accuracy": "share with a right label among the five best",
     "mean per-class accuracy": "mean over labels of the share of their images found right: rare "
     "labels count as much as frequent ones",

@@ -117,6 +117,9 @@ class ClassifyRequest(LibraryRequest):
     ] = None
     top: Annotated[int | None, Field(ge=1, description="Keep this many labels per image.")] = None
     min_probability: Annotated[float | None, Field(ge=0, le=1)] = None
+    inductive: Annotated[
+        bool, Field(description="Judge each image by itself, not among the library's.")
+    ] = False
     k: Annotated[int, Field(ge=1, le=MAX_RESULTS, description="How many images, by path.")] = (
         MAX_RESULTS
     )

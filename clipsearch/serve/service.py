@@ -200,6 +200,7 @@ class Service:
                 where=request.where,
                 under=request.under if request.path is None else self.record(request.path).path,
                 mode=request.mode,
+                inductive=request.inductive,
                 threshold=HOLDS_FROM if request.threshold is None else request.threshold,
                 min_probability=request.min_probability,
             )

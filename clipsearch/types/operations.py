@@ -233,6 +233,9 @@ class ClassifyOptions:
     """The largest number of labels for an image; None keeps all."""
     min_probability: float | None = None
     """Return only images with a label that holds, and at no less than this."""
+    inductive: bool = False
+    """Judge each image by itself: not by how it compares with the images of the library, and not by
+    what these show of the labels."""
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, ("open", "multi", "closed"))

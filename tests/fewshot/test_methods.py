@@ -114,7 +114,7 @@ def test_a_label_without_images_keeps_its_text(method: str) -> None:
 def test_margins_are_those_of_the_two_best_labels() -> None:
     scores = np.array([[0.30, 0.25, 0.1], [0.2, 0.2, 0.1]])
     odds = np.exp(40 * scores[0, :2])
-    assert label_margins(scores, 40.0) == pytest.approx([(odds[0] - odds[1]) / odds.sum(), 0.0])
+    assert label_margins(40.0 * scores) == pytest.approx([(odds[0] - odds[1]) / odds.sum(), 0.0])
 
 
 def test_suggestions_are_uncertain_and_of_all_kinds() -> None:
