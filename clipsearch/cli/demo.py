@@ -16,7 +16,7 @@ from clipsearch.cli.options import LibraryOption, OpenOption, show_in_browser
 from clipsearch.errors import ClipsearchError, ModelMismatch
 from clipsearch.library import Library
 from clipsearch.output.data import count_by_label
-from clipsearch.output.text import exact_percent, plural, table
+from clipsearch.output.text import exact_percent, percent, plural, table
 from clipsearch.types import Hit, Prediction
 
 _QUERY = "orange boy riding a blue horse"
@@ -82,10 +82,10 @@ def _run(library: Library) -> Path:
     captions = _captions()
     print(f'clipsearch query "{_QUERY}"\n')
     rows = [
-        (f"{hit.score:.3f}", Path(hit.path).name, captions.get(Path(hit.path).name, ""))
+        (percent(hit.relevance), Path(hit.path).name, captions.get(Path(hit.path).name, ""))
         for hit in hits
     ]
-    table((">score", "image", "caption, which the search has not seen"), rows, sys.stdout)
+    table((">relevance", "image", "caption, which the search has not seen"), rows, sys.stdout)
     best = _choose_best(animals)
     counts = count_by_label(animals)
     print(f"\nclipsearch classify {' '.join(_ANIMALS[:4])} ...  ({len(_ANIMALS)} animals)\n")

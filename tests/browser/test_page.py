@@ -13,9 +13,11 @@ import pytest
 from conftest import ToyEncoder
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from serving import running
+from toy_scores import use
 
 from clipsearch.library import Library
 from clipsearch.serve.service import Service
+from clipsearch.types import NONE
 
 pytestmark = pytest.mark.browser
 
@@ -183,6 +185,25 @@ def test_labels_are_counted_and_chosen(page: Page, library: Library) -> None:
     assert sorted(shown) == sorted(["all14", *(f"{name}{n}" for name, n in counts.items())])
     page.locator("#counts button").nth(1).click()
     expect(page.locator("#grid li")).to_have_count(max(counts.values()))
+
+
+def test_cards_say_how_likely_it_is_that_no_label_holds(page: Page, library: Library) -> None:
+    use(library, 0.2, 1.0)
+    page.get_by_text("Classify", exact=True).click()
+    page.fill("#words", "cat, dog")
+    page.keyboard.press("Enter")
+    expect(page.locator("#grid li")).to_have_count(14)
+    shown = {one.path: one for one in library.classify(["cat", "dog"])}
+    for card in page.locator("#grid li").all():
+        one = shown[card.locator(".name").get_attribute("title") or ""]
+        likely = one.label != NONE and one.probability >= 0.5
+        assert ("likely" in (card.get_attribute("class") or "").split()) == likely
+        assert card.locator(".number").text_content() == f"{round(100 * one.probability)} %"
+        others = [(x.label, x.probability) for x in one.labels if x.label != one.label]
+        if one.label != NONE and (one.none or 0) > one.probability:
+            others.insert(0, (NONE, one.none or 0))
+        notes = [f"{label} {round(100 * p)} %" for label, p in others[:2]]
+        assert card.locator(".note").text_content() == " · ".join(notes)
 
 
 def test_questions_are_answered_by_buttons_and_keys_and_fitted(

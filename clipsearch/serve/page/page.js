@@ -6,6 +6,7 @@ const PAGE = 120; // images at first, and how many more each time
 const MOST = 1000; // what the server gives at most
 const START = "Say what to look for, or drop an image here. The key / brings you back to the box.";
 const CALIBRATE = "Name labels to ask about, with commas between them, or none for those of the library; then Go.";
+const NONE = "none of these"; // the label of an image that shows no label of the list
 const THUMBNAIL = 448, LARGE = 1600; // pixels: twice a card, for sharp screens; a large screen
 
 const $ = (id) => document.getElementById(id);
@@ -176,6 +177,8 @@ function note(one) {
   const { size, taken, saved } = facts(one);
   if (one.label === undefined) return [one.score.toFixed(3), size, taken.slice(0, 10), saved].filter(Boolean).join(" · ");
   const others = one.labels.filter(({ label }) => label !== one.label);
+  // "None of these" may be likelier than the best label and still less likely than not.
+  if (one.label !== NONE && one.none > one.probability) others.unshift({ label: NONE, probability: one.none });
   return others.slice(0, 2).map(({ label, probability }) => `${label} ${percent(probability)}`).join(" · ");
 }
 
@@ -193,7 +196,7 @@ function card(one, place) {
   const thumbnail = made.querySelector("img");
   const name = one.label ?? base(one.path);
   item.dataset.place = place;
-  item.classList.toggle("likely", one.label !== undefined ? one.score !== null : part >= 0.5);
+  item.classList.toggle("likely", part >= 0.5 && one.score !== null); // none of these has no score
   const known = one.path !== base(one.path); // an image that was sent has no path here
   thumbnail.src = known ? imageAddress(one.path, THUMBNAIL) : $("image").firstElementChild.src;
   thumbnail.addEventListener("error", () => thumbnail.parentElement.classList.add("gone"));
