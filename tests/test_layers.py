@@ -349,6 +349,7 @@ ACROSS_MODULES = {
     "encoders/compiler/test_architectures",
     "encoders/test_mini",
     "evaluation/test_resampling",
+    "library/test_siglip",
     "text/test_long_captions",
     "text/test_long_texts",
     "types/test_photographs",

@@ -65,8 +65,8 @@ _COMPLAINTS = {
     "lone_threshold": "--threshold is for --multi-label; else use --min-probability.",
 }
 _NORMALISATIONS = {
-    "softmax": "probabilities: softmax over these texts, one of which is taken to be right.",
-    "sigmoid": "probabilities: the model's sigmoid, for each text by itself.",
+    "calibrated": "probabilities: calibrated, each text by itself, as classify --multi-label has them.",
+    "sigmoid": "probabilities: the model's own sigmoid, each text by itself; nobody calibrated it.",
 }
 
 

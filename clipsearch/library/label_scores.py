@@ -27,7 +27,7 @@ from clipsearch.calibration.cohort import cohort_weights
 from clipsearch.heads.head import Head
 from clipsearch.library.cohorts import image_cohort, image_log_mean_exps, library_labels
 from clipsearch.library.session import Session
-from clipsearch.types import HOLDS_FROM, Mode, Thresholds
+from clipsearch.types import HOLDS_FROM, Mode, Normalisation, Thresholds
 
 
 def calibration_of(session: Session, head: Head | None = None) -> Calibration:
@@ -88,6 +88,34 @@ class LabelJudge:
         """How far the labels share the odds of one, see `open_set_probabilities`."""
         known = self._library if self._calibration.needs_cohort else None
         return 1.0 if known is None else known.weights.sharing
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What makes `probabilities`.
+
+        A model with a bias learned the probability that a text belongs to an image, and its own
+        loss says it better than constants that are assumed.
+        """
+        assumed = self._calibration.source == "assumed"
+        return "sigmoid" if assumed and self._head.logit_bias is not None else "calibrated"
+
+    def probabilities(self, scores: FloatArray, vectors: FloatArray) -> FloatArray:
+        """Return the probability of each label by itself, at even odds where it is calibrated.
+
+        Parameters
+        ----------
+        scores
+            Cosines (images, n).
+        vectors
+            Unit rows (images, dim).
+
+        Returns
+        -------
+        float (images, n), as `normalisation` says.
+        """
+        if self.normalisation == "sigmoid":
+            return closed_set_probabilities(scores, Context.of(self._head))
+        return label_probabilities(self.logits(scores, vectors))
 
     @property
     def composition(self) -> float:
@@ -191,12 +219,12 @@ class LabelScorer:
     ) -> tuple[FloatArray, Sequence[float | None]]:
         if self.judge is None:
             return closed_set_probabilities(scores, Context.of(self.head)), [None] * len(scores)
+        if self.mode == "multi":
+            single = self.judge.probabilities(scores, vectors)
+            return single, (1 - single.max(axis=1)).tolist()
         logits = self.judge.logits(scores, vectors)
         if self.mode == "closed":
             return softmax(logits), [None] * len(scores)
-        if self.mode == "multi":
-            single = label_probabilities(logits)
-            return single, (1 - single.max(axis=1)).tolist()
         several, none = open_set_probabilities(logits, self.judge.sharing)
         return several, none.tolist()
 

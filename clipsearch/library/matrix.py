@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from clipsearch._util import LazyModule, presenter, warn
 from clipsearch._util.arrays import FloatArray
-from clipsearch.calibration import Context, closed_set_probabilities
 from clipsearch.errors import EmptyQuery, UnreadableImage
 from clipsearch.heads.explain import Explanation, LabelParts, explain
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import encode_prompts
 from clipsearch.library.classify import example_rows, locate_prompts, make_head
 from clipsearch.library.collection import encode_paths, stored_embeddings
+from clipsearch.library.label_scores import LabelJudge
 from clipsearch.library.query_heads import Query, Terms, query_head
 from clipsearch.library.search import find_hits
 from clipsearch.library.session import Session, ignore
@@ -26,6 +26,7 @@ from clipsearch.types import (
     ALL_IMAGES,
     Failure,
     Labels,
+    Normalisation,
     OnWarning,
     Paths,
     Prediction,
@@ -41,6 +42,8 @@ else:
 
 SAME_ROW = 0.02
 """How far a label's row may be from the one its prompts give: stored vectors are rounded."""
+_AT_ONCE = 8_192
+"""Images that are compared with all captions of the background at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,56 +62,22 @@ class Matrix:
     scores: FloatArray
     """float32 (images, texts): cosines."""
     probabilities: FloatArray
-    """float32 (images, texts), normalised as `normalisation` says."""
-    normalisation: Literal["softmax", "sigmoid"]
-    """softmax of logit_scale x cosine over the texts of each image: its row sums to 1, however
-    badly all of them fit. For a model with a bias, its sigmoid, for each cell by itself."""
+    """float32 (images, texts): of each cell by itself, as in the mode `multi` of `classify`."""
+    normalisation: Normalisation
+    """calibrated; or sigmoid, the model's own, for one with a bias that nobody calibrated."""
     model: str
     failures: tuple[Failure, ...] = ()
     """Images that were asked for and could not be read."""
 
-    @classmethod
-    def of(
-        cls,
-        head: Head,
-        paths: Sequence[str],
-        vectors: FloatArray,
-        *,
-        failures: Sequence[Failure] = (),
-    ) -> Self:
-        """Compare images with the rows of a head.
-
-        Parameters
-        ----------
-        head
-            Its labels are the texts.
-        paths
-            Of n images.
-        vectors
-            Their unit rows (n, dim).
-        failures
-            Images that were asked for and could not be read.
-        """
-        scores = head.scores(vectors)
-        return cls(
-            paths=tuple(paths),
-            texts=head.labels,
-            scores=scores,
-            probabilities=closed_set_probabilities(scores, Context.of(head)),
-            normalisation="softmax" if head.logit_bias is None else "sigmoid",
-            model=head.model,
-            failures=tuple(failures),
-        )
-
     @property
     def best_text(self) -> dict[str, str]:
-        """The text that fits each image best."""
+        """The text with the highest cosine for each image."""
         best = self.scores.argmax(axis=1).tolist()
         return {path: self.texts[j] for path, j in zip(self.paths, best, strict=True)}
 
     @property
     def best_image(self) -> dict[str, str]:
-        """The path of the image that fits each text best."""
+        """The path of the image with the highest cosine for each text."""
         best = self.scores.argmax(axis=0).tolist()
         return {text: self.paths[i] for text, i in zip(self.texts, best, strict=True)}
 
@@ -213,7 +182,18 @@ def compare_images(
     if not paths:
         reasons = "".join(f"\n{failure.path}: {failure.reason}" for failure in failures)
         raise EmptyQuery(f"there is no image to compare.{reasons}")
-    return Matrix.of(head, paths, vectors, failures=failures)
+    scores, judge = head.scores(vectors), LabelJudge(session, head)
+    parts = (slice(i, i + _AT_ONCE) for i in range(0, len(vectors), _AT_ONCE))
+    probabilities = [judge.probabilities(scores[part], vectors[part]) for part in parts]
+    return Matrix(
+        paths=tuple(paths),
+        texts=head.labels,
+        scores=scores,
+        probabilities=np.concatenate(probabilities).astype(np.float32),
+        normalisation=judge.normalisation,
+        model=head.model,
+        failures=tuple(failures),
+    )
 
 
 def head_of_texts(

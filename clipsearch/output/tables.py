@@ -25,6 +25,7 @@ from clipsearch.output.text import (
 from clipsearch.types import UNCERTAIN, Hit, ImageRecord
 
 if TYPE_CHECKING:
+    from clipsearch._util.arrays import FloatArray
     from clipsearch.evaluation.results import Evaluation, ModelFigures
     from clipsearch.grouping.duplicates import Duplicates
     from clipsearch.grouping.topics import Topic
@@ -135,28 +136,38 @@ def matrix_table(found: Matrix, stream: TextIO, options: WriteOptions) -> None:
         table((">probability", ">cosine", "text"), _texts_of_one_image(found), stream)
         return
     numbers = [f">[{n}]" for n in range(1, len(found.texts) + 1)]
-    table(("image", *numbers), _images_of_matrix(found, options.probabilities), stream)
+    values = found.probabilities if options.probabilities else found.scores
+    table(("image", *numbers), _images_of_matrix(found, values, options.probabilities), stream)
     stream.write("\n")
-    best = found.best_image
-    rows = [(f"[{n}]", text, shorten_path(best[text])) for n, text in enumerate(found.texts, 1)]
+    columns = zip(found.texts, values.T, found.scores.T, strict=True)
+    rows = [
+        (f"[{n}]", text, shorten_path(found.paths[_best_first(column, scores)[0]]))
+        for n, (text, column, scores) in enumerate(columns, 1)
+    ]
     table(("", "text", "best image"), rows, stream)
 
 
 def _texts_of_one_image(found: Matrix) -> Iterator[tuple[str, str, str]]:
     """Yield a row per text, the best first."""
     scores, probabilities = found.scores[0], found.probabilities[0]
-    for i in (-scores).argsort(kind="stable").tolist():
+    for i in _best_first(probabilities, scores):
         yield exact_percent(probabilities[i]), f"{scores[i]:.3f}", found.texts[i]
 
 
-def _images_of_matrix(found: Matrix, probabilities: bool) -> Iterator[list[str]]:
+def _images_of_matrix(
+    found: Matrix, values: FloatArray, probabilities: bool
+) -> Iterator[list[str]]:
     """Yield a row per image; a star marks its best text."""
-    values = found.probabilities if probabilities else found.scores
     for path, row, scores in zip(found.paths, values, found.scores, strict=True):
         cells = [exact_percent(v) if probabilities else f"{v:.3f}" for v in row.tolist()]
-        best = int(scores.argmax())
+        best = _best_first(row, scores)[0]
         stars = ("*" if i == best else " " for i in range(len(cells)))
         yield [shorten_path(path), *(cell + star for cell, star in zip(cells, stars, strict=True))]
+
+
+def _best_first(values: FloatArray, scores: FloatArray) -> list[int]:
+    """Return the order of values (n,), the highest first, equal ones by their cosines (n,)."""
+    return sorted(range(len(values)), key=lambda i: (-values[i], -scores[i]))
 
 
 # --- groups ----------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ UNCERTAIN = "uncertain"
 """The group of images whose best label is less likely than not, though NONE is no better answer."""
 Mode = Literal["open", "multi", "closed"]
 """How labels are judged: one of them or none; each by itself; one of them in any case."""
+Normalisation = Literal["calibrated", "sigmoid"]
+"""What makes the probability of a label by itself: the calibration, or the loss of a model that was
+trained with a sigmoid and that nobody calibrated."""
 PlaceMethod = Literal["copy", "hardlink", "symlink"]
 """How an image comes into a folder."""
 HOLDS_FROM = 0.5

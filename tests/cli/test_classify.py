@@ -76,12 +76,14 @@ def test_one_image_is_a_list_of_texts_the_best_first(run: Command, images: list[
     code, out, err = run("matrix", images[4], "--texts", *texts)
     answer: Any = compared([images[4]], texts)
     (image,) = answer["images"]
-    ranked = sorted(zip(image["scores"], texts, strict=True), reverse=True)
+    ranked = sorted(zip(image["probabilities"], image["scores"], texts, strict=True), reverse=True)
     rows = [line.split(maxsplit=3) for line in out.splitlines()]
-    assert code == 0 and "softmax over these texts" in err
-    assert [row[3] for row in rows[1:]] == [text for _, text in ranked]
-    assert [float(row[2]) for row in rows[1:]] == pytest.approx([s for s, _ in ranked], abs=6e-4)
-    assert sum(float(row[0]) for row in rows[1:]) == pytest.approx(100, abs=0.2)
+    assert code == 0 and "calibrated, each text by itself" in err
+    assert [row[3] for row in rows[1:]] == [text for _, _, text in ranked]
+    assert [float(row[2]) for row in rows[1:]] == pytest.approx([s for _, s, _ in ranked], abs=6e-4)
+    assert [float(row[0]) for row in rows[1:]] == pytest.approx(
+        [100 * p for p, _, _ in ranked], abs=0.06
+    )
 
 
 def test_json_and_python_agree(run: Command, images: list[Path]) -> None:
@@ -124,7 +126,7 @@ def test_a_figure_is_written_beside_the_table(run: Command, images: list[Path]) 
     assert code == 0 and out.startswith("image") and "wrote m.png" in err
     assert Path("m.png").read_bytes().startswith(b"\x89PNG")
     _, shares, told = run(*line[:-1], "p.svg", "--probabilities")
-    assert "%*" in shares and "softmax over these texts" in told
+    assert "%*" in shares and "calibrated, each text by itself" in told
     assert Path("p.svg").read_bytes().startswith(b"<?xml")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from conftest import ToyEncoder
+from toy_scores import use
 
 from clipsearch.errors import EmptyQuery, ModelMismatch, UnreadableImage
 from clipsearch.heads.example_images import GENERIC, Cache, Modalities
@@ -59,11 +60,7 @@ def test_every_image_meets_every_text(library: Library, images: list[Path]) -> N
     assert found.paths == tuple(map(str, chosen))  # as given, not by name
     assert found.texts == tuple(TEXTS)
     np.testing.assert_allclose(found.scores, scores, atol=1e-3)
-    powers = np.exp(100 * found.scores.astype(np.float64))
-    np.testing.assert_allclose(
-        found.probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-5
-    )
-    assert (found.normalisation, found.model, found.failures) == ("softmax", "toy", ())
+    assert (found.normalisation, found.model, found.failures) == ("calibrated", "toy", ())
     assert found.best_text == {
         str(p): TEXTS[int(row.argmax())] for p, row in zip(chosen, scores, strict=True)
     }
@@ -137,15 +134,43 @@ def test_a_head_is_taken_if_it_is_of_this_model(library: Library, images: list[P
         library.matrix(images, Head.from_prompts(ToyEncoder("other"), {"cat": ["cat"]}))
 
 
-def test_a_model_with_a_bias_gives_sigmoids(
-    tmp_path: Path, toy_encoder: ToyEncoder, make_images: Make
+def test_probabilities_are_those_of_each_text_by_itself(
+    library: Library, images: list[Path]
 ) -> None:
-    toy_encoder.info = dataclasses.replace(toy_encoder.info, logit_bias=-10.0)
-    with Library.create(tmp_path / "sigmoid", encoder=toy_encoder) as library:
-        found = library.matrix(make_images(3), TEXTS)
-    assert found.normalisation == "sigmoid"
-    expected = 1 / (1 + np.exp(10 - 100 * found.scores.astype(np.float64)))
-    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-4, atol=1e-7)
+    use(library, 0.1, 2.0)
+    found = library.matrix(images, TEXTS)
+    head = library.head(TEXTS, templates=["{}"])
+    judged = library.classify(head, mode="multi", threshold=0.0)
+    assert [one.path for one in judged] == list(found.paths)
+    for row, one in zip(found.probabilities, judged, strict=True):
+        by_label = {x.label: x.probability for x in one.labels}
+        assert row.tolist() == pytest.approx([by_label[text] for text in TEXTS], abs=1e-6)
+    # One text alone is no more certain than among others.
+    alone = library.matrix(images, TEXTS[:1])
+    np.testing.assert_allclose(alone.probabilities[:, 0], found.probabilities[:, 0], atol=1e-6)
+    assert np.ptp(found.probabilities) > 0.2
+
+
+def test_the_softmax_of_the_model_is_that_of_the_head(library: Library, images: list[Path]) -> None:
+    head = library.head(TEXTS, templates=["{}"])
+    softmax = head.probabilities(library.matrix(images[:1], head).scores)[0]
+    (one,) = library.classify(head, images=images[:1], mode="closed")
+    by_label = {x.label: x.probability for x in one.labels}
+    assert softmax.tolist() == pytest.approx([by_label[text] for text in TEXTS], abs=1e-5)
+
+
+def test_images_without_a_library_are_judged_by_the_captions_alone(
+    images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipsearch.library.session.load_encoder", lambda *_, **__: ToyEncoder())
+    with Library.loose("mini") as loose:
+        found = loose.matrix(images[:3], TEXTS)
+        head = loose.head(TEXTS, templates=["{}"])
+        judged = loose.classify(head, images=images[:3], mode="multi", threshold=0.0)
+    for row, one in zip(found.probabilities, judged, strict=True):
+        by_label = {x.label: x.probability for x in one.labels}
+        # The toy is sure that random texts do not hold: compared in proportion.
+        assert row.tolist() == pytest.approx([by_label[text] for text in TEXTS], 1e-4, 1e-30)
 
 
 # --- labels with images ------------------------------------------------------------------

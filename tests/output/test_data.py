@@ -266,7 +266,7 @@ def test_paths_of_duplicates_are_those_that_can_go_without_a_loss() -> None:
 
 def test_csv_of_a_matrix_has_a_column_per_text_of_cosines_or_probabilities() -> None:
     scores = np.array([[0.25, 0.5], [0.125, -0.5]], np.float32)
-    found = Matrix(("/a.jpg", "/b.jpg"), ("a cat", "=x"), scores, scores / 2, "softmax", "toy")
+    found = Matrix(("/a.jpg", "/b.jpg"), ("a cat", "=x"), scores, scores / 2, "calibrated", "toy")
     assert csv_rows(found, "matrix") == [
         {"path": "/a.jpg", "a cat": "0.25", "'=x": "0.5"},
         {"path": "/b.jpg", "a cat": "0.125", "'=x": "-0.5"},

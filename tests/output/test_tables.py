@@ -137,7 +137,9 @@ SCORES = np.array([[0.25, 0.5], [0.375, -0.5]], np.float32)
 
 
 def test_a_matrix_marks_the_best_text_of_each_image_and_names_the_best_image_of_each_text() -> None:
-    found = Matrix(("/a.jpg", "/b.jpg"), ("a cat", "a dog"), SCORES, SCORES / 2, "softmax", "toy")
+    found = Matrix(
+        ("/a.jpg", "/b.jpg"), ("a cat", "a dog"), SCORES, SCORES / 2, "calibrated", "toy"
+    )
     assert table_lines(found, "matrix") == [
         "image|[1]|[2]",
         "/a.jpg|0.250|0.500*",
@@ -150,8 +152,22 @@ def test_a_matrix_marks_the_best_text_of_each_image_and_names_the_best_image_of_
     assert table_lines(found, "matrix", probabilities=True)[1] == "/a.jpg|12.5 %|25.0 %*"
 
 
+def test_stars_of_a_matrix_are_those_of_the_numbers_shown() -> None:
+    shares = np.array([[0.5, 0.25], [0.5, 0.75]], np.float32)
+    found = Matrix(("/a.jpg", "/b.jpg"), ("a cat", "a dog"), SCORES, shares, "calibrated", "toy")
+    assert table_lines(found, "matrix", probabilities=True) == [
+        "image|[1]|[2]",
+        "/a.jpg|50.0 %*|25.0 %",
+        "/b.jpg|50.0 %|75.0 %*",
+        "",
+        "text|best image",
+        "[1]|a cat|/b.jpg",  # as probable in both: the higher cosine
+        "[2]|a dog|/b.jpg",
+    ]
+
+
 def test_a_matrix_of_one_image_is_a_row_per_text_best_first() -> None:
-    found = Matrix(("/a.jpg",), ("a cat", "a dog"), SCORES[:1], SCORES[:1], "softmax", "toy")
+    found = Matrix(("/a.jpg",), ("a cat", "a dog"), SCORES[:1], SCORES[:1], "calibrated", "toy")
     assert table_lines(found, "matrix") == [
         "probability|cosine|text",
         "50.0 %|0.500|a dog",

@@ -6,7 +6,7 @@ import os
 import textwrap
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clipsearch.fewshot.result import FewShotResult
     from clipsearch.library.matrix import Matrix
     from clipsearch.output.formats import WriteOptions
+    from clipsearch.types import Normalisation
 
 _MATRIX_LIMIT = 60
 """Rows or columns beyond which nobody could read the figure."""
@@ -85,7 +86,7 @@ def heatmap(
     captions: Sequence[str],
     names: Sequence[str],
     images: Sequence[np.ndarray | None],
-    probabilities: Literal["softmax", "sigmoid"] | None = None,
+    probabilities: Normalisation | None = None,
 ) -> Figure:
     """Draw values (captions, images) as coloured cells with their numbers.
 

@@ -39,7 +39,7 @@ def test_every_cell_says_its_value() -> None:
         [".310", ".050", ".200"],
         [".300", "-.004", ".250"],
     ]
-    (axes, _) = drawn(probabilities="softmax").axes  # type: ignore[attr-defined]
+    (axes, _) = drawn(probabilities="calibrated").axes  # type: ignore[attr-defined]
     assert [t.get_text() for t in axes.texts] == [".31", ".05", ".20", ".30", ".00", ".25"]
 
 
@@ -116,14 +116,14 @@ def test_a_figure_that_nobody_could_read_is_refused() -> None:
 def matrix(paths: tuple[str, ...], texts: tuple[str, ...] = ("a cat", "a dog")) -> Matrix:
     scores = np.array([[0.3, 0.2], [0.1, 0.25]], dtype=np.float32)[: len(paths), : len(texts)]
     gone = Failure("/gone.jpg", "the file is not there (any more)")
-    return Matrix(paths, texts, scores, scores / 2, "softmax", "toy", (gone,))
+    return Matrix(paths, texts, scores, scores / 2, "calibrated", "toy", (gone,))
 
 
 def test_json_holds_every_number_and_every_failure() -> None:
     found = matrix(("/a.jpg", "/b.jpg")).to_dict()
     assert found == {
         "model": "toy",
-        "normalisation": "softmax",
+        "normalisation": "calibrated",
         "texts": ["a cat", "a dog"],
         "images": [
             {
@@ -162,7 +162,7 @@ def test_a_matrix_that_is_too_large_shows_no_image() -> None:
     n = 61
     scores = np.zeros((n, 1), np.float32)
     paths = tuple(map(str, range(n)))
-    assert Matrix(paths, ("x",), scores, scores, "softmax", "toy")._repr_png_() is None
+    assert Matrix(paths, ("x",), scores, scores, "calibrated", "toy")._repr_png_() is None
 
 
 # --- confusion matrices ----------------------------------------------------------------------
