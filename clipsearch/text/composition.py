@@ -74,15 +74,20 @@ def compose(text: str) -> Composition | None:
 
 
 def _chunks(text: str) -> list[str]:
-    """Cut a text before each determiner, but for those after "of"."""
+    """Cut a text before each determiner, but for those after "of" and "like"."""
     starts = [0, *(match.start() for match in _START.finditer(text) if match.start())]
     chunks: list[str] = []
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
-        if chunks and chunks[-1].endswith(" of ") and not _says_where(chunks[-1]):
+        if chunks and _leads_on(chunks[-1]):
             chunks[-1] += text[start:end]
         else:
             chunks.append(text[start:end])
     return chunks
+
+
+def _leads_on(chunk: str) -> bool:
+    """Tell whether the words after a chunk say more of the same thing: "like a box", "a cup of"."""
+    return chunk.endswith(" like ") or (chunk.endswith(" of ") and not _says_where(chunk))
 
 
 def _says_where(chunk: str) -> bool:

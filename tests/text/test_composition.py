@@ -48,6 +48,7 @@ def test_a_text_of_several_things(text: str, parts: tuple[str, ...], exchanged: 
     [
         *("", " ", "cat", "a dog in the snow", "a photo of a dog", "two yellow cats"),
         *("to the left of a house", "of a", "ein blaues Pferd", "the dog and the cat"),
+        "an alien animal like a box on legs",
         "a dog on a sofa " * 20,
     ],
 )
