@@ -1,30 +1,36 @@
 """Measure ways from cosines to probabilities on held-out scenes: `python compare.py`.
 
 Fits every formula to one half of the scenes and measures it on the other. `--write` keeps the
-constants of the winner in clipsearch/calibration/calibrations.json and the tables in README.md beside this.
+constants of what is shipped in clipsearch/calibration/calibrations.json and the tables in README.md
+beside this; `--tables` the tables alone.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import heldout
 import numpy as np
 import PIL.Image
 from bundled import Bundled, bundled
 from cases import Cases, cases
-from fit import write_entry
-from formulas import FORMULAS, GENERICITY_WEIGHT, WINNER
+from fit import name_weights, write_entry
+from formulas import ALONE, CAPTIONS, FORMULAS, GENERICITY_WEIGHT, WINNER
+from hits import table
 from several import searches, several
 from world import Line, World, images
 
 from clipsearch import load_encoder
 from clipsearch.calibration import label_probabilities
 from clipsearch.calibration.background import background_captions, background_version
+from clipsearch.calibration.cohort import SHIPPED_CALIBRATIONS, CohortCalibration
 from clipsearch.calibration.fit import auroc, brier, ece
 from clipsearch.encoders.base import Encoder
+from clipsearch.types import ModelInfo
 
 README = Path(__file__).with_name("README.md")
 FITTED = 4
@@ -41,28 +47,40 @@ FIGURES = (
 
 def single(
     world: World, samples: World, fit: Cases, test: Cases, asked: Bundled
-) -> tuple[Line, list[list[str]]]:
-    """Compare the formulas; return the fitted line of the winner, and a row for each."""
+) -> tuple[dict[str, Line], list[list[str]]]:
+    """Compare the formulas; return the fitted line of each, and a row for each."""
     sides = [fit.right, fit.mixed(), test.right, test.wrong, test.kin, test.colour, test.absurd]
     parts = [world.scored(pairs) for pairs in sides]
     parts += [samples.scored(pairs) for pairs in (asked.right, asked.wrong)]
     lines, rows = {}, []
     for name, formula in FORMULAS.items():
         fit_right, fit_wrong, *rest = map(formula, parts)
-        line = lines[name] = Line.fitted(fit_right, fit_wrong)
-        p, q, kin, colour, absurd, shown, others = (label_probabilities(line(x)) for x in rest)
-        both, so = np.concatenate([p, q]), np.repeat([True, False], [len(p), len(q)])
-        rows.append(
-            [
-                f"**{name}**" if name == WINNER else name,
-                *(f"{auroc(p, q):.3f}", _share(p >= 0.5), _share(q < 0.5)),
-                *(f"{ece(both, so):.3f}", f"{brier(both, so):.3f}"),
-                *(f"{auroc(p, kin):.3f}", _share(kin < 0.5)),
-                *(_share(colour < 0.5), _share(absurd < 0.5)),
-                *(_share(shown >= 0.5), _share(others < 0.5)),
-            ]
-        )
-    return lines[WINNER], rows
+        lines[name] = Line.fitted(fit_right, fit_wrong)
+        rows.append([name, *figures(lines[name], rest)])
+        if name == WINNER and (shipped := shipped_line(world.model)):
+            rows.append(
+                ["**the same, with the constants that are shipped**", *figures(shipped, rest)]
+            )
+    return lines, rows
+
+
+def figures(line: Line, statistics: Sequence[np.ndarray]) -> list[str]:
+    """Return FIGURES of one formula, from what it gives to each kind of case."""
+    p, q, kin, colour, absurd, shown, others = (label_probabilities(line(x)) for x in statistics)
+    both, so = np.concatenate([p, q]), np.repeat([True, False], [len(p), len(q)])
+    return [
+        *(f"{auroc(p, q):.3f}", _share(p >= 0.5), _share(q < 0.5)),
+        *(f"{ece(both, so):.3f}", f"{brier(both, so):.3f}"),
+        *(f"{auroc(p, kin):.3f}", _share(kin < 0.5)),
+        *(_share(colour < 0.5), _share(absurd < 0.5)),
+        *(_share(shown >= 0.5), _share(others < 0.5)),
+    ]
+
+
+def shipped_line(model: ModelInfo) -> Line | None:
+    """Return slope and offset that are shipped for a model; None if there are none."""
+    known = CohortCalibration.of_model(model)
+    return Line(known.slope, known.offset) if known.source == "shipped" else None
 
 
 def _share(so: np.ndarray) -> str:
@@ -70,7 +88,7 @@ def _share(so: np.ndarray) -> str:
 
 
 def kinds(world: World, scenes: heldout.Scenes, line: Line, test: Cases) -> list[list[str]]:
-    """Return the figures of the winner for each kind of image and of label."""
+    """Return the figures of the shipped formula for each kind of image and of label."""
     sides = [(pairs, FORMULAS[WINNER](world.scored(pairs))) for pairs in (test.right, test.wrong)]
     rows = []
     for name, chosen in _kinds(scenes):
@@ -121,14 +139,13 @@ def banks(world: World, fit: Cases, test: Cases) -> list[list[str]]:
 # --- telling ---------------------------------------------------------------------------------
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a Markdown table."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+def report(
+    scenes: heldout.Scenes, encoder: Encoder, n: int, *, fitted: bool
+) -> tuple[str, dict[str, Line]]:
+    """Measure everything; return it as Markdown, and the constants of each formula.
 
-
-def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]:
-    """Measure everything; return it as Markdown, and the winner's constants."""
+    fitted: measure with the constants found here, not with those that are shipped.
+    """
     halves = scenes.halves()
     fit = cases(scenes, halves[0], FITTED * n, seed=0)
     test = cases(scenes, halves[1], n, seed=1)
@@ -137,27 +154,31 @@ def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]
     labels = {label for side in (*sides, asked.right, asked.wrong) for _, label in side}
     world = World.encoded(encoder, scenes, sorted(labels))
     samples = world.of(images(encoder, [_opened(file) for file in asked.files]))
-    line, rows = single(world, samples, fit, test, asked)
+    lines, rows = single(world, samples, fit, test, asked)
+    found, listed = lines[WINNER], lines[CAPTIONS]
+    line = (None if fitted else shipped_line(encoder.info)) or found
     about = (
         f"Model `{encoder.info.name}` (fingerprint {encoder.info.fingerprint[:12]}), "
         f"{len(scenes.items):,} scenes; fitted to {2 * FITTED * n:,} cases of one half, measured on "
         f"{2 * n:,} of the other, and on {len(asked.right):,} animals that bundled images show "
         f"and {len(asked.wrong):,} that they do not. "
-        f"Winner: slope {line.slope:.3f}, offset {line.offset:.3f}."
+        f"Fitted: slope {found.slope:.4f}, offset {found.offset:.3f}; "
+        f"of captions alone, as for lists: {listed.slope:.4f}, {listed.offset:.3f}. "
+        f"Shipped: slope {line.slope:.4f}, offset {line.offset:.3f}."
     )
     parts = [
         about,
         "### One label, alone",
         table(("formula", *FIGURES), rows),
-        "The winner by kind of image and label:",
+        "The shipped formula by kind of image and label:",
         table(("kind", "cases", *FIGURES[:3]), kinds(world, scenes, line, test)),
-        "The winner with other captions in the background:",
+        "The shipped formula with other captions in the background:",
         table(("captions", "AUROC", "AUROC, same kind", "ECE"), banks(world, fit, test)),
         "### Several labels, or none of these",
         table(
             ("labels", "rule", "AUROC known", "known kept", "unknown refused", "ECE of none",
              "ECE of the best"),
-            several(world, scenes, line, test),
+            several(world, scenes, listed, test),
         ),
         f"### Searching {len(halves[1]):,} images: which base rate",
         table(
@@ -165,25 +186,43 @@ def report(scenes: heldout.Scenes, encoder: Encoder, n: int) -> tuple[str, Line]
             searches(world, scenes, encoder, line, halves[1]),
         ),
     ]  # fmt: skip
-    return "\n\n".join(parts), line
+    return "\n\n".join(parts), lines
 
 
 def _opened(file: Path) -> PIL.Image.Image:
     return PIL.Image.open(file).convert("RGB")
 
 
-def write(text: str, encoder: Encoder, line: Line, images: int) -> None:
-    """Keep the constants of the model, in place of those of its older weights, and the tables."""
+def write_constants(encoder: Encoder, lines: Mapping[str, Line], images: int) -> None:
+    """Keep the constants of the model, in place of those of its older weights.
+
+    Slope and offset are those of one label alone. A list of labels gets the logits of the line that
+    was fitted to captions alone, by stretching its evidence. What is not fitted here stays.
+    """
+    line, listed = lines[WINNER], lines[CAPTIONS]
+    models = json.loads(SHIPPED_CALIBRATIONS.read_text("utf-8"))["models"].values()
+    old: dict[str, Any] = next((m for m in models if m["model"] == encoder.info.name), {})
+    stretch, shift = listed.slope / line.slope, (line.offset - listed.offset) / listed.slope
     entry = {
+        **old,
         "model": encoder.info.name,
         "slope": round(line.slope, 4),
         "offset": round(line.offset, 4),
         "background": background_version(),
         "images": images,
-        "alone": {"genericity": GENERICITY_WEIGHT},
-        "among": {"genericity": GENERICITY_WEIGHT},
+        "alone": {**old.get("alone", {}), **name_weights(ALONE)},
+        "among": {
+            **old.get("among", {}),
+            "genericity": GENERICITY_WEIGHT,
+            "stretch": round(stretch, 4),
+            "shift": round(shift, 4),
+        },
     }
     write_entry(encoder.info.fingerprint, entry)
+
+
+def write_tables(text: str) -> None:
+    """Keep the tables."""
     head = README.read_text("utf-8").partition(MARK)[0]
     README.write_text(f"{head}{MARK}\n\n{text}\n", "utf-8")
 
@@ -193,12 +232,15 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--cases", type=int, default=1000, help="right ones, and as many wrong")
     parser.add_argument("--write", action="store_true", help="keep constants and tables")
+    parser.add_argument("--tables", action="store_true", help="keep the tables alone")
     args = parser.parse_args()
     scenes, encoder = heldout.load(), load_encoder(args.model)
-    text, line = report(scenes, encoder, args.cases)
+    text, lines = report(scenes, encoder, args.cases, fitted=args.write)
     print(text)
     if args.write:
-        write(text, encoder, line, len(scenes.items) // 2)
+        write_constants(encoder, lines, len(scenes.items) // 2)
+    if args.write or args.tables:
+        write_tables(text)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipsearch.calibration import CohortWeights, Context, LabelStatistics
+from clipsearch.calibration.cohort import CohortCalibration
+
 GENERICITY_WEIGHT = 4.0
 """Weight of the genericity penalty: what a text loses at 1/e of the usual distance from the mean."""
+ALONE = CohortWeights(genericity=GENERICITY_WEIGHT, image=0.6, z=0.2, excess=0.3)
+"""Weights of one label alone, with what the images of the library say of it."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,12 @@ class Scored:
     cosines: np.ndarray
     background: np.ndarray
     """Cosines of the pair's image with the background (n, captions)."""
+    log_mean_exp: np.ndarray
+    """The cohort log-mean-exp of the pair's image (n,)."""
+    usual_log_mean_exp: float
+    """Its mean over the images of the library."""
+    statistics: LabelStatistics
+    """The usual cosines of the pair's label in the library, (n,) each."""
     library: np.ndarray
     """Mean and spread of the pair's label over all images (n, 2)."""
     genericity: np.ndarray
@@ -70,8 +81,30 @@ def _doubting(doubt: float) -> Formula:
     return lambda s: _against(s) - doubt * s.genericity
 
 
+def _with_images(**weights: float) -> Formula:
+    """Return the formula of one label alone, with other weights of some parts."""
+    weighed = CohortWeights(**(ALONE._asdict() | weights))
+
+    def formula(s: Scored) -> np.ndarray:
+        own = weighed.image
+        context = Context(
+            (),
+            s.scale,
+            log_mean_exp=own * s.log_mean_exp + (1 - own) * s.usual_log_mean_exp,
+            genericity=s.genericity,
+            statistics=s.statistics,
+            weights=weighed,
+        )
+        return CohortCalibration.evidence(s.cosines, context)
+
+    return formula
+
+
 _against = _softmax_against_background(1)
-WINNER = f"the same - {GENERICITY_WEIGHT:g} x genericity"
+CAPTIONS = f"the same - {GENERICITY_WEIGHT:g} x genericity"
+"""The formula of a list of labels: the images of the library do not help there."""
+WINNER = f"{GENERICITY_WEIGHT:g} x genericity and the images of the library"
+"""The formula of one label alone, and of a query."""
 FORMULAS: Mapping[str, Formula] = {
     "cosine (per-label logistic)": lambda s: s.scale * s.cosines,
     "cosine - background mean": lambda s: s.scale * (s.cosines - _mean(s)),
@@ -86,11 +119,13 @@ FORMULAS: Mapping[str, Formula] = {
     "softmax, temperature x 0.5": _softmax_against_background(0.5),
     "softmax against the background": _against,
     "the same - 2 x genericity": _doubting(2),
-    WINNER: _doubting(GENERICITY_WEIGHT),
+    CAPTIONS: _doubting(GENERICITY_WEIGHT),
     "the same - 8 x genericity": _doubting(8),
-    "the winner - 0.2 x mean of the label": lambda s: (
-        _doubting(GENERICITY_WEIGHT)(s) - 0.2 * s.scale * s.library[:, 0]
-    ),
+    WINNER: _with_images(),
+    "the same, log-mean-exp of the image x 1": _with_images(image=1.0),
+    "the same, log-mean-exp of the image x 0.25": _with_images(image=0.25),
+    "the same, z x 0.4": _with_images(z=0.4),
+    "the same, excess x 0.6": _with_images(excess=0.6),
 }
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import heldout
 import numpy as np
 from cases import Cases, sets
-from formulas import BEST_RULE, FORMULAS, RULES, WINNER
+from formulas import ALONE, BEST_RULE, CAPTIONS, FORMULAS, RULES
 from world import Line, World
 
 from clipsearch import encode_texts
 from clipsearch.calibration import SEARCH_PRIOR, Context, label_probabilities
-from clipsearch.calibration.background import Background
 from clipsearch.calibration.cohort import CohortCalibration
 from clipsearch.calibration.fit import auroc, ece
 from clipsearch.encoders.base import Encoder
@@ -26,7 +25,7 @@ def several(world: World, scenes: heldout.Scenes, line: Line, test: Cases) -> li
         asked = sets(scenes, test, n, seed=n)
         pairs = [(image, label) for image, labels, _ in asked for label in labels]
         scored = world.scored(pairs)
-        logits = line(FORMULAS[WINNER](scored)).reshape(-1, n)
+        logits = line(FORMULAS[CAPTIONS](scored)).reshape(-1, n)
         closed = np.exp(world.scale * scored.cosines.reshape(-1, n))
         closed /= closed.sum(axis=1, keepdims=True)
         known = np.array([holds for *_, holds in asked])
@@ -93,11 +92,12 @@ def searches(
 
 
 def _normalised_scores(world: World, texts: np.ndarray, among: np.ndarray) -> np.ndarray:
-    images = world.images[among]
-    background = Background(world.background, world.scale, world.model)
-    context = Context(("",) * len(texts), world.scale)
-    context = background.with_cohort(context, texts, background.log_mean_exp(images))
-    return CohortCalibration.evidence(images @ texts.T, context).T
+    searched = world.of(world.images[among])
+    known = searched.library(texts)._replace(weights=ALONE)
+    context = searched.captions.with_cohort(
+        Context(("",) * len(texts), world.scale), texts, searched.log_mean_exps, library=known
+    )
+    return CohortCalibration.evidence(searched.images @ texts.T, context).T
 
 
 def _prevalence(logits: np.ndarray) -> float:

@@ -7,7 +7,8 @@
 Each data set is a list of labels; its images whose label is left out of the list are *unknown*, those
 of the other sets *far*. For every formula, the right answers where 85 % of the unknown images are
 refused, and over which range of one threshold all sets keep 92 % of their right answers and refuse
-85 % of the unknown: without such a range no constant serves both. Then the shipped formula.
+85 % of the unknown: without such a range no constant serves both. Then the shipped formula, and
+searches in all images.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import vector_searches
 import way
+from hits import table
 
 from clipsearch.calibration.cohort import CohortCentre, cohort_log_mean_exp, genericity
-from clipsearch.calibration.fit import auroc
+from clipsearch.calibration.fit import auroc, ece
 
 SCALE = 100.0
 KEPT, REFUSED = 0.92, 0.85
@@ -40,6 +43,8 @@ class DataSet:
     labels: np.ndarray
     far: np.ndarray
     """Images of other data sets."""
+    far_labels: np.ndarray
+    """Labels of other data sets."""
 
 
 def main() -> None:
@@ -47,7 +52,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    sets, captions = load(parser.parse_args().folder)
+    sets, library = load(parser.parse_args().folder)
+    captions = library.captions
     heads = [f"{one.name}: {what}" for one in sets for what in ("closed", "right at 85 %", "AUROC")]
     print(f"| formula | {' | '.join(heads)} | one threshold for all |")
     print("| --- |" + " ---: |" * (len(heads) + 1))
@@ -60,10 +66,12 @@ def main() -> None:
     print()
     for one in sets:
         print(shipped(one, captions))
+    for title, columns, rows in vector_searches.tables(library):
+        print(f"\n{title}:\n\n{table(columns, rows)}")
 
 
-def load(folder: Path) -> tuple[list[DataSet], np.ndarray]:
-    """Read the data sets and the captions."""
+def load(folder: Path) -> tuple[list[DataSet], vector_searches.Library]:
+    """Read the data sets, and all of them as one library."""
     texts, images = np.load(folder / "texts.npz"), np.load(folder / "images.npz")
     by_name: dict[str, list[np.ndarray]] = {}
     for name, vector in zip(texts["name"].tolist(), texts["vector"], strict=True):
@@ -74,6 +82,9 @@ def load(folder: Path) -> tuple[list[DataSet], np.ndarray]:
     ]
     captions = unit(np.stack([by_name[n][k % len(by_name[n])] for k, n in enumerate(names)]))
     dataset, label, vectors = images["dataset"], images["label"], unit(images["vector"])
+    keys = np.array([f"{d}: {x}" for d, x in zip(dataset, label, strict=True)])
+    named = {f"{d}: {x}": rows[x] for d, x in zip(dataset, label, strict=True) if x in rows}
+    library = vector_searches.Library(vectors, keys, dict(sorted(named.items())), captions, SCALE)
     sets = []
     for name in sorted(set(dataset.tolist())):
         inside = np.array([d == name and x in rows for d, x in zip(dataset, label, strict=True)])
@@ -82,8 +93,9 @@ def load(folder: Path) -> tuple[list[DataSet], np.ndarray]:
         far = vectors[dataset != name]
         step = max(1, len(far) // 200)
         labels = unit(np.stack([rows[x] for x in classes]))
-        sets.append(DataSet(name, vectors[inside], truth, labels, far[::step]))
-    return sets, captions
+        others = np.stack([r for k, r in library.labels.items() if not k.startswith(f"{name}: ")])
+        sets.append(DataSet(name, vectors[inside], truth, labels, far[::step], others))
+    return sets, library
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -201,9 +213,18 @@ def _unknown(formula: Formula, data: DataSet, captions: np.ndarray) -> Iterator[
         yield formula(data.images, rest, captions)[data.truth == label].max(axis=1)
 
 
+def _error(right: np.ndarray, kin: np.ndarray, far: np.ndarray) -> float:
+    """Return the calibration error where half of the labels hold, and wrong ones are of both kinds."""
+    half, rng = len(right) // 2, np.random.default_rng(0)
+    wrong = np.concatenate([rng.choice(kin, half), rng.choice(far, half)])
+    both = np.concatenate([right, wrong])
+    return ece(both, np.repeat([True, False], [len(right), len(wrong)]))
+
+
 def shipped(data: DataSet, captions: np.ndarray) -> str:
     """Return the figures of the shipped formula as a line."""
     one = np.stack([way.one(data.images, x, captions, SCALE) for x in data.labels], axis=1)
+    far = np.stack([way.one(data.images, x, captions, SCALE) for x in data.far_labels], axis=1)
     holds = np.eye(len(data.labels), dtype=bool)[data.truth]
     p, none = way.several(np.concatenate([data.images, data.far]), data.labels, captions, SCALE)
     answers = np.where(none >= p.max(axis=1), -1, p.argmax(axis=1))
@@ -211,7 +232,8 @@ def shipped(data: DataSet, captions: np.ndarray) -> str:
     refused = np.concatenate(list(_unknown(_shipped, data, captions))) <= 0
     return (
         f"{data.name}: alone, right labels {np.mean(one[holds] >= 0.5):.1%} at a half or more, wrong "
-        f"ones of the same kind {np.mean(one[~holds] < 0.5):.1%} below it; of {len(data.labels)} labels "
+        f"ones of the same kind {np.mean(one[~holds] < 0.5):.1%} and of another {np.mean(far < 0.5):.1%} "
+        f"below it, ECE {_error(one[holds], one[~holds], far.ravel()):.3f}; of {len(data.labels)} labels "
         f"{np.mean(answers[:known] == data.truth):.1%} right answers, {refused.mean():.1%} of unknown "
         f"and {np.mean(answers[known:] == -1):.1%} of far images refused"
     )

@@ -15,10 +15,12 @@ from clipsearch.calibration import (
     open_set_probabilities,
 )
 from clipsearch.calibration.background import Background
-from clipsearch.calibration.cohort import CohortCalibration
+from clipsearch.calibration.cohort import CohortCalibration, cohort_weights
 from clipsearch.calibration.image_cohort import ImageCohort, sample_of
 
 LINE = CohortCalibration.of_model(None)
+COMPOSITION = cohort_weights(None).composition
+"""What the logit of a text of several things needs beyond their difference."""
 
 
 def make_context(
@@ -34,10 +36,17 @@ def make_context(
     return background.with_cohort(context, labels, log_mean_exps, library=known, vectors=images)
 
 
+def logits(
+    images: np.ndarray, label: np.ndarray, background: np.ndarray, scale: float
+) -> np.ndarray:
+    """Return the logit (n,) of one label alone."""
+    context = make_context(images, label[None], background, scale, among=False)
+    return LINE.logits(images @ label[None].T, context)[:, 0]
+
+
 def one(images: np.ndarray, label: np.ndarray, background: np.ndarray, scale: float) -> np.ndarray:
     """Return the probability (n,) that one label holds, at even odds."""
-    context = make_context(images, label[None], background, scale, among=False)
-    return label_probabilities(LINE.logits(images @ label[None].T, context))[:, 0]
+    return label_probabilities(logits(images, label, background, scale))
 
 
 def several(
@@ -52,5 +61,4 @@ def relevance(
     images: np.ndarray, query: np.ndarray, background: np.ndarray, scale: float
 ) -> np.ndarray:
     """Return the probability (n,) that an image is relevant to a query."""
-    context = make_context(images, query[None], background, scale, among=False)
-    return label_probabilities(LINE.logits(images @ query[None].T, context), SEARCH_PRIOR)[:, 0]
+    return label_probabilities(logits(images, query, background, scale), SEARCH_PRIOR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import heldout
 import numpy as np
@@ -12,8 +13,10 @@ from formulas import Scored
 from sklearn.linear_model import LogisticRegression
 
 from clipsearch import Head, encode_texts
-from clipsearch.calibration.background import background_captions
+from clipsearch.calibration import LabelStatistics
+from clipsearch.calibration.background import Background, LibraryLabels, background_captions
 from clipsearch.calibration.cohort import CohortCentre, genericity
+from clipsearch.calibration.image_cohort import ImageCohort, sample_of
 from clipsearch.encoders.base import Encoder
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.types import ModelInfo
@@ -52,14 +55,38 @@ class World:
         """Return the same images and labels with another background."""
         return replace(self, background=background)
 
+    @cached_property
+    def captions(self) -> Background:
+        """The captions as the package knows them."""
+        return Background(self.background, self.scale, self.model)
+
+    @cached_property
+    def log_mean_exps(self) -> np.ndarray:
+        """The cohort log-mean-exp of each image."""
+        return self.captions.log_mean_exp(self.images)
+
+    def library(self, rows: np.ndarray) -> LibraryLabels:
+        """Return what the images, as a library, say of rows (labels, dim) of texts."""
+        chosen = sample_of(np.arange(len(self.images)))
+        cohort = ImageCohort.of(
+            self.images[chosen], self.log_mean_exps[chosen], self.background, self.scale
+        )
+        return self.captions.library_labels(cohort, rows)
+
     def scored(self, pairs: Sequence[tuple[int, str]]) -> Scored:
         """Return what formulas take, of pairs of an image and a label."""
         numbers = np.array([image for image, _ in pairs])
-        rows = np.stack([self.labels[label] for _, label in pairs])
+        labels, column = np.unique([label for _, label in pairs], return_inverse=True)
+        distinct = np.stack([self.labels[label] for label in labels.tolist()])
+        known, rows = self.library(distinct), distinct[column]
+        assert known.statistics is not None
         over_all = rows @ self.images.T
         return Scored(
             np.einsum("nd,nd->n", self.images[numbers], rows),
             self.images[numbers] @ self.background.T,
+            self.log_mean_exps[numbers],
+            known.log_mean_exp,
+            LabelStatistics(*(values[column] for values in known.statistics)),
             np.stack([over_all.mean(axis=1), over_all.std(axis=1)], axis=1),
             genericity(rows, CohortCentre.of(self.background)),
             self.scale,
