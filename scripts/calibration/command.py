@@ -18,7 +18,7 @@ import PIL.Image
 from cases import Cases, cases
 
 from clipsearch import Library
-from clipsearch.calibration import Calibration, label_probabilities
+from clipsearch.calibration import Calibration, default_calibration, label_probabilities
 from clipsearch.calibration.fit import auroc, brier, ece
 from clipsearch.cli import main as clipsearch
 from clipsearch.library.label_scores import LabelJudge
@@ -43,7 +43,7 @@ def main() -> None:
         _run("index", str(Path(made) / "images"), *library, "--model", args.model)
         print("| probabilities | right >= 0.5 | wrong < 0.5 | AUROC | ECE | Brier |")
         print("| --- | ---: | ---: | ---: | ---: | ---: |")
-        assumed = Calibration.of_model(None)
+        assumed = default_calibration(None)
         _measure("assumed of any model", library[1], scenes, asked, assumed)
         _measure("shipped", library[1], scenes, asked)
         _run("calibrate", str(known), *library)
