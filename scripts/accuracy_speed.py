@@ -53,7 +53,8 @@ def _scored(labels: int) -> Scored:
     powers = np.exp(scores)
     names = tuple(map(str, range(LABELS)))
     paths = tuple(map(str, range(IMAGES)))
-    return Scored(paths, names, scores, powers / powers.sum(axis=1, keepdims=True), relevant)
+    shares = powers / powers.sum(axis=1, keepdims=True)
+    return Scored(paths, names, scores, shares, relevant, scores)
 
 
 def _said(scored: Scored, kept: np.ndarray) -> OpenSetPrediction:

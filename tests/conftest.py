@@ -157,8 +157,8 @@ def plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def web_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judge the toy as a model that nobody calibrated."""
+def web_weights(plain_weights: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge the toy as a model that nobody calibrated; takes the place of plain weights."""
     weights = {"z": 0.2, "excess": 0.3}
     among = {"z": 2.0, "excess": 1.5, "looks": 0.5, "stretch": 0.7, "shift": 2.0, "sharing": 0.5}
     assumed = {"slope": 1.05, "offset": -1.25, "alone": weights, "among": among}

@@ -236,8 +236,8 @@ def reduce_weights(weights: CohortWeights, shown: FloatArray) -> CohortWeights:
 
 def _trust(shown: FloatArray) -> float:
     """Return how far images (n, labels) are to be trusted: 1, and less where most show one label."""
-    labels, counts = shown.shape[1], shown.sum(axis=0)
-    largest = float(counts.max() / max(float(counts.sum()), TINY))
+    labels, counts = shown.shape[1], shown.sum(axis=0) + 1  # one image each says nothing
+    largest = float(counts.max() / counts.sum())
     # 0 where all labels are shown alike, 1 where only one is.
     concentration = (labels * largest - 1) / max(labels - 1, 1)
     return float(min(1.0, (1 - concentration) / (1 - _CONCENTRATION)) ** 2)

@@ -11,7 +11,6 @@ import numpy as np
 
 from clipsearch._util.arrays import FloatArray, IdArray, softmax
 from clipsearch.calibration import (
-    label_probabilities,
     open_set_probabilities,
 )
 from clipsearch.errors import BadTruthFile, QueryError, TooFewLabels
@@ -178,8 +177,7 @@ class _Measuring:
         if mode == "closed":
             logits = closed_set_logits(self.session, head, scores, vectors)
             return logits, softmax(logits)
-        logits = LabelJudge(self.session, head).logits(scores, vectors)
-        return logits, label_probabilities(logits)
+        return scores, LabelJudge(self.session, head).probabilities(scores, vectors)
 
     def _answer_open_set(
         self, head: Head, scores: FloatArray, vectors: FloatArray, kept: IdArray

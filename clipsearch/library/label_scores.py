@@ -274,13 +274,13 @@ def closed_set_logits(
     return LabelJudge(session, head, among=True).logits(scores, vectors)
 
 
-def taught_rows(session: Session, head: Head) -> FloatArray:
+def moved_rows(session: Session, head: Head) -> FloatArray:
     """Return the rows (labels, dim) of a head, moved towards the images that seem to show its labels.
 
-    The rows themselves if the model is one whose images are not to teach labels.
+    The rows themselves if its images are left out of lists of labels.
     """
-    taught = cohort_weights(session.info, among=True).looks
-    cohort = image_cohort(session) if taught else None
+    counts = cohort_weights(session.info, among=True).looks
+    cohort = image_cohort(session) if counts else None
     if cohort is None or len(head.labels) < 2 or not all(head.prompts):
         return head.vectors
     judge = LabelJudge(session, head, among=True)

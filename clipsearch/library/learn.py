@@ -27,7 +27,7 @@ from clipsearch.library.label_scores import (
     LabelJudge,
     calibration_key,
     closed_set_logits,
-    taught_rows,
+    moved_rows,
 )
 from clipsearch.library.session import Session, ignore
 from clipsearch.types import (
@@ -266,7 +266,7 @@ def _task(session: Session, head: Head, given: Mapping[str, str], on_warning: On
             "examples are needed of two labels at least: add images of something else, "
             "if only under a label such as `other`."
         )
-    return Task(vectors[kept], owners[kept], taught_rows(session, head), head.logit_scale)
+    return Task(vectors[kept], owners[kept], moved_rows(session, head), head.logit_scale)
 
 
 def _is_sure(source: str) -> bool:

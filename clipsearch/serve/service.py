@@ -184,14 +184,7 @@ class Service:
         if uploads and (request.path or request.where or request.under):
             raise QueryError("the images sent are classified, or those of the library, not both.")
         warnings: list[str] = []
-        head = self._head(request.head) if request.head else None
-        if head is None:
-            head = self.library.head(
-                request.labels,
-                templates=resolve_templates(request.template),
-                truncate=request.truncate,
-                on_warning=warnings.append,
-            )
+        head = self._head(request.head) if request.head else self._make_head(request, warnings)
         with self._room_for(uploads):
             results = self.library.classify(
                 head,
@@ -210,6 +203,11 @@ class Service:
             "counts": count_by_label(results),
             "warnings": [*warnings, *results.warnings],
         }
+
+    def _make_head(self, request: ClassifyRequest, warnings: list[str]) -> Head:
+        templates, said = resolve_templates(request.template), warnings.append
+        cut = request.truncate
+        return self.library.head(request.labels, templates=templates, truncate=cut, on_warning=said)
 
     def status(self) -> Answer:
         """Return what `clipsearch status -f json` does, which heads are served, and the calibration."""

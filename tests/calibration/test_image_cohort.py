@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipsearch.calibration.image_cohort import ImageCohort, Prototypes, sample_of
+from clipsearch.calibration import CohortWeights
+from clipsearch.calibration.image_cohort import (
+    ImageCohort,
+    Prototypes,
+    reduce_weights,
+    sample_of,
+)
 
 SCALE = 50.0
 
@@ -126,3 +132,36 @@ def test_a_label_that_nothing_shows_has_a_prototype_of_no_weight() -> None:
     nothing = np.full((len(cohort.vectors), 1), -30.0)
     made = Prototypes.learn(cohort, nothing, lambda evidence: np.exp(evidence), 1.0)
     assert np.abs(made.evidence(cohort.vectors)).max() < 1e-6
+
+
+# --- what the images teach ---------------------------------------------------------------------
+
+
+def test_images_count_less_where_most_show_one_label() -> None:
+    weights = CohortWeights(genericity=4.0, z=2.0, excess=1.5, looks=0.5, stretch=0.7)
+    alike = np.full((20, 4), 0.25)
+    assert reduce_weights(weights, alike) == weights
+    assert reduce_weights(weights, 1e-9 * np.eye(4)[[0] * 20]) == weights  # no label is shown
+    most = np.array([[27.0, 3.0, 3.0, 3.0]])  # with one more each 28 of 40: (4 * .7 - 1) / 3 = .6
+    less = reduce_weights(weights, most)
+    assert (less.z, less.excess, less.looks) == pytest.approx((0.5, 0.375, 0.125))
+    assert less._replace(z=2.0, excess=1.5, looks=0.5) == weights
+    only = reduce_weights(weights, np.array([[1e9, 0.0]]))
+    assert (only.z, only.excess, only.looks) == pytest.approx((0, 0, 0))
+
+
+def test_rows_move_towards_the_images_that_seem_to_show_them() -> None:
+    rng = np.random.default_rng(3)
+    things, gap = np.eye(8)[:2], np.eye(8)[7]
+    kinds = np.repeat([0, 1], 100)
+    images = unit(things[kinds] + 2 * gap + 0.1 * rng.normal(size=(200, 8))).astype(np.float32)
+    captions = unit(rng.normal(size=(50, 8))).astype(np.float32)
+    cohort = ImageCohort.of(images, np.zeros(200, np.float32), captions, 20.0)
+    rows = unit(np.eye(8)[2:4] + 0.1 * things)  # texts of two things, off the images of these
+    moved = cohort.move_rows(rows, np.eye(2)[kinds])
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1, atol=1e-6)
+    before, after = (np.diag(r @ things.T) - np.diag(r[::-1] @ things.T) for r in (rows, moved))
+    assert (after > before + 0.3).all()
+    assert np.abs(moved @ gap).max() < 0.05  # not to where images lie, but apart
+    one = cohort.move_rows(rows, np.tile([1.0, 0.0], (200, 1)))
+    assert (one * rows).sum(axis=1) == pytest.approx(1, abs=1e-3)

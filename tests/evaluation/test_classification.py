@@ -28,7 +28,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 def scored(relevant: np.ndarray, labels: tuple[str, ...] = LABELS) -> Scored:
     scores = (RNG.normal(size=relevant.shape) + 1.5 * relevant).astype(np.float32)
     paths = tuple(f"/p/{i}.jpg" for i in range(len(scores)))
-    return Scored(paths, labels, scores, softmax(scores), relevant)
+    return Scored(paths, labels, scores, softmax(scores), relevant, scores)
 
 
 TRUTH = np.r_[RNG.integers(0, 7, 150), np.zeros(30, int)]  # nothing is an h
@@ -118,9 +118,10 @@ def test_the_label_that_takes_most_images_of_another_is_named() -> None:
     scores = np.eye(3, dtype=np.float32)[[0, 2, 2, 1, 2]]
     paths = tuple(map(str, range(5)))
     found = measure_classification(
-        Scored(paths, ("a", "b", "c"), scores, scores, relevant), resamples=0
+        Scored(paths, ("a", "b", "c"), scores, scores, relevant, relevant), resamples=0
     )
     assert [c.confused_with for c in found.classes] == ["c", None, None]
+    assert (found.top_1.value, found.inductive_top_1.value) == (0.6, 1.0)
     assert found.top_5 is None
 
 

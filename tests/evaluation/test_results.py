@@ -22,7 +22,7 @@ RELEVANT = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]], bool)
 @pytest.fixture
 def evaluation() -> Evaluation:
     """Two of three images are found, and no image is an owl."""
-    scored = Scored(PATHS, ("ape", "cat", "owl"), SCORES, SCORES, RELEVANT)
+    scored = Scored(PATHS, ("ape", "cat", "owl"), SCORES, SCORES, RELEVANT, SCORES[::-1])
     figures = measure_classification(scored, resamples=10, mistakes=5)
     gone = Failure("/p/gone.jpg", "not there")
     return Evaluation("labels.csv", "csv", 3, (ModelFigures("mini", figures),), 10, 0, (gone,))

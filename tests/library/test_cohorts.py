@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ def test_the_cohort_of_images_follows_the_library(library: Library, filled: list
 
 @pytest.mark.usefixtures("web_weights")
 def test_a_library_of_damaged_vectors_has_no_cohort(library: Library, filled: list[Path]) -> None:
+    rmtree(library.path / "background")  # as if `index` had not prepared queries
     with closing(sqlite3.connect(library.path / "catalog.db")) as raw, raw:
         raw.execute("UPDATE embedding SET vector = X'00'")
     with (

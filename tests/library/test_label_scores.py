@@ -13,14 +13,14 @@ import pytest
 from conftest import ToyEncoder
 from toy_scores import logits, sigmoid, use, vectors
 
-from clipsearch.calibration import calibration_to_json
+from clipsearch.calibration import CohortWeights, calibration_to_json
 from clipsearch.calibration.cohort import CohortCalibration
 from clipsearch.calibration.platt import PlattCalibration
 from clipsearch.cli import main
 from clipsearch.errors import BadTruthFile, TooFewExamples, UnknownLabel
 from clipsearch.evaluation.ground_truth import GroundTruth
 from clipsearch.library import Library
-from clipsearch.library.label_scores import LabelJudge, calibration_key
+from clipsearch.library.label_scores import LabelJudge, calibration_key, moved_rows
 from clipsearch.types import NONE
 
 Make = Callable[..., list[Path]]
@@ -279,3 +279,53 @@ def test_images_of_the_library_and_files_are_judged_alike(
         known = stored[one.path]
         assert one.label == known.label
         assert one.probability == pytest.approx(known.probability, abs=0.02)
+
+
+# --- each image by itself, or among those of the library ----------------------------------
+
+
+@pytest.mark.usefixtures("web_weights")
+def test_an_image_by_itself_is_judged_by_captions_alone(
+    library: Library, filled: list[Path], toy_encoder: ToyEncoder, tmp_path: Path
+) -> None:
+    use(library, 0.1, 4.0)
+    among = {one.path: one.none for one in library.classify(LABELS)}
+    alone = {one.path: one.none for one in library.classify(LABELS, inductive=True)}
+    with Library.create(tmp_path / "empty", encoder=toy_encoder) as empty:
+        use(empty, 0.1, 4.0)
+        loose = {one.path: one.none for one in empty.classify(LABELS, images=filled)}
+    assert alone == pytest.approx(loose, abs=0.02)
+    assert any(abs((among[path] or 0) - (alone[path] or 0)) > 0.1 for path in among)
+
+
+@pytest.mark.usefixtures("web_weights")
+def test_one_label_in_any_case_shares_the_probability_of_all(
+    library: Library, filled: list[Path]
+) -> None:
+    use(library, 0.1, 4.0)
+    closed = {one.path: one for one in library.classify(LABELS, mode="closed")}
+    for one in library.classify(LABELS):
+        assert one.none is not None
+        shown = {label.label: label.probability for label in one.labels}
+        found = {label.label: label.probability for label in closed[one.path].labels}
+        assert sum(found.values()) == pytest.approx(1, abs=1e-5)
+        expected = {label: (1 - one.none) * p for label, p in found.items()}
+        assert shown == pytest.approx(expected, abs=1e-5)
+        assert closed[one.path].none is None
+
+
+@pytest.mark.usefixtures("web_weights")
+def test_learning_starts_from_rows_that_the_library_has_moved(
+    library: Library, filled: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(library, 0.5, 15.0)
+    head = library.head(LABELS)
+    moved = moved_rows(library._session, head)
+    assert moved.shape == head.vectors.shape
+    assert (np.linalg.norm(moved - head.vectors, axis=1) > 1e-3).all()
+    alone = library.head(LABELS[:1])
+    assert moved_rows(library._session, alone) is alone.vectors
+    monkeypatch.setattr(
+        "clipsearch.library.label_scores.cohort_weights", lambda model, among: CohortWeights()
+    )
+    assert moved_rows(library._session, head) is head.vectors

@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -370,7 +371,9 @@ def test_a_hit_carries_its_facts(library: Library, make_images: Make) -> None:
 # --- classifying ---------------------------------------------------------------------------
 
 
-def test_closed_classify_is_softmax_over_cosines(library: Library, make_images: Make) -> None:
+def test_closed_classify_is_a_softmax_of_calibrated_logits(
+    library: Library, make_images: Make
+) -> None:
     paths = make_images(7)
     library.index([paths[0].parent])
     labels = ["cat", "dog", "bird"]
@@ -378,7 +381,8 @@ def test_closed_classify_is_softmax_over_cosines(library: Library, make_images: 
     head = library.head(labels)
     pixels = np.stack([library.encoder.preprocess(PIL.Image.open(p)) for p in paths])
     cosines = library.encoder.encode_images(pixels) @ head.vectors.T
-    powers = np.exp(100 * (cosines - cosines.max(1, keepdims=True)))
+    fitted: Any = library.calibration()
+    powers = np.exp(100 * fitted.slope * (cosines - cosines.max(1, keepdims=True)))
     for row, prediction, chances in zip(
         cosines, found, powers / powers.sum(1, keepdims=True), strict=True
     ):

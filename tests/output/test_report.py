@@ -52,7 +52,8 @@ def evaluation(make_images: Make) -> Evaluation:
     relevant = np.eye(3, dtype=bool)[np.arange(12) % 3]
     scores = relevant + 0.1 * RNG.random((12, 3))
     scores[:4] = np.roll(scores[:4], 1, axis=1)
-    scored = Scored(tuple(paths), LABELS, scores, scores / scores.sum(1, keepdims=True), relevant)
+    shares = scores / scores.sum(1, keepdims=True)
+    scored = Scored(tuple(paths), LABELS, scores, shares, relevant, scores)
     rows = np.eye(12, dtype=np.float32)
     gallery = Gallery.of(paths, rows, {path: (f"*text* {i}",) for i, path in enumerate(paths)})
     figures = ModelFigures(
@@ -163,7 +164,7 @@ def test_of_many_labels_the_worst_are_shown_and_the_rest_is_said() -> None:
     scores = relevant + np.where(np.arange(50) < 3, 1.5, 0.0)
     labels = (*(f"label {j}" for j in range(49)), "no image")
     relevant[:, 49], relevant[49::50, 0] = False, True
-    scored = Scored(tuple(map(str, range(100))), labels, scores, scores / 4, relevant)
+    scored = Scored(tuple(map(str, range(100))), labels, scores, scores / 4, relevant, scores)
     figures = ModelFigures("m", measure_classification(scored, resamples=0, mistakes=0))
     stream = io.StringIO()
     write_value(Evaluation("/x.csv", "labels", 100, (figures,), 0, 0), "evaluation", "md", stream)

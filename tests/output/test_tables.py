@@ -205,7 +205,7 @@ def evaluation(*models: str) -> Evaluation:
     paths = ("/a.jpg", "/b.jpg")
     scores = np.array([[0.2, 0.8], [0.7, 0.3]])
     labels = measure_classification(
-        Scored(paths, ("cat", "dog"), scores, scores, np.eye(2, dtype=bool)), resamples=0
+        Scored(paths, ("cat", "dog"), scores, scores, np.eye(2, dtype=bool), scores), resamples=0
     )
     rows = np.eye(2, dtype=np.float32)
     gallery = Gallery.of(paths, rows, {"/a.jpg": ("a cat",), "/b.jpg": ("a dog",)})
