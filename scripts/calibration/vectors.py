@@ -6,7 +6,7 @@
 
 Each data set is a list of labels; its images whose label is left out of the list are *unknown*, those
 of the other sets *far*. For every formula, the right answers where 85 % of the unknown images are
-refused, and over which range of one threshold all sets keep 92 % of their right answers and refuse
+refused, the area under right answers by unknown images that pass (OSCR, Dhamija et al. 2018), and over which range of one threshold all sets keep 92 % of their right answers and refuse
 85 % of the unknown: without such a range no constant serves both. Then the shipped formula, and
 searches in all images.
 """
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import vector_lists
 import vector_searches
 import way
 from hits import table
@@ -54,19 +55,24 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     sets, library = load(parser.parse_args().folder)
     captions = library.captions
-    heads = [f"{one.name}: {what}" for one in sets for what in ("closed", "right at 85 %", "AUROC")]
+    heads = [
+        f"{one.name}: {what}"
+        for one in sets
+        for what in ("closed", "right at 85 %", "AUROC", "OSCR")
+    ]
     print(f"| formula | {' | '.join(heads)} | one threshold for all |")
     print("| --- |" + " ---: |" * (len(heads) + 1))
     for name, formula in FORMULAS.items():
         found = [measure(formula, one, captions) for one in sets]
-        cells = [f"{x:.3f}" for one in found for x in (one.closed, one.right, one.auroc)]
+        cells = [f"{x:.3f}" for one in found for x in (one.closed, one.right, one.auroc, one.oscr)]
         low, high = max(one.low for one in found), min(one.high for one in found)
         span = f"{low:.2f} to {high:.2f}" if low <= high else f"none ({high - low:.2f})"
         print(f"| {name} | {' | '.join(cells)} | {span} |")
     print()
     for one in sets:
         print(shipped(one, captions))
-    for title, columns, rows in vector_searches.tables(library):
+    parts = [*vector_lists.tables(sets, captions), *vector_searches.tables(library)]
+    for title, columns, rows in parts:
         print(f"\n{title}:\n\n{table(columns, rows)}")
 
 
@@ -150,6 +156,20 @@ def _negatives(nearest: float) -> Formula:
     return formula
 
 
+def _outliers(images: np.ndarray, labels: np.ndarray, captions: np.ndarray) -> np.ndarray:
+    """Softmax of labels and captions together: outlier label exposure (Fort et al. 2021)."""
+    powers = np.exp(SCALE * (images @ np.concatenate([labels, captions]).T - 0.3))
+    found: np.ndarray = powers[:, : len(labels)] / powers.sum(axis=1, keepdims=True)
+    return found
+
+
+def _by_likelihood(images: np.ndarray, labels: np.ndarray, captions: np.ndarray) -> np.ndarray:
+    """Divide these by how likely a label is over all images (CLIPScope, Fu et al. 2024)."""
+    shares = _outliers(images, labels, captions)
+    found: np.ndarray = shares / shares.mean(axis=0)
+    return found
+
+
 def _shipped(images: np.ndarray, labels: np.ndarray, captions: np.ndarray) -> np.ndarray:
     p, none = way.several(images, labels, captions, SCALE)
     found: np.ndarray = np.log(p + 1e-300) - np.log(none[:, None] + 1e-300)
@@ -159,6 +179,8 @@ def _shipped(images: np.ndarray, labels: np.ndarray, captions: np.ndarray) -> np
 FORMULAS: Mapping[str, Formula] = {
     "softmax of the labels (MCM)": _softmax(1.0),
     "the same, temperature x 4": _softmax(4.0),
+    "labels and captions (outlier exposure)": _outliers,
+    "the same by class likelihood (CLIPScope)": _by_likelihood,
     "softmax against captions": _against,
     "the same - 2 x genericity": _penalised(2.0),
     "the same - 4 x genericity": _penalised(4.0),
@@ -181,6 +203,8 @@ class Found:
     """Share of right answers where one has to be given."""
     right: float
     """Share of right answers where so many unknown images are refused as REFUSED."""
+    oscr: float
+    """Area under the share of right answers by the share of unknown images that pass."""
     auroc: float
     """Of right answers over unknown images."""
     low: float
@@ -201,6 +225,7 @@ def measure(formula: Formula, data: DataSet, captions: np.ndarray) -> Found:
     return Found(
         float(right.mean()),
         float((right & (best > low)).mean()),
+        float(np.mean([(right & (best > one)).mean() for one in unknown])),
         auroc(best[right], unknown),
         low,
         high,

@@ -103,7 +103,8 @@ def test_a_query_imports_nothing_heavy_and_finds_the_same_in_every_process(sampl
 def test_a_query_imports_few_modules(samples: Path, form: str) -> None:
     _, loaded = run_command("query", "a blue horse", "-L", str(samples), "-f", form)
     own = {name for name in loaded if name.partition(".")[0] == "clipsearch"}
-    assert len(own) <= 75
+    # 75 before hits were ordered by relevance, which takes a table of the cohort of images.
+    assert len(own) <= 76
     assert loaded & FORBIDDEN_IN_QUERIES == set()
     assert own & NOT_FOR_QUERIES == set()
 

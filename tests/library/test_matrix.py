@@ -151,14 +151,6 @@ def test_probabilities_are_those_of_each_text_by_itself(
     assert np.ptp(found.probabilities) > 0.2
 
 
-def test_the_softmax_of_the_model_is_that_of_the_head(library: Library, images: list[Path]) -> None:
-    head = library.head(TEXTS, templates=["{}"])
-    softmax = head.probabilities(library.matrix(images[:1], head).scores)[0]
-    (one,) = library.classify(head, images=images[:1], mode="closed")
-    by_label = {x.label: x.probability for x in one.labels}
-    assert softmax.tolist() == pytest.approx([by_label[text] for text in TEXTS], abs=1e-5)
-
-
 def test_images_without_a_library_are_judged_by_the_captions_alone(
     images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
