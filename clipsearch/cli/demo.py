@@ -40,7 +40,7 @@ def demo(library: LibraryOption = None, open_: OpenOption = False) -> None:
 
     \b
     The library is kept (`demo` in your user data folder, or -L), so you can go on with
-    clipsearch query "two yellow cats" -L DIR
+    clipsearch query "a dog in the snow" -L DIR
     """
     if not samples().is_dir():
         raise ClipsearchError(f"the bundled images are missing: {samples()}. Install again.")
@@ -53,7 +53,7 @@ def demo(library: LibraryOption = None, open_: OpenOption = False) -> None:
         with Library.create(folder, model="mini", device=get_device()) as lib:
             page = _run(lib)
     print(f"\ncontact sheet: {page}")
-    say(f'more: clipsearch query "two yellow cats" -L {folder}')
+    say(f'more: clipsearch query "a dog in the snow" -L {folder}')
     if open_:
         show_in_browser(page)
 

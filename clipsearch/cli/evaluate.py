@@ -280,4 +280,8 @@ def _reset(library: Library, head: Head | None, target: Output) -> None:
     dropped = library.reset_calibration(head)
     if target.format == "json":
         write_json({"dropped": dropped}, sys.stdout)
-    say("removed: probabilities are as shipped." if dropped else "there is no calibration.")
+    say(
+        "removed: probabilities are as shipped."
+        if dropped
+        else "there is no such calibration (that of a head: --head FILE)."
+    )

@@ -18,17 +18,18 @@ _FEW_VECTORS = 64
 
 
 def library_labels(
-    session: Session, rows: FloatArray, *, among: bool = False
+    session: Session, rows: FloatArray, *, among: bool = False, inductive: bool = False
 ) -> LibraryLabels | None:
     """Return what the images of a library say of unit rows (labels, dim) of texts.
 
-    None for a library without images.
+    None for a library without images, or to leave them out. For a model whose images say nothing
+    it is the weights alone in any case.
     """
     background = session.background()
     weights = background.weights(among=among and len(rows) > 1)
     if not (weights.z or weights.excess or weights.looks):
         return LibraryLabels(weights)
-    images = image_cohort(session)
+    images = None if inductive else image_cohort(session)
     return None if images is None else background.library_labels(images, rows, among=among)
 
 

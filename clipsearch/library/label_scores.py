@@ -172,9 +172,10 @@ class LabelJudge:
     @cached_property
     def _library(self) -> LibraryLabels | None:
         # A row that was learned does not lie where texts do.
-        if self._inductive or not all(self._head.prompts):
+        if not all(self._head.prompts):
             return None
-        return library_labels(self._session, self._head.vectors, among=self._among)
+        rows, inductive = self._head.vectors, self._inductive
+        return library_labels(self._session, rows, among=self._among, inductive=inductive)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

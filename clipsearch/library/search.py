@@ -76,7 +76,7 @@ def find_similar(session: Session, path: StrPath, options: SearchOptions) -> Res
     """
     file = os.path.abspath(as_path(path))
     vector = vector_of_image(session, file)
-    head = head_of_vector(vector, session.info)
+    head = replace(head_of_vector(vector, session.info), prompts=((file,),))
     query = QueryHead(head, terms=[Term.image(file)], images={file: vector})
     more = replace(options, k=None if options.k is None else options.k + 1)
     ranking = rebuild_if_damaged(session, partial(_rank, session, query, more))

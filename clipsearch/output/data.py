@@ -336,8 +336,15 @@ def _most_probable_first(
 
 
 def best_per_label(predictions: Results[types.Prediction], count: int) -> Results[types.Prediction]:
-    """Keep the `count` most probable predictions of each group of `group_by_label`, as ordered."""
-    kept = {id(one) for group in group_by_label(predictions) for _, one in group.members[:count]}
+    """Keep the `count` most probable predictions of each label that holds, and of none, as ordered."""
+    labelled: dict[str, list[tuple[float, types.Prediction]]] = {}
+    for one in predictions:
+        for label, probability in [(x.label, x.probability) for x in one.holding] or [
+            (NONE, one.probability)
+        ]:
+            labelled.setdefault(label, []).append((probability, one))
+    best = (_most_probable_first(found)[:count] for found in labelled.values())
+    kept = {id(one) for found in best for _, one in found}
     return replace(predictions, items=tuple(one for one in predictions if id(one) in kept))
 
 

@@ -53,7 +53,7 @@ def test_a_table_of_figures(run: Eval) -> None:
     assert head.split() == ["figure", "toy"]
     assert rows[0].split() == ["images", "with", "labels", "9"]
     assert rows[2].startswith("top-1 accuracy") and " % (" in rows[2]
-    assert len(rows) == 5
+    assert rows[3].startswith("top-1 accuracy, inductive") and len(rows) == 6
 
 
 def test_json_and_python_agree(run: Eval) -> None:

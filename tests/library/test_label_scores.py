@@ -329,3 +329,10 @@ def test_learning_starts_from_rows_that_the_library_has_moved(
         "clipsearch.library.label_scores.cohort_weights", lambda model, among: CohortWeights()
     )
     assert moved_rows(library._session, head) is head.vectors
+
+
+def test_an_image_by_itself_is_judged_alike_where_the_library_says_nothing(
+    library: Library, filled: list[Path]
+) -> None:
+    use(library, 0.1, 2.0)
+    assert list(library.classify(LABELS)) == list(library.classify(LABELS, inductive=True))

@@ -287,3 +287,15 @@ def test_a_model_that_cannot_tell_is_not_asked_which_attribute_is_whose(
     got = [hit.relevance for hit in found]
     assert got == pytest.approx([of[hit.path] for hit in found], abs=0.01)
     assert max(hit.relevance or 0 for hit in found) > 0.6
+
+
+@pytest.mark.usefixtures("web_weights")
+def test_an_image_is_searched_by_as_similar_does(library: Library, filled: list[Path]) -> None:
+    use(library, 0.1, 4.0)
+    found = library.search(images=[filled[0]], k=None)
+    similar = library.similar(filled[0], k=None)
+    others = [hit for hit in found if hit.path != str(filled[0])]
+    assert [hit.path for hit in similar] == [hit.path for hit in others]
+    for numbers in ("score", "relevance"):
+        got, expected = ([getattr(hit, numbers) for hit in hits] for hits in (similar, others))
+        assert got == pytest.approx(expected, abs=1e-6)
