@@ -229,6 +229,10 @@ def check_enough(relevant: BoolArray) -> None:
     """Raise TooFewExamples unless there is enough to fit and to test with."""
     used = int(relevant.any(axis=0).sum())
     known = int(relevant.any(axis=1).sum())
+    if used >= 2 and relevant[:, relevant.any(axis=0)].all():
+        raise TooFewExamples(
+            "to calibrate, some images are needed that do not have a label: these have all of them."
+        )
     if used < 2 or known < _LEAST_IMAGES:
         raise TooFewExamples(
             f"to calibrate, at least {_LEAST_IMAGES} images with known labels are needed, of at "

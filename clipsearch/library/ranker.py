@@ -99,6 +99,9 @@ class Ranker:
 
     def rank_candidates(self, width: int) -> Ranked:
         """Rank the first `width` of the vectors that are nearest by cosine, a few times as many."""
+        if self.head.cache is not None:
+            found = _score_with_cache(self.session, self.head, self.live)
+            return self._order(found).only(slice(width))
         depth = min(width if self.judge is None else _DEEPER * width, len(self.live))
         found = _score(self.session, self.rows, depth, self.live, filtered=self.filtered)
         return self._order(found).only(slice(width))

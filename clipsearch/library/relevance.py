@@ -16,6 +16,8 @@ from clipsearch.library.query_heads import QueryHead
 from clipsearch.library.session import Session
 from clipsearch.types import Term
 
+_LEAST_LOGIT = -1e6
+
 
 class RelevanceJudge:
     """Judges whether images are what a query asks for, as `classify` judges one label alone.
@@ -124,9 +126,10 @@ class RelevanceJudge:
         self, log_odds: FloatArray, shown: FloatArray, least: FloatArray, most: FloatArray
     ) -> FloatArray:
         """Lower the log odds of a text of several things where an image does not bear it out."""
+        # The logits of a damaged vector are -inf: it is not relevant, and its log odds stay a number.
+        shown, least, most = (np.maximum(part, _LEAST_LOGIT) for part in (shown, least, most))
         gap = most[: len(least)].max(axis=0) - least.min(axis=0)
-        lacking = shown - gap - self._judge.composition
-        found = log_odds + np.minimum(lacking, 0)
+        found = log_odds + np.minimum(shown - gap - self._judge.composition, 0)
         if self._composition and self._composition.exchanged:
             found = np.minimum(found, shown - most[-1])
         return np.asarray(found)

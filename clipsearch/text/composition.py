@@ -100,7 +100,9 @@ def _name(chunk: str) -> str:
     """Return what a chunk names, without what leads to the next one; empty if nothing."""
     words = chunk.split()
     links = (i for i, word in enumerate(words) if word.strip(",").lower() in _LINKS)
-    return " ".join(words[: next(links, len(words))]).rstrip(",")
+    named = words[: next(links, len(words))]
+    things = [word for word in named if word.strip(",").lower() not in _ARTICLES]
+    return " ".join(named).rstrip(",") if things else ""
 
 
 def _exchange(chunks: list[str]) -> str:
@@ -121,9 +123,9 @@ def _exchange(chunks: list[str]) -> str:
 def _attribute(chunk: str) -> str:
     """Return the first word after the determiner, if more of the name follows."""
     words = _name(chunk).split()
-    if words and words[0].lower() in _ARTICLES:
+    while words and words[0].lower() in _ARTICLES:
         words = words[1:]
-    return words[0] if len(words) > 1 and words[1] != "of" else ""
+    return words[0] if len(words) > 1 and not words[0].endswith(",") and words[1] != "of" else ""
 
 
 def _put(chunk: str, old: str, new: str) -> str:

@@ -20,7 +20,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from clipsearch.calibration import Calibration, Context, label_probabilities
 from clipsearch.calibration.background import background_version
 from clipsearch.calibration.cohort import CohortCalibration, cohort_weights
-from clipsearch.calibration.fit import Fitted, Reliability, ece, fit_calibration
+from clipsearch.calibration.fit import Fitted, Reliability, check_enough, ece, fit_calibration
 from clipsearch.cli.demo import samples
 from clipsearch.encoders import load_encoder
 from clipsearch.errors import BadOutputFile, TooFewExamples
@@ -287,3 +287,9 @@ def test_an_entry_replaces_those_of_older_weights(
         "assumed": {"slope": 3},
         "models": {"other": models["other"], "new": {"model": "b", "slope": 4}},
     }
+
+
+def test_images_that_have_every_label_are_not_enough() -> None:
+    with pytest.raises(TooFewExamples, match="have all of them"):
+        check_enough(np.ones((30, 2), bool))
+    check_enough(np.eye(2, dtype=bool)[np.arange(30) % 2])

@@ -275,10 +275,12 @@ def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
 
 
 @pytest.mark.usefixtures("by_cosine")
+@pytest.mark.parametrize("counted", [0, 200_000])
 @pytest.mark.parametrize("method", ["probe", "tip", "prototype"])
 def test_a_learned_head_ranks_images_as_its_scores_do(
-    library: Library, images: Path, method: Any
+    library: Library, images: Path, method: Any, counted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("clipsearch.library.search.COUNTED", counted)
     head = library.learn(images, method=method, curve=False).head
     known = library.embeddings()
     for label in (None, "cat"):

@@ -15,6 +15,8 @@ from toy_scores import logits, mean_of, sigmoid, use, vectors
 from clipsearch.calibration.background import background_captions
 from clipsearch.errors import EncoderError
 from clipsearch.library import Library
+from clipsearch.library.cohorts import image_log_mean_exps
+from clipsearch.library.session import Session
 from clipsearch.text.composition import Composition
 from clipsearch.types import Term
 
@@ -299,3 +301,18 @@ def test_an_image_is_searched_by_as_similar_does(library: Library, filled: list[
     for numbers in ("score", "relevance"):
         got, expected = ([getattr(hit, numbers) for hit in hits] for hits in (similar, others))
         assert got == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_vector_whose_cosines_are_not_known_is_not_relevant_and_no_number_is_lost(
+    library: Library, filled: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(library, 0.1, 4.0)
+    known = image_log_mean_exps
+
+    def one_damaged(session: Session, ids: np.ndarray) -> np.ndarray:
+        return np.where(ids == ids.min(), np.float32(np.inf), known(session, ids))
+
+    monkeypatch.setattr("clipsearch.library.label_scores.image_log_mean_exps", one_damaged)
+    found = library.search("a red dog next to a blue cat", exclude=["rain"], k=None)
+    assert len(found) == 60 and found[-1].relevance == 0
+    assert not np.isnan([hit.relevance or 0 for hit in found]).any()

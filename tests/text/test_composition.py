@@ -33,6 +33,7 @@ from clipsearch.text.composition import compose
         ("there is a cat on a table", ("a cat", "a table"), ""),
         ("a mage riding a locomotive in the forest", ("a mage riding", "a locomotive"), ""),
         ("a red dog next to a red cat", ("a red dog", "a red cat"), ""),
+        ("a red, old car and a blue bus", ("a red, old car", "a blue bus"), ""),
         ("two yellow cats and three dogs", ("two yellow cats", "three dogs"), ""),
     ],
 )
@@ -47,6 +48,7 @@ def test_a_text_of_several_things(text: str, parts: tuple[str, ...], exchanged: 
     "text",
     [
         *("", " ", "cat", "a dog in the snow", "a photo of a dog", "two yellow cats"),
+        *("a a cat", "many many cats", "many a dog", "two and a half men", "a a a"),
         *("to the left of a house", "of a", "ein blaues Pferd", "the dog and the cat"),
         "an alien animal like a box on legs",
         "a dog on a sofa " * 20,
