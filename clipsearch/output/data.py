@@ -319,13 +319,11 @@ def group_by_label(predictions: Iterable[types.Prediction]) -> list[LabelGroup]:
         if not one.certain:
             rest[UNCERTAIN if one.holding else NONE].append((one.probability, one))
     largest_first = sorted(labelled.items(), key=lambda group: -len(group[1]))
+    groups = [(label, label, found) for label, found in largest_first]
+    groups += [(name, "", found) for name, found in rest.items() if found]
     return [
-        *(LabelGroup(label, label, _most_probable_first(found)) for label, found in largest_first),
-        *(
-            LabelGroup(name, None, _most_probable_first(found))
-            for name, found in rest.items()
-            if found
-        ),
+        LabelGroup(name, label or None, _most_probable_first(found))
+        for name, label, found in groups
     ]
 
 
@@ -339,12 +337,11 @@ def best_per_label(predictions: Results[types.Prediction], count: int) -> Result
     """Keep the `count` most probable predictions of each label that holds, and of none, as ordered."""
     labelled: dict[str, list[tuple[float, types.Prediction]]] = {}
     for one in predictions:
-        for label, probability in [(x.label, x.probability) for x in one.holding] or [
-            (NONE, one.probability)
-        ]:
+        held = [(x.label, x.probability) for x in one.holding]
+        for label, probability in held or [(NONE, one.probability)]:
             labelled.setdefault(label, []).append((probability, one))
-    best = (_most_probable_first(found)[:count] for found in labelled.values())
-    kept = {id(one) for found in best for _, one in found}
+    best = map(_most_probable_first, labelled.values())
+    kept = {id(one) for found in best for _, one in found[:count]}
     return replace(predictions, items=tuple(one for one in predictions if id(one) in kept))
 
 
