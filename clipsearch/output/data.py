@@ -319,12 +319,9 @@ def group_by_label(predictions: Iterable[types.Prediction]) -> list[LabelGroup]:
         if not one.certain:
             rest[UNCERTAIN if one.holding else NONE].append((one.probability, one))
     largest_first = sorted(labelled.items(), key=lambda group: -len(group[1]))
-    groups = [(label, label, found) for label, found in largest_first]
-    groups += [(name, "", found) for name, found in rest.items() if found]
-    return [
-        LabelGroup(name, label or None, _most_probable_first(found))
-        for name, label, found in groups
-    ]
+    groups = [LabelGroup(label, label, _most_probable_first(x)) for label, x in largest_first]
+    others = [(name, _most_probable_first(found)) for name, found in rest.items() if found]
+    return groups + [LabelGroup(name, None, members) for name, members in others]
 
 
 def _most_probable_first(
