@@ -16,6 +16,7 @@ import pytest
 from fault_log import FAULTS
 
 from clipsearch.encoders.base import Tokenizer
+from clipsearch.library import Library
 from clipsearch.types import ModelInfo
 
 # What this machine has compiled stays out of the tests, and what they compile out of its cache.
@@ -164,3 +165,18 @@ def web_weights(plain_weights: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assumed = {"slope": 1.05, "offset": -1.25, "alone": weights, "among": among}
     shipped = {"assumed": assumed, "models": {}}
     monkeypatch.setattr("clipsearch.calibration.cohort._read_shipped", lambda: shipped)
+
+
+@pytest.fixture
+def library(tmp_path: Path, toy_encoder: ToyEncoder) -> Iterator[Library]:
+    """A library of the toy without images; many modules have one of their own."""
+    with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
+        yield made
+
+
+@pytest.fixture
+def filled(library: Library, make_images: Callable[..., list[Path]]) -> list[Path]:
+    """Sixty images that the library holds."""
+    paths = make_images(60)
+    library.index([paths[0].parent])
+    return paths

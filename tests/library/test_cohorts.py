@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from shutil import rmtree
@@ -17,19 +17,6 @@ from clipsearch.library.cohorts import image_cohort
 
 Make = Callable[..., list[Path]]
 LABELS = ["cat", "dog", "bird"]
-
-
-@pytest.fixture
-def library(tmp_path: Path, toy_encoder: ToyEncoder) -> Iterator[Library]:
-    with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
-        yield made
-
-
-@pytest.fixture
-def filled(library: Library, make_images: Make) -> list[Path]:
-    paths = make_images(60)
-    library.index([paths[0].parent])
-    return paths
 
 
 @pytest.mark.usefixtures("web_weights")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,6 @@ Make = Callable[..., list[Path]]
 LABELS = ["cat", "dog", "bird"]
 
 pytestmark = pytest.mark.usefixtures("plain_weights")
-
-
-@pytest.fixture
-def library(tmp_path: Path, toy_encoder: ToyEncoder) -> Iterator[Library]:
-    with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
-        yield made
-
-
-@pytest.fixture
-def filled(library: Library, make_images: Make) -> list[Path]:
-    paths = make_images(60)
-    library.index([paths[0].parent])
-    return paths
 
 
 # --- labels --------------------------------------------------------------------------------

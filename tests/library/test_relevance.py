@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
 
 import numpy as np
 import pytest
-from conftest import ToyEncoder
 from toy_scores import logits, mean_of, sigmoid, use, vectors
 
 from clipsearch.calibration.background import background_captions
@@ -24,19 +23,6 @@ Make = Callable[..., list[Path]]
 LABELS = ["cat", "dog", "bird"]
 
 pytestmark = pytest.mark.usefixtures("plain_weights")
-
-
-@pytest.fixture
-def library(tmp_path: Path, toy_encoder: ToyEncoder) -> Iterator[Library]:
-    with Library.create(tmp_path / "library", encoder=toy_encoder) as made:
-        yield made
-
-
-@pytest.fixture
-def filled(library: Library, make_images: Make) -> list[Path]:
-    paths = make_images(60)
-    library.index([paths[0].parent])
-    return paths
 
 
 def relevance(library: Library, paths: list[Path], row: np.ndarray) -> np.ndarray:
