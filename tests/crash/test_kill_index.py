@@ -13,7 +13,7 @@ from killing import victim
 
 from clipsearch.library import Library
 
-COUNT = 60
+COUNT = 120  # more than two runs encode before their third commit
 
 
 @pytest.mark.parametrize("kind", ["shared", "alone"])

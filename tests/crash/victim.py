@@ -9,6 +9,7 @@ import sys
 import time
 from itertools import count
 from pathlib import Path
+from threading import Event
 from types import FrameType
 from typing import Any
 
@@ -84,14 +85,16 @@ def commit(folder: Path, kind: str) -> None:
 
 
 def index(folder: Path, images: Path, kind: str) -> None:
-    """Index images, saying how many are committed; after 20 and some it hangs, until killed.
+    """Index images, saying how many are committed; after 2 commits encoding hangs, until killed.
 
     Or until `_LONG_ENOUGH` has passed: whoever waits for more lines then sees their end, not nothing.
     """
+    commits = Event()  # not a number of encoded images: of two workers one may be far ahead
+    said = count(1)
 
     class Alone(ToyEncoder):
         def encode_images(self, batch: np.ndarray) -> np.ndarray:
-            if self.images_encoded > 20:
+            if commits.is_set():
                 time.sleep(_LONG_ENOUGH)
                 os._exit(1)  # not by an exception: the pool would wait for the other threads
             return super().encode_images(batch)
@@ -101,6 +104,8 @@ def index(folder: Path, images: Path, kind: str) -> None:
 
     def say(progress: Progress) -> None:
         if progress.phase == "embed" and progress.done:
+            if next(said) == 2:
+                commits.set()
             print(progress.done, flush=True)
 
     encoder = {"alone": Alone, "shared": Shared}[kind]()
