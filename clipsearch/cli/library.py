@@ -35,7 +35,7 @@ from clipsearch.cli.options import (
 from clipsearch.errors import LibraryNotFound
 from clipsearch.library import Library
 from clipsearch.output.formats import FORMATS, format_names
-from clipsearch.output.summaries import index_rows
+from clipsearch.output.summaries import describe_left_out, index_rows
 from clipsearch.output.text import plural, shorten_path
 from clipsearch.types import Embeddings, ImagePages, ImageRecord, IndexReport
 
@@ -66,6 +66,9 @@ def index(
     ] = None,
     hidden: Annotated[
         bool, typer.Option("--hidden", help="Include hidden files and folders.")
+    ] = False,
+    no_default_ignores: Annotated[
+        bool, typer.Option("--no-default-ignores", help="Include folders as @eaDir, node_modules.")
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try unchanged files that failed before again.")
@@ -149,6 +152,7 @@ def index(
             model=spec,
             exclude=exclude or (),
             hidden=hidden,
+            default_ignores=not no_default_ignores,
             dry_run=dry_run,
             retry_failed=retry_failed,
             fast=fast,
@@ -170,6 +174,8 @@ def _show(report: IndexReport, format: str | None) -> None:
     write_report(report, "index_report", format)
     if format != "json":
         say(_pace(report))
+        if report.left_out:
+            say(describe_left_out(report))
         for failure in report.failures[:_FAILURES_SHOWN]:
             say(f"failed: {shorten_path(failure.path)}: {failure.reason}")
         if len(report.failures) > _FAILURES_SHOWN:

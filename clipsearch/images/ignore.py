@@ -1,4 +1,4 @@
-"""Patterns that leave files out of a walk, by the rules of `.gitignore`, from files and options."""
+"""What a walk leaves out: by patterns as in `.gitignore`, and what other programs keep for themselves."""
 
 from __future__ import annotations
 
@@ -6,13 +6,46 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pathspec import GitIgnoreSpec
 
 from clipsearch.errors import BadGlob
+from clipsearch.images import file_suffix
 
 IGNORE_FILE = ".clipsearchignore"
 """Name of the file whose patterns apply to its folder and all below it."""
+
+SYSTEM_FOLDERS = {
+    # network storage: thumbnails, deleted files, earlier states
+    *("@eadir", "@__thumb", "@recycle", "@recently-snapshot", "@sharebin", "@tmp", "#recycle"),
+    *("#snapshot", ".@__thumb", ".snapshot", ".snapshots", ".zfs", ".wdmc", ".nas_trash"),
+    # Windows and macOS
+    *("$recycle.bin", "recycler", "system volume information", "__macosx", ".trash", ".trashes"),
+    *(".spotlight-v100", ".fseventsd", ".temporaryitems", ".documentrevisions-v100"),
+    *(".appledouble", ".ds_store"),
+    # desktops, programs for photographs and for synchronising: thumbnails, caches, deleted files
+    *(".thumbnails", ".xvpics", ".dtrash", ".cache", ".dropbox.cache", ".stversions"),
+    *(".stfolder", ".comments"),
+    # Linux, and what programmers keep
+    *("lost+found", "node_modules", "__pycache__", ".git", ".hg", ".svn", ".venv", ".tox"),
+}
+"""Names, in lower case, of folders that systems and programs keep for themselves."""
+_SYSTEM_FOLDER_STARTS = (".trash-",)
+_SYSTEM_FOLDER_SUFFIXES = {".lrdata", ".lrcat-data"}
+"""Previews and indexes of catalogs of photographs."""
+_PHOTO_LIBRARIES = {".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary"}
+"""Folders of Photos, iPhoto and Aperture: their originals are images, all else is made of them."""
+_ORIGINALS = {"originals", "masters"}
+_SYSTEM_FILE_STARTS = ("._",)
+"""A macOS file of attributes beside another file: it has the name and suffix of an image."""
+
+
+class Rules(Protocol):
+    """What leaves paths out, or keeps them."""
+
+    def verdict(self, path: str, *, is_folder: bool = False) -> bool | None:
+        """Tell whether a path is left out; None if nothing is said about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +62,58 @@ class IgnoreRules:
 
     base: str
     spec: GitIgnoreSpec
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any pattern."""
+        return len(self.spec) > 0
+
+    def verdict(self, path: str, *, is_folder: bool = False) -> bool | None:
+        """Tell whether a path below the base is left out; None if no pattern matches."""
+        if not self:
+            return None
+        relative = path[len(self.base) :] + ("/" if is_folder else "")
+        return self.spec.check_file(relative).include
+
+
+class DefaultIgnores:
+    """Leaves out what systems and other programs keep for themselves, by its name alone."""
+
+    def verdict(self, path: str, *, is_folder: bool = False) -> bool | None:
+        """Return True for junk, None for all else."""
+        folder, name = os.path.split(path)
+        lower = name.lower()
+        if not is_folder:
+            return lower.startswith(_SYSTEM_FILE_STARTS) or None
+        left_out = (
+            lower in SYSTEM_FOLDERS
+            or lower.startswith(_SYSTEM_FOLDER_STARTS)
+            or file_suffix(lower) in _SYSTEM_FOLDER_SUFFIXES
+            or (file_suffix(folder) in _PHOTO_LIBRARIES and lower not in _ORIGINALS)
+        )
+        return left_out or None
+
+
+DEFAULT_IGNORES = DefaultIgnores()
+
+
+def lies_in_ignored(path: str, root: str) -> bool:
+    """Tell whether a file below a root is left out by `DEFAULT_IGNORES`, itself or with a folder.
+
+    Parameters
+    ----------
+    path
+        Absolute path of a file.
+    root
+        A folder above it, which is itself never left out.
+    """
+    if DEFAULT_IGNORES.verdict(path):
+        return True
+    folder = os.path.dirname(path)
+    while len(folder) > len(root):
+        if DEFAULT_IGNORES.verdict(folder, is_folder=True):
+            return True
+        folder = os.path.dirname(folder)
+    return False
 
 
 def compile_exclude(patterns: Sequence[str], folder: str) -> IgnoreRules:
@@ -86,7 +171,23 @@ def compile_patterns(lines: Sequence[str]) -> GitIgnoreSpec:
     return GitIgnoreSpec.from_lines(lines)
 
 
-def is_ignored(rules: Iterable[IgnoreRules], path: str, *, is_folder: bool = False) -> bool:
+def read_ignore_file(folder: str) -> IgnoreRules:
+    """Read the patterns of a folder's `IGNORE_FILE`.
+
+    Raises
+    ------
+    BadGlob
+        Names the first line that cannot be parsed.
+    OSError
+        The file cannot be read.
+    """
+    with open(
+        os.path.join(folder, IGNORE_FILE), encoding="utf-8-sig", errors="surrogateescape"
+    ) as file:
+        return IgnoreRules(folder_prefix(folder), compile_patterns(file.read().splitlines()))
+
+
+def is_ignored(rules: Iterable[Rules], path: str, *, is_folder: bool = False) -> bool:
     """Tell whether rules leave a path out.
 
     Parameters
@@ -99,10 +200,7 @@ def is_ignored(rules: Iterable[IgnoreRules], path: str, *, is_folder: bool = Fal
         Whether patterns that end in a slash apply.
     """
     for rule in rules:
-        if not len(rule.spec):
-            continue
-        relative = path[len(rule.base) :] + ("/" if is_folder else "")
-        verdict = rule.spec.check_file(relative).include
+        verdict = rule.verdict(path, is_folder=is_folder)
         if verdict is not None:
             return verdict
     return False

@@ -11,14 +11,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clipsearch.errors import BadGlob
-from clipsearch.images import IMAGE_SUFFIXES, file_suffix, may_lead_to_images
+from clipsearch.images import (
+    IMAGE_SUFFIXES,
+    LEFT_OUT_SUFFIXES,
+    FoundFile,
+    file_suffix,
+    may_lead_to_images,
+)
 from clipsearch.images.ignore import (
+    DEFAULT_IGNORES,
     IGNORE_FILE,
     IgnoreRules,
+    Rules,
     compile_exclude,
     compile_patterns,
     folder_prefix,
     is_ignored,
+    read_ignore_file,
 )
 from clipsearch.types import Failure
 
@@ -26,33 +35,11 @@ _CATALOG_FILE = "catalog.db"  # marks a library's own folder, which is not searc
 
 
 @dataclass(frozen=True, slots=True)
-class FoundFile:
-    """An image file.
-
-    Attributes
-    ----------
-    path
-        Absolute.
-    size
-        In bytes.
-    mtime_ns
-        Time of the last change, in nanoseconds since the epoch.
-    root
-        The path given to the walk under which the file was found.
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
-    root: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Folder:
     path: str
     root: str
-    rules: tuple[IgnoreRules, ...]
-    """The strongest first: `--exclude`, then the ignore files from here upwards."""
+    rules: tuple[Rules, ...]
+    """The strongest first: `--exclude`, the ignore files from here upwards, the default ones."""
     linked: bool = False
 
 
@@ -72,6 +59,9 @@ class Walk:
         Patterns as in `.gitignore`; they are stronger than those of files.
     hidden
         Take files and folders whose names begin with a dot, too.
+    default_ignores
+        Leave out what `clipsearch.images.ignore.DEFAULT_IGNORES` does, which is weaker than all
+        patterns.
 
     Attributes
     ----------
@@ -79,6 +69,10 @@ class Walk:
         The paths given: absolute, in their order, each once.
     problems
         What could not be read, and why.
+    default_ignores
+        As given.
+    left_out
+        Kind -> number of images of LEFT_OUT_SUFFIXES; "system": of folders left out by default.
 
     Raises
     ------
@@ -96,6 +90,7 @@ class Walk:
         *,
         exclude: Sequence[str] = (),
         hidden: bool = False,
+        default_ignores: bool = True,
     ) -> None:
         # A str is a sequence of characters, "/" among them.
         several = [paths] if isinstance(paths, str | os.PathLike) else paths
@@ -103,6 +98,7 @@ class Walk:
         self.problems: list[Failure] = []
         self._exclude = tuple(exclude)
         self._hidden = hidden
+        self.default_ignores = default_ignores
         compile_patterns(self._exclude)
         self._start()
 
@@ -152,6 +148,7 @@ class Walk:
 
     def _start(self) -> None:
         self.problems.clear()
+        self.left_out: Counter[str] = Counter()
         self._finished = False
         self._images: Counter[str] = Counter()
         self._broken: set[str] = set()
@@ -190,7 +187,7 @@ class Walk:
         if listing is None:
             return
         entries, rules = listing
-        active = tuple(rule for rule in rules if len(rule.spec))
+        active = tuple(filter(None, rules))
         images = 0
         for name in sorted(entries):
             entry = entries[name]
@@ -208,19 +205,24 @@ class Walk:
             self._images[covering] += images
 
     def _kind(
-        self, entry: os.DirEntry[str], rules: tuple[IgnoreRules, ...], roots: list[str]
+        self, entry: os.DirEntry[str], rules: tuple[Rules, ...], roots: list[str]
     ) -> Literal["image", "folder", "link"] | None:
         """Tell what an entry is: an image, a folder, a link to a folder; None is left out."""
         if entry.name[0] == "." and not self._hidden:
             return None
-        is_image = file_suffix(entry.name) in IMAGE_SUFFIXES
+        suffix = file_suffix(entry.name)
+        is_image = suffix in IMAGE_SUFFIXES
         linked = entry.is_symlink()
         is_folder = entry.is_dir(follow_symlinks=False)
         if not (is_image or is_folder or linked):
+            if suffix in LEFT_OUT_SUFFIXES and not is_ignored(rules, entry.path):
+                self.left_out[LEFT_OUT_SUFFIXES[suffix]] += 1
             return None
         if linked and not is_ignored(rules, entry.path):
             is_folder = self._leads_to_folder(entry, rules, roots)
         if is_ignored(rules, entry.path, is_folder=is_folder):
+            if is_folder and is_ignored((DEFAULT_IGNORES,), entry.path, is_folder=True):
+                self.left_out["system"] += 1
             return None
         if is_folder:
             return "link" if linked else "folder"
@@ -228,7 +230,7 @@ class Walk:
 
     def _list(
         self, folder: _Folder, roots: list[str]
-    ) -> tuple[dict[str, os.DirEntry[str]], tuple[IgnoreRules, ...]] | None:
+    ) -> tuple[dict[str, os.DirEntry[str]], tuple[Rules, ...]] | None:
         """List a folder, with the rules for its entries; None if it is not to be walked."""
         try:
             status = os.stat(folder.path)
@@ -266,7 +268,7 @@ class Walk:
         return status if status and self._is_storable(entry.path) else None
 
     def _leads_to_folder(
-        self, entry: os.DirEntry[str], rules: tuple[IgnoreRules, ...], roots: list[str]
+        self, entry: os.DirEntry[str], rules: tuple[Rules, ...], roots: list[str]
     ) -> bool:
         """Follow a link. One that leads nowhere may lead to a disk that is not mounted."""
         try:
@@ -283,13 +285,13 @@ class Walk:
 
     # --- rules ---------------------------------------------------------------------------------
 
-    def _rules_of_root(self, root: str) -> tuple[IgnoreRules, ...] | None:
+    def _rules_of_root(self, root: str) -> tuple[Rules, ...] | None:
         """Collect the rules that apply to a root from above, as if its parent were walked.
 
         A file that would leave out the root itself, which was given by name, does not apply. None
         if one cannot be read.
         """
-        rules = [compile_exclude(self._exclude, root)]
+        rules: list[Rules] = [compile_exclude(self._exclude, root)]
         folder, parent = root, os.path.dirname(root)
         while parent != folder:
             if os.path.lexists(os.path.join(parent, IGNORE_FILE)):
@@ -299,7 +301,7 @@ class Walk:
                 if not is_ignored((own,), root, is_folder=True):
                     rules.append(own)
             folder, parent = parent, os.path.dirname(parent)
-        return tuple(rules)
+        return (*rules, DEFAULT_IGNORES) if self.default_ignores else tuple(rules)
 
     def _read_rules(self, folder: str, roots: list[str]) -> IgnoreRules | None:
         """Read a folder's ignore file. If it cannot be read, the folder cannot be walked.
@@ -308,10 +310,7 @@ class Walk:
         """
         path = os.path.join(folder, IGNORE_FILE)
         try:
-            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-                return IgnoreRules(
-                    folder_prefix(folder), compile_patterns(file.read().splitlines())
-                )
+            return read_ignore_file(folder)
         except OSError as error:
             reason = _reason(error)
         except BadGlob as error:

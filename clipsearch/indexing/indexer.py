@@ -5,9 +5,10 @@ The order of the steps is in `clipsearch.indexing.pipeline`.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from clipsearch._util.parallel import cores, map_ahead
 from clipsearch.catalog import Catalog, Pending
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import VectorIndexError
-from clipsearch.images.walk import FoundFile, Walk
+from clipsearch.images import FoundFile
+from clipsearch.images.ignore import lies_in_ignored
+from clipsearch.images.walk import Walk
 from clipsearch.indexing.loader import LoadedFile, Loader, hash_file
 from clipsearch.indexing.pipeline import encode_stream
 from clipsearch.types import (
@@ -150,6 +153,7 @@ class Indexer:
             dry_run=dry_run,
             interrupted=interrupted,
             failures=tuple(sorted(failures, key=lambda failure: failure.path)),
+            left_out=dict(walk.left_out),
         )
 
     def _scan(self, walk: Walk) -> _Scan:
@@ -243,7 +247,10 @@ class Indexer:
             complete = scan.walk.complete(root)
             if complete:
                 known = self.catalog.files_under(root)
-                vanished |= {path: known[path] for path in known.keys() - scan.seen}
+                gone = known.keys() - scan.seen
+                vanished |= {path: known[path] for path in gone}
+                if scan.walk.default_ignores:
+                    self._warn_of_ignored(path for path in gone if lies_in_ignored(path, root))
             if not self.options.dry_run:
                 files = scan.walk.count(root)
                 self.catalog.record_scan(root, started_at=started, complete=complete, files=files)
@@ -256,6 +263,16 @@ class Indexer:
         if vanished and not self.options.dry_run:
             self.catalog.remove_paths(vanished)
         return len(vanished) - renamed, renamed
+
+    def _warn_of_ignored(self, paths: Iterable[str]) -> None:
+        """Say which known images are there and leave the library because of the default ignores."""
+        there = sorted(path for path in paths if os.path.exists(path))
+        if there:
+            verb = "would leave" if self.options.dry_run else "left"
+            self.on_warning(
+                f"{len(there):,} images known before {verb} the library, for their folders are left "
+                f"out by default: {there[0]} is one. --no-default-ignores takes them in again."
+            )
 
     def _publish(self) -> None:
         if self.snapshots.needs_publish() or not self.snapshots.rows():

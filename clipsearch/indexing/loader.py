@@ -12,8 +12,8 @@ from clipsearch.catalog import Entry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.preprocess import Prepares
 from clipsearch.errors import ImageError, UnreadableImage
+from clipsearch.images import FoundFile
 from clipsearch.images.decode import EncodedImage, read_file
-from clipsearch.images.walk import FoundFile
 from clipsearch.types import Facts
 
 # Least size at which images are decoded, in multiples of the size that the model sees.

@@ -29,7 +29,7 @@ from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import in_background, map_ahead
 from clipsearch.encoders.base import Encoder, SharedEncoder
 from clipsearch.errors import ClipsearchError, UnreadableImage
-from clipsearch.images.walk import FoundFile
+from clipsearch.images import FoundFile
 from clipsearch.indexing.loader import LoadedFile, Loader
 
 _T = TypeVar("_T")

@@ -91,7 +91,8 @@ def index_files(
         warned.append,
     )
     with session.write_lock(), session.telling(on_progress):
-        report = indexer.run(Walk(roots, exclude=options.exclude, hidden=options.hidden))
+        chosen = {"hidden": options.hidden, "default_ignores": options.default_ignores}
+        report = indexer.run(Walk(roots, exclude=options.exclude, **chosen))
         if report.embedded and not (report.dry_run or report.interrupted):
             name = session.catalog.models()[model_id].name
             try:

@@ -39,6 +39,7 @@ class LibraryImages(OpenLibrary):
         precision: str = "auto",
         batch_size: int = 32,
         workers: int | None = None,
+        default_ignores: bool = True,
         on_progress: OnProgress | None = None,
     ) -> parts.IndexReport:
         """Add images, and bring the library up to date with files and folders.
@@ -54,6 +55,8 @@ class LibraryImages(OpenLibrary):
             Embed with this one, beside the current one.
         exclude, hidden, dry_run, retry_failed, fast, engine, precision, batch_size, workers
             See `IndexOptions`.
+        default_ignores
+            See `IndexOptions`.
         on_progress
             Is told of the progress.
 
@@ -67,7 +70,9 @@ class LibraryImages(OpenLibrary):
         """
         patterns = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         options = parts.IndexOptions(
-            patterns, hidden, dry_run, retry_failed, fast, engine, precision, batch_size, workers
+            patterns,
+            *(hidden, dry_run, retry_failed, fast, engine, precision, batch_size, workers),
+            default_ignores=default_ignores,
         )
         return parts.collection.index_files(
             self._session, paths, options, model=model, on_progress=on_progress or ignore_progress

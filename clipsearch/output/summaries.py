@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clipsearch.fewshot.result import FewShotResult
     from clipsearch.text.tokens import TokenTable
 
+_LEFT_OUT = {"raw": "file", "video": "file", "unsupported": "image file", "system": "folder"}
 _COMPILED_FROM = {"written": "written by hand", "exported": "exported by torch"}
 
 
@@ -97,6 +98,21 @@ def index_report_table(report: IndexReport, stream: TextIO, options: WriteOption
     """Write what a run of `index` did, in files."""
     names = ("added", "updated", "unchanged", "renamed", "removed", "failed")
     table((">files", ""), [(f"{getattr(report, name):,}", name) for name in names], stream)
+
+
+def describe_left_out(report: IndexReport) -> str:
+    """Describe what a run of `index` left out, in one line.
+
+    >>> describe_left_out(IndexReport(left_out={"raw": 7, "video": 1, "system": 2}))
+    'left out: 7 raw files, 1 video file, 2 system folders (--no-default-ignores includes these).'
+    """
+    parts = [
+        plural(report.left_out[kind], f"{kind} {noun}")
+        for kind, noun in _LEFT_OUT.items()
+        if report.left_out.get(kind)
+    ]
+    hint = " (--no-default-ignores includes these)" if report.left_out.get("system") else ""
+    return f"left out: {', '.join(parts)}{hint}."
 
 
 def failures_table(failures: Sequence[Failure], stream: TextIO, options: WriteOptions) -> None:

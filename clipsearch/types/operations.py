@@ -49,6 +49,8 @@ class IndexOptions:
     """Images in a batch of the encoder, and in a commit."""
     workers: int | None = None
     """Threads that read, and encode where that is best; None for one per core."""
+    default_ignores: bool = True
+    """Leave out the folders that systems and other programs keep for themselves."""
 
     def __post_init__(self) -> None:
         check_count("batch_size", self.batch_size)
@@ -83,6 +85,8 @@ class IndexReport:
     interrupted: bool = False
     failures: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Kind -> number of files that were not read: raw, video, unsupported; system: of folders."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""

@@ -187,6 +187,7 @@ def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_p
     notes.answers["index"] = IndexReport(added=3)
     weights = tmp_path / "w.pt"
     line = "index a b --model ViT-B-32 --exclude *.gif --exclude d/ --hidden --dry-run"
+    line += " --no-default-ignores"
     more = "--retry-failed --fast --engine torch --precision fp32 --batch-size 8 --workers 3 -L lib"
     run = cli(*line.split(), *more.split(), "--checkpoint", weights)
     assert run.code == 0
@@ -198,6 +199,7 @@ def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_p
         "model": f"ViT-B-32@{weights}",
         "exclude": ["*.gif", "d/"],
         "hidden": True,
+        "default_ignores": False,
         "dry_run": True,
         "retry_failed": True,
         "fast": True,
@@ -354,6 +356,13 @@ def test_failed_files_are_an_error_only_under_strict(cli: Cli, notes: Notes) -> 
     assert "clipsearch errors" in strict.err
     notes.answers["index"] = IndexReport(added=1)
     assert cli("index", "a", "--strict").code == 0
+
+
+def test_index_says_what_it_left_out(cli: Cli, notes: Notes) -> None:
+    notes.answers["index"] = IndexReport(added=1, left_out={"raw": 7, "system": 1})
+    line = "left out: 7 raw files, 1 system folder (--no-default-ignores includes these).\n"
+    assert line in cli("index", "a").err
+    assert cli("index", "a", "-f", "json").json["left_out"] == {"raw": 7, "system": 1}
 
 
 def test_the_report_of_index_is_a_table_or_json(cli: Cli, notes: Notes) -> None:

@@ -6,11 +6,13 @@ import pytest
 
 from clipsearch.errors import BadGlob
 from clipsearch.images.ignore import (
+    DEFAULT_IGNORES,
     IgnoreRules,
     compile_exclude,
     compile_patterns,
     folder_prefix,
     is_ignored,
+    lies_in_ignored,
 )
 
 
@@ -53,3 +55,49 @@ def test_the_first_line_that_is_no_pattern_is_named() -> None:
 def test_the_prefix_of_a_folder_ends_in_one_separator() -> None:
     assert folder_prefix("/photos") == folder_prefix("/photos/") == "/photos/"
     assert folder_prefix("/") == "/"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["@eaDir", "@EADIR", "#recycle", "#snapshot", "$RECYCLE.BIN", "$Recycle.Bin", ".Trash-1000",
+     "System Volume Information", "lost+found", "node_modules", "__MACOSX", ".thumbnails", ".git",
+     "My Catalog Previews.lrdata", ".Trashes", "@Recycle", "@Recently-Snapshot", ".stversions"],
+)  # fmt: skip
+def test_folders_that_systems_and_programs_keep_are_left_out_by_default(name: str) -> None:
+    assert is_ignored([DEFAULT_IGNORES], f"/photos/{name}", is_folder=True)
+    assert not is_ignored([DEFAULT_IGNORES], f"/photos/{name}/a.jpg")  # its folder is not walked
+    assert lies_in_ignored(f"/photos/{name}/x/a.jpg", "/photos")
+    assert not lies_in_ignored(f"/photos/{name}/a.jpg", f"/photos/{name}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["eaDir", "recycle", "Trash", "modules", "thumbnails", "lrdata", "masters", "@home", "git"],
+)
+def test_other_folders_are_kept(name: str) -> None:
+    assert DEFAULT_IGNORES.verdict(f"/photos/{name}", is_folder=True) is None
+    assert not lies_in_ignored(f"/photos/{name}/a.jpg", "/photos")
+
+
+def test_of_a_photo_library_only_the_originals_are_kept() -> None:
+    library = "/photos/Photos Library.photoslibrary"
+    left_out = {
+        name: is_ignored([DEFAULT_IGNORES], f"{library}/{name}", is_folder=True)
+        for name in ("originals", "Masters", "resources", "Thumbnails", "database", "private")
+    }
+    assert [name for name, out in left_out.items() if not out] == ["originals", "Masters"]
+    assert DEFAULT_IGNORES.verdict(library, is_folder=True) is None
+    assert lies_in_ignored(f"{library}/resources/derivatives/1/a.jpeg", "/photos")
+    assert not lies_in_ignored(f"{library}/originals/1/a.jpeg", "/photos")
+
+
+def test_apples_files_of_attributes_are_left_out() -> None:
+    assert is_ignored([DEFAULT_IGNORES], "/photos/._a.jpg")
+    assert lies_in_ignored("/photos/._a.jpg", "/photos")
+    assert not is_ignored([DEFAULT_IGNORES], "/photos/_a.jpg")
+
+
+def test_patterns_are_stronger_than_what_is_left_out_by_default() -> None:
+    back = compile_exclude(["!node_modules/"], "/photos")
+    assert not is_ignored([back, DEFAULT_IGNORES], "/photos/node_modules", is_folder=True)
+    assert is_ignored([back, DEFAULT_IGNORES], "/photos/@eaDir", is_folder=True)

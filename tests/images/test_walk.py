@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clipsearch.errors import BadGlob
-from clipsearch.images import IMAGE_SUFFIXES
-from clipsearch.images.walk import FoundFile, Walk
+from clipsearch.images import IMAGE_SUFFIXES, FoundFile
+from clipsearch.images.walk import Walk
 
 
 @pytest.fixture
@@ -122,6 +123,57 @@ def test_hidden_files_and_folders_are_left_out_unless_asked_for(tree: Callable[.
         "sub/.d/e.jpg",
     ]
     assert names(Walk([root / ".thumbs"]), root) == [".thumbs/c.jpg"]
+
+
+def test_folders_of_systems_and_other_programs_are_left_out_unless_asked_for(
+    tree: Callable[..., Path],
+) -> None:
+    root = tree(
+        "a.jpg",
+        "@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg",
+        "$RECYCLE.BIN/b.jpg",
+        "sub/node_modules/logo.png",
+        "P.photoslibrary/originals/c.jpg",
+        "P.photoslibrary/resources/derivatives/c.jpg",
+        ".Trash-1000/d.jpg",
+    )
+    walk = Walk([root])
+    assert names(walk, root) == ["a.jpg", "P.photoslibrary/originals/c.jpg"]
+    assert walk.left_out == {"system": 4}  # the hidden one is left out as such
+    assert walk.complete(root) and walk.problems == []
+    assert names(Walk([root], hidden=True), root) == names(walk, root)
+    everything = Walk([root], hidden=True, default_ignores=False)
+    assert len(names(everything, root)) == 7 and not everything.left_out
+    assert names(Walk([root / "@eaDir"]), root) == ["@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg"]
+    assert "sub/node_modules/logo.png" in names(Walk([root], exclude=["!node_modules/"]), root)
+
+
+def test_an_unreadable_folder_that_is_left_out_by_default_is_no_problem(
+    tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree("a.jpg", "lost+found/", "System Volume Information/")
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if path != str(root):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    walk = Walk([root])
+    assert names(walk, root) == ["a.jpg"]
+    assert walk.problems == [] and walk.complete(root)
+
+
+def test_files_of_other_kinds_are_counted(tree: Callable[..., Path]) -> None:
+    root = tree(
+        *("a.jpg", "b.NEF", "c.dng", "sub/d.cr2", "e.mp4", "f.MOV", "g.psd", "notes.txt", ".h.nef"),
+        *("drafts/i.nef", "@eaDir/j.nef"),
+    )
+    walk = Walk([root], exclude=["drafts/"])
+    assert names(walk, root) == ["a.jpg"]
+    assert walk.left_out == {"raw": 3, "video": 2, "unsupported": 1, "system": 1}
+    assert len(list(walk)) == 1 and walk.left_out["raw"] == 3  # counted anew
 
 
 def test_a_librarys_own_folder_is_left_out(tree: Callable[..., Path]) -> None:

@@ -39,11 +39,14 @@ class Runs:
         self.snapshots = Snapshots(self.catalog.folder, self.catalog, self.model_id)
 
     def run(self, *paths: Path, **options: Any) -> IndexReport:
+        return self.indexer(**options).run(Walk(list(paths) or [self.folder]))
+
+    def indexer(self, **options: Any) -> Indexer:
         def load() -> ToyEncoder:
             self.loaded += 1
             return self.encoder
 
-        indexer = Indexer(
+        return Indexer(
             self.catalog,
             self.model_id,
             load,
@@ -52,7 +55,6 @@ class Runs:
             self.progress.append,
             self.warnings.append,
         )
-        return indexer.run(Walk(list(paths) or [self.folder]))
 
     def paths(self) -> set[str]:
         return {record.path for record in self.catalog.records()}
@@ -91,6 +93,24 @@ def test_the_vectors_in_the_catalog_are_those_of_the_encoder(runs: Runs) -> None
         stored = runs.catalog.vector_of(str(path), runs.model_id)
         assert stored is not None
         np.testing.assert_allclose(stored, expected, atol=1e-3)
+
+
+def test_known_images_in_folders_left_out_by_default_leave_with_a_word(runs: Runs) -> None:
+    junk = runs.folder / "@eaDir"
+    junk.mkdir()
+    for name in ("0.png", "1.png"):
+        (junk / name).write_bytes(next(runs.folder.glob("*.*")).read_bytes())
+    everything = Walk([runs.folder], default_ignores=False)
+    assert counts(runs.indexer().run(everything)) == {"added": 11, "embedded": 9}
+    dry = runs.run(dry_run=True)
+    assert counts(dry) == {"unchanged": 9, "removed": 2} and len(runs.paths()) == 11
+    assert runs.warnings.pop().startswith("2 images known before would leave the library")
+    report = runs.run()
+    assert counts(report) == {"unchanged": 9, "removed": 2}
+    assert report.left_out == {"system": 1} and len(runs.paths()) == 9
+    [warning] = runs.warnings
+    assert warning.startswith("2 images known before left the library")
+    assert str(junk / "0.png") in warning and "--no-default-ignores" in warning
 
 
 def test_progress_is_told_in_order_and_ends_at_the_total(

@@ -20,8 +20,9 @@ from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.encoders.compiler.compile import compile_model
 from clipsearch.encoders.preprocess import Prepares
 from clipsearch.errors import UnreadableImage
+from clipsearch.images import FoundFile
 from clipsearch.images.decode import open_image
-from clipsearch.images.walk import FoundFile, Walk
+from clipsearch.images.walk import Walk
 from clipsearch.indexing.loader import LoadedFile, Loader, MemoryBudget, hash_file
 from clipsearch.library import Library
 

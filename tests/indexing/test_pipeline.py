@@ -13,7 +13,8 @@ from conftest import ToyEncoder
 
 from clipsearch.encoders.base import SharedEncoder
 from clipsearch.errors import UnreadableImage
-from clipsearch.images.walk import FoundFile, Walk
+from clipsearch.images import FoundFile
+from clipsearch.images.walk import Walk
 from clipsearch.indexing import pipeline
 from clipsearch.indexing.loader import LoadedFile, Loader
 from clipsearch.indexing.pipeline import encode_files, encode_stream, group_until_due

@@ -22,6 +22,7 @@ from clipsearch.fewshot.cross_validation import CurvePoint
 from clipsearch.fewshot.result import FewShotResult, LabelGain
 from clipsearch.heads.head import Head
 from clipsearch.output.formats import Kind, WriteOptions, write_value
+from clipsearch.output.summaries import describe_left_out
 from clipsearch.text.tokens import Piece, Token, TokenTable
 from clipsearch.types import Failure, Finding, IndexReport, Status
 
@@ -149,6 +150,16 @@ def test_a_report_of_indexing_counts_files() -> None:
     assert rows(report, "index_report") == [
         *("1,234|added", "2|updated", "3|unchanged", "4|renamed", "5|removed", "6|failed")
     ]
+
+
+def test_what_a_run_left_out_is_one_line() -> None:
+    report = IndexReport(left_out={"raw": 7, "video": 2, "unsupported": 1})
+    assert describe_left_out(report) == (
+        "left out: 7 raw files, 2 video files, 1 unsupported image file."
+    )
+    assert describe_left_out(IndexReport(left_out={"system": 3})) == (
+        "left out: 3 system folders (--no-default-ignores includes these)."
+    )
 
 
 def test_failures_and_findings_say_what_to_do_and_no_table_stands_for_none() -> None:
