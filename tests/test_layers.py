@@ -207,7 +207,7 @@ def test_the_top_level_holds_packages_and_few_modules() -> None:
     files = sorted(PACKAGE.rglob("*.py"))
     # 140 held the house as it was moved in. New rooms: sorting images away, asking about them,
     # relevance, ranking by it, the cohorts of a library, and the composition of a text.
-    assert len(files) <= 152
+    assert len(files) <= 154
     assert [path.name for path in files if len(path.read_text("utf-8").splitlines()) > 350] == []
 
 

@@ -265,7 +265,7 @@ class Catalog:
             rows = [
                 embeddings.VectorRow(content_ids[entry.sha256], *part, entry.path)
                 for entry in entries
-                if entry.sha256 is not None
+                if entry.sha256 is not None and entry.error is None
                 for part in entry.all_parts()
             ]
             return embeddings.append(connection, rows, model_id)

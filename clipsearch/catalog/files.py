@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from clipsearch._util.arrays import FloatArray
@@ -35,7 +36,7 @@ class Pending(NamedTuple, Generic[File]):
     state: State
     """`unembedded`: unchanged, but no vector of this model; `failed`: unchanged since it failed."""
     content_id: int | None = None
-    """What the path held when it was last indexed; None for a new path and after a failure."""
+    """What is known of the path; None for a new one, and for one that could never be used."""
     reason: str | None = None
     """Why it failed."""
 
@@ -59,7 +60,8 @@ class Entry(NamedTuple):
     """A file as it was read, to be committed: with its new parts.
 
     Bytes seen for the first time: sha256, facts and vector. Known bytes (a copy, a renamed or a
-    touched file): sha256 alone. A file that could not be used: error alone.
+    touched file): sha256 alone. A file that could not be used: the error, and the sha256 if its
+    bytes could be read. It keeps what the catalog knows of these bytes, or of the path.
     """
 
     path: str
@@ -104,8 +106,8 @@ def _compare(file: File, row: Sequence[Any] | None, retry: bool) -> Pending[File
     _, size, mtime_ns, error, content_id, embedded = row
     if size != file.size or mtime_ns != file.mtime_ns or (error is not None and retry):
         return Pending(file, "changed", content_id)
-    if error is not None:
-        return Pending(file, "failed", reason=error)
+    if error is not None and not embedded:
+        return Pending(file, "failed", content_id, error)
     return Pending(file, "unchanged" if embedded else "unembedded", content_id)
 
 
@@ -152,14 +154,16 @@ def paths_of(connection: Connection, content_ids: Iterable[int]) -> dict[int, li
 
 
 def put_contents(connection: Connection, entries: Sequence[Entry]) -> dict[str, int]:
-    """Add contents, or refresh their facts; return sha256 -> content id of all entries.
+    """Add contents, or refresh their facts; return sha256 -> content id of what is known.
 
     Raises ValueError for an entry that is neither bytes nor a failure, or unknown bytes alone.
     """
     for entry in entries:
-        if (entry.sha256 is None) == (entry.error is None):
-            raise ValueError(f"{entry.path}: an entry has either a sha256 or an error")
-    new = {entry.sha256: _content_row(entry) for entry in entries if entry.facts is not None}
+        has_image = entry.facts is not None or bool(entry.all_parts())
+        if entry.error is not None if has_image else (entry.sha256 or entry.error) is None:
+            raise ValueError(f"{entry.path}: an entry has an image or an error")
+    used = [entry for entry in entries if entry.error is None]
+    new = {entry.sha256: _content_row(entry) for entry in used if entry.facts is not None}
     if new:
         connection.executemany(_PUT_CONTENT, list(new.values()))
     hashes = {entry.sha256 for entry in entries if entry.sha256 is not None}
@@ -168,8 +172,8 @@ def put_contents(connection: Connection, entries: Sequence[Entry]) -> dict[str, 
         {"hashes": json.dumps(sorted(hashes))},
     )
     ids = {sha256: content_id for sha256, content_id in rows}
-    if len(ids) < len(hashes):
-        lost = next(entry for entry in entries if entry.sha256 in hashes - ids.keys())
+    lost = next((entry for entry in used if entry.sha256 not in ids), None)
+    if lost is not None:
         raise ValueError(f"{lost.path}: bytes that the catalog has not seen need their facts")
     return ids
 
@@ -177,11 +181,15 @@ def put_contents(connection: Connection, entries: Sequence[Entry]) -> dict[str, 
 def put_files(
     connection: Connection, entries: Sequence[Entry], content_ids: Mapping[str, int]
 ) -> None:
-    """Add files, or replace what was known of them."""
+    """Add files, or replace what was known of them.
+
+    An error replaces a content only where other bytes were read than it has: what could not be
+    read is kept, with the error beside it.
+    """
     rows = [
         {
             "path": entry.path,
-            "content_id": None if entry.sha256 is None else content_ids[entry.sha256],
+            "content_id": content_ids.get(entry.sha256 or ""),
             "size": entry.size,
             "mtime_ns": entry.mtime_ns,
             "root": entry.root,
@@ -189,7 +197,10 @@ def put_files(
         }
         for entry in entries
     ]
-    connection.executemany(_PUT_FILE, rows)
+    for statement, read in ((_PUT_FILE, True), (_PUT_UNREAD, False)):
+        wanted = [(entry.sha256 is not None) == read for entry in entries]
+        if any(wanted):
+            connection.executemany(statement, list(compress(rows, wanted)))
 
 
 def remove_paths(connection: Connection, paths: Iterable[str]) -> int:
@@ -221,6 +232,7 @@ def _upsert(table: str, key: str, columns: Sequence[str]) -> str:
 
 _PUT_CONTENT = _upsert("content", "sha256", ("sha256", "bytes", *(fact.name for fact in FACTS)))
 _PUT_FILE = _upsert("file", "path", ("path", "content_id", "size", "mtime_ns", "root", "error"))
+_PUT_UNREAD = _PUT_FILE.replace("content_id = excluded.content_id, ", "")
 
 
 def _content_row(entry: Entry) -> dict[str, Any]:

@@ -71,7 +71,8 @@ Table(
     Column("mtime_ns", INTEGER, nullable=False),
     Column("root", TEXT, nullable=False),
     Column("error", TEXT),
-    CheckConstraint("(content_id IS NULL) <> (error IS NULL)", name="content_or_error"),
+    # Both: what was known of a file that could not be read again, and why it could not.
+    CheckConstraint("content_id IS NOT NULL OR error IS NOT NULL", name="content_or_error"),
 )
 
 Table(
@@ -135,9 +136,23 @@ Table(
 Migration = tuple[str, Callable[[Connection], None]]
 """What a step does, in words, and the function that does it."""
 
+
+def _allow_content_beside_error(connection: Connection) -> None:
+    """Make the table `file` again, whose check refused a content and an error in one row."""
+    columns = "id, path, content_id, size, mtime_ns, root, error"
+    connection.exec_driver_sql("ALTER TABLE file RENAME TO file_before")
+    connection.exec_driver_sql("DROP INDEX ix_file_content_id")
+    METADATA.tables["file"].create(connection)
+    connection.exec_driver_sql(
+        f"INSERT INTO file ({columns}) SELECT {columns} FROM file_before ORDER BY id"
+    )
+    connection.exec_driver_sql("DROP TABLE file_before")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     # A catalog's format is the number of steps it has had; `engine.FORMAT` is that of today.
     ("first tables", METADATA.create_all),
+    ("an error beside what is known of a file", _allow_content_beside_error),
 )
 
 

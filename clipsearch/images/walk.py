@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from clipsearch.errors import BadGlob
@@ -16,6 +16,7 @@ from clipsearch.images import (
     LEFT_OUT_SUFFIXES,
     FoundFile,
     file_suffix,
+    found,
     may_lead_to_images,
 )
 from clipsearch.images.ignore import (
@@ -41,6 +42,8 @@ class _Folder:
     rules: tuple[Rules, ...]
     """The strongest first: `--exclude`, the ignore files from here upwards, the default ones."""
     linked: bool = False
+    device: int = 0
+    """Of the folder that it is in: another one than its own tells a mount point."""
 
 
 class Walk:
@@ -73,6 +76,8 @@ class Walk:
         As given.
     left_out
         Kind -> number of images of LEFT_OUT_SUFFIXES; "system": of folders left out by default.
+    mounts
+        The folders at which another file system begins.
 
     Raises
     ------
@@ -94,16 +99,25 @@ class Walk:
     ) -> None:
         # A str is a sequence of characters, "/" among them.
         several = [paths] if isinstance(paths, str | os.PathLike) else paths
-        self.roots: tuple[str, ...] = tuple(dict.fromkeys(map(_make_absolute, several)))
-        self.problems: list[Failure] = []
+        self.roots: tuple[str, ...] = tuple(dict.fromkeys(map(found.make_absolute, several)))
         self._exclude = tuple(exclude)
         self._hidden = hidden
         self.default_ignores = default_ignores
         compile_patterns(self._exclude)
         self._start()
 
+    @property
+    def finished(self) -> bool:
+        """Whether the walk went to its end."""
+        return self._finished
+
     def complete(self, root: str | os.PathLike[str]) -> bool:
-        """Tell whether all of a root was seen, so that a file missing from it no longer exists.
+        """Tell whether all of a root was seen: it holds images, and all of it could be read."""
+        path = found.make_absolute(root)
+        return self._finished and self._images[path] > 0 and not self.unseen_in(path)
+
+    def unseen_in(self, root: str) -> dict[str, str]:
+        """Return what a walk could not see of a root: files missing from it may still exist.
 
         Parameters
         ----------
@@ -112,46 +126,51 @@ class Walk:
 
         Returns
         -------
-        False until the walk ends, and for a root that does not exist, holds no images (a disk that
-        is not mounted leaves an empty folder behind) or had something in it that could not be read.
+        Absolute path -> reason.
         """
-        path = _make_absolute(root)
-        return self._finished and self._images[path] > 0 and path not in self._broken
+        inside = folder_prefix(root)
+        return {
+            path: reason
+            for path, reason in self._unseen.items()
+            # Whether a path exists that was given is for the folder to tell that it is in.
+            if path == root or (path.startswith(inside) and path not in self._not_there)
+        }
 
     def count(self, root: str | os.PathLike[str]) -> int:
         """Return the number of images in a root, those of other roots inside it included."""
-        return self._images[_make_absolute(root)]
+        return self._images[found.make_absolute(root)]
 
     def __iter__(self) -> Iterator[FoundFile]:
         self._start()
         folders: list[_Folder] = []
         for root in self.roots:
             if os.path.isdir(root):
-                folders.append(_Folder(root, root, ()))
-            elif found := self._find_given_file(root):
+                folders.append(_Folder(root, root, (), device=found.device_over(root)))
+            elif given := self._find_given_file(root):
                 self._given.add(root)
-                yield found
+                yield given
         self._folder_roots.extend(folder.path for folder in folders)
         folders.reverse()
         while folders or self._links:
             folder = folders.pop() if folders else self._links.popleft()
             if folder.path == folder.root:
-                # Only now: a problem in them counts against every root that this one is in.
                 rules = self._rules_of_root(folder.root)
                 if rules is None:
                     continue
-                folder = _Folder(folder.path, folder.root, rules)
+                folder = replace(folder, rules=rules)
             subfolders: list[_Folder] = []
             yield from self._images_in(folder, subfolders)
             folders.extend(reversed(subfolders))
         self._finished = True
 
     def _start(self) -> None:
-        self.problems.clear()
+        self.problems: list[Failure] = []
         self.left_out: Counter[str] = Counter()
+        self.mounts: set[str] = set()
         self._finished = False
+        self._unseen: dict[str, str] = {}
+        self._not_there: set[str] = set()
         self._images: Counter[str] = Counter()
-        self._broken: set[str] = set()
         self._given: set[str] = set()
         self._folder_roots: list[str] = []
         self._visited: set[tuple[int, int]] = set()
@@ -163,49 +182,41 @@ class Walk:
         """Stat a path that was given and is no folder."""
         if is_ignored((compile_exclude(self._exclude, os.path.dirname(path)),), path):
             return None
-        try:
-            status = os.stat(path)
-        except PermissionError as error:
-            reason = _reason(error)
-        except (OSError, ValueError):
-            reason = "there is no such file or folder; is its disk connected?"
-        else:
-            if not stat.S_ISREG(status.st_mode):
-                reason = "neither a file nor a folder"
-            elif not self._is_storable(path):
+        status, reason = found.stat_given(path)
+        if status is not None:
+            if not self._is_storable(path):
                 return None
-            else:
-                self._images[path] += 1
-                return FoundFile(path, status.st_size, status.st_mtime_ns, path)
-        self._problem(path, reason, broken=[path])
+            self._images[path] += 1
+            return found.found_file(path, status, path)
+        if reason == found.NOT_THERE:
+            self._not_there.add(path)
+        self._problem(path, reason, unseen=path)
         return None
 
     def _images_in(self, folder: _Folder, subfolders: list[_Folder]) -> Iterator[FoundFile]:
         """Yield the images in one folder and collect the folders in it."""
-        roots = self._roots_over(folder.path)
-        listing = self._list(folder, roots)
+        listing = self._list(folder)
         if listing is None:
             return
-        entries, rules = listing
+        entries, rules, device = listing
         active = tuple(filter(None, rules))
         images = 0
         for name in sorted(entries):
             entry = entries[name]
-            kind = self._kind(entry, active, roots)
+            kind = self._kind(entry, active)
             if kind == "image":
-                if status := self._status(entry, roots):
+                if status := self._status(entry):
                     images += 1
                     if entry.path not in self._given:
-                        yield FoundFile(entry.path, status.st_size, status.st_mtime_ns, folder.root)
+                        yield found.found_file(entry.path, status, folder.root)
             elif kind is not None and self._is_storable(entry.path):
-                linked = kind == "link"
-                target = self._links if linked else subfolders
-                target.append(_Folder(entry.path, folder.root, rules, linked))
-        for covering in roots:
+                target = self._links if kind == "link" else subfolders
+                target.append(_Folder(entry.path, folder.root, rules, kind == "link", device))
+        for covering in self._roots_over(folder.path):
             self._images[covering] += images
 
     def _kind(
-        self, entry: os.DirEntry[str], rules: tuple[Rules, ...], roots: list[str]
+        self, entry: os.DirEntry[str], rules: tuple[Rules, ...]
     ) -> Literal["image", "folder", "link"] | None:
         """Tell what an entry is: an image, a folder, a link to a folder; None is left out."""
         if entry.name[0] == "." and not self._hidden:
@@ -219,7 +230,7 @@ class Walk:
                 self.left_out[LEFT_OUT_SUFFIXES[suffix]] += 1
             return None
         if linked and not is_ignored(rules, entry.path):
-            is_folder = self._leads_to_folder(entry, rules, roots)
+            is_folder = self._leads_to_folder(entry, rules)
         if is_ignored(rules, entry.path, is_folder=is_folder):
             if is_folder and is_ignored((DEFAULT_IGNORES,), entry.path, is_folder=True):
                 self.left_out["system"] += 1
@@ -229,58 +240,57 @@ class Walk:
         return "image" if is_image else None
 
     def _list(
-        self, folder: _Folder, roots: list[str]
-    ) -> tuple[dict[str, os.DirEntry[str]], tuple[Rules, ...]] | None:
-        """List a folder, with the rules for its entries; None if it is not to be walked."""
+        self, folder: _Folder
+    ) -> tuple[dict[str, os.DirEntry[str]], tuple[Rules, ...], int] | None:
+        """List a folder, with the rules for its entries and its device; None if it is left out."""
         try:
             status = os.stat(folder.path)
-            identity = (status.st_dev, status.st_ino)
-            if identity in self._visited:
+            if (identity := (status.st_dev, status.st_ino)) in self._visited:
                 return None
             self._visited.add(identity)
+            if status.st_dev != folder.device and not folder.linked:
+                self.mounts.add(folder.path)
             with os.scandir(folder.path) as listing:
                 entries = {entry.name: entry for entry in listing}
         except OSError as error:
-            self._problem(folder.path, _reason(error), broken=roots)
+            self._problem(folder.path, found.reason_of(error), unseen=folder.path)
             return None
         if _CATALOG_FILE in entries and folder.path != folder.root:
             return None
         if folder.linked and not entries:
             reason = "the linked folder is empty; is its disk connected?"
-            self._problem(folder.path, reason, broken=roots)
+            self._problem(folder.path, reason, unseen=folder.path)
         if IGNORE_FILE not in entries:
-            return entries, folder.rules
-        own = self._read_rules(folder.path, roots)
+            return entries, folder.rules, status.st_dev
+        own = self._read_rules(folder.path, unseen=folder.path)
         if own is None:
             return None
         # After --exclude, which always comes first, and before the folders above.
-        return entries, (*folder.rules[:1], own, *folder.rules[1:])
+        return entries, (*folder.rules[:1], own, *folder.rules[1:]), status.st_dev
 
-    def _status(self, entry: os.DirEntry[str], roots: list[str]) -> os.stat_result | None:
+    def _status(self, entry: os.DirEntry[str]) -> os.stat_result | None:
         """Stat one image in a folder. None if it is no file, gone, or cannot be stored."""
         try:
             status = entry.stat() if entry.is_file() else None
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._problem(entry.path, _reason(error), broken=roots)
+            self._problem(entry.path, found.reason_of(error), unseen=entry.path)
             return None
         return status if status and self._is_storable(entry.path) else None
 
-    def _leads_to_folder(
-        self, entry: os.DirEntry[str], rules: tuple[Rules, ...], roots: list[str]
-    ) -> bool:
+    def _leads_to_folder(self, entry: os.DirEntry[str], rules: tuple[Rules, ...]) -> bool:
         """Follow a link. One that leads nowhere may lead to a disk that is not mounted."""
         try:
             return stat.S_ISDIR(entry.stat().st_mode)
         except OSError as error:
             if error.errno == errno.ELOOP or is_ignored(rules, entry.path, is_folder=True):
                 return False
-            reason = _reason(error)
+            reason = found.reason_of(error)
             if isinstance(error, FileNotFoundError):
                 reason = f"a dead link; connect its disk, remove it or add it to {IGNORE_FILE}"
             if may_lead_to_images(entry.name):
-                self._problem(entry.path, reason, broken=roots)
+                self._problem(entry.path, reason, unseen=entry.path)
             return False
 
     # --- rules ---------------------------------------------------------------------------------
@@ -295,7 +305,7 @@ class Walk:
         folder, parent = root, os.path.dirname(root)
         while parent != folder:
             if os.path.lexists(os.path.join(parent, IGNORE_FILE)):
-                own = self._read_rules(parent, self._roots_over(root))
+                own = self._read_rules(parent, unseen=root)
                 if own is None:
                     return None
                 if not is_ignored((own,), root, is_folder=True):
@@ -303,8 +313,8 @@ class Walk:
             folder, parent = parent, os.path.dirname(parent)
         return (*rules, DEFAULT_IGNORES) if self.default_ignores else tuple(rules)
 
-    def _read_rules(self, folder: str, roots: list[str]) -> IgnoreRules | None:
-        """Read a folder's ignore file. If it cannot be read, the folder cannot be walked.
+    def _read_rules(self, folder: str, *, unseen: str) -> IgnoreRules | None:
+        """Read a folder's ignore file. If it cannot be read, `unseen` cannot be walked.
 
         To go on without it would index what somebody wanted to keep out.
         """
@@ -312,10 +322,10 @@ class Walk:
         try:
             return read_ignore_file(folder)
         except OSError as error:
-            reason = _reason(error)
+            reason = found.reason_of(error)
         except BadGlob as error:
             reason = str(error)
-        self._problem(path, f"{reason} (nothing it applies to was indexed)", broken=roots)
+        self._problem(path, f"{reason} (nothing it applies to was indexed)", unseen=unseen)
         return None
 
     # --- bookkeeping ---------------------------------------------------------------------------
@@ -329,21 +339,12 @@ class Walk:
         try:
             path.encode("utf-8")
         except UnicodeEncodeError:
-            self._problem(path, "its name is not valid UTF-8; rename it", broken=())
+            self._problem(path, "its name is not valid UTF-8; rename it")
             return False
         return True
 
-    def _problem(self, path: str, reason: str, *, broken: Iterable[str]) -> None:
+    def _problem(self, path: str, reason: str, *, unseen: str | None = None) -> None:
         printable = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         self.problems.append(Failure(printable, reason))
-        self._broken.update(broken)
-
-
-def _make_absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(os.path.expanduser(path))
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    return error.strerror or str(error)
+        if unseen is not None:
+            self._unseen.setdefault(unseen, reason)

@@ -24,6 +24,7 @@ from clipsearch.images.ignore import lies_in_ignored
 from clipsearch.images.walk import Walk
 from clipsearch.indexing.loader import LoadedFile, Loader, hash_file
 from clipsearch.indexing.pipeline import encode_stream
+from clipsearch.indexing.prune import find_missing, store_mounts
 from clipsearch.types import (
     Failure,
     IndexOptions,
@@ -35,6 +36,10 @@ from clipsearch.types import (
 )
 from clipsearch.vectors.snapshots import Snapshots
 
+_KEPT = (
+    "{count:,} known images could not be read again; what was known of them stays, and the next "
+    "run tries them again."
+)
 _SCAN_STEP = 1_000  # files between two reports of progress
 
 
@@ -57,6 +62,7 @@ class _Tally:
     embedded: int = 0
     updated: int = 0
     unchanged: int = 0
+    kept: int = 0
     failures: list[Failure] = field(default_factory=list)
     arrived: dict[str, list[str]] = field(default_factory=dict)
     """sha256 -> paths that the catalog did not know."""
@@ -65,6 +71,8 @@ class _Tally:
         """Count one file; `same`: its bytes are those that the catalog has of it."""
         if loaded.error is not None:
             self.failures.append(Failure(pending.file.path, loaded.error.reason))
+            unread = loaded.sha256 is None and pending.content_id is not None
+            self.kept += unread or same
         elif pending.state == "new":
             self.arrived.setdefault(loaded.sha256 or "", []).append(pending.file.path)
         elif pending.state == "unembedded" or same:
@@ -135,6 +143,8 @@ class Indexer:
                 self._count_only(scan, tally)
             else:
                 self._embed(scan, tally)
+            if tally.kept:
+                self.on_warning(_KEPT.format(count=tally.kept))
             removed, renamed = self._prune(scan, tally, started)
             if not dry_run:
                 self._publish()
@@ -242,26 +252,31 @@ class Indexer:
 
         A vanished path and a new path with the same bytes are one renamed file.
         """
-        vanished: dict[str, int | None] = {}
-        for root in scan.walk.roots:
-            complete = scan.walk.complete(root)
-            if complete:
-                known = self.catalog.files_under(root)
-                gone = known.keys() - scan.seen
-                vanished |= {path: known[path] for path in gone}
-                if scan.walk.default_ignores:
-                    self._warn_of_ignored(path for path in gone if lies_in_ignored(path, root))
-            if not self.options.dry_run:
-                files = scan.walk.count(root)
-                self.catalog.record_scan(root, started_at=started, complete=complete, files=files)
+        walk = scan.walk
+        missing = find_missing(self.catalog, walk, scan.seen)
+        vanished = missing.vanished
+        for warning in missing.warnings():
+            self.on_warning(warning)
+        if walk.default_ignores:
+            ignored = [p for p in vanished if any(lies_in_ignored(p, r) for r in walk.roots)]
+            self._warn_of_ignored(ignored)
         known_now = self.catalog.find_known(tally.arrived, self.model_id)
         arrivals = Counter(
             {content: len(tally.arrived[sha]) for sha, (content, _) in known_now.items()}
         )
         left = Counter(content for content in vanished.values() if content is not None)
         renamed = (arrivals & left).total()
-        if vanished and not self.options.dry_run:
-            self.catalog.remove_paths(vanished)
+        if not self.options.dry_run:
+            for root in walk.roots:
+                self.catalog.record_scan(
+                    root,
+                    started_at=started,
+                    complete=walk.complete(root),
+                    files=walk.count(root),
+                )
+            if vanished:
+                self.catalog.remove_paths(vanished)
+            store_mounts(self.catalog, walk)
         return len(vanished) - renamed, renamed
 
     def _warn_of_ignored(self, paths: Iterable[str]) -> None:

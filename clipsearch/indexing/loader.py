@@ -21,8 +21,8 @@ _DETAIL, _FAST_DETAIL = 2, 1
 # Bytes that all images being decoded may take together: 44 of 12 megapixels, in RGB.
 _MEMORY = 512 << 20
 # Stored as the time of change of a file that could not be read just now (permissions, a network
-# share): no file has this one, so that the next run tries it again.
-_TRY_AGAIN = -1
+# share): no file that is found has this one, so that the next run tries it again.
+_TRY_AGAIN = -(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class LoadedFile:
     size
         Bytes read, which may differ from what the walk saw.
     sha256
-        Of the bytes, in hex; None after an error.
+        Of the bytes, in hex; None if they could not be read.
     facts
         Of the image; None for bytes that need no encoding.
     pixels
@@ -61,7 +61,9 @@ class LoadedFile:
         if self.error is not None:
             transient = isinstance(self.error, UnreadableImage) and self.error.transient
             mtime_ns = _TRY_AGAIN if transient else file.mtime_ns
-            return Entry(file.path, file.size, mtime_ns, file.root, error=self.error.reason)
+            return Entry(
+                file.path, file.size, mtime_ns, file.root, self.sha256, error=self.error.reason
+            )
         return Entry(
             file.path,
             self.size,
@@ -143,13 +145,14 @@ class Loader:
         -------
         The file with its hash and pixels, or with its error: nothing is raised for a bad file.
         """
+        sha256 = None
         try:
             data, sha256 = read_file(file.path)
             if self.is_known(sha256):
                 return LoadedFile(file, len(data), sha256)
             pixels, facts = self.decode(data, file.path)
         except ImageError as error:
-            return LoadedFile(file, error=error)
+            return LoadedFile(file, sha256=sha256, error=error)
         return LoadedFile(file, len(data), sha256, facts, pixels)
 
     def decode(self, data: bytes, path: str) -> tuple[PixelArray, Facts]:

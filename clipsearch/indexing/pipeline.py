@@ -144,7 +144,7 @@ def _encode_group(group: Sequence[LoadedFile], encoder: Encoder) -> list[LoadedF
             encoded.append(replace(item, pixels=None, vector=vector))
         else:
             error = UnreadableImage(item.file.path, _UNENCODABLE)
-            encoded.append(replace(item, pixels=None, error=error))
+            encoded.append(replace(item, pixels=None, facts=None, error=error))
     return encoded
 
 

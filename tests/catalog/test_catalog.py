@@ -197,9 +197,39 @@ def test_a_changed_file_shows_its_new_bytes_only(catalog: Catalog, first: int) -
     assert catalog.status_counts().files == 1
 
 
-def test_a_file_that_fails_after_it_was_fine_is_found_no_more(catalog: Catalog, first: int) -> None:
+@pytest.mark.parametrize("same", [False, True])
+def test_what_could_not_be_read_keeps_what_is_known_of_it(
+    catalog: Catalog, first: int, same: bool
+) -> None:
+    known = entry("/pics/a.jpg")
+    catalog.commit([known], first)
+    sha256 = known.sha256 if same else None  # read, and not decoded, or not read at all
+    unread = failure("/pics/a.jpg", "disk gone", mtime_ns=6)._replace(sha256=sha256)
+    catalog.commit([unread], first)
+    assert ids_of(catalog, first).keys() == {"/pics/a.jpg"}
+    assert catalog.errors() == [Failure("/pics/a.jpg", "disk gone")]
+    counts = catalog.status_counts()
+    assert (counts.files, counts.failed) == (1, 1)
+    catalog.commit([known._replace(mtime_ns=7)], first)
+    assert catalog.errors() == []
+
+
+def test_an_error_beside_a_vector_concerns_another_model(catalog: Catalog, first: int) -> None:
+    known = entry("/pics/a.jpg")
+    catalog.commit([known], first)
+    catalog.commit([known._replace(facts=None, vector=None, error="not finite")], first)
+    other = catalog.add_model(model("other"))
+    (here,) = catalog.pending([known], first)
+    (there,) = catalog.pending([known], other)
+    (again,) = catalog.pending([known], other, retry=True)
+    assert (here.state, there.state, there.reason) == ("unchanged", "failed", "not finite")
+    assert (again.state, again.content_id) == ("changed", here.content_id)
+
+
+def test_a_file_with_other_bytes_that_fail_is_found_no_more(catalog: Catalog, first: int) -> None:
     catalog.commit([entry("/pics/a.jpg")], first)
-    catalog.commit([failure("/pics/a.jpg", "truncated", mtime_ns=6)], first)
+    cut = failure("/pics/a.jpg", "truncated", mtime_ns=6)._replace(sha256="0" * 64)
+    catalog.commit([cut], first)
     assert catalog.record("/pics/a.jpg") is None
     assert list(catalog.allowed_ids(first)) == []
     assert list(catalog.live_ids(range(9))) == []
@@ -218,8 +248,8 @@ def test_failures_are_listed_by_path(catalog: Catalog, first: int) -> None:
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
-        (entry("/bad", sha256=None, facts=None, vector=None), "either a sha256 or an error"),
-        (entry("/bad", error="both"), "either a sha256 or an error"),
+        (entry("/bad", sha256=None, facts=None, vector=None), "an image or an error"),
+        (entry("/bad", error="both"), "an image or an error"),
         (entry("/bad", "unseen", facts=None), "/bad: .*need their facts"),
         (entry("/bad", vector=unit("x", DIM + 1)), f"/bad: .*unit vector of {DIM}"),
         (entry("/bad", vector=unit("x") * 2), "/bad: .*unit vector"),

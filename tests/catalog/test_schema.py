@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from catalog_rows import entry, model
+from catalog_rows import entry, failure, model, unit
 
 from clipsearch.catalog import Catalog
 from clipsearch.catalog.engine import FORMAT, as_json
 from clipsearch.catalog.schema import METADATA, MIGRATIONS, add_fact_columns
 from clipsearch.errors import LibraryCorrupt, LibraryNotFound, LibraryTooNew
 from clipsearch.types import Facts
+
+FORMATS = Path(__file__).parent / "formats"
+"""A dump of a library of every format that was released."""
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ def test_a_new_fact_is_a_column_that_older_libraries_get_too(
     raw.execute("ALTER TABLE content DROP COLUMN lat")
     later = (*MIGRATIONS, ("lens and lat", add_fact_columns))
     monkeypatch.setattr("clipsearch.catalog.schema.MIGRATIONS", later)
-    monkeypatch.setattr("clipsearch.catalog.engine.FORMAT", 2)
+    monkeypatch.setattr("clipsearch.catalog.engine.FORMAT", len(later))
     with Catalog.open(tmp_path) as catalog:
         catalog.commit(
             [entry("/a.jpg", facts=Facts(1, 1, "PNG", lens="RF 50mm", lat=1.5))],
@@ -199,4 +202,45 @@ def test_every_foreign_key_is_one_that_sqlite_can_look_up() -> None:
         ("embedding", "model.id"),
         ("label", "content.id"),
         ("snapshot", "model.id"),
+    }
+
+
+@pytest.mark.parametrize("stored", sorted(FORMATS.glob("*.sql")), ids=lambda path: path.stem)
+def test_a_library_of_every_format_keeps_all_it_holds(tmp_path: Path, stored: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
+        connection.executescript(stored.read_text())
+    for _ in range(2):  # migrated, and as it is then
+        with Catalog.open(tmp_path) as catalog:
+            records = {record.path: record for record in catalog.records()}
+            assert records.keys() == {"/pics/a.jpg", "/pics/b.jpg"}
+            image = records["/pics/a.jpg"]
+            assert (image.facts.lens, image.facts.keywords) == ("RF 50mm", ("cat", "dog"))
+            assert (image.facts.lat, image.labels) == (1.5, ("cat",))
+            assert [failure.path for failure in catalog.errors()] == ["/pics/c.jpg"]
+            ids, vectors = catalog.vectors(1)
+            assert ids.tolist() == [1, 2]
+            np.testing.assert_allclose(vectors[0], unit("/pics/a.jpg"), atol=1e-3)
+            assert catalog.check() == []
+            assert catalog.last_scan() is not None
+    with Catalog.open(tmp_path) as catalog:
+        unread = failure("/pics/a.jpg", "disk gone", mtime_ns=6)
+        catalog.commit([unread], 1)
+        assert catalog.record("/pics/a.jpg") == image
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
+        now = tables_of(connection)
+    Catalog.create(tmp_path / "new").close()
+    with closing(sqlite3.connect(tmp_path / "new" / "catalog.db")) as connection:
+        assert tables_of(connection) == now
+
+
+def tables_of(connection: sqlite3.Connection) -> dict[str, set[str]]:
+    """Name of each table -> its columns; name of each index -> its columns."""
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+    return {
+        name: {
+            str(row)
+            for kind in ("table_xinfo", "index_xinfo")
+            for row in connection.execute(f"PRAGMA {kind}({name})")
+        }
+        for name in names
     }

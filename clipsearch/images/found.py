@@ -1,0 +1,51 @@
+"""What a walk makes of paths and their status."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from clipsearch.images import FoundFile
+from clipsearch.images.ignore import IGNORE_FILE
+
+NOT_THERE = "there is no such file or folder; is its disk connected?"
+_MAX_NS = (1 << 63) - 1
+
+
+def found_file(path: str, status: os.stat_result, root: str) -> FoundFile:
+    """Return a file that was found below a root, as its status tells."""
+    # A file system may hold times that the catalog's 64 bits do not (after 2262); its least
+    # number is left free to mark files that have to be read again.
+    mtime_ns = min(max(status.st_mtime_ns, -_MAX_NS), _MAX_NS)
+    return FoundFile(path, status.st_size, mtime_ns, root)
+
+
+def stat_given(path: str) -> tuple[os.stat_result | None, str]:
+    """Stat a file that was given by name; return its status, or None and the reason."""
+    try:
+        status = os.stat(path)
+    except PermissionError as error:
+        return None, reason_of(error)
+    except (OSError, ValueError):
+        return None, NOT_THERE
+    return (status, "") if stat.S_ISREG(status.st_mode) else (None, "neither a file nor a folder")
+
+
+def device_over(root: str) -> int:
+    """Return the device of the folder that a root is in, 0 if there is none."""
+    try:
+        return os.stat(os.path.dirname(root)).st_dev
+    except OSError:
+        return 0
+
+
+def make_absolute(path: str | os.PathLike[str]) -> str:
+    """Return a path as users write it, absolute."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def reason_of(error: OSError) -> str:
+    """Say why something could not be listed, and what to do."""
+    if isinstance(error, PermissionError):
+        return f"permission denied; make it readable, or leave it out: --exclude, {IGNORE_FILE}"
+    return error.strerror or str(error)

@@ -1,0 +1,120 @@
+"""Which files a walk shows to be gone, and which it only did not see.
+
+Nothing is forgotten because it could not be read: a file is gone if a folder that was listed no
+longer holds it. An unreadable folder, a dead link, a disk that is not mounted and a folder that is
+empty all at once keep their files, and stop the pruning of nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from clipsearch.catalog import Catalog
+from clipsearch.images.ignore import folder_prefix
+from clipsearch.images.walk import Walk
+
+_MOUNTS = "mounts"  # the setting that holds the folders at which other file systems were mounted
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Known files that a walk did not find.
+
+    Attributes
+    ----------
+    vanished
+        Path -> content id of those that no longer exist.
+    unseen
+        Folder or file -> how many known files may still be there, and why they were not seen.
+    """
+
+    vanished: Mapping[str, int | None]
+    unseen: Mapping[str, tuple[int, str]]
+
+    def warnings(self) -> list[str]:
+        """Say what was not seen, and how to forget it."""
+        return [
+            f"{count:,} known {'image was' if count == 1 else 'images were'} not seen below "
+            f"{path}: {reason}. They stay in the library until `clipsearch remove {path}`."
+            for path, (count, reason) in sorted(self.unseen.items())
+        ]
+
+
+def find_missing(catalog: Catalog, walk: Walk, seen: AbstractSet[str]) -> Missing:
+    """Compare the files of a catalog with what a walk found.
+
+    Parameters
+    ----------
+    catalog
+        Holds the files.
+    walk
+        After its end.
+    seen
+        The paths that it found.
+
+    Returns
+    -------
+    What is gone, and what was not seen.
+    """
+    mounts = _stored_mounts(catalog)
+    vanished: dict[str, int | None] = {}
+    kept: dict[str, tuple[str, str]] = {}
+    for root in walk.roots:
+        known = catalog.files_under(root)
+        unseen = _unseen_in(root, walk, mounts)
+        for path in known.keys() - seen:
+            over = _nearest(path, unseen)
+            if over is None:
+                vanished[path] = known[path]
+            else:
+                kept[path] = over, unseen[over]
+    # What one root did not see, another root inside it may have seen to be gone.
+    counts = Counter(reason for path, reason in kept.items() if path not in vanished)
+    return Missing(vanished, {path: (n, reason) for (path, reason), n in counts.items()})
+
+
+def store_mounts(catalog: Catalog, walk: Walk) -> None:
+    """Store at which folders other disks are mounted, as long as the library knows files there.
+
+    Parameters
+    ----------
+    catalog
+        Up to date with the walk.
+    walk
+        After its end.
+    """
+    known = _stored_mounts(catalog)
+    mounts = {path for path in known | walk.mounts if catalog.files_under(path)}
+    if mounts != known:
+        catalog.set_meta(_MOUNTS, json.dumps(sorted(mounts)))
+
+
+def _stored_mounts(catalog: Catalog) -> set[str]:
+    return set(json.loads(catalog.get_meta(_MOUNTS) or "[]"))
+
+
+def _unseen_in(root: str, walk: Walk, mounts: Iterable[str]) -> dict[str, str]:
+    """Return what was not seen below a root: path -> reason."""
+    inside = folder_prefix(root)
+    unseen = walk.unseen_in(root)
+    for path in mounts:
+        if (path == root or path.startswith(inside)) and not os.path.ismount(path):
+            unseen.setdefault(path, "no disk is mounted there now")
+    if not walk.finished or not walk.count(root):
+        unseen.setdefault(root, "it holds no images now")
+    return unseen
+
+
+def _nearest(path: str, unseen: Mapping[str, str]) -> str | None:
+    """Return the innermost of the unseen paths that a path is, or lies in."""
+    while path not in unseen:
+        parent = os.path.dirname(path)
+        if parent == path:
+            return None
+        path = parent
+    return path
