@@ -36,7 +36,7 @@ class Pending(NamedTuple, Generic[File]):
     state: State
     """`unembedded`: unchanged, but no vector of this model; `failed`: unchanged since it failed."""
     content_id: int | None = None
-    """What is known of the path; None for a new one, and for one that could never be used."""
+    """The stored content of the path; None for a new one, and for one that could never be used."""
     reason: str | None = None
     """Why it failed."""
 
@@ -154,7 +154,7 @@ def paths_of(connection: Connection, content_ids: Iterable[int]) -> dict[int, li
 
 
 def put_contents(connection: Connection, entries: Sequence[Entry]) -> dict[str, int]:
-    """Add contents, or refresh their facts; return sha256 -> content id of what is known.
+    """Add contents, or refresh their facts; return sha256 -> content id of stored contents.
 
     Raises ValueError for an entry that is neither bytes nor a failure, or unknown bytes alone.
     """

@@ -71,7 +71,7 @@ Table(
     Column("mtime_ns", INTEGER, nullable=False),
     Column("root", TEXT, nullable=False),
     Column("error", TEXT),
-    # Both: what was known of a file that could not be read again, and why it could not.
+    # Both: the content of a file that could not be read again, and the reason.
     CheckConstraint("content_id IS NOT NULL OR error IS NOT NULL", name="content_or_error"),
 )
 
@@ -152,7 +152,7 @@ def _allow_content_beside_error(connection: Connection) -> None:
 MIGRATIONS: tuple[Migration, ...] = (
     # A catalog's format is the number of steps it has had; `engine.FORMAT` is that of today.
     ("first tables", METADATA.create_all),
-    ("an error beside what is known of a file", _allow_content_beside_error),
+    ("an error beside the content of a file", _allow_content_beside_error),
 )
 
 

@@ -37,7 +37,7 @@ from clipsearch.types import (
 from clipsearch.vectors.snapshots import Snapshots
 
 _KEPT = (
-    "{count:,} known images could not be read again; what was known of them stays, and the next "
+    "{count:,} known images could not be read again; their stored content stays, and the next "
     "run tries them again."
 )
 _SCAN_STEP = 1_000  # files between two reports of progress

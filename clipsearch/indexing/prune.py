@@ -59,7 +59,7 @@ def find_missing(catalog: Catalog, walk: Walk, seen: AbstractSet[str]) -> Missin
 
     Returns
     -------
-    What is gone, and what was not seen.
+    The files that are gone, and those that were not seen.
     """
     mounts = _stored_mounts(catalog)
     vanished: dict[str, int | None] = {}
