@@ -90,6 +90,7 @@ if TYPE_CHECKING:
         LabelQuestion,
         LabelScore,
         ModelInfo,
+        PartialDate,
         PlacedFile,
         PlacementReport,
         Prediction,
@@ -126,7 +127,7 @@ _HOMES = {
     "clipsearch.grouping.duplicates": "Duplicates",
     "clipsearch.grouping.topics": "Topic",
     "clipsearch.types": "ClassifyOptions Embeddings Facts Failure Finding Hit ImagePages ImageRecord "
-    "IndexOptions IndexReport LabelAnswer LabelQuestion LabelScore ModelInfo PlacedFile PlacementReport Prediction "
+    "IndexOptions IndexReport LabelAnswer LabelQuestion LabelScore ModelInfo PartialDate PlacedFile PlacementReport Prediction "
     "Progress Results SearchOptions Selection Status Where",
     "clipsearch.errors": "BadFilter BadGlob BadGrouping BadLabelFile BadOutputFile BadTemplate BadTerm BadTruthFile "
     "CannotPlace CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
@@ -190,6 +191,7 @@ __all__ = [
     "ModelUnavailable",
     "NotAllowed",
     "NotCompilable",
+    "PartialDate",
     "Piece",
     "PlacedFile",
     "PlacementReport",

@@ -23,7 +23,7 @@ from clipsearch import errors, types
 # A name that disappears from here breaks someone's script: add freely, remove with a major version.
 PUBLIC = {
     *("Library", "Head", "Term", "load_encoder", "Encoder", "VectorIndex", "__version__"),
-    *("ClipsearchWarning", "ImagePages"),
+    *("ClipsearchWarning", "ImagePages", "PartialDate"),
     *("Calibration", "Fitted", "LabelQuestion", "LabelAnswer"),
     *("Hit", "Prediction", "LabelScore", "Results", "ImageRecord", "Facts"),
     *("Matrix", "Explanation", "labels_from_file", "BadOutputFile", "FigureTooLarge"),

@@ -1,6 +1,7 @@
 """Helpers below every package: arrays, files that are replaced in one step, threads.
 
-Here: packages imported on use, messages to who called clipsearch, and what shows values. Results
+Here: packages imported on use, messages to who called clipsearch, dates of which a part is known,
+and what shows values. Results
 show themselves in notebooks and save themselves to files, but the package of formats lies above
 them; `clipsearch/__init__` names it with `present_with`, and it is imported when the first value is
 shown.
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
+from datetime import datetime
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 
 class LazyModule:
@@ -121,3 +124,55 @@ def present_with(load: Callable[[], Presenter]) -> None:
 def presenter() -> Presenter:
     """Return what shows values."""
     return _load[0]()
+
+
+class PartialDate(datetime):
+    """A date of which the year, the month, the day or the minute is known, and no more.
+
+    It counts as the first moment of that time: it is ordered and compared as this one. `isoformat`
+    and `str` write the parts that are known.
+
+    >>> str(PartialDate(2019, 5)), PartialDate(2019) < datetime(2019, 5, 1, 12, 30)
+    ('2019-05', True)
+    """
+
+    _known: int
+    """Characters of the ISO form that are known."""
+
+    def __new__(cls, year: int, *more: Any, fold: int = 0) -> Self:
+        first = (1, 1, 0, 0, 0)
+        self = super().__new__(cls, year, *more, *first[len(more) :], fold=fold)
+        self._known = (4, 7, 10, 13, 16, 19)[min(len(more), 5)]
+        return self
+
+    def isoformat(self, sep: str = "T", timespec: str = "auto") -> str:
+        """Return the date in ISO 8601, as much of it as is known."""
+        return super().isoformat(sep, timespec)[: self._known or None]
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return read_date, (self.isoformat(),)
+
+
+_ISO_DATE = re.compile(
+    r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[Tt ](\d{2}):(\d{2})(?::(\d{2}))?)?)?)?", re.ASCII
+)
+
+
+def read_date(text: str) -> datetime:
+    """Read a date in ISO 8601 that may end after any of its parts.
+
+    Parameters
+    ----------
+    text
+        `2019`, `2019-05`, `2019-05-01`, `2019-05-01T12:30` or `2019-05-01T12:30:59`.
+
+    Raises
+    ------
+    ValueError
+        It is something else, or no possible date.
+    """
+    match = _ISO_DATE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a date: {text[:40]!r}")
+    known = [int(part) for part in match.groups() if part is not None]
+    return datetime(*known) if len(known) == 6 else PartialDate(*known)  # type: ignore[arg-type]

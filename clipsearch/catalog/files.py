@@ -246,5 +246,5 @@ def _to_stored(fact: Fact, value: Any) -> Any:
     if value in (None, ()):
         return None
     if fact.kind == "date":
-        return value.replace(tzinfo=None).isoformat()
+        return (value.replace(tzinfo=None) if value.tzinfo else value).isoformat()
     return json.dumps(value, ensure_ascii=False) if fact.kind == "texts" else value

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from clipsearch import types
+from clipsearch._util import read_date
 from clipsearch._util.arrays import IdArray
 from clipsearch.catalog.embeddings import parts
 from clipsearch.catalog.engine import Connection, as_json, column
@@ -52,7 +53,7 @@ def files_under(connection: Connection, root: str) -> dict[str, int | None]:
 _KNOWN = ("file.path", "content.id", "content.sha256", "content.bytes")
 _RECORD = ", ".join((*_KNOWN, *(f"content.{fact.name}" for fact in FACTS)))
 _LOADERS: dict[str, Callable[[str], Any]] = {
-    "date": datetime.fromisoformat,
+    "date": read_date,
     "texts": lambda text: tuple(json.loads(text)),
 }
 _LOADED = [(i, _LOADERS[fact.kind]) for i, fact in enumerate(FACTS) if fact.kind in _LOADERS]

@@ -153,6 +153,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     # A catalog's format is the number of steps it has had; `engine.FORMAT` is that of today.
     ("first tables", METADATA.create_all),
     ("an error beside the content of a file", _allow_content_beside_error),
+    ("offsets from UTC", lambda connection: add_fact_columns(connection)),
 )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os.path
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from clipsearch._util import read_date
 from clipsearch.types.facts import FACTS, Fact
 
 # --- places on the globe ------------------------------------------------------------------------
@@ -110,39 +110,42 @@ OTHER_NAMES: Mapping[str, str] = {
 """What people write for a field: for "did you mean" only."""
 
 
-_DATE = re.compile(
-    r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[Tt ](\d{2}):(\d{2})(?::(\d{2}))?)?)?)?", re.ASCII
-)
-
-
 def period(text: str) -> tuple[str, str] | None:
-    """Return the first moment of a date and the first one after it, as the catalog writes them.
+    """Return the first moment of a date and the first one after it, in as few parts as say them.
 
-    >>> period("2024-02")
-    ('2024-02-01T00:00:00', '2024-03-01T00:00:00')
+    So a stored year comes neither before its own January nor after it: text compares as time.
+
+    >>> period("2024-01"), period("2024-12-31T23:59")
+    (('2024', '2024-02'), ('2024-12-31T23:59', '2025'))
     """
-    match = _DATE.fullmatch(text)
-    if match is None:
-        return None
-    given = [int(part) for part in match.groups() if part is not None]
     try:
-        start = datetime(*given, *(1, 1)[len(given) - 1 :])  # type: ignore[arg-type]
+        known = read_date(text)
     except ValueError:
         return None
-    return start.isoformat(), _after(start, len(given))
+    start = datetime.combine(known.date(), known.time())
+    return _shorten(start), _after(start, len(known.isoformat()))
 
 
-def _after(start: datetime, parts: int) -> str:
-    """Return the moment one year, month, day, minute or second later (1, 2, 3, 5, 6 parts)."""
+def _after(start: datetime, length: int) -> str:
+    """Return the moment one year, month, day, minute or second later, as a date is long."""
+    step = {7: timedelta(days=31), 10: timedelta(days=1), 16: timedelta(minutes=1)}
     try:
-        if parts == 1:
-            return start.replace(year=start.year + 1).isoformat()
-        if parts == 2:
-            return (start + timedelta(days=31)).replace(day=1).isoformat()
-        step = {3: timedelta(days=1), 5: timedelta(minutes=1), 6: timedelta(seconds=1)}[parts]
-        return (start + step).isoformat()
+        if length == 4:
+            return _shorten(start.replace(year=start.year + 1))
+        end = start + step.get(length, timedelta(seconds=1))
     except (ValueError, OverflowError):
         return "9999-99"  # after the last moment that a datetime can hold
+    return _shorten(end.replace(day=1) if length == 7 else end)
+
+
+def _shorten(moment: datetime) -> str:
+    """Write the first moment of a year as the year, of a month as the month, and so on."""
+    text = moment.isoformat()
+    for first in (":00", "T00:00", "-01", "-01"):
+        if not text.endswith(first):
+            break
+        text = text.removesuffix(first)
+    return text
 
 
 FUNCTIONS: Mapping[str, tuple[int, Callable[..., Any]]] = {

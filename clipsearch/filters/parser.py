@@ -176,11 +176,13 @@ class _Parser:
         if field.kind != "date":
             return field.holds(f"{field.sql} {operator} {self._value(field)}")
         start, end = self._period()
+        # A stored year ends with its last moment: `~` comes after all that a date can go on with.
+        last = f"{field.sql} || '~'"
         return field.holds(
             {
-                "=": f"{field.sql} >= {start} AND {field.sql} < {end}",
-                "<": f"{field.sql} < {start}",
-                "<=": f"{field.sql} < {end}",
+                "=": f"{field.sql} >= {start} AND {last} < {end}",
+                "<": f"{last} < {start}",
+                "<=": f"{last} < {end}",
                 ">": f"{field.sql} >= {end}",
                 ">=": f"{field.sql} >= {start}",
             }[operator]

@@ -277,15 +277,15 @@ def events(
 
     Returns
     -------
-    int64 (n,): the number of each image's event, 0 for the earliest; images without a time are the
-    last group. Raises BadGrouping if the gap or the distance is negative.
+    int64 (n,): the number of each image's event, 0 for the earliest; images of which the day is
+    not known are the last group. Raises BadGrouping if the gap or the distance is negative.
     """
     if gap_hours < 0 or kilometres < 0:
         raise BadGrouping(
             "the gap between events cannot be negative, neither hours nor kilometres."
         )
-    taken = [(f.taken_at, row) for row, f in enumerate(facts) if f.taken_at is not None]
-    ordered = sorted(taken)
+    taken = ((f.taken_at, row) for row, f in enumerate(facts))
+    ordered = sorted((time, row) for time, row in taken if time and str(time)[7:])  # has a day
     gaps = [later - earlier for (earlier, _), (later, _) in pairwise(ordered)]
     longest = timedelta(hours=gap_hours)
     if gaps:
@@ -318,7 +318,7 @@ def span(facts: Iterable[Facts]) -> tuple[datetime | None, datetime | None]:
 def centre(facts: Iterable[Facts]) -> tuple[float, float] | tuple[None, None]:
     """Return the middle of where images were taken, (lat, lon) in degrees; None for both if unknown.
 
-    The mean of the points on the sphere, so that places either side of the date line meet there.
+    The mean of the points on the sphere: places either side of the date line meet there.
     """
     places = np.radians([place for f in facts if (place := _place(f)) is not None])
     if not len(places):
@@ -337,7 +337,7 @@ def event_title(
     """Say when, where and what: `2024-07-03 to 2024-07-05, 48.86 N 2.35 E, beach`."""
     when = "no date"
     if start is not None and end is not None:
-        first, last = start.date().isoformat(), end.date().isoformat()
+        first, last = (moment.isoformat()[:10] for moment in (start, end))
         when = first if first == last else f"{first} to {last}"
     where = ""
     if lat is not None and lon is not None:

@@ -16,7 +16,8 @@ from PIL import Image, ImageFile, JpegImagePlugin
 
 from clipsearch._util.arrays import PixelArray
 from clipsearch.errors import ImageTooLarge, UnreadableImage
-from clipsearch.images.exif import facts_in, read_metadata
+from clipsearch.images.exif import facts_in
+from clipsearch.images.metadata import read_metadata
 from clipsearch.images.readers import (
     MAX_PIXELS,
     damage_error,

@@ -1,99 +1,26 @@
-"""Read the facts of an image out of its EXIF, IPTC and XMP metadata.
+"""Turn the metadata of an image into facts.
 
-Which tag holds which fact is declared in `clipsearch.types.facts`. Standards: CIPA DC-008 (Exif
-3.0), sections 4.6.4 to 4.6.6; IPTC-IIM 4.2; XMP part 1 (ISO 16684-1). Cameras, phones and editors
-write metadata wrongly in every possible way, so a value that makes no sense is left out, and
-damaged metadata never costs the image.
+Which tag holds which fact is declared in `clipsearch.types.facts`. Cameras, phones and editors
+write metadata wrongly in every possible way, so a value that makes no sense is left out.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from xml.etree import ElementTree
 
-from PIL import Image, IptcImagePlugin
-
+from clipsearch.images.dates import CameraDate, parse_date
+from clipsearch.images.metadata import Metadata, Tags
 from clipsearch.types.facts import FACTS, Fact, FactSource
 
-Tags = Mapping[Any, Any]
-"""One block of metadata: tag -> value, or values, as it was read."""
-
-_EXIF_DIRECTORY, _GPS_DIRECTORY = 0x8769, 0x8825
 _UTF16_TAGS = range(0x9C9B, 0x9CA0)  # XPTitle to XPSubject, of Windows
-_IPTC_CHARACTER_SET, _UTF8_ESCAPE = (1, 90), b"\x1b%G"
-_APPLICATION_RECORD = 2
-
-_LARGEST_XMP = 1 << 20
-_RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
-_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
-_PREFIXES = {
-    "http://purl.org/dc/elements/1.1/": "dc",
-    "http://ns.adobe.com/xap/1.0/": "xmp",
-    "http://ns.adobe.com/exif/1.0/": "exif",
-    "http://ns.adobe.com/exif/1.0/aux/": "aux",
-    "http://cipa.jp/exif/1.0/": "exifEX",
-    "http://ns.adobe.com/tiff/1.0/": "tiff",
-    "http://ns.adobe.com/photoshop/1.0/": "photoshop",
-}
-
-_DATE = re.compile(
-    # 2024:06:01 12:34:56; others write 2024-06-01T12:34 or 2024: 6: 1, and IPTC 20240601 123456
-    r"(?P<year>\d{4})"
-    r"(?:[:/.-] ?(?P<month>\d{1,2})[:/.-] ?(?P<day>\d{1,2})|(?P<m>\d\d)(?P<d>\d\d)(?!\d))"
-    r"(?:[ T]+(?P<hour>\d{1,2})"
-    r"(?:: ?(?P<minute>\d{1,2})(?:: ?(?P<second>\d{1,2}))?|(?P<min>\d\d)(?P<sec>\d\d)))?"
-)
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?(?:,(\d+(?:\.\d+)?))? ?([NSEW])")
-_FIRST_PHOTOGRAPH = 1826
 _MOST_TEXTS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """The metadata of an image, a block for each standard; empty where there is none."""
-
-    exif: Tags = field(default_factory=dict)
-    """The base directory (IFD0) and its Exif directory: tag number -> value."""
-    gps: Tags = field(default_factory=dict)
-    iptc: Tags = field(default_factory=dict)
-    """Number of a dataset of the application record -> texts."""
-    xmp: Tags = field(default_factory=dict)
-    """`prefix:name` -> texts."""
-
-
-def read_metadata(image: Image.Image) -> Metadata:
-    """Read the metadata of an image that Pillow has opened; a damaged block is empty.
-
-    Parameters
-    ----------
-    image
-        Loaded: formats such as PNG keep metadata behind the pixels.
-
-    Returns
-    -------
-    The blocks, for `facts_in`.
-    """
-    exif: dict[int, Any] = {}
-    gps: Tags = {}
-    iptc: Tags = {}
-    xmp: Tags = {}
-    # Half-written metadata is common, fails in many ways, and the pixels are fine without it.
-    with suppress(Exception):
-        base = image.getexif()
-        exif |= dict(base)
-        exif |= base.get_ifd(_EXIF_DIRECTORY)
-        gps = base.get_ifd(_GPS_DIRECTORY)
-    with suppress(Exception):
-        iptc = _iptc(IptcImagePlugin.getiptcinfo(image) or {})  # type: ignore[arg-type]
-    with suppress(Exception):
-        xmp = parse_xmp(image.info.get("xmp") or b"")
-    return Metadata(exif, gps, iptc, xmp)
+_NO_SHORT = 65535  # what a tag of 16 bits holds where the number is larger, or not known
 
 
 def facts_in(metadata: Metadata) -> dict[str, Any]:
@@ -117,71 +44,6 @@ def facts_in(metadata: Metadata) -> dict[str, Any]:
         known.pop("lat", None)
         known.pop("lon", None)
     return known
-
-
-def parse_xmp(packet: bytes | str) -> dict[str, list[str]]:
-    """Return `prefix:name` -> texts of an XMP packet, the default language first.
-
-    Parameters
-    ----------
-    packet
-        RDF in XML, in UTF-8 or UTF-16. One larger than 1 MiB, or with a document type (and so
-        perhaps with entities), is not read.
-
-    Raises
-    ------
-    ElementTree.ParseError, UnicodeError
-        The packet is damaged.
-    """
-    if len(packet) > _LARGEST_XMP:
-        return {}
-    if isinstance(packet, bytes):
-        utf16 = packet[:2] in (b"\xff\xfe", b"\xfe\xff")
-        packet = packet.decode("utf-16" if utf16 else "utf-8-sig")
-    text = packet.strip("\ufeff\0 \t\r\n")
-    if not text or "<!DOCTYPE" in text:
-        return {}
-    texts: dict[str, list[str]] = {}
-    for rdf in ElementTree.fromstring(text).iter(f"{_RDF}RDF"):
-        for description in rdf:
-            for name, value in description.items():
-                texts.setdefault(_add_prefix(name), []).append(value)
-            for element in description:
-                texts.setdefault(_add_prefix(element.tag), []).extend(_xmp_texts(element))
-    return texts
-
-
-def _add_prefix(name: str) -> str:
-    namespace, _, local = name.rpartition("}")
-    return f"{_PREFIXES.get(namespace[1:], '')}:{local}"
-
-
-def _xmp_texts(element: ElementTree.Element) -> list[str]:
-    """Return the text of a property, or those of its list (rdf:Bag, rdf:Seq, rdf:Alt)."""
-    items = [item for group in element for item in group.findall(f"{_RDF}li")]
-    items.sort(key=lambda item: item.get(_LANGUAGE) != "x-default")
-    return [item.text or "" for item in items] or [element.text or ""]
-
-
-def _iptc(datasets: Mapping[tuple[int, int], bytes | list[bytes]]) -> dict[int, list[str]]:
-    """Decode the application record: UTF-8 where 1:90 says so or it is, else Latin-1."""
-    utf8 = datasets.get(_IPTC_CHARACTER_SET) == _UTF8_ESCAPE
-    texts: dict[int, list[str]] = {}
-    for (record, number), values in datasets.items():
-        if record == _APPLICATION_RECORD:
-            values = values if isinstance(values, list) else [values]
-            texts[number] = [
-                value.decode("utf-8", "replace") if utf8 else _utf8_or_latin1(value)
-                for value in values
-            ]
-    return texts
-
-
-def _utf8_or_latin1(value: bytes) -> str:
-    # Latin-1 text with letters beyond ASCII is hardly ever valid UTF-8.
-    with suppress(UnicodeError):
-        return value.decode("utf-8")
-    return value.decode("latin-1")
 
 
 # --- values of a source ------------------------------------------------------------------------
@@ -216,7 +78,7 @@ _Reader = Callable[[Fact, Sequence[Any]], Any]
 def _first(fact: Fact, read: _Reader, sources: Iterable[Sequence[Any]]) -> Any:
     """Return what the first source gives that makes sense."""
     values = (read(fact, source) for source in sources if source)
-    return next((value for value in values if value not in (None, "")), None)
+    return next((value for value in values if value is not None), None)
 
 
 def _all_texts(fact: Fact, sources: Iterable[Sequence[Any]]) -> tuple[str, ...]:
@@ -242,25 +104,24 @@ def _clean(value: object, longest: int) -> str:
     return " ".join(printable.split())[:longest].rstrip()
 
 
-def _text(fact: Fact, values: Sequence[Any]) -> str:
-    return _clean(values[0], fact.longest)
+def _text(fact: Fact, values: Sequence[Any]) -> str | None:
+    return _clean(values[0], fact.longest) or None
+
+
+def _camera_date(fact: Fact, values: Sequence[Any]) -> CameraDate | None:
+    # A date and its offset, or a date, a time and its offset.
+    return parse_date(" ".join(_clean(value, fact.longest) for value in values if value))
 
 
 def _date(fact: Fact, values: Sequence[Any]) -> datetime | None:
-    """Parse `2024:06:01 12:34:56`; None for blank, zero and impossible dates."""
-    match = _DATE.match(" ".join(_clean(value, fact.longest) for value in values if value))
-    if not match:
-        return None
-    numbers = {name: int(part or 0) for name, part in match.groupdict().items()}
-    day = numbers["year"], numbers["month"] or numbers["m"], numbers["day"] or numbers["d"]
-    time = numbers["hour"], numbers["minute"] or numbers["min"], numbers["second"] or numbers["sec"]
-    if day[0] < _FIRST_PHOTOGRAPH:
-        return None
-    with suppress(ValueError):
-        return datetime(*day, *time)
-    with suppress(ValueError):  # 24:00 and the second 60 are known to be of that day, and no more
-        return datetime(*day)
-    return None
+    found = _camera_date(fact, values)
+    return found and found.moment
+
+
+def _offset(fact: Fact, values: Sequence[Any]) -> str | None:
+    """Return the offset of a date; "" if there is a date without one: no other's is taken."""
+    found = _camera_date(fact, values)
+    return found and found.offset
 
 
 def _number(fact: Fact, values: Sequence[Any]) -> float | None:
@@ -286,11 +147,20 @@ def _integer(fact: Fact, values: Sequence[Any]) -> int | None:
     return None if number is None else round(number)
 
 
-def _camera(fact: Fact, values: Sequence[Any]) -> str:
+def _sensitivity(fact: Fact, values: Sequence[Any]) -> int | None:
+    """Read a sensitivity; of one beyond 16 bits Exif 2.3 has the number in other tags."""
+    sensitivity = _integer(fact, values)
+    if sensitivity == _NO_SHORT:
+        larger = (_integer(fact, [value]) for value in values[1:])
+        sensitivity = next((number for number in larger if number), _NO_SHORT)
+    return sensitivity
+
+
+def _camera(fact: Fact, values: Sequence[Any]) -> str | None:
     """Join make and model without saying the maker twice ("NIKON CORPORATION", "NIKON D70")."""
     make, model = (_clean(value, fact.longest) for value in values)
     if not make or not model:
-        return make or model
+        return make or model or None
     maker_words = make.casefold().replace(",", " ").split()
     return model if model.casefold().split()[0] in maker_words else f"{make} {model}"
 
@@ -325,8 +195,10 @@ _READERS: dict[str, _Reader] = {
     "text": _text,
     "texts": _text,
     "date": _date,
+    "offset": _offset,
     "number": _number,
     "integer": _integer,
+    "sensitivity": _sensitivity,
     "camera": _camera,
     "latitude": _latitude,
     "longitude": _longitude,

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
-from clipsearch._util import warn
+from clipsearch._util import PartialDate, read_date, warn
 from clipsearch.errors import MissingDependency
 from clipsearch.output.data import (
     Images,
@@ -40,6 +40,7 @@ _KIND_OF = {
     **dict.fromkeys(("score", "relevance", "probability", "none"), "number"),
 }
 """Column, without a number at its end -> the kind of its values; others are texts."""
+_DATES = tuple(fact.name for fact in FACTS if fact.kind == "date")
 
 
 def hits_parquet(items: Items, stream: BinaryIO, options: WriteOptions) -> None:
@@ -64,15 +65,24 @@ def _write_parquet(rows: Rows, stream: BinaryIO) -> None:
     except ImportError:
         raise MissingDependency("pyarrow", "parquet") from None
     names, values = rows
+    # Only a whole date is a timestamp; a text has the known parts of any.
+    dates = {name: f"{name.removesuffix('_at')}_text" for name in names if name in _DATES}
     # The types are those of the columns, not of the values: groups and files go together.
-    schema = pyarrow.schema([(name, _arrow_type(pyarrow, name)) for name in names])
+    schema = pyarrow.schema(
+        [(name, _arrow_type(pyarrow, name)) for name in (*names, *dates.values())]
+    )
     with pyarrow.parquet.ParquetWriter(stream, schema) as writer:
         while group := list(islice(values, _ROWS_PER_GROUP)):
             columns = dict(zip(names, zip(*group, strict=True), strict=True))
-            if "taken_at" in columns:
-                taken = columns["taken_at"]
-                columns["taken_at"] = tuple(one and datetime.fromisoformat(one) for one in taken)
+            for name, text in dates.items():
+                columns[text] = columns[name]
+                columns[name] = tuple(one and _as_timestamp(one) for one in columns[name])
             writer.write_table(pyarrow.table(columns, schema=schema))
+
+
+def _as_timestamp(text: str) -> datetime | None:
+    moment = read_date(text)
+    return None if isinstance(moment, PartialDate) else moment
 
 
 def _arrow_type(pyarrow: Any, name: str) -> Any:

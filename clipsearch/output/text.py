@@ -17,6 +17,7 @@ from typing import Protocol, TextIO, TypeAlias
 
 from clipsearch import types
 from clipsearch.types import NONE, Hit, Results
+from clipsearch.types.facts import show_date
 
 _GAP = "  "
 _NARROWEST = 6
@@ -151,7 +152,7 @@ def size_and_time(item: Hit | types.Prediction) -> tuple[str, str]:
     facts = item.record.facts if item.record else None
     if facts is None:
         return "", ""
-    taken = facts.taken_at.strftime("%Y-%m-%d %H:%M") if facts.taken_at else ""
+    taken = show_date(facts.taken_at) if facts.taken_at else ""
     return f"{facts.width} × {facts.height}", taken
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clipsearch.types.facts import Embeddings, Facts, ImagePages, ImageRecord
+from clipsearch._util import PartialDate
+from clipsearch.types.facts import Facts, ImageRecord
 from clipsearch.types.options import (
     ALL_IMAGES,
     HOLDS_FROM,
@@ -29,7 +30,9 @@ from clipsearch.types.options import (
     check_number,
 )
 from clipsearch.types.results import (
+    Embeddings,
     Hit,
+    ImagePages,
     ModelInfo,
     OnProgress,
     OnWarning,
@@ -78,6 +81,7 @@ __all__ = [
     "Normalisation",
     "OnProgress",
     "OnWarning",
+    "PartialDate",
     "Paths",
     "PlaceMethod",
     "PlacedFile",

@@ -1,4 +1,4 @@
-"""The facts of images, each declared once, and images with their vectors.
+"""The facts of images, each declared once.
 
 A field of `Facts` is a fact: its metadata says where it is read from (EXIF, IPTC, XMP), how it is
 stored, filtered and shown. Catalog columns, filter fields, CSV columns, JSON keys and what the
@@ -8,17 +8,16 @@ page shows are derived from `FACTS`, so that a new fact is one entry here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from clipsearch._util import LazyModule
 
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
+def show_date(moment: datetime) -> str:
+    """Write a date for people: to the minute, or as much of it as is known."""
+    return moment.isoformat(" ")[:16]
+
 
 FactKind = Literal["integer", "number", "text", "texts", "date"]
 """`texts`: any number of them, none by default."""
@@ -63,8 +62,19 @@ def _fact(kind: FactKind, label: str, *sources: FactSource, **more: Any) -> dict
     return {"fact": Fact(kind, label, sources, **more)}
 
 
-def _show_time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}"
+# The moment of the photograph, then of its digitization, then of the last change, each with its
+# offset from UTC where the standard has one: XMP and IPTC write it behind the time.
+_DATES: tuple[FactSource, ...] = (
+    ("exif", 0x9003, 0x9011),
+    ("xmp", "exif:DateTimeOriginal"),
+    ("iptc", 55, 60),
+    ("xmp", "photoshop:DateCreated"),
+    ("exif", 0x9004, 0x9012),
+    ("iptc", 62, 63),
+    ("xmp", "exif:DateTimeDigitized"),
+    ("xmp", "xmp:CreateDate"),
+    ("exif", 0x0132, 0x9010),
+)
 
 
 def _show_seconds(seconds: float) -> str:
@@ -97,21 +107,13 @@ class Facts:
         metadata=_fact(
             "date",
             "Taken",
-            # The moment of the photograph, then of its digitization, then of the last change.
-            ("exif", 0x9003),
-            ("xmp", "exif:DateTimeOriginal"),
-            ("iptc", 55, 60),
-            ("xmp", "photoshop:DateCreated"),
-            ("exif", 0x9004),
-            ("xmp", "exif:DateTimeDigitized"),
-            ("xmp", "xmp:CreateDate"),
-            ("exif", 0x0132),
-            show=_show_time,
+            *_DATES,
+            show=show_date,
             filter_name="taken",
             synonyms=("date", "time", "taken_at", "year"),
         ),
     )
-    """Local wall-clock time of the camera, without a zone; midnight where only the day is known."""
+    """Local wall-clock time of the camera, without a zone; a `PartialDate` where less is known."""
     camera: str | None = field(
         default=None,
         metadata=_fact(
@@ -163,9 +165,10 @@ class Facts:
         metadata=_fact(
             "integer",
             "Sensitivity",
-            ("exif", 0x8827),
+            ("exif", 0x8827, 0x8831, 0x8832, 0x8833),
             ("xmp", "exifEX:PhotographicSensitivity"),
             ("xmp", "exif:ISOSpeedRatings"),
+            reader="sensitivity",
             limits=(1, 10_000_000),
             show="ISO {}".format,
             synonyms=("sensitivity",),
@@ -250,6 +253,17 @@ class Facts:
             synonyms=("keyword", "subject"),
         ),
     )
+    taken_offset: str | None = field(
+        default=None,
+        metadata=_fact(
+            "text",
+            "Offset from UTC",
+            *_DATES,
+            reader="offset",
+            synonyms=("offset", "timezone", "zone", "utc_offset"),
+        ),
+    )
+    """Of `taken_at`, as `+09:00`; None where it is not said."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return name -> value of every fact, as JSON types: times in ISO 8601, None if unknown."""
@@ -296,39 +310,3 @@ class ImageRecord:
             **self.facts.to_dict(),
             "labels": list(self.labels),
         }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embeddings:
-    """Images and their unit vectors, float32 (n, dim), row for row."""
-
-    records: tuple[ImageRecord, ...]
-    vectors: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-
-class ImagePages:
-    """Images of a library, read in pages while they are iterated over, and again each time.
-
-    Parameters
-    ----------
-    read
-        Begins to read: returns pages of images, all or none of them with vectors.
-    vectors
-        Whether they have them.
-    """
-
-    def __init__(
-        self,
-        read: Callable[[], Iterator[Sequence[ImageRecord] | Embeddings]],
-        *,
-        vectors: bool = False,
-    ) -> None:
-        self.read = read
-        self.vectors = vectors
-
-    def __iter__(self) -> Iterator[ImageRecord]:
-        for page in self.read():
-            yield from page.records if isinstance(page, Embeddings) else page

@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, overload
 
-from clipsearch._util import presenter
+from clipsearch._util import LazyModule, presenter
 from clipsearch.types.facts import ImageRecord
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from clipsearch.types.operations import Prediction
+else:
+    np = LazyModule("numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,45 @@ class Results(Sequence[Item_co], Generic[Item_co]):
 
     def _repr_html_(self) -> str:
         return presenter().html(self)
+
+
+# --- images of a library ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Images and their unit vectors, float32 (n, dim), row for row."""
+
+    records: tuple[ImageRecord, ...]
+    vectors: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+class ImagePages:
+    """Images of a library, read in pages while they are iterated over, and again each time.
+
+    Parameters
+    ----------
+    read
+        Begins to read: returns pages of images, all or none of them with vectors.
+    vectors
+        Whether they have them.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Iterator[Sequence[ImageRecord] | Embeddings]],
+        *,
+        vectors: bool = False,
+    ) -> None:
+        self.read = read
+        self.vectors = vectors
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        for page in self.read():
+            yield from page.records if isinstance(page, Embeddings) else page
 
 
 # --- runs and models -------------------------------------------------------------------

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import copy
+import pickle
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,15 @@ from fault_log import logged_fault
 
 import clipsearch
 from clipsearch import ClipsearchWarning, Library
-from clipsearch._util import log_fault, log_with, report_first_step, warn, watch_first_steps
+from clipsearch._util import (
+    PartialDate,
+    log_fault,
+    log_with,
+    read_date,
+    report_first_step,
+    warn,
+    watch_first_steps,
+)
 
 PACKAGE = Path(clipsearch.__file__).parent
 
@@ -68,3 +79,27 @@ def test_first_steps_are_told_to_the_last_who_watches(monkeypatch: pytest.Monkey
     watch_first_steps(second.append)
     report_first_step("captions")
     assert (first, second) == ([], ["captions"])
+
+
+@pytest.mark.parametrize("parts", [(2019,), (2019, 5), (2019, 5, 1), (2019, 5, 1, 12, 30)])
+def test_a_partial_date_says_no_more_than_is_known(parts: tuple[int, ...]) -> None:
+    date = PartialDate(*parts)
+    text = "2019-05-01T12:30"[: (4, 7, 10, 16, 16)[len(parts) - 1]]
+    assert (date.isoformat(), str(date)) == (text, text.replace("T", " "))
+    assert date == datetime(*(*parts, 1, 1)[: max(3, len(parts))])  # type: ignore[arg-type]
+    for copied in (read_date(text), pickle.loads(pickle.dumps(date)), copy.deepcopy(date)):
+        assert (type(copied), copied.isoformat()) == (PartialDate, text)
+
+
+def test_partial_dates_are_ordered_by_their_first_moment() -> None:
+    dates = [datetime(2018, 12, 31), PartialDate(2019), PartialDate(2019, 5), datetime(2019, 5, 2)]
+    assert sorted([dates[2], dates[0], dates[3], dates[1]]) == dates
+    assert dates[3] - dates[1] == timedelta(days=121)
+    assert (PartialDate(2019) + timedelta(hours=1)).isoformat() == "2019-01-01T01:00:00"
+
+
+def test_a_whole_date_is_read_as_a_datetime_and_others_are_refused() -> None:
+    assert type(read_date("2019-05-01T12:30:45")) is datetime
+    for text in ("", "2019-5", "2019-13", "2019-02-30", "2019-05-01T12", "2019-05-01T24:00", "x"):
+        with pytest.raises(ValueError):
+            read_date(text)

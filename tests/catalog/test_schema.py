@@ -15,7 +15,7 @@ from clipsearch.catalog import Catalog
 from clipsearch.catalog.engine import FORMAT, as_json
 from clipsearch.catalog.schema import METADATA, MIGRATIONS, add_fact_columns
 from clipsearch.errors import LibraryCorrupt, LibraryNotFound, LibraryTooNew
-from clipsearch.types import Facts
+from clipsearch.types import Facts, PartialDate
 
 FORMATS = Path(__file__).parent / "formats"
 """A dump of a library of every format that was released."""
@@ -139,6 +139,19 @@ def test_a_new_fact_is_a_column_that_older_libraries_get_too(
     assert (types["lens"], types["lat"]) == ("TEXT", "REAL")
     # A library that is made today has them already, and goes through the same steps.
     Catalog.create(tmp_path / "new").close()
+
+
+def test_a_library_of_the_first_format_learns_offsets(
+    tmp_path: Path, raw: sqlite3.Connection
+) -> None:
+    raw.execute("ALTER TABLE content DROP COLUMN taken_offset")
+    raw.execute("UPDATE meta SET value = '1' WHERE key = 'format'")
+    facts = Facts(1, 1, "PNG", PartialDate(2019, 5), taken_offset="+02:00")
+    with Catalog.open(tmp_path) as catalog:
+        catalog.commit([entry("/a.jpg", facts=facts)], catalog.add_model(model()))
+        record = catalog.record("/a.jpg")
+        assert record is not None and record.facts == facts
+        assert type(record.facts.taken_at) is PartialDate
 
 
 def test_a_migration_that_fails_leaves_the_library_as_it_was(

@@ -718,7 +718,7 @@ def test_query_follows_the_json_contract_best_first(
     assert set(found[0]) == {
         *("path", "score", "relevance", "bytes", "sha256", "width", "height", "format"),
         *("taken_at", "camera", "lens", "lat", "lon", "labels", "iso", "f_number", "exposure"),
-        *("focal_length", "rating", "title", "description", "keywords"),
+        *("focal_length", "rating", "title", "description", "keywords", "taken_offset"),
     }
     assert all(0 <= hit["relevance"] <= 1 for hit in found)
     assert (found[0]["width"], found[0]["height"], found[0]["format"]) == (48, 40, "PNG")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from catalog_rows import entry, model
 
+from clipsearch._util import read_date
 from clipsearch.catalog import Catalog
 from clipsearch.errors import BadFilter, QueryError
 from clipsearch.filters import parse
@@ -39,6 +41,46 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
             content = made.files_under(path)[path] or 0
             made.save_labels([(content, name, "test", 0.5) for name in labels])
         yield made
+
+
+PARTIAL = ["2019", "2019-05", "2019-05-01", "2019-05-01T12:30", "2019-05-01T12:30:45", "2020"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "dates"),
+    [
+        ("= 2019", "2019 2019-05 2019-05-01 2019-05-01T12:30 2019-05-01T12:30:45"),
+        ("= 2019-05", "2019-05 2019-05-01 2019-05-01T12:30 2019-05-01T12:30:45"),
+        ("= 2019-05-01", "2019-05-01 2019-05-01T12:30 2019-05-01T12:30:45"),
+        ("= 2019-05-01T12:30", "2019-05-01T12:30 2019-05-01T12:30:45"),
+        ("= 2019-05-01T12:30:45", "2019-05-01T12:30:45"),
+        ("= 2019-12", ""),  # which ends where 2020 begins
+        ("= 2019-01", ""),
+        ("= 2020-01", ""),
+        ("< 2019", ""),
+        ("< 2019-05", ""),  # of the year alone it is not known
+        ("< 2019-05-01T12:30:46", "2019-05-01T12:30:45"),
+        ("< 2019-06", "2019-05 2019-05-01 2019-05-01T12:30 2019-05-01T12:30:45"),
+        ("<= 2019-04", ""),
+        ("<= 2019-05-01", "2019-05-01 2019-05-01T12:30 2019-05-01T12:30:45"),
+        ("<= 2019", "2019 2019-05 2019-05-01 2019-05-01T12:30 2019-05-01T12:30:45"),
+        (">= 2019-01-01", "2019 2019-05 2019-05-01 2019-05-01T12:30 2019-05-01T12:30:45 2020"),
+        (">= 2019-05-01", "2019-05 2019-05-01 2019-05-01T12:30 2019-05-01T12:30:45 2020"),
+        (">= 2019-05-02", "2020"),
+        ("> 2018", "2019 2019-05 2019-05-01 2019-05-01T12:30 2019-05-01T12:30:45 2020"),
+        ("> 2019-04", "2019-05 2019-05-01 2019-05-01T12:30 2019-05-01T12:30:45 2020"),
+        ("> 2019-05", "2020"),
+        ("in (2019-05-01, 2020)", "2019-05-01 2019-05-01T12:30 2019-05-01T12:30:45 2020"),
+    ],
+)
+def test_a_partial_date_matches_where_it_is_sure_to(
+    tmp_path: Path, condition: str, dates: str
+) -> None:
+    with Catalog.create(tmp_path) as made:
+        owner = made.add_model(model())
+        for date in PARTIAL:
+            made.commit([entry(f"/{date}", facts=Facts(1, 1, "PNG", read_date(date)))], owner)
+        assert sorted(found(made, f"taken {condition}")) == [f"/{date}" for date in dates.split()]
 
 
 def found(catalog: Catalog, expression: str) -> set[str]:

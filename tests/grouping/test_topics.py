@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from clipsearch.grouping.topics import (
     span,
     topic_phrases,
 )
-from clipsearch.types import Facts, Progress
+from clipsearch.types import Facts, PartialDate, Progress
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -250,6 +251,16 @@ def test_images_without_a_time_are_a_group_of_their_own() -> None:
     assert events([taken(None), taken(None)]).tolist() == [0, 0]
     assert events([]).tolist() == []
     assert events([taken(0)]).tolist() == [0]
+
+
+def test_images_of_which_the_day_is_known_are_in_an_event_and_vaguer_ones_are_not() -> None:
+    day, month = (replace(taken(0), taken_at=PartialDate(2024, 7, *more)) for more in ((3,), ()))
+    facts = [month, day, taken(-5)]
+    assert events(facts).tolist() == [1, 0, 0]
+    start, end = span(facts)
+    assert (str(start), str(end)) == ("2024-07", "2024-07-03 05:00:00")
+    assert event_title(*span([day]), None, None, "beach") == "2024-07-03, beach"
+    assert event_title(*span([month]), None, None, "beach") == "2024-07, beach"
 
 
 def test_negative_gaps_are_refused() -> None:

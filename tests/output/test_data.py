@@ -49,6 +49,7 @@ def test_json_of_hits_is_path_score_and_facts() -> None:
             "lat": -48.85,
             "lon": 2.35,
             **dict.fromkeys(("iso", "f_number", "exposure", "focal_length", "rating")),
+            "taken_offset": None,
             "title": None,
             "description": None,
             "keywords": [],

@@ -18,13 +18,15 @@ from result_values import PHOTO, SECRET, hit, prediction
 
 from clipsearch.errors import MissingDependency
 from clipsearch.output.formats import Kind, save, write_value
-from clipsearch.types import Embeddings, Hit, ImagePages, ImageRecord, Results
+from clipsearch.types import Embeddings, Hit, ImagePages, ImageRecord, PartialDate, Results
 
 HITS = [hit("/a.jpg", 0.5, labels=("x", "y")), Hit("/b.jpg", 0.25, relevance=0.75)]
 LABELS = [prediction("/a.jpg", cat=0.75, dog=0.25), prediction("/b.jpg", cow=1.0)]
 RECORDS = (
     ImageRecord("/a.jpg", 1, SECRET, 9, PHOTO, ("cat",)),
-    ImageRecord("/b.jpg", 2, SECRET, 9, replace(PHOTO, lat=None, lon=None, taken_at=None)),
+    ImageRecord(
+        "/b.jpg", 2, SECRET, 9, replace(PHOTO, lat=None, lon=None, taken_at=PartialDate(2019, 5))
+    ),
 )
 VECTORS = np.array([[0.6, 0.8], [1.0, 0.0]], np.float32)
 
@@ -90,6 +92,7 @@ def test_parquet_holds_the_columns_of_the_csv_with_types() -> None:
     write_value(Embeddings(RECORDS, VECTORS), "records", "parquet", stream)
     first, second = parquet.read_table(io.BytesIO(stream.getvalue())).to_pylist()
     assert first["taken_at"] == datetime(2024, 5, 1, 12, 3, 4) and second["taken_at"] is None
+    assert (first["taken_text"], second["taken_text"]) == ("2024-05-01T12:03:04", "2019-05")
     assert (first["lat"], first["labels"], first["width"]) == (-48.85, ["cat"], 4000)
     assert np.float32(first["vector"]).tolist() == VECTORS[0].tolist()
     others: list[tuple[Kind, list[Any]]] = [("hits", HITS), ("predictions", LABELS), ("hits", [])]

@@ -11,7 +11,7 @@ from clipsearch.catalog.schema import METADATA
 from clipsearch.filters.fields import FIELDS
 from clipsearch.images.exif import _READERS
 from clipsearch.output.formats import write_value
-from clipsearch.types import Facts, Hit, ImageRecord
+from clipsearch.types import Facts, Hit, ImageRecord, PartialDate
 from clipsearch.types.facts import FACTS
 
 PHOTO = Facts(4000, 3000, "JPEG", datetime(2024, 5, 1, 12, 3, 4), "Google Pixel 8", lat=1.5, lon=2)
@@ -42,6 +42,7 @@ def test_facts_become_json_types() -> None:
     assert PHOTO.to_dict() | {"width": 4000} == PHOTO.to_dict()
     assert PHOTO.to_dict()["taken_at"] == "2024-05-01T12:03:04"
     assert Facts(1, 1, "PNG").to_dict()["taken_at"] is None
+    assert Facts(1, 1, "PNG", PartialDate(2019, 5)).to_dict()["taken_at"] == "2019-05"
 
 
 def test_details_are_what_is_known_with_labels() -> None:

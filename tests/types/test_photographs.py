@@ -56,7 +56,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
 def test_a_photograph_says_how_it_was_taken_and_what_it_shows(catalog: Catalog) -> None:
     record = catalog.record("/beach.jpg")
     assert record is not None
-    assert {name: record.to_dict()[name] for name in list(record.to_dict())[-10:]} == {
+    assert {name: record.to_dict()[name] for name in list(record.to_dict())[-11:]} == {
         "lon": None,
         "iso": 400,
         "f_number": 2.8,
@@ -66,9 +66,33 @@ def test_a_photograph_says_how_it_was_taken_and_what_it_shows(catalog: Catalog) 
         "title": "Été",
         "description": "Two boats",
         "keywords": ["beach", "Sea", "Été"],
+        "taken_offset": None,
         "labels": [],
     }
     assert record.facts == facts_of(**BEACH)
+
+
+@pytest.mark.parametrize(
+    ("tags", "iso"),
+    [
+        ({ISO: 65535}, 65535),  # as exiftool: it may be larger or unknown
+        ({ISO: 65535, 0x8830: 2, 0x8832: 102_400}, 102_400),
+        ({ISO: 65535, 0x8830: 1, 0x8831: 80_000}, 80_000),
+        ({ISO: 65535, 0x8830: 3, 0x8833: 204_800}, 204_800),
+        ({ISO: 65535, 0x8832: 0}, 65535),
+        ({ISO: 400, 0x8832: 102_400}, 400),
+        ({0x8832: 400}, None),
+    ],
+)
+def test_a_sensitivity_beyond_16_bits_is_in_other_tags(
+    tags: dict[int, int], iso: int | None
+) -> None:
+    assert facts_of(more_exif=tags).iso == iso
+
+
+def test_an_offset_is_read_filtered_and_shown() -> None:
+    facts = facts_of(more_exif={0x9003: "2019:05:01 12:30:45", 0x9011: "+09:00"})
+    assert facts.details()[1:] == [("Taken", "2019-05-01 12:30"), ("Offset from UTC", "+09:00")]
 
 
 def test_what_it_says_can_be_read_by_people(catalog: Catalog) -> None:
