@@ -21,12 +21,22 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+from clipsearch._util import printable
+
 
 class ClipsearchError(Exception):
-    """Base of all errors that clipsearch raises on purpose."""
+    """Base of all errors that clipsearch raises on purpose.
+
+    Its message is one line of at most a few hundred characters, and printable whatever it quotes;
+    attributes hold what was given as it is.
+    """
+
+    _lines = 1
+    """Lines that a message may have."""
 
     def __init__(self, message: str = "") -> None:  # builtin exceptions have no signature
-        super().__init__(message)
+        lines = message.split("\n", self._lines - 1) if self._lines > 1 else [message]
+        super().__init__("\n".join(map(printable, lines)))
 
 
 # --- libraries -----------------------------------------------------------------------------
@@ -92,7 +102,7 @@ class ImageError(ClipsearchError):
     def __init__(self, path: str | PathLike[str], reason: str, *, transient: bool = False) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
-        self.reason = reason
+        self.reason = printable(reason)
         self.transient = transient
         """The file could not be read at all (vanished, permission, disk): the cure leaves its size
         and mtime as they are, so the next run has to try again by itself."""
@@ -128,8 +138,10 @@ class UnknownModel(EncoderError):
 class ModelUnavailable(EncoderError):
     """The model exists, but its weights could not be loaded; `remedy` says what to do."""
 
+    _lines = 10
+
     def __init__(self, name: str, reason: str, remedy: str) -> None:
-        super().__init__(f"cannot load model {name!r}: {reason}\n{remedy}")
+        super().__init__(f"cannot load model {name!r}: {printable(reason)}\n{remedy}")
         self.name = name
         self.reason = reason
         self.remedy = remedy
@@ -258,8 +270,19 @@ class FigureTooLarge(QueryError):
 class BadFilter(QueryError):
     """A where-expression that cannot be parsed; the message points at the place with a caret."""
 
+    _lines = 3
+    _SHOWN = 60
+    """Characters shown before the place, and after it."""
+
     def __init__(self, expression: str, position: int, reason: str) -> None:
-        super().__init__(f"bad filter: {reason}\n  {expression}\n  {' ' * position}^")
+        start, end = max(0, position - self._SHOWN), position + self._SHOWN
+        # One printable character for each, so that the caret stands below the right one.
+        shown = "".join(c if c.isprintable() else " " for c in expression[start:end])
+        before, after = "…" * (start > 0), "…" * (end < len(expression))
+        caret = " " * (len(before) + position - start)
+        super().__init__(
+            f"bad filter: {printable(reason, 300)}\n  {before}{shown}{after}\n  {caret}^"
+        )
         self.expression = expression
         self.position = position
         self.reason = reason

@@ -207,8 +207,8 @@ def test_the_top_level_holds_packages_and_few_modules() -> None:
     files = sorted(PACKAGE.rglob("*.py"))
     # 140 held the house as it was moved in. New rooms: sorting images away, asking about them,
     # relevance, ranking by it, the cohorts of a library, the composition of a text, where formats
-    # keep metadata, and the dates that are found in it.
-    assert len(files) <= 156
+    # keep metadata, the dates that are found in it, files of users, and labels in them.
+    assert len(files) <= 158
     assert [path.name for path in files if len(path.read_text("utf-8").splitlines()) > 350] == []
 
 

@@ -1,4 +1,4 @@
-"""Helpers below every package: arrays, files that are replaced in one step, threads.
+"""Helpers below every package: arrays, files that are replaced or read in one step, threads.
 
 Here: packages imported on use, messages to who called clipsearch, dates of which a part is known,
 and what shows values. Results
@@ -43,6 +43,51 @@ class LazyModule:
 
 # --- messages --------------------------------------------------------------------------------
 
+MESSAGE_LENGTH = 600
+"""Characters of the longest line of a message."""
+
+
+def escape_unprintable(text: str) -> str:
+    """Escape what could break a line or steer a terminal; names of files may hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shorten_middle(text: str, most: int) -> str:
+    """Leave out the middle of a text of more than `most` characters: both ends tell more."""
+    if len(text) <= most:
+        return text
+    end = most // 3
+    return f"{text[: most - end - 3]} … {text[-end:]}"
+
+
+def printable(text: str, most: int = MESSAGE_LENGTH) -> str:
+    """Return one line of at most `most` characters that no terminal or log takes for more.
+
+    Every message of clipsearch to people goes through here: errors, warnings, lines on stderr. They
+    quote names of files, headers of images and what users wrote.
+
+    Parameters
+    ----------
+    text
+        Any text, of any length.
+    most
+        The largest number of characters returned.
+
+    Returns
+    -------
+    The text, control characters, line breaks and marks of direction as escapes, without its middle
+    if it is too long.
+    """
+    return shorten_middle(escape_unprintable(shorten_middle(text, most)), most)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what went wrong, in one line: for an error of the system its words without a number."""
+    told = error.strerror if isinstance(error, OSError) else None
+    return printable(" ".join((told or str(error)).split()) or type(error).__name__, 300)
+
 
 class ClipsearchWarning(UserWarning):
     """Something that the caller should change: the category of all warnings of clipsearch."""
@@ -60,7 +105,7 @@ def warn(message: str) -> None:
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_code.co_filename.startswith(_PASSED_OVER):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, ClipsearchWarning, stacklevel=level)
+    warnings.warn(printable(message), ClipsearchWarning, stacklevel=level)
 
 
 _set_up_log: list[Callable[[], None]] = []
@@ -77,7 +122,7 @@ def log_fault(message: str) -> None:
 
     while _set_up_log:
         _set_up_log.pop()()
-    logging.getLogger("clipsearch").warning("%s", message)
+    logging.getLogger("clipsearch").warning("%s", printable(message))
 
 
 _watch: list[Callable[[Any], None]] = []

@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     except ClipsearchError as error:
-        console.say(f"error: {error}")
+        console.say_error(error)
     except OSError as error:
         console.say(
             f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename else "")
@@ -114,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("CLIPSEARCH_DEBUG"):
             raise
         console.say(
-            f"error: {type(error).__name__}: {error}\n"
-            "This is a defect in clipsearch. Set CLIPSEARCH_DEBUG=1 to see where it happened."
+            f"error: {type(error).__name__}: {error}",
+            "This is a defect in clipsearch. Set CLIPSEARCH_DEBUG=1 to see where it happened.",
         )
     return 1
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import (
@@ -29,6 +30,7 @@ from typing import (
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
+from clipsearch._util import printable
 from clipsearch.cli.console import UsageError
 
 Function = TypeVar("Function", bound=Callable[..., None])
@@ -112,6 +114,16 @@ def group_of(commands: Commands) -> type[TyperGroup]:
             self.commands = cast("MutableMapping[str, Any]", commands)
             take_plain_values(self)
 
+        def make_context(self, *args: Any, **extra: Any) -> Any:
+            """Parse what stands before the command."""
+            with _printable_errors():
+                return super().make_context(*args, **extra)
+
+        def invoke(self, ctx: Any) -> Any:
+            """Parse the options of the command, and call it."""
+            with _printable_errors():
+                return super().invoke(ctx)
+
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
             """Name the command for a synonym; typer suggests near misses by itself."""
             meant = _SYNONYMS.get(args[0]) if args and args[0] not in self.commands else None
@@ -120,6 +132,16 @@ def group_of(commands: Commands) -> type[TyperGroup]:
             return super().resolve_command(ctx, args)
 
     return Group
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    """Make the messages of typer printable: they quote what was typed, whatever it is."""
+    try:
+        yield
+    except typer.TyperException as error:
+        error.message = printable(error.message)
+        raise
 
 
 # --- values --------------------------------------------------------------------------------

@@ -13,8 +13,7 @@ from typing import TextIO
 
 import typer
 
-from clipsearch._util import ClipsearchWarning, log_with
-from clipsearch.output.text import escape_unprintable
+from clipsearch._util import ClipsearchWarning, escape_unprintable, log_with, printable
 from clipsearch.types import OnProgress, Progress
 
 _PHASES = {
@@ -53,9 +52,15 @@ class UsageError(typer.BadParameter):
         return self.message
 
 
-def say(message: str) -> None:
-    """Tell the user something that is not a result."""
-    print(message, file=sys.stderr)
+def say(*lines: str) -> None:
+    """Tell the user something that is not a result, in printable lines of bounded length."""
+    for line in lines:
+        print(printable(line), file=sys.stderr)
+
+
+def say_error(error: Exception) -> None:
+    """Tell the message of an error of ours; those of a few kinds have several lines."""
+    say(*f"error: {error}".split("\n"))
 
 
 def warn_all(messages: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipsearch._util import printable
 from clipsearch.cli.console import UsageError, get_device, say, warn_all
 from clipsearch.cli.options import (
     CalibrationFile,
@@ -247,7 +248,7 @@ def _ask_all(
                     library.save_answers(answers[-1:])
     except KeyboardInterrupt:
         if keep:
-            say(f"\n{plural(len(answers), 'answer')} kept: --ask goes on with other questions.")
+            say("", f"{plural(len(answers), 'answer')} kept: --ask goes on with other questions.")
         raise
     return answers
 
@@ -255,7 +256,7 @@ def _ask_all(
 def _read_reply(prompt: str) -> str:
     """Return y, n, s or q from the terminal or a pipe, whose end means q."""
     while True:
-        print(prompt, end="", file=sys.stderr, flush=True)
+        print(printable(prompt), end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         reply = line.strip().lower()[:1]
         if not line or (reply and reply in "ynsq"):

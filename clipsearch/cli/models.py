@@ -31,8 +31,9 @@ def show_models(format: ReportFormat = None) -> None:
     write_report(list_models(), "models", format)
     if format != "json":
         say(
-            "\nOthers: ARCH/TAG of open_clip, hf-hub:ORG/REPO, local-dir:FOLDER, "
-            "or ARCH with --checkpoint FILE."
+            "",
+            "Others: ARCH/TAG of open_clip, hf-hub:ORG/REPO, local-dir:FOLDER, "
+            "or ARCH with --checkpoint FILE.",
         )
 
 

@@ -74,12 +74,6 @@ _MAX_VALUES = 10_000
 _MAX_PATTERN = 1_000
 
 
-def _bad(expression: str, position: int, reason: str) -> BadFilter:
-    # One printable character for each, so that the caret stands below the right one.
-    shown = "".join(c if c.isprintable() else " " for c in expression)
-    return BadFilter(shown, position, reason)
-
-
 class _Parser:
     """Recursive descent: a method for each rule, which returns the SQL of what it has read."""
 
@@ -87,7 +81,7 @@ class _Parser:
         self.params: dict[str, str | int | float] = {}
         self._expression = expression
         if len(expression) > _MAX_CHARACTERS:
-            raise _bad(expression[:60], 0, f"longer than {_MAX_CHARACTERS:,} characters")
+            raise BadFilter(expression[:60], 0, f"longer than {_MAX_CHARACTERS:,} characters")
         self._tokens = tokenize(expression)
         for token in self._tokens:
             if token.kind == "bad":
@@ -311,7 +305,7 @@ class _Parser:
             raise self._error(f"more than {_MAX_CONDITIONS} conditions", self._peek())
 
     def _error(self, reason: str, token: _Token) -> BadFilter:
-        return _bad(self._expression, token.position, reason)
+        return BadFilter(self._expression, token.position, reason)
 
 
 def _did_you_mean(word: str, choices: Sequence[str]) -> str:

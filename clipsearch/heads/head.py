@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from clipsearch._util import describe_error
 from clipsearch._util.arrays import FloatArray, sigmoid, softmax
 from clipsearch._util.atomic import replace_text
 from clipsearch.encoders.base import Encoder
@@ -34,6 +35,7 @@ from clipsearch.types import ModelInfo, Prompt, Term
 
 _PROMPTS_AT_ONCE = 4096
 _FORMAT, _VERSION = "clipsearch-head", 1
+_MOST_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,8 +257,10 @@ class Head:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a head that `save` wrote. Raises BadLabelFile for any other file."""
+        from clipsearch._util.documents import parse_json, read_document  # a query reads no file
+
         try:
-            found = json.loads(Path(path).read_text("utf-8"))
+            found = parse_json(read_document(path, _MOST_BYTES).text)
             if found["format"] != _FORMAT:
                 raise ValueError(f"its format is {found['format']!r}")
             if found["version"] != _VERSION:
@@ -303,4 +307,4 @@ def _split(prompts: Mapping[str, Sequence[Prompt]]) -> Iterator[dict[str, Sequen
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it has no {error}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return describe_error(error)

@@ -70,10 +70,10 @@ def parse_term(text: str, kind: Literal["text", "image"] = "text") -> Term:
     weight = float((match["weight"] or "1:")[:-1])
     value = match["value"].strip()
     if not value:
-        raise BadTerm(f"{text!r} is a weight without anything to weigh. Write {stripped}WORDS.")
+        raise BadTerm(f"a weight without anything to weigh: write {stripped}WORDS.")
     if not weight or not math.isfinite(weight):
         raise BadTerm(
-            f"the weight of {text!r} must be a number other than 0. "
+            "the weight of a term must be a number other than 0. "
             f"If these are words, write \\{stripped}"
         )
     return Term(kind, value, weight)

@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from clipsearch._util import escape_unprintable
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import (
     bytes_text,
-    escape_unprintable,
     plural,
     shorten_path,
     table,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, TextIO, TypeAlias
 
 from clipsearch import types
+from clipsearch._util import escape_unprintable
 from clipsearch.types import NONE, Hit, Results
 from clipsearch.types.facts import show_date
 
@@ -168,11 +169,6 @@ def shorten_path(path: str) -> str:
         return str(Path(path).relative_to(Path.cwd()))
     except (ValueError, OSError):
         return path
-
-
-def escape_unprintable(text: str) -> str:
-    """Escape what could break a line or steer a terminal; file names may hold anything."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 # --- aligned columns ---------------------------------------------------------------------------

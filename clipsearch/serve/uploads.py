@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from typing import Any, Self
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from clipsearch._util.documents import BadDocument, parse_json
 from clipsearch.errors import ImageError, QueryError
 from clipsearch.serve.schemas import LibraryRequest, parse_form
 from clipsearch.serve.service import Answer
@@ -122,8 +122,8 @@ def describe_body(model: type[LibraryRequest]) -> dict[str, Any]:
 
 def _parse_json(body: bytes) -> Any:
     try:
-        return json.loads(body)
-    except ValueError as error:
+        return parse_json(body)
+    except BadDocument as error:
         raise QueryError(
             f"the body is neither a form nor JSON ({error}): send it as application/json, or "
             "images as multipart/form-data."

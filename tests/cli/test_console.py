@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clipsearch._util import ClipsearchWarning, warn
 from clipsearch.cli import console, main
 from clipsearch.errors import LibraryNotFound
 from clipsearch.library import Library
@@ -118,3 +119,44 @@ def test_two_first_steps_after_each_other_are_announced_each(
         "reading the captions that labels compete against",
         "reading the phrases that topics are named with",
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["\x1b[31mquery"],
+        ["query", "--\x1b[31m"],
+        ["query", "x", "-k", "\x1b[31m\n"],
+        ["query", "x", "-f", "\x1b[31m" * 5000],
+        ["--\x9b31m\u202e" + "x" * 100_000],
+        ["query", "x", "-L", "\x1b[31m\n/none"],
+        ["similar", "\x1b[31m/none.jpg", "-L", "\u202e"],
+        ["classify", "a", "b", "--images", "\x1b[31m\n", "--model", "\x1b[31m" * 500],
+        ["index", "--no-\u202e"],
+        ["status", "\x1b[31m"],
+    ],
+)
+def test_nothing_that_was_typed_steers_the_terminal(
+    line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line) in (1, 2)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    lines = shown.err.split("\n")
+    assert all(one.isprintable() for one in lines)
+    assert max(map(len, lines)) <= 1000 and len(shown.err) < 3000
+    assert "defect" not in shown.err
+
+
+def test_what_is_said_is_printable_and_bounded(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("failed: a\n\x1b[31m.jpg", "x" * 10_000)
+    console.warn_all(["bad \u202ename"])
+    first, second, third, end = capsys.readouterr().err.split("\n")
+    assert (first, third, end) == (r"failed: a\n\x1b[31m.jpg", r"warning: bad \u202ename", "")
+    assert len(second) == 600
+
+
+def test_warnings_and_logged_faults_are_printable() -> None:
+    with pytest.warns(ClipsearchWarning) as caught:
+        warn("bad \x1b[31m\nname")
+    assert [str(one.message) for one in caught] == [r"bad \x1b[31m\nname"]
