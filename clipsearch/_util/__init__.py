@@ -108,6 +108,16 @@ def warn(message: str) -> None:
     warnings.warn(printable(message), ClipsearchWarning, stacklevel=level)
 
 
+_warned: set[str] = set()
+
+
+def warn_once(message: str) -> None:
+    """Issue a warning as `warn` does, the first time in a process."""
+    if message not in _warned:
+        _warned.add(message)
+        warn(message)
+
+
 _set_up_log: list[Callable[[], None]] = []
 
 

@@ -138,6 +138,12 @@ class Catalog:
     parts = _reads(embeddings.parts)
     places = _reads(embeddings.places)
     purge_stale = _writes(embeddings.purge_stale)
+    sweep_contents = _writes(embeddings.sweep_contents)
+
+    damaged_contents = _reads(integrity.damaged_contents)
+    restore_content = _writes(integrity.restore_content)
+    damaged_models = _reads(integrity.damaged_models)
+    restore_model = _writes(integrity.restore_model)
 
     save_labels = _writes(_records.save_labels)
     label_counts = _reads(_records.label_counts)
@@ -302,7 +308,7 @@ class Catalog:
             yield ids, rows
 
     def check(self, *, repair: bool = False) -> list[types.Finding]:
-        """Check pages, references and vectors.
+        """Check pages, references, rows and vectors.
 
         Parameters
         ----------
@@ -319,9 +325,13 @@ class Catalog:
                 return [
                     *integrity.check_pages(connection, repair=repair),
                     *integrity.check_references(connection, repair=repair),
+                    *integrity.check_checksums(connection, repair=repair),
                     *embeddings.check_vectors(connection, repair=repair),
                 ]
         except LibraryCorrupt as error:  # too damaged to be read to the end
+            found = self.check() if repair else []  # nothing of the repair has been written
+            if found:
+                return found
             return [types.Finding("catalog-damaged", str(error), integrity.BEYOND_REPAIR)]
 
 

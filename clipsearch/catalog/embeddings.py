@@ -11,7 +11,9 @@ import numpy as np
 from clipsearch import types
 from clipsearch._util import warn
 from clipsearch._util.arrays import BoolArray, FloatArray, IdArray
+from clipsearch.catalog.checksums import is_damaged_sql, sound_vectors, stored_sql
 from clipsearch.catalog.engine import Connection, as_json, cell
+from clipsearch.errors import UnknownModel
 
 _STORED = np.dtype("<f2")
 """Numbers on disk: little-endian float16. It moves a cosine by about 1e-5."""
@@ -119,12 +121,13 @@ def content_vectors(
     int64 ids of contents (n,), ascending, and the float32 unit rows (n, dim).
     """
     rows = connection.execute(
-        "SELECT content_id, vector FROM embedding "
+        f"SELECT {_CHECKED} FROM embedding "
         "WHERE content_id IN (SELECT value FROM json_each(:contents)) AND model_id = :model "
         f"AND {_LOWEST_PART} ORDER BY content_id",
         {"contents": as_json(contents), "model": model_id},
     ).fetchall()
-    return _decode([row[0] for row in rows], [row[1] for row in rows], _dim(connection, model_id))
+    contents = [row[1] for row in rows]
+    return _decode(contents, sound_vectors(rows, model_id), _dim(connection, model_id))
 
 
 def vector_of(connection: Connection, path: str, model_id: int) -> FloatArray | None:
@@ -135,14 +138,14 @@ def vector_of(connection: Connection, path: str, model_id: int) -> FloatArray | 
     A float32 unit vector (dim,), or None if the file has none.
     """
     row = connection.execute(
-        "SELECT embedding.id, vector FROM file "
+        f"SELECT {_CHECKED} FROM file "
         "JOIN embedding ON embedding.content_id = file.content_id "
         "WHERE file.path = :path AND model_id = :model ORDER BY part LIMIT 1",
         {"path": path, "model": model_id},
     ).fetchone()
     if row is None:
         return None
-    _, rows = _decode([row[0]], [row[1]], _dim(connection, model_id))
+    _, rows = _decode([row[0]], sound_vectors([row], model_id), _dim(connection, model_id))
     return rows[0] if len(rows) else None
 
 
@@ -182,6 +185,7 @@ def places(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[int, s
 # --- the journal ---------------------------------------------------------------------------
 
 _LAST = 2**63 - 1
+_CHECKED = f"embedding.id, embedding.content_id, part, at, vector, {stored_sql('embedding')}"
 _SAME_IMAGE = "other.content_id = embedding.content_id AND other.model_id = embedding.model_id"
 _LOWEST_PART = (
     "(embedding.part = 0 OR embedding.part = "
@@ -216,10 +220,22 @@ def purge_stale(connection: Connection, model_id: int) -> int:
     ).rowcount
 
 
+def sweep_contents(connection: Connection) -> int:
+    """Delete the contents without a file, a vector and a label; return how many."""
+    # Labels are work of people: they wait for their image, however long it is away.
+    return connection.execute(
+        "DELETE FROM content WHERE NOT EXISTS (SELECT 1 FROM file WHERE content_id = content.id) "
+        "AND NOT EXISTS (SELECT 1 FROM embedding WHERE content_id = content.id) "
+        "AND NOT EXISTS (SELECT 1 FROM label WHERE content_id = content.id)"
+    ).rowcount
+
+
 def check_vectors(connection: Connection, *, repair: bool) -> list[types.Finding]:
     """Find vectors that are not what an encoder gives; repair deletes them, so that they are encoded again."""
     findings = []
-    models = connection.execute("SELECT id, name, dim FROM model ORDER BY id").fetchall()
+    models = connection.execute(
+        f"SELECT id, name, dim FROM model WHERE NOT {is_damaged_sql('model')} ORDER BY id"
+    ).fetchall()
     for model_id, name, dim in models:
         damaged = _damaged_ids(connection, model_id, dim)
         if repair:
@@ -275,7 +291,7 @@ def _read(
     if whole:
         wanted += f" AND {_LOWEST_PART}"
     rows = connection.execute(
-        f"SELECT id, vector FROM embedding WHERE {wanted} ORDER BY id LIMIT :limit",
+        f"SELECT {_CHECKED} FROM embedding WHERE {wanted} ORDER BY id LIMIT :limit",
         {
             "model": model_id,
             "after": after,
@@ -283,12 +299,18 @@ def _read(
             **({} if ids is None else {"ids": as_json(ids)}),
         },
     ).fetchall()
-    return [row[0] for row in rows], [row[1] for row in rows]
+    return [row[0] for row in rows], sound_vectors(rows, model_id)
 
 
 def _dim(connection: Connection, model_id: int) -> int:
-    query = "SELECT dim FROM model WHERE id = :model"
-    return int(cell(connection.execute(query, {"model": model_id})))
+    query = f"SELECT dim FROM model WHERE id = :model AND NOT {is_damaged_sql('model')}"
+    dim = cell(connection.execute(query, {"model": model_id}))
+    if dim is None:  # vectors cannot be told from damaged ones
+        raise UnknownModel(
+            str(model_id),
+            hint="Its entry in the library is damaged: `clipsearch check --repair` reads it again.",
+        )
+    return int(dim)
 
 
 # --- blobs ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Connections to `catalog.db`: opening, transactions, migration, and what SQLite errors mean.
+"""Connections to `catalog.db`: opening, transactions, migration.
 
 Reading uses sqlite3 directly: importing SQLAlchemy takes longer than a whole search. SQLAlchemy
 is imported by the first transaction that writes; it defines and migrates the tables (`schema`).
@@ -15,14 +15,16 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
+from clipsearch.catalog.checksums import CHECKSUM_FUNCTIONS, SEAL_WRITES
+from clipsearch.catalog.faults import BUSY, explain_fault
 from clipsearch.errors import (
     LibraryCorrupt,
     LibraryError,
-    LibraryLocked,
     LibraryNotFound,
     LibraryTooNew,
 )
@@ -31,20 +33,11 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 FILE_NAME = "catalog.db"
-FORMAT = 3
+FORMAT = 4
 """Format of a library: the number of migrations (`schema.MIGRATIONS`) that it has had."""
 
 _NO_TABLES = 0
 _IDLE_READERS = 4  # connections kept open for reading
-_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_REFUSED = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_PERM,
-}
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 """The values bound to the `?`, or the `:name`, of a statement."""
@@ -183,14 +176,19 @@ class Engine:
                 connection.close()  # whatever state it is in
                 raise
             self._give_back(connection)
-        except sqlite3.Error as error:
-            raise self._explain(error) from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise explain_fault(error, self.path) from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a transaction that writes: all of it is committed at the end, or nothing."""
         with self._transaction() as connection:
-            yield _Writing(connection)
+            writing = _Writing(connection)
+            # Once for a connection, but a transaction that fails takes them back.
+            if not cell(writing.execute("SELECT count(*) FROM sqlite_temp_master")):
+                for statement in SEAL_WRITES:
+                    writing.execute(statement)
+            yield writing
 
     # --- connections -----------------------------------------------------------------------
 
@@ -206,11 +204,11 @@ class Engine:
                 connection.exec_driver_sql(
                     f"PRAGMA user_version={int.from_bytes(os.urandom(4)) >> 1}"
                 )
-        except sqlite3.Error as error:
-            raise self._explain(error) from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise explain_fault(error, self.path) from error
         except DBAPIError as error:
             if isinstance(error.orig, sqlite3.Error):
-                raise self._explain(error.orig) from error
+                raise explain_fault(error.orig, self.path) from error
             raise
 
     def _open_writer(self) -> sqlalchemy.Engine:
@@ -258,7 +256,9 @@ class Engine:
             # would take up to 16 MB of vectors, an hour's work, instead of seconds.
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
-            for name, (arguments, function) in self._functions.items():
+            # Text that is damaged need not be UTF-8, and is no reason to stop.
+            connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+            for name, (arguments, function) in {**self._functions, **CHECKSUM_FUNCTIONS}.items():
                 connection.create_function(name, arguments, function, deterministic=True)
         except BaseException:
             connection.close()
@@ -276,7 +276,7 @@ class Engine:
                 return
             except sqlite3.OperationalError as error:
                 # A change of the journal mode does not wait for other processes by itself.
-                if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > deadline:
+                if error.sqlite_errorcode & 0xFF not in BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
 
@@ -304,25 +304,6 @@ class Engine:
         if int(stored) > FORMAT:
             raise LibraryTooNew(self.folder, int(stored), FORMAT)
         return int(stored)
-
-    def _explain(self, error: sqlite3.Error) -> Exception:
-        """Return the error that says what SQLite's error means for a library, else the error."""
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
-        if code in _BUSY:
-            return LibraryLocked(self.folder)
-        if code in _DAMAGED:
-            return LibraryCorrupt(
-                self.folder,
-                f"{self.path} is damaged ({error}). Put a backup in its place, or move it "
-                "away and index again: the images themselves are not touched.",
-            )
-        if code in _REFUSED:
-            return LibraryError(
-                self.folder,
-                f"cannot use {self.path}: {error}. "
-                "Check the folder's permissions and the free space of its disk.",
-            )
-        return error
 
 
 class _Writing:

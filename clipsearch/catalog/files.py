@@ -163,7 +163,11 @@ def put_contents(connection: Connection, entries: Sequence[Entry]) -> dict[str, 
         if entry.error is not None if has_image else (entry.sha256 or entry.error) is None:
             raise ValueError(f"{entry.path}: an entry has an image or an error")
     used = [entry for entry in entries if entry.error is None]
-    new = {entry.sha256: _content_row(entry) for entry in used if entry.facts is not None}
+    new = {
+        entry.sha256: content_row(entry.sha256, entry.size, entry.facts)
+        for entry in used
+        if entry.sha256 is not None and entry.facts is not None
+    }
     if new:
         connection.executemany(_PUT_CONTENT, list(new.values()))
     hashes = {entry.sha256 for entry in entries if entry.sha256 is not None}
@@ -235,11 +239,10 @@ _PUT_FILE = _upsert("file", "path", ("path", "content_id", "size", "mtime_ns", "
 _PUT_UNREAD = _PUT_FILE.replace("content_id = excluded.content_id, ", "")
 
 
-def _content_row(entry: Entry) -> dict[str, Any]:
-    facts = entry.facts
-    assert facts is not None
+def content_row(sha256: str, size: int, facts: Facts) -> dict[str, Any]:
+    """Return the columns of a row of `content`."""
     stored = {fact.name: _to_stored(fact, getattr(facts, fact.name)) for fact in FACTS}
-    return {"sha256": entry.sha256, "bytes": entry.size, **stored}
+    return {"sha256": sha256, "bytes": size, **stored}
 
 
 def _to_stored(fact: Fact, value: Any) -> Any:

@@ -228,8 +228,11 @@ def _record(row: Sequence[Any], labels: Mapping[int, tuple[str, ...]]) -> ImageR
     path, content_id, sha256, size, *values = row[: len(_KNOWN) + len(FACTS)]
     for place, load in _LOADED:
         if values[place] is not None:
-            values[place] = load(values[place])
-        elif FACTS[place].kind == "texts":
+            try:
+                values[place] = load(values[place])
+            except (ValueError, TypeError):  # damaged: `check` says so, and reads it again
+                values[place] = None
+        if values[place] is None and FACTS[place].kind == "texts":
             values[place] = ()
     return ImageRecord(path, content_id, sha256, size, Facts(*values), labels.get(content_id, ()))
 

@@ -4,6 +4,7 @@ content 1 ── n file            equal bytes are one content, whatever their p
 content 1 ── n embedding       one per model and part; embedding.id is the vector id
 content 1 ── n label
 model   1 ── n embedding, snapshot
+checksum                       one per row of any other table
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sqlalchemy import (
     text,
 )
 
+from clipsearch.catalog.checksums import SEAL_ALL, SEAL_SETTINGS
 from clipsearch.types.facts import FACTS
 
 METADATA = MetaData()
@@ -133,6 +135,24 @@ Table(
     Column("files", INTEGER, nullable=False),
 )
 
+Table(
+    "checksum",  # of a row of another table, see `catalog.checksums`
+    METADATA,
+    Column("kind", INTEGER, primary_key=True),
+    Column("id", INTEGER, primary_key=True),
+    Column("crc", INTEGER, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+def _add_checksums(connection: Connection) -> None:
+    """Add the table of checksums, with those of all rows as they are now."""
+    add_fact_columns(connection)  # of today, as the statements below name them
+    METADATA.tables["checksum"].create(connection, checkfirst=True)
+    for statement in SEAL_ALL:
+        connection.exec_driver_sql(statement)
+
+
 Migration = tuple[str, Callable[[Connection], None]]
 """What a step does, in words, and the function that does it."""
 
@@ -154,6 +174,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ("first tables", METADATA.create_all),
     ("an error beside the content of a file", _allow_content_beside_error),
     ("offsets from UTC", lambda connection: add_fact_columns(connection)),
+    ("checksums of rows", _add_checksums),
 )
 
 
@@ -191,3 +212,5 @@ def migrate(connection: Connection, stored: int) -> None:
             "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             {"format": str(len(MIGRATIONS))},
         )
+        for statement in SEAL_SETTINGS:
+            connection.exec_driver_sql(statement)

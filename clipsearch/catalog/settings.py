@@ -7,6 +7,8 @@ import difflib
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from clipsearch._util import warn_once
+from clipsearch.catalog.checksums import is_damaged_sql
 from clipsearch.catalog.engine import Connection, cell, column
 from clipsearch.errors import ModelMismatch, UnknownModel
 from clipsearch.types import ModelInfo
@@ -29,6 +31,8 @@ class SnapshotRow(NamedTuple):
     """Given when it is published."""
     created_at: datetime | None = None
     """UTC; given when it is published."""
+    damaged: bool = False
+    """Whether the row is not as it was written."""
 
 
 class Counts(NamedTuple):
@@ -47,10 +51,15 @@ class Counts(NamedTuple):
 
 
 def get_meta(connection: Connection, key: str, default: str | None = None) -> str | None:
-    """Return a setting, `default` if it is not set."""
-    query = "SELECT value FROM meta WHERE key = :key"
-    value: str | None = cell(connection.execute(query, {"key": key}))
-    return default if value is None else value
+    """Return a setting, `default` if it is not set, or damaged: of that it warns."""
+    query = f"SELECT value, {is_damaged_sql('meta')} FROM meta WHERE key = :key"
+    value, damaged = connection.execute(query, {"key": key}).fetchone() or (None, False)
+    if damaged:
+        warn_once(
+            f"the library's setting {key!r} is damaged and was left out. "
+            "`clipsearch check --repair` drops it."
+        )
+    return default if value is None or damaged else str(value)
 
 
 def set_meta(connection: Connection, key: str, value: str) -> None:
@@ -73,15 +82,24 @@ def revision(connection: Connection) -> int:
 def models(connection: Connection) -> dict[int, ModelInfo]:
     """Return id -> model, in the order in which they were added."""
     rows = connection.execute(
-        "SELECT id, name, dim, logit_scale, logit_bias, fingerprint, spec FROM model ORDER BY id"
-    )
-    return {row[0]: ModelInfo(*row[1:]) for row in rows}
+        "SELECT id, name, dim, logit_scale, logit_bias, fingerprint, spec, "
+        f"{is_damaged_sql('model')} FROM model ORDER BY id"
+    ).fetchall()
+    if damaged := [row[1] for row in rows if row[-1]]:
+        warn_once(
+            f"what the library knows of the model {damaged[0]!r} is damaged: answers may be wrong. "
+            "`clipsearch check --repair` reads it from the model."
+        )
+    return {row[0]: ModelInfo(*row[1:-1]) for row in rows}
 
 
 def current_model(connection: Connection) -> tuple[int, ModelInfo] | None:
     """Return the model that queries use, None before the first is added."""
-    current = get_meta(connection, _CURRENT)
-    return None if current is None else (int(current), models(connection)[int(current)])
+    known = models(connection)
+    current = get_meta(connection, _CURRENT) or ""
+    number = int(current) if current.isdecimal() else min(known, default=0)
+    number = number if number in known else min(known, default=0)
+    return (number, known[number]) if known else None
 
 
 def add_model(connection: Connection, info: ModelInfo) -> int:
@@ -140,7 +158,10 @@ def use_model(connection: Connection, name: str) -> int:
 
 # --- snapshots -----------------------------------------------------------------------------
 
-_SNAPSHOT = "model_id, kind, watermark, rows, sha256, file, bytes, id, created_at"
+_SNAPSHOT = (
+    "model_id, kind, watermark, rows, sha256, file, bytes, id, created_at, "
+    + is_damaged_sql("snapshot")
+)
 
 
 def snapshots(connection: Connection, model_id: int | None = None) -> list[SnapshotRow]:
@@ -150,7 +171,7 @@ def snapshots(connection: Connection, model_id: int | None = None) -> list[Snaps
         "WHERE :model IS NULL OR model_id = :model ORDER BY id DESC",
         {"model": model_id},
     )
-    return [SnapshotRow(*(*row[:-1], datetime.fromisoformat(row[-1]))) for row in rows]
+    return [SnapshotRow(*(*row[:-2], _time(row[-2]), bool(row[-1]))) for row in rows]
 
 
 def publish_snapshot(connection: Connection, row: SnapshotRow) -> SnapshotRow:
@@ -204,7 +225,14 @@ def record_scan(
 def last_scan(connection: Connection) -> datetime | None:
     """Return the time at which the last walk ended (UTC), None before the first."""
     last = cell(connection.execute("SELECT max(finished_at) FROM scan"))
-    return None if last is None else datetime.fromisoformat(last)
+    return _time(last)
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else datetime.fromisoformat(text)
+    except (TypeError, ValueError):  # damaged: `check` says so
+        return None
 
 
 def roots(connection: Connection) -> tuple[str, ...]:

@@ -283,14 +283,16 @@ def check(
 ) -> None:
     """Look for damage in the library.
 
-    Exits with 0 if there is none, or if all of it could be repaired.
+    Exits with 0 if there is none, or if all of it could be repaired. Files that are gone are no
+    damage.
     """
     with Library.open(library, device=get_device()) as lib:
         findings = lib.check(repair=repair)
     write_report(findings, "findings", format)
-    if not findings:
+    damage = [finding for finding in findings if finding.is_damage]
+    if not damage:
         say("no damage found.")
-    if not all(finding.repaired for finding in findings):
+    if not all(finding.repaired for finding in damage):
         raise typer.Exit(1)
 
 

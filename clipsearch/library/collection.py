@@ -19,7 +19,6 @@ from clipsearch.library.session import Session, filters_of, load_stored
 from clipsearch.types import (
     Embeddings,
     Failure,
-    Finding,
     ImagePages,
     ImageRecord,
     IndexOptions,
@@ -99,6 +98,8 @@ def index_files(
                 warned += prepare_queries(session.for_model(name, encoder()))
             except KeyboardInterrupt:
                 report = replace(report, interrupted=True)
+        if (report.removed or report.updated) and not report.dry_run:
+            session.catalog.sweep_contents()
     _log.info(
         "indexed %d paths into %s: %d added, %d updated, %d removed, %d failed in %.1f s",
         *(len(roots), session.path, report.added, report.updated, report.removed, report.failed),
@@ -305,35 +306,6 @@ def rebuild_index(session: Session, kind: str | None, recall: float | None) -> S
     with session.write_lock():
         for model_id in session.catalog.models():
             session.snapshots(model_id, kind=kind, recall=recall).publish()
+        session.catalog.sweep_contents()
     session.caches.searchers.clear()
     return library_status(session)
-
-
-def check_library(session: Session, *, repair: bool, deep: bool) -> list[Finding]:
-    """Look for damage in the catalog and the snapshots, and for files that are not there.
-
-    Parameters
-    ----------
-    session
-        Of the library.
-    repair
-        Repair what can be repaired.
-    deep
-        Compare whole snapshot files with their checksums.
-    """
-    findings = session.catalog.check(repair=repair)
-    for model_id in session.catalog.models():
-        snapshots = Snapshots(session.path, session.catalog, model_id)
-        findings += snapshots.check(deep=deep, repair=repair)
-    session.caches.searchers.clear()
-    missing = [r.path for r in session.catalog.records() if not os.path.lexists(r.path)]
-    if missing:
-        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
-        findings.append(
-            Finding(
-                "file-missing",
-                f"{missing[0]}{more}: no longer there",
-                "Run `clipsearch index` on the folder, or `clipsearch remove` the path.",
-            )
-        )
-    return findings

@@ -226,7 +226,7 @@ class LibraryImages(OpenLibrary):
         -------
         What was found; nothing if all is well.
         """
-        return parts.collection.check_library(self._session, repair=repair, deep=deep)
+        return parts.repair.check_library(self._session, repair=repair, deep=deep)
 
     def rebuild(self, *, kind: str | None = None, recall: float | None = None) -> parts.Status:
         """Rebuild the vector index of every model from the catalog.

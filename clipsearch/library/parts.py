@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         learn,
         matrix,
         query_heads,
+        repair,
         search,
     )
     from clipsearch.library.learn import Examples
@@ -88,13 +89,14 @@ __all__ = [
     "learn",
     "matrix",
     "query_heads",
+    "repair",
     "search",
 ]
 
 _MODULES = {
     "clipsearch.evaluation": "ground_truth",
     "clipsearch.library": "calibrate classify collection evaluate explore label_scores learn matrix "
-    "query_heads search",
+    "query_heads repair search",
 }
 _TYPES = {
     "clipsearch.calibration.fit": "Fitted",

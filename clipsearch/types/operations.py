@@ -182,6 +182,11 @@ class Finding:
     remedy: str
     repaired: bool = False
 
+    @property
+    def is_damage(self) -> bool:
+        """Whether something is damaged: not so for files that are gone until `index` runs."""
+        return self.kind != "file-missing"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON types."""
         return asdict(self)

@@ -121,14 +121,15 @@ class Snapshots:
 
     def _load(self, row: SnapshotRow) -> VectorIndex:
         path = self.path(row)
-        index_class = vector_index(row.kind)
+        if row.damaged:
+            raise SnapshotUnreadable(f"what the catalog says of {path} is damaged.")
         try:
             size = path.stat().st_size
         except OSError as error:
             raise SnapshotUnreadable(f"cannot read {path}: {error.strerror}.") from error
         if size != row.bytes:
             raise SnapshotUnreadable(f"{path} has {size} bytes instead of {row.bytes}.")
-        index = index_class.load(path)
+        index = vector_index(row.kind).load(path)
         if len(index) != row.rows or index.dim != self._dim:
             raise SnapshotUnreadable(
                 f"{path} holds {len(index)} vectors of {index.dim} numbers "
@@ -295,10 +296,7 @@ class Snapshots:
                 self._drop(row)
             self.publish()
         remedy = "Rebuild it with `clipsearch rebuild`; nothing is lost."
-        return [
-            types.Finding("snapshot-damaged", fault, remedy, repaired=repair)
-            for _, fault in damaged
-        ]
+        return [types.Finding("snapshot-damaged", said, remedy, repair) for _, said in damaged]
 
     def _fault(self, row: SnapshotRow, *, deep: bool) -> str | None:
         try:

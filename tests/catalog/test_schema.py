@@ -33,7 +33,7 @@ def raw(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def test_a_catalog_has_the_tables_of_the_design(raw: sqlite3.Connection) -> None:
     rows = raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     assert {name for (name,) in rows} - {"sqlite_sequence"} == {
-        "meta", "model", "content", "file", "embedding", "label", "snapshot", "scan",
+        "meta", "model", "content", "file", "embedding", "label", "snapshot", "scan", "checksum",
     }  # fmt: skip
 
 
