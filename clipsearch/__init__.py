@@ -69,7 +69,8 @@ if TYPE_CHECKING:
     from clipsearch.grouping.topics import Topic
     from clipsearch.heads.explain import Explanation
     from clipsearch.heads.head import Head
-    from clipsearch.heads.query import Term, labels_from_file
+    from clipsearch.heads.label_file import labels_from_file
+    from clipsearch.heads.query import Term
     from clipsearch.library import Library
     from clipsearch.library.matrix import Matrix
     from clipsearch.output.placing import place_images
@@ -116,7 +117,8 @@ _HOMES = {
     "clipsearch.library.matrix": "Matrix",
     "clipsearch.evaluation.ground_truth": "GroundTruth read_ground_truth",
     "clipsearch.evaluation.results": "Evaluation",
-    "clipsearch.heads.query": "Term labels_from_file",
+    "clipsearch.heads.label_file": "labels_from_file",
+    "clipsearch.heads.query": "Term",
     "clipsearch.output.placing": "place_images",
     "clipsearch.text.encode": "encode_texts",
     "clipsearch.text.tokens": "Piece Token TokenTable",

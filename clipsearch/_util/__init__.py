@@ -83,6 +83,36 @@ def printable(text: str, most: int = MESSAGE_LENGTH) -> str:
     return shorten_middle(escape_unprintable(shorten_middle(text, most)), most)
 
 
+def quote(value: object, most: int = 80) -> str:
+    """Return a value as a message quotes it: in quotes or as Python writes it, cut to `most`."""
+    text = value[: 2 * most] if isinstance(value, str) else value
+    return shorten_middle(repr(text), most)
+
+
+def fold_label(label: str) -> str:
+    """Return what labels that differ in case, space or composed letters have in common."""
+    import unicodedata  # a query compares no labels
+
+    return " ".join(unicodedata.normalize("NFC", label).casefold().split())
+
+
+def existing_spelling(path: str) -> str:
+    """Return a path with its letters composed as those of a file that exists, if there is one.
+
+    macOS and what copies from it write `é` as two characters, keyboards write one.
+    """
+    if path.isascii() or os.path.lexists(path):
+        return path
+    import unicodedata  # most paths are there as they are written
+
+    for form in ("NFC", "NFD"):
+        folder, name = os.path.split(unicodedata.normalize(form, path))
+        for parent in (os.path.dirname(path), folder):
+            if os.path.lexists(other := os.path.join(parent, name)):
+                return other
+    return path
+
+
 def describe_error(error: BaseException) -> str:
     """Return what went wrong, in one line: for an error of the system its words without a number."""
     told = error.strerror if isinstance(error, OSError) else None

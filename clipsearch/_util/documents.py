@@ -12,12 +12,12 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from clipsearch._util import describe_error
+from clipsearch._util import describe_error, fold_label
 
 LABEL_FILE_BYTES = 10_000_000
 """The largest file of labels."""
@@ -95,11 +95,12 @@ def decode_document(data: bytes) -> Document:
     try:
         text = data[len(mark) :].decode(encoding)
     except UnicodeDecodeError as error:
-        raise BadDocument(f"it is no text in {encoding.upper()}: save it as UTF-8") from error
+        raise BadDocument(f"it is not text in {encoding.upper()}: save it as UTF-8") from error
     if "\0" in text:
-        raise BadDocument("it is no text: it holds zero bytes")
+        raise BadDocument("it is not text: it holds zero bytes")
     if encoding == _LOCAL_ENCODING:
         note = "it is not UTF-8 and was read as Windows-1252: save it as UTF-8 if letters are wrong"
+    text = text.lstrip("\ufeff")
     return Document(text.replace("\r\n", "\n").replace("\r", "\n"), note)
 
 
@@ -125,13 +126,13 @@ def parse_json(text: str | bytes) -> Any:
     except BadDocument:
         raise
     except RecursionError:
-        raise BadDocument("it is no JSON that can be read: it is nested too deeply") from None
+        raise BadDocument("it is nested too deeply") from None
     except ValueError as error:
-        raise BadDocument(f"it is no JSON: {describe_error(error)}") from error
+        raise BadDocument(f"it is not JSON: {describe_error(error)}") from error
 
 
 def _refuse_constant(name: str) -> Any:
-    raise BadDocument(f"it is no JSON: {name} is no number in it")
+    raise BadDocument(f"it is not JSON: {name} is no number in it")
 
 
 def _parse_int(digits: str) -> int:
@@ -154,9 +155,9 @@ def parse_yaml(text: str) -> Any:
         # The base loader keeps texts: to others, the label `no` is False.
         data = yaml.load(text, yaml.BaseLoader)
     except RecursionError:
-        raise BadDocument("it is no YAML that can be read: it is nested too deeply") from None
+        raise BadDocument("it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise BadDocument(f"it is no YAML: {describe_error(error)}") from error
+        raise BadDocument(f"it is not YAML: {describe_error(error)}") from error
     _check_size(data)
     return data
 
@@ -191,7 +192,7 @@ class Row:
     line
         The number of its last line in the file, from 1.
     cells
-        Without the space around them.
+        With the space around them.
     """
 
     line: int
@@ -226,15 +227,16 @@ def parse_table(text: str, delimiter: str = "") -> Iterator[Row]:
         io.StringIO(text, newline=""),
         delimiter=delimiter,
         quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL,
-        skipinitialspace=delimiter != "\t",
+        skipinitialspace=re.search(f'{re.escape(delimiter)} +"', text) is not None,
         strict=not plain and _closes_quotes(text, delimiter),
     )
     try:
         for cells in reader:
             if any(map(str.strip, cells)):
-                yield Row(reader.line_num + skipped, [cell.strip() for cell in cells])
+                yield Row(reader.line_num + skipped, cells)
     except csv.Error as error:
-        raise BadDocument(f"line {reader.line_num + skipped}: {error}") from error
+        reason = "a quote is not closed" if "unexpected end" in str(error) else str(error)
+        raise BadDocument(f"line {reader.line_num + skipped}: {reason}") from error
 
 
 def sniff_delimiter(text: str) -> str:
@@ -270,6 +272,60 @@ def _closes_quotes(text: str, delimiter: str) -> bool:
     return False
 
 
-def find_column(head: Sequence[str], names: frozenset[str] | set[str]) -> int | None:
-    """Return the place of the first column of one of these names; None if there is none."""
-    return next((i for i, name in enumerate(head) if name in names), None)
+# --- columns -----------------------------------------------------------------------------------
+
+PATH_COLUMNS = {
+    *("path", "paths", "file", "files", "filename", "filenames", "file_name", "filepath"),
+    *("file_path", "image", "images", "image_name", "image_path", "image_file", "imagename"),
+    *("image_filename", "img", "img_name", "img_path", "picture", "photo", "relative_path", "src"),
+    *("datei", "dateiname", "dateipfad", "pfad", "bild", "bilddatei", "bildname", "foto"),
+    *("fichier", "chemin", "nom_fichier", "archivo", "fichero", "ruta", "imagen", "immagine"),
+    *("percorso", "arquivo", "imagem", "bestand", "afbeelding"),
+}
+"""Names of columns with paths of images, as `fold_name` returns them; so all below."""
+LABEL_COLUMNS = {
+    *("label", "class", "category", "classname", "class_name", "label_name", "labelname", "tag"),
+    *(
+        "category_name",
+        "true_label",
+        "ground_truth",
+        "klasse",
+        "kategorie",
+        "etikett",
+        "klassenname",
+    ),
+    *("classe", "catégorie", "étiquette", "clase", "categoría", "etiqueta", "categoria"),
+    *("etichetta", "categorie", "klass", "類別", "类别", "标签", "ラベル", "クラス"),
+}
+MANY_LABELS_COLUMNS = {
+    *("labels", "classes", "categories", "tags", "keywords"),
+    *(
+        "klassen",
+        "kategorien",
+        "schlagwörter",
+        "étiquettes",
+        "catégories",
+        "etiquetas",
+        "categorías",
+    ),
+}
+CAPTION_COLUMNS = {
+    *("caption", "captions", "text", "sentence", "description", "comment", "raw"),
+    *("beschreibung", "bildunterschrift", "satz", "légende", "descripción", "descrizione"),
+}
+PROMPT_COLUMNS = {
+    *("prompt", "prompts", "texts", "descriptions", "phrase", "phrases", "query", "template"),
+    *("beschreibungen", "satz", "sätze", "text", "texte"),
+}
+NAME_COLUMNS = {"name", "names", "title", "bezeichnung", "titel", "nom", "nombre", "nome"}
+"""Names that a table of labels may have for them, and that may be labels as well."""
+ID_COLUMNS = {
+    *("id", "ids", "index", "idx", "nr", "no", "number", "num", "nummer", "count", "anzahl"),
+    *("class_id", "category_id", "label_id", "image_id", "klassen_id", "wnid", "synset", "split"),
+    *("supercategory", "color", "colour", "farbe", "key", "code", "unnamed:_0"),
+}
+
+
+def fold_name(cell: str) -> str:
+    """Return the name of a column without case, and with one `_` for space, dashes and dots."""
+    return re.sub(r"[\s_\-.]+", "_", fold_label(cell)).strip("_")

@@ -14,6 +14,7 @@ from clipsearch.cli.console import (
     UsageError,
     bar_chart,
     say,
+    split_labels,
     warn_all,
 )
 from clipsearch.cli.options import (
@@ -45,8 +46,8 @@ from clipsearch.cli.placing import (
     StrictOption,
 )
 from clipsearch.heads.head import Head
+from clipsearch.heads.label_file import labels_from_file
 from clipsearch.heads.prompts import resolve_templates
-from clipsearch.heads.query import labels_from_file
 from clipsearch.output.data import best_per_label, group_by_label
 from clipsearch.output.formats import FORMATS, Kind, WriteOptions
 from clipsearch.output.text import plural
@@ -181,7 +182,7 @@ def classify(
     placing = Placing.sort(sort_into, method, sort_rest, dry_run, strict)
     kind: Kind = "placement" if dry_run else "explanations" if explain else "predictions"
     target = Output.choose(kind, format, output, null=null, open_=open_)
-    wanted = labels_from_file(labels_file) if labels_file else labels or []
+    wanted = labels_from_file(labels_file) if labels_file else split_labels(labels or [])
     made = Head.load(head) if head else None
     otherwise = made.model if made else "default"
     with open_library_for(images, library, model, option="--images", otherwise=otherwise) as lib:

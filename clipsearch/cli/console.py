@@ -13,7 +13,7 @@ from typing import TextIO
 
 import typer
 
-from clipsearch._util import ClipsearchWarning, escape_unprintable, log_with, printable
+from clipsearch._util import ClipsearchWarning, escape_unprintable, log_with, printable, quote
 from clipsearch.types import OnProgress, Progress
 
 _PHASES = {
@@ -102,6 +102,22 @@ def _show_log() -> None:
             say(f"warning: {record.getMessage()}")
 
     logging.getLogger("clipsearch").addHandler(Lines(logging.WARNING))
+
+
+def split_labels(labels: list[str]) -> list[str]:
+    """Return the labels that one argument with commas names: a person is asked, a script told."""
+    parts = [part for part in map(str.strip, labels[0].split(",")) if part] if labels else []
+    if len(labels) != 1 or len(parts) < 2:
+        return labels
+    listed = ", ".join(map(quote, parts))
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        print(
+            printable(f"are these {len(parts)} labels: {listed}? [Y/n] "), end="", file=sys.stderr
+        )
+        sys.stderr.flush()
+        return labels if sys.stdin.readline().strip().lower().startswith("n") else parts
+    say(f"read as {len(parts)} labels: {listed}. One label with commas goes into a --labels FILE.")
+    return parts
 
 
 @contextmanager

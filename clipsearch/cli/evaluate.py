@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipsearch._util import printable
-from clipsearch.cli.console import UsageError, get_device, say, warn_all
+from clipsearch.cli.console import UsageError, get_device, say, split_labels, warn_all
 from clipsearch.cli.options import (
     CalibrationFile,
     EvaluationFile,
@@ -27,8 +27,8 @@ from clipsearch.cli.options import (
 )
 from clipsearch.evaluation.ground_truth import Layout
 from clipsearch.heads.head import Head
+from clipsearch.heads.label_file import labels_from_file
 from clipsearch.heads.prompts import resolve_templates
-from clipsearch.heads.query import labels_from_file
 from clipsearch.library import Library
 from clipsearch.output.data import write_json
 from clipsearch.output.formats import WriteOptions
@@ -194,7 +194,8 @@ def calibrate(
             return
         truth: Path | list[LabelAnswer]
         if ask:
-            questions = lib.calibration_questions(own or labels or (), ask, templates=templates)
+            named = split_labels(labels or [])
+            questions = lib.calibration_questions(own or named, ask, templates=templates)
             answers = _ask_all(lib, questions, keep=not dry_run)
             truth = [*lib.answers(), *(answers if dry_run else ())]
         else:

@@ -27,8 +27,8 @@ from clipsearch.cli.options import (
 from clipsearch.errors import BadLabelFile, TooFewExamples
 from clipsearch.fewshot.result import FewShotResult
 from clipsearch.heads.head import Head
+from clipsearch.heads.label_file import labels_from_file
 from clipsearch.heads.prompts import resolve_templates
-from clipsearch.heads.query import labels_from_file
 from clipsearch.library import Library
 from clipsearch.output.data import write_json
 from clipsearch.output.formats import Kind, WriteOptions

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from clipsearch._util import existing_spelling, fold_label, quote
+from clipsearch._util.documents import (
+    CAPTION_COLUMNS,
+    LABEL_COLUMNS,
+    MANY_LABELS_COLUMNS,
+    PATH_COLUMNS,
+    BadDocument,
+    fold_name,
+    parse_json,
+    parse_table,
+    read_document,
+)
 from clipsearch.errors import BadTruthFile
 from clipsearch.images import IMAGE_SUFFIXES
 from clipsearch.images.walk import Walk
@@ -22,13 +32,8 @@ _LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 _Row = tuple[str, Sequence[str], Sequence[str]]
 """Path as the file has it, labels, captions."""
 
-_PATH_COLUMNS = {
-    *("path", "paths", "file", "files", "filename", "file_name", "filepath", "file_path"),
-    *("image", "images", "image_name", "image_path", "image_file", "img", "picture", "photo"),
-}
-_LABEL_COLUMNS = {"label", "class", "category", "classname", "class_name", "tag"}
-_MANY_LABELS_COLUMNS = {"labels", "classes", "categories", "tags"}
-_CAPTION_COLUMNS = {"caption", "captions", "text", "sentence", "description", "comment", "raw"}
+_MOST_BYTES = 2_000_000_000  # COCO's own files have up to half of it
+_PATH_LIKE_IDS = {"id", "image_id", "img_id", "file_id", "photo_id", "bild_id"}
 _TOKEN_LINE = re.compile(r"(?P<name>.+)#\d+\t(?P<caption>.*)")
 _CAPTION_WORDS = 4
 """Without a header, a second column with a median of this many words holds captions."""
@@ -50,6 +55,14 @@ class GroundTruth:
     def classes(self) -> tuple[str, ...]:
         """All labels of the images, sorted."""
         return tuple(sorted({label for labels in self.labels.values() for label in labels}))
+
+    def spelled_as(self, labels: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Return the labels of images in the spelling of others, which may differ in case or space."""
+        spellings = {fold_label(label): label for label in labels}
+        return {
+            path: tuple(dict.fromkeys(spellings.get(fold_label(one), one) for one in own))
+            for path, own in self.labels.items()
+        }
 
     @property
     def multi_label(self) -> bool:
@@ -89,39 +102,71 @@ def read_ground_truth(
         If the file cannot be read, or has another layout.
     """
     source = Path(os.path.abspath(os.path.expanduser(path)))
+    source = Path(existing_spelling(str(source)))
     base = os.path.abspath(os.path.expanduser(images)) if images else str(source.parent)
+    base = existing_spelling(base)
     warnings: list[str] = []
     if layout not in (None, *_LAYOUTS):
         raise BadTruthFile(f"unknown layout {layout!r}: choose from {', '.join(_LAYOUTS)}.")
     if source.is_dir():
         layout, rows = "folders", _from_folders(source, warnings)
     else:
-        text = _text_of(source)
+        text = _text_of(source, warnings)
         layout = layout or _layout_of(text, source)
         rows = _READERS[layout](text, source, warnings)
     labels: dict[str, dict[str, None]] = {}
     captions: dict[str, dict[str, None]] = {}
     for name, own_labels, own_captions in rows:
-        file = os.path.abspath(os.path.join(base, os.path.expanduser(name)))
+        file = _locate(base, name)
         for found, texts in ((labels, own_labels), (captions, own_captions)):
             if kept := [t for text in texts if (t := " ".join(text.split()))]:
                 found.setdefault(file, {}).update(dict.fromkeys(kept))
     if not (labels or captions):
         raise BadTruthFile(f"{source} holds no labels and no captions of images.")
+    labels = _unite_spellings(labels, warnings)
     return GroundTruth(_freeze(labels), _freeze(captions), str(source), layout, tuple(warnings))
+
+
+def _locate(base: str, name: str) -> str:
+    """Return the absolute path of an image, its letters composed as those of the file."""
+    if os.sep == "/" and "\\" in name and "/" not in name:  # written on Windows
+        name = name.replace("\\", "/")
+    return existing_spelling(os.path.abspath(os.path.join(base, os.path.expanduser(name))))
+
+
+def _unite_spellings(
+    found: dict[str, dict[str, None]], warnings: list[str]
+) -> dict[str, dict[str, None]]:
+    """Take labels that differ in case or space as one, in the spelling that most images have."""
+    counts = Counter(label for own in found.values() for label in own)
+    chosen: dict[str, str] = {}
+    for label, _ in counts.most_common():
+        chosen.setdefault(fold_label(label), label)
+    if len(chosen) == len(counts):
+        return found
+    other = next(label for label in counts if chosen[fold_label(label)] != label)
+    warnings.append(
+        f"{len(counts) - len(chosen):,} spellings of labels are taken for others: "
+        f"{quote(other)} for {quote(chosen[fold_label(other)])}."
+    )
+    return {
+        path: dict.fromkeys(chosen[fold_label(label)] for label in own)
+        for path, own in found.items()
+    }
 
 
 def _freeze(found: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
     return {path: tuple(texts) for path, texts in sorted(found.items())}
 
 
-def _text_of(source: Path) -> str:
+def _text_of(source: Path, warnings: list[str]) -> str:
     try:
-        return source.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadTruthFile(f"{source} is not text in UTF-8: {error.reason}.") from error
-    except OSError as error:
-        raise BadTruthFile(f"{source} cannot be read: {error.strerror}.") from error
+        document = read_document(source, _MOST_BYTES)
+    except BadDocument as error:
+        raise BadTruthFile(f"{source} cannot be read: {error}.") from error
+    if document.note:
+        warnings.append(f"{source}: {document.note}.")
+    return document.text
 
 
 def _layout_of(text: str, source: Path) -> Layout:
@@ -132,7 +177,7 @@ def _layout_of(text: str, source: Path) -> Layout:
         return "coco"
     if _TOKEN_LINE.fullmatch(first):
         return "flickr8k"
-    header, rows = _table(text, source)
+    header, rows, _ = _table(text, source)
     if header:
         labelled = "label" in header or "labels" in header
         return "captions" if "caption" in header and not labelled else "labels"
@@ -147,10 +192,10 @@ def _layout_of(text: str, source: Path) -> Layout:
 def _from_table(
     text: str, source: Path, warnings: list[str], *, kind: Literal["label", "caption"]
 ) -> Iterator[_Row]:
-    header, rows = _table(text, source)
+    header, rows, head = _table(text, source)
     columns = header or ["path", kind]
     if not {kind, f"{kind}s"} & {*columns}:
-        raise _wrong_columns(source, [name or "something else" for name in columns])
+        raise _wrong_columns(source, head)
     bare = 0
     for line, cells in rows:
         name = cells[columns.index("path")].strip() if len(cells) > columns.index("path") else ""
@@ -177,61 +222,51 @@ def _cells(columns: Sequence[str], cells: Sequence[str]) -> dict[str, list[str]]
     return found
 
 
-def _table(text: str, source: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the kinds of the columns, empty without a header, and the rows with line numbers."""
-    first = next(filter(str.strip, text.splitlines()), "")
-    for mark in "\t,;|":
-        cells = [cell.strip().strip('"') for cell in first.split(mark)]
-        if len(cells) > 1 and (_is_path_column(cells[0]) or _names_image(cells[0])):
-            break
-    else:
-        mark = ","
-    # Not for quoting: with other marks than the comma, quotes are part of the text.
-    reader = csv.reader(
-        io.StringIO(text),
-        delimiter=mark,
-        quoting=csv.QUOTE_NONE if mark in "\t|" else csv.QUOTE_MINIMAL,
-    )
+def _table(text: str, source: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[str]]:
+    """Return the kinds of the columns (none without a header), rows by line, and the first row."""
     try:
-        rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
-    except csv.Error as error:
-        raise BadTruthFile(f"{source}, line {reader.line_num}: {error}.") from error
+        rows = [(row.line, row.cells) for row in parse_table(text)]
+    except BadDocument as error:
+        raise BadTruthFile(f"{source}, {error}.") from error
     if not rows:
         raise BadTruthFile(f"{source} is empty: give one line per image, `path,label`.")
     head = rows[0][1]
-    if any(map(_is_path_column, head)):
-        return _columns(head), rows[1:]
+    if _is_header(head):
+        return _columns(head), rows[1:], head
     if not _names_image(head[0]) or len(head) < 2:
         raise _wrong_columns(source, head)
-    return [], rows
+    return [], rows, head
 
 
 def _columns(head: Sequence[str]) -> list[str]:
     """Return the kind of each column: path, label, labels (split at `;`), caption or unknown."""
-    names = [name.strip().lower() for name in head]
+    names = [fold_name(name) for name in head]
     # What `classify -f csv` wrote has guesses and saved labels too; `label` is the column to
     # correct.
     guessed = "probability" in names
-    kinds = [_kind(name if guessed else re.sub(r"[ _]?\d+$", "", name)) for name in names]
-    path = kinds.index("path")
+    kinds = [_kind(name if guessed else re.sub(r"_?\d+$", "", name)) for name in names]
+    path = kinds.index("path") if "path" in kinds else kinds.index("id")
     return [
-        "" if (k == "path" and i != path) or (k == "labels" and guessed) else k
+        "path" if i == path else "" if k in ("path", "id") or (k == "labels" and guessed) else k
         for i, k in enumerate(kinds)
     ]
 
 
 def _kind(name: str) -> str:
     known = {
-        "path": _PATH_COLUMNS,
-        "label": _LABEL_COLUMNS,
-        "labels": _MANY_LABELS_COLUMNS,
-        "caption": _CAPTION_COLUMNS,
+        "path": PATH_COLUMNS,
+        "label": LABEL_COLUMNS,
+        "labels": MANY_LABELS_COLUMNS,
+        "caption": CAPTION_COLUMNS,
+        "id": _PATH_LIKE_IDS,
     }
     return next((kind for kind, names in known.items() if name in names), "")
 
 
-def _is_path_column(cell: str) -> bool:
-    return cell.strip().lower() in _PATH_COLUMNS
+def _is_header(row: Sequence[str]) -> bool:
+    """Tell whether a first row names columns: one of paths, or one of ids beside one of labels."""
+    kinds = {_kind(fold_name(cell)) for cell in row}
+    return "path" in kinds or ("id" in kinds and len(kinds & {"label", "labels", "caption"}) > 0)
 
 
 def _names_image(cell: str) -> bool:
@@ -278,13 +313,13 @@ def _from_token_lines(text: str, source: Path, warnings: list[str]) -> Iterator[
 
 def _from_coco(text: str, source: Path, warnings: list[str]) -> Iterator[_Row]:
     try:
-        data = json.loads(text)
+        data = parse_json(text)
         files = {image["id"]: str(image["file_name"]) for image in data["images"]}
         names = {c["id"]: str(c["name"]) for c in data.get("categories", ())}
         for note in data["annotations"]:
             yield _coco_row(note, files[note["image_id"]], names)
-    except json.JSONDecodeError as error:
-        raise BadTruthFile(f"{source} is not JSON: {error}.") from error
+    except BadDocument as error:
+        raise BadTruthFile(f"{source} cannot be read: {error}.") from error
     except (KeyError, TypeError, AttributeError) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise BadTruthFile(

@@ -19,7 +19,7 @@ import numpy as np
 from clipsearch._util.arrays import FloatArray, IdArray, unit
 from clipsearch.errors import BadGrouping
 from clipsearch.filters.fields import distance_km
-from clipsearch.heads.query import labels_from_file
+from clipsearch.heads.label_file import labels_from_file
 from clipsearch.types import Facts, Hit, OnProgress, Progress, Prompt, ignore_progress
 
 TOPIC_VOCABULARY = Path(__file__).with_name("vocabulary.txt")

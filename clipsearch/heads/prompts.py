@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from clipsearch._util import fold_label, quote
 from clipsearch._util.arrays import FloatArray
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import BadTemplate, EmptyQuery, TooFewLabels
+from clipsearch.errors import BadTemplate, EmptyQuery, QueryError, TooFewLabels
 from clipsearch.heads.example_images import coefficients
 from clipsearch.text.encode import encode_texts
-from clipsearch.types import Prompt, Term
+from clipsearch.types import Labels, OnWarning, Prompt, Term
+from clipsearch.types.options import check_text
 
 _SLOT = "{}"
+MOST_LABELS = 100_000
+"""Of one head."""
 
 # Few, since every label costs one text each, and not of photographs alone.
 DEFAULT_TEMPLATES = (
@@ -174,6 +178,52 @@ def fill_template(template: str, label: str) -> str:
     return template.replace(_SLOT, label)
 
 
+def unite_labels(labels: Labels, on_warning: OnWarning) -> Labels:
+    """Return labels with those that differ in case, space or composed letters as one.
+
+    Parameters
+    ----------
+    labels
+        Labels, or label -> its own prompts, which are joined.
+    on_warning
+        Is told which labels are one.
+
+    Returns
+    -------
+    The same kind of labels, each in its first spelling.
+
+    Raises
+    ------
+    QueryError
+        There are too many labels, or one is too long.
+    """
+    names = [labels] if isinstance(labels, str) else list(labels)
+    if len(names) > MOST_LABELS:
+        raise QueryError(f"{len(names):,} labels are too many: at most {MOST_LABELS:,} are taken.")
+    spellings: dict[str, dict[str, None]] = {}
+    for name in names:
+        check_text("a label", name)
+        spellings.setdefault(fold_label(name), {})[name] = None
+    several = [list(same) for same in spellings.values() if len(same) > 1]
+    if not several:
+        return labels
+    shown = " and ".join(map(quote, several[0][:3]))
+    more = f" (and {len(several) - 1:,} more such groups)" if len(several) > 1 else ""
+    on_warning(
+        f"the labels {shown} are one: they differ only in case, space or the form of a letter{more}."
+    )
+    if not isinstance(labels, Mapping):
+        return [next(iter(same)) for same in spellings.values()]
+    return {
+        next(iter(same)): [prompt for name in same for prompt in _as_prompts(labels[name])]
+        for same in spellings.values()
+    }
+
+
+def _as_prompts(given: Sequence[Prompt] | None) -> Sequence[Prompt]:
+    return (given,) if isinstance(given, str) else given or ()
+
+
 def make_prompts(
     labels: Iterable[str] | Mapping[str, Sequence[Prompt]],
     templates: Sequence[str] | None = None,
@@ -208,8 +258,7 @@ def make_prompts(
     for label in labels:
         if not label.strip():
             raise TooFewLabels("a label is empty: name what it stands for.")
-        given = own.get(label) or ()
-        given = (given,) if isinstance(given, str) else tuple(given)
+        given = tuple(_as_prompts(own.get(label)))
         prompts[label] = given or tuple(fill_template(template, label) for template in chosen)
     if not prompts:
         raise TooFewLabels("no labels: name at least one.")

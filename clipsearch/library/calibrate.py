@@ -96,13 +96,14 @@ def calibrate_labels(
     warned = [*truth.warnings]
     judged = head or _head_of(session, truth.classes, options, warned.append)
     judged.check(session.info)
-    check_enough(membership(list(truth.labels.values()), judged.labels))
-    paths, vectors, missing = encode_paths(session, list(truth.labels))
+    labelled = truth.spelled_as(judged.labels)
+    check_enough(membership(list(labelled.values()), judged.labels))
+    paths, vectors, missing = encode_paths(session, list(labelled))
     # Images without any of the labels are wrong cases of all of them, which is what they are.
     found = fit_calibration(
         find_formula(options.formula),
         judged.scores(vectors),
-        membership([truth.labels[path] for path in paths], judged.labels),
+        membership([labelled[path] for path in paths], judged.labels),
         LabelJudge(session, judged).context(vectors),
         **_start_of(session, judged, options),
     )

@@ -13,7 +13,7 @@ from clipsearch._util.parallel import cores
 from clipsearch.errors import QueryError, UnknownLabel, UnreadableImage
 from clipsearch.heads.example_images import GENERIC, Modalities
 from clipsearch.heads.head import Head
-from clipsearch.heads.prompts import make_prompts
+from clipsearch.heads.prompts import make_prompts, unite_labels
 from clipsearch.images.walk import Walk
 from clipsearch.indexing.pipeline import encode_files
 from clipsearch.library.collection import encode_paths
@@ -51,6 +51,7 @@ def make_head(
     templates: str | Sequence[str] | None = None,
     truncate: bool = False,
     on_warning: OnWarning,
+    unite: bool = True,
 ) -> Head:
     """Make a zero-shot head of labels.
 
@@ -66,15 +67,19 @@ def make_head(
         Cut texts that are too long for the model instead of reading them in pieces.
     on_warning
         Is told of such texts, and of texts in a language that the model does not know.
+    unite
+        Take labels that differ in case or space alone as one.
 
     Raises
     ------
-    TooFewLabels, BadTemplate
+    TooFewLabels, BadTemplate, QueryError
     UnreadableImage
         An image of a label cannot be used.
     """
     templates = [templates] if isinstance(templates, str) else templates
-    prompts = locate_prompts(make_prompts(check_labels(labels), templates))
+    labels = check_labels(labels)
+    labels = unite_labels(labels, on_warning) if unite else labels
+    prompts = locate_prompts(make_prompts(labels, templates))
     with reading(session.encoder, truncate=truncate, on_warning=on_warning) as reader:
         images = example_rows(session, prompts, on_warning=on_warning)
         return Head.from_prompts(reader, prompts, images=images)

@@ -142,8 +142,9 @@ class _Measuring:
         self, paths: Sequence[str], vectors: FloatArray
     ) -> tuple[Classification, OpenSet | None]:
         options = self.options
-        truth = {path: self.truth.labels[path] for path in paths}
         head = self._head()
+        spelled = self.truth.spelled_as(head.labels)
+        truth = {path: spelled[path] for path in paths}
         relevant = membership(list(truth.values()), head.labels)
         inside = np.asarray(relevant.any(axis=1))
         for message in _report_unknown_labels(truth, head.labels, self.truth.source):
@@ -239,8 +240,7 @@ def make_class_prompts(
     """Return prompts of labels as people say them: a folder's `golden_retriever` has a space."""
     templates = [templates] if isinstance(templates, str) else templates
     words = {label: label.replace("_", " ").strip() or label for label in labels}
-    filled = make_prompts(words.values(), templates)
-    return {label: filled[word] for label, word in words.items()}
+    return {label: make_prompts([word], templates)[word] for label, word in words.items()}
 
 
 def _report_unknown_labels(

@@ -10,11 +10,12 @@ from typing import TypeAlias
 
 import numpy as np
 
+from clipsearch._util import fold_label, quote
 from clipsearch._util.arrays import FloatArray, softmax
 from clipsearch.calibration import DEFAULT_FORMULA, calibration_to_json, find_formula
 from clipsearch.calibration.background import background_version
 from clipsearch.calibration.fit import Fitted, fit_calibration
-from clipsearch.errors import LibraryError, TooFewExamples, TooFewLabels
+from clipsearch.errors import LibraryError, QueryError, TooFewExamples, TooFewLabels
 from clipsearch.evaluation.ground_truth import read_ground_truth
 from clipsearch.fewshot.cross_validation import MethodChoice
 from clipsearch.fewshot.methods import Task, distinct_images, label_margins, sample_margins
@@ -204,6 +205,8 @@ def _read_examples(session: Session, examples: Examples, on_warning: OnWarning) 
     """Return path -> label; examples without exactly one label are left out, with a warning."""
     found: Mapping[str, Sequence[str]]
     if isinstance(examples, Mapping):
+        if strange := [one for one in examples.values() if not isinstance(one, str)]:
+            raise QueryError(f"examples are path -> label, a text: not {quote(strange[0])}.")
         found = {
             os.path.abspath(as_path(path, "examples")): (label,) for path, label in examples.items()
         }
@@ -247,6 +250,8 @@ def _read_saved(session: Session, on_warning: OnWarning) -> dict[str, list[str]]
 
 def _task(session: Session, head: Head, given: Mapping[str, str], on_warning: OnWarning) -> Task:
     """Return the vectors of the examples with their labels as numbers. Raises TooFewExamples."""
+    spellings = {fold_label(label): label for label in head.labels}
+    given = {path: spellings.get(fold_label(label), label) for path, label in given.items()}
     numbers = {label: j for j, label in enumerate(head.labels)}
     strange = Counter(label for label in given.values() if label not in numbers)
     if strange:

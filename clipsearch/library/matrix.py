@@ -212,7 +212,14 @@ def head_of_texts(
         texts = [texts]
     if templates is None and not isinstance(texts, Mapping):
         templates = ["{}"]
-    return make_head(session, texts, templates=templates, truncate=truncate, on_warning=on_warning)
+    return make_head(
+        session,
+        texts,
+        templates=templates,
+        truncate=truncate,
+        on_warning=on_warning,
+        unite=isinstance(texts, Mapping),
+    )
 
 
 def _vectors_of(

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from clipsearch.types import Mode
+from clipsearch.types.options import MAX_CHARACTERS
 
 DEFAULT_RESULTS, MAX_RESULTS = 10, 1000
 """Images in an answer, where the request does not say how many, and at most."""
 
-_MAX_CHARACTERS = 20_000  # of one text: several pages
 _MAX_TERMS, _MAX_LABELS = 100, 1000
 
 
@@ -23,7 +23,7 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-TextField = Annotated[str, Field(max_length=_MAX_CHARACTERS)]
+TextField = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 TextsField = Annotated[list[TextField], BeforeValidator(_as_list), Field(max_length=_MAX_TERMS)]
 LabelsField = Annotated[
     Annotated[list[TextField], Field(max_length=_MAX_LABELS)]

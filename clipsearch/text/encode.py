@@ -17,6 +17,7 @@ from clipsearch.encoders.base import Encoder
 from clipsearch.text.language import language_of
 from clipsearch.text.tokens import around, room, split, weights
 from clipsearch.types import OnProgress, Progress
+from clipsearch.types.options import MAX_CHARACTERS, check_text
 
 _SHOWN_LETTERS = 40
 _TEXTS_AT_ONCE = 64
@@ -35,7 +36,7 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], *, truncate: bool = Fal
     encoder
         The model.
     texts
-        Texts of any length.
+        Texts of at most `MAX_CHARACTERS`.
     truncate
         Cut what does not fit instead, as the model itself does.
 
@@ -101,9 +102,13 @@ class Reader:
         self.encode_images = encoder.encode_images
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Encode n texts to float32 unit rows (n, dim)."""
+        """Encode n texts to float32 unit rows (n, dim). Raises QueryError for one far too long."""
         if isinstance(texts, str):
             raise TypeError("encode_texts takes a list of texts, not one text")
+        if self._truncate:
+            texts = [text[:MAX_CHARACTERS] for text in texts]
+        for text in texts:
+            check_text("a text", text)
         self._check_languages(texts)
         counts = self._count_too_long(texts)
         pieces = {

@@ -12,6 +12,7 @@ import numpy as np
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch.encoders.base import Tokenizer
+from clipsearch.types.options import check_text
 
 TokenKind = Literal["start", "text", "cut", "end", "padding", "last"]
 
@@ -75,12 +76,13 @@ class TokenTable:
         Parameters
         ----------
         text
-            A text of any length.
+            A text of at most `MAX_CHARACTERS`.
         tokenizer
             That of the model.
         model
             Name of the model.
         """
+        check_text("a text", text)
         (ids,) = tokenizer.ids([text])
         space = room(tokenizer)
 

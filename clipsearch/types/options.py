@@ -170,6 +170,25 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
         raise QueryError(f"{name} is a number{span}: not {_short(value)}.")
 
 
+MAX_CHARACTERS = 20_000
+"""Of one text, a label, a prompt or a query: several pages."""
+
+
+def check_text(name: str, text: str) -> None:
+    """Check that a text is no longer than MAX_CHARACTERS: encoding it takes time for each of them.
+
+    Raises
+    ------
+    QueryError
+        For a longer one.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise QueryError(
+            f"{name} of {len(text):,} characters is too long, {_short(text[:50])}: at most "
+            f"{MAX_CHARACTERS:,} are read. Give its most important part."
+        )
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Check that a value is one of a few words.
 

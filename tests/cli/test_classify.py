@@ -212,7 +212,7 @@ def test_the_reasons_are_a_table(run: Command, labels: Path) -> None:
 def test_the_reasons_are_data_as_python_has_them(run: Command, labels: Path) -> None:
     line = ("classify", "--labels", labels, "--images", "images/0003.png", "--explain", "-f")
     found = json.loads(run(*line, "json")[1])
-    from clipsearch.heads.query import labels_from_file
+    from clipsearch.heads.label_file import labels_from_file
 
     with Library.open("library") as library:
         head = library.head(labels_from_file(labels))

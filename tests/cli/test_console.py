@@ -160,3 +160,37 @@ def test_warnings_and_logged_faults_are_printable() -> None:
     with pytest.warns(ClipsearchWarning) as caught:
         warn("bad \x1b[31m\nname")
     assert [str(one.message) for one in caught] == [r"bad \x1b[31m\nname"]
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        (["cat,dog,horse"], ["cat", "dog", "horse"]),
+        (["cat, dog ,"], ["cat", "dog"]),
+        (["a cat, asleep", "a dog"], ["a cat, asleep", "a dog"]),
+        (["cat"], ["cat"]),
+        (["cat,"], ["cat,"]),
+        ([], []),
+    ],
+)
+def test_one_argument_with_commas_is_split_with_a_note(
+    given: list[str], labels: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert console.split_labels(given) == labels
+    told = capsys.readouterr().err
+    assert told.startswith(f"read as {len(labels)} labels: 'cat', 'dog'") is (given != labels)
+
+
+@pytest.mark.parametrize(("answer", "labels"), [("\n", 2), ("y\n", 2), ("n\n", 1), ("", 2)])
+def test_a_person_is_asked_about_commas(
+    answer: str, labels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    assert len(console.split_labels(["cat,dog"])) == labels
+    assert "are these 2 labels: 'cat', 'dog'? [Y/n]" in shown.getvalue()

@@ -32,7 +32,7 @@ WORDS = {
 # Technical cases: templates and columns that other tools write, HTML's element, this table.
 ALLOWED = {
     "clipsearch/heads/prompts.py": {"image"},
-    "clipsearch/evaluation/ground_truth.py": {"image"},
+    "clipsearch/_util/documents.py": {"image"},
     "clipsearch/cli/commands.py": {"few-shot result, fit"},  # what people may type instead
     "clipsearch/text/language.py": {"cohort-normalised score", "image"},  # words of English
     "docs/glossary.md": {"image"},

@@ -159,11 +159,11 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
         ("", "t.csv", "is empty"),
         ("\n \n", "t.csv", "is empty"),
         ("foo,bar\na.jpg,cat\n", "t.csv", "columns foo, bar: needed are the path"),
-        ("path,size\na.jpg,12\n", "t.csv", "columns path, something else: needed"),
+        ("path,size\na.jpg,12\n", "t.csv", "columns path, size: needed"),
         ("a.jpg\n", "t.csv", "columns a.jpg: needed"),
         ("path,label\n", "t.csv", "holds no labels and no captions"),
         ("path,label\n,cat\n", "t.csv", "line 2: no image is named"),
-        ('path,label\n"a.jpg,cat\n', "t.csv", "holds no labels"),
+        ('path,label\n"a.jpg,cat\n', "t.csv", "line 2: a quote is not closed"),
         ("{", "t.json", "is not JSON"),
         ("[]", "t.json", "is not COCO's JSON"),
         ('{"images": []}', "t.json", "it has no 'annotations'"),
@@ -179,7 +179,65 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadTruthFile, match="No such file"):
         read_ground_truth(tmp_path / "none.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BadTruthFile, match="not text in UTF-8"):
+    with pytest.raises(BadTruthFile, match="not text in UTF-16"):
         read_ground_truth(tmp_path / "binary.csv")
     with pytest.raises(BadTruthFile, match="no folders in it"):
         read_ground_truth(tmp_path)
+
+
+# --- files as programs write them ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,label\na.jpg,cat\nb.jpg,dog\n",
+        "filename;class\r\na.jpg;cat\r\nb.jpg;dog\r\n",
+        "IMAGE,Category\na.jpg,cat\nb.jpg,dog\n",
+        "Image Name\tLabel\na.jpg\tcat\nb.jpg\tdog\n",
+        "sep=;\nDatei;Klasse\na.jpg;cat\nb.jpg;dog\n",
+        ",image,label\n0,a.jpg,cat\n1,b.jpg,dog\n",
+        "label;path\ncat;a.jpg\n\n ; \ndog;b.jpg\n",
+        'id,path,class\n7,"a.jpg","cat"\n8, "b.jpg", "dog"\n',
+        "\ufeffpfad|kategorie\na.jpg|cat\nb.jpg|dog\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+def test_headers_and_delimiters_of_any_usual_kind(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    truth = read_ground_truth(tmp_path / "t.csv")
+    assert names(truth.labels, tmp_path) == {"a.jpg": ("cat",), "b.jpg": ("dog",)}
+    assert truth.warnings == ()
+
+
+def test_windows_1252_is_read_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("path;label\na.jpg;Käse\n".encode("cp1252"))
+    truth = read_ground_truth(tmp_path / "t.csv")
+    assert truth.classes == ("Käse",)
+    assert ["Windows-1252" in warning for warning in truth.warnings] == [True]
+
+
+def test_spellings_of_a_label_are_one(tmp_path: Path) -> None:
+    text = "path,label\na.jpg,Cat\nb.jpg,cat\nc.jpg,cat\nd.jpg,Ka\u0308se\ne.jpg,K\u00e4se\nf.jpg,DOG\n"
+    truth = read(tmp_path, text)
+    assert len(truth.classes) == 3 and "cat" in truth.classes and "DOG" in truth.classes
+    [warning] = truth.warnings
+    assert warning == "2 spellings of labels are taken for others: 'Cat' for 'cat'."
+    spelled = truth.spelled_as(["dog", "CAT", "x"])
+    assert names(spelled, tmp_path)["f.jpg"] == ("dog",)
+    assert names(spelled, tmp_path)["b.jpg"] == ("CAT",)
+
+
+def test_names_with_composed_letters_are_those_of_the_files(tmp_path: Path) -> None:
+    composed, apart = "K\u00e4se.jpg", "Ka\u0308se.jpg"
+    (tmp_path / apart).write_bytes(b"x")
+    truth = read(tmp_path, f"path,label\n{composed},cheese\n")
+    assert list(truth.labels) == [str(tmp_path / apart)]
+    (tmp_path / composed).write_bytes(b"x")
+    truth = read(tmp_path, f"path,label\n{composed},cheese\n{apart},other\n")
+    assert names(truth.labels, tmp_path) == {composed: ("cheese",), apart: ("other",)}
+
+
+def test_paths_from_windows_lead_to_folders(tmp_path: Path) -> None:
+    truth = read(tmp_path, "path,label\nsub\\a.jpg,cat\n")
+    assert names(truth.labels, tmp_path) == {"sub/a.jpg": ("cat",)}

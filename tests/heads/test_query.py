@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipsearch.errors import BadLabelFile, BadTerm, EmptyQuery, QueryError, TooFewLabels
-from clipsearch.heads.query import labels_from_file, parse_term, parse_terms
+from clipsearch.errors import BadTerm, EmptyQuery, QueryError
+from clipsearch.heads.query import parse_term, parse_terms
 from clipsearch.types import Term
 
 plain = st.text(min_size=1).map(str.strip).filter(lambda t: t and t[0] not in "+-.0123456789\\")
@@ -118,119 +115,3 @@ def test_one_text_is_one_term() -> None:
 def test_a_query_without_terms_is_empty() -> None:
     with pytest.raises(EmptyQuery, match="in words or with an image"):
         parse_terms()
-
-
-# --- files of labels -------------------------------------------------------------------------
-
-
-EXPECTED = {"cat": ["a cat", "a kitten"], "no": [], "12:30": ["noon, nearly"], "Ünïcödé": []}
-FILES = {
-    "labels.txt": "# animals\ncat: a cat; a kitten\n\nno\n12:30: noon, nearly;\n  Ünïcödé:  \n",
-    "labels": "cat: a cat\ncat: a kitten\nno:\n12:30: noon, nearly\nÜnïcödé",
-    "labels.csv": 'Label,prompt\ncat,a cat,a kitten\nno,\n12:30,"noon, nearly"\n\nÜnïcödé,,\n',
-    "labels.tsv": "cat\ta cat\ncat\ta kitten\nno\n12:30\tnoon, nearly\nÜnïcödé\n",
-    "labels.json": json.dumps({**EXPECTED, "no": None, "12:30": "noon, nearly"}),
-    "labels.yaml": "cat: [a cat, a kitten]\nno:\n12:30: noon, nearly\nÜnïcödé: null\n",
-    "labels.YML": "cat:\n  - a cat\n  - a kitten\nno: []\n'12:30': ['noon, nearly']\nÜnïcödé: ~\n",
-}
-
-
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "marked"])
-def test_labels_and_prompts_are_read_from_every_kind_of_file(
-    tmp_path: Path, name: str, mark: str
-) -> None:
-    (tmp_path / name).write_text(mark + FILES[name], "utf-8")
-    assert labels_from_file(tmp_path / name) == EXPECTED
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.txt", "cat\ndog\n"),
-        ("a.csv", "cat\r\ndog\r\n"),
-        ("a.json", '["cat", "dog"]'),
-        ("a.yaml", "- cat\n- dog\n"),
-    ],
-)
-def test_a_plain_list_of_labels_is_enough(tmp_path: Path, name: str, content: str) -> None:
-    (tmp_path / name).write_text(content)
-    assert labels_from_file(tmp_path / name) == {"cat": [], "dog": []}
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "told"),
-    [
-        ("a.json", "{", "cannot be read"),
-        ("a.json", "3", "a list of labels"),
-        ("a.json", "[3]", "must be texts"),
-        ("a.json", '{"cat": 3}', "must be texts"),
-        ("a.json", '{"cat": {"a": "b"}}', "'cat' has 'a', where only texts and images are known"),
-        ("a.json", '{"cat": {"images": [3]}}', "must be texts"),
-        ("a.yaml", "cat: {texts: {a: b}}", "must be texts"),
-        ("a.yaml", "? [cat]\n: a cat", "cannot be read"),
-        ("a.txt", "cat: image:", "without the path of an image"),
-        ("a.yaml", "a: [", "cannot be read"),
-        ("a.yaml", "cat\ndog\n", "a list of labels"),
-        ("a.txt", "\udcff", "cannot be read"),
-        ("a.xlsx", "cat", r"from \.txt, \.csv, \.tsv, \.json, \.yaml, \.yml, not from \.xlsx"),
-    ],
-)
-def test_a_file_without_labels_in_it_is_refused(
-    tmp_path: Path, name: str, content: str, told: str
-) -> None:
-    (tmp_path / name).write_text(content, "utf-8", errors="surrogateescape")
-    with pytest.raises(BadLabelFile, match=told):
-        labels_from_file(tmp_path / name)
-
-
-def test_a_missing_file_of_labels_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadLabelFile, match=r"gone\.txt cannot be read"):
-        labels_from_file(tmp_path / "gone.txt")
-
-
-@pytest.mark.parametrize(
-    ("name", "content"), [("a.txt", "# none\n\n"), ("a.yaml", ""), ("a.json", "[]"), ("a.csv", "")]
-)
-def test_an_empty_file_has_too_few_labels(tmp_path: Path, name: str, content: str) -> None:
-    (tmp_path / name).write_text(content)
-    with pytest.raises(TooFewLabels, match="holds no labels"):
-        labels_from_file(tmp_path / name)
-
-
-# --- example images ----------------------------------------------------------------------
-
-WITH_IMAGES = {
-    "labels.txt": "rex: my dog; image:rex.jpg; image: ../b c.png\nthing: image:/t.webp\nno\n",
-    "labels.csv": "label,prompts\nrex,my dog,image:rex.jpg,image:../b c.png\nthing,image:/t.webp\nno\n",
-    "labels.json": json.dumps(
-        {
-            "rex": {"texts": ["my dog"], "images": ["rex.jpg", "../b c.png"]},
-            "thing": {"images": "/t.webp"},
-            "no": {},
-        }
-    ),
-    "labels.yaml": "rex:\n  texts: my dog\n  images: [rex.jpg, ../b c.png]\n"
-    "thing: {images: /t.webp, texts: }\nno:\n",
-}
-
-
-@pytest.mark.parametrize("name", WITH_IMAGES)
-def test_images_are_named_beside_the_texts_relative_to_the_file(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "labels"
-    folder.mkdir()
-    (folder / name).write_text(WITH_IMAGES[name])
-    monkeypatch.chdir(tmp_path)
-    rex = [Term.image(str(folder / "rex.jpg")), Term.image(str(tmp_path / "b c.png"))]
-    assert labels_from_file(Path("labels") / name) == {
-        "rex": ["my dog", *rex],
-        "thing": [Term.image("/t.webp")],
-        "no": [],
-    }
-
-
-def test_a_text_may_begin_like_an_image_where_the_format_tells_them_apart(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("cat: ['image: a cat', '@cat']")
-    assert labels_from_file(tmp_path / "a.yaml") == {"cat": ["image: a cat", "@cat"]}

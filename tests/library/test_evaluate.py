@@ -109,7 +109,15 @@ def test_labels_that_cannot_be_chosen_are_said_and_their_images_left_out(
     (warning,) = found.warnings
     assert "not to choose from: green_bird; 8 images with no other label are left out" in warning
     with pytest.raises(BadTruthFile, match="theirs are blue dog, green_bird, red cat, given are"):
-        library.evaluate(truth, labels=["Red Cat", "x"])
+        library.evaluate(truth, labels=["a red cat", "x"])
+
+
+def test_labels_that_differ_in_case_and_space_are_those_of_the_images(
+    library: Library, truth: Path
+) -> None:
+    found = library.evaluate(truth, labels=["Red  Cat", "BLUE dog"], resamples=0)
+    labels = found.models[0].classification
+    assert labels is not None and labels.images == 16
 
 
 def test_a_head_is_measured_as_it_is(library: Library, truth: Path) -> None:
