@@ -207,9 +207,10 @@ def test_the_top_level_holds_packages_and_few_modules() -> None:
     files = sorted(PACKAGE.rglob("*.py"))
     # 140 held the house as it was moved in. New rooms: sorting images away, asking about them,
     # relevance, ranking by it, the cohorts of a library, the composition of a text, where formats
-    # keep metadata, the dates that are found in it, files of users, labels in them,
-    # checksums of rows and of files, what SQLite's errors mean, and the repair of a library.
-    assert len(files) <= 162
+    # keep metadata, the dates that are found in it, files of users, labels in them, checksums of rows
+    # and of files, what SQLite's errors mean, the repair of a library; pruning, catalogs that cannot
+    # be written, their connections, and relocation.
+    assert len(files) <= 170
     assert [path.name for path in files if len(path.read_text("utf-8").splitlines()) > 350] == []
 
 

@@ -18,8 +18,9 @@ from clipsearch import types
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.catalog import embeddings, files, integrity, settings
 from clipsearch.catalog import records as _records
+from clipsearch.catalog.connection import Connection
 from clipsearch.catalog.embeddings import Parts
-from clipsearch.catalog.engine import FORMAT, Connection, Engine
+from clipsearch.catalog.engine import FORMAT, Engine
 from clipsearch.catalog.files import Entry, File, PartVector, Pending
 from clipsearch.catalog.settings import Counts, SnapshotRow
 from clipsearch.errors import LibraryCorrupt
@@ -40,8 +41,7 @@ def _reads(
     """Make a method of a function over a connection: one transaction that reads."""
 
     def method(self: Catalog, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self._engine.read() as connection:
-            return function(connection, *args, **kwargs)
+        return self._engine.run(function, *args, **kwargs)
 
     described: Callable[Concatenate[Catalog, P], T] = _describe(method, function)
     return described
@@ -239,9 +239,7 @@ class Catalog:
         """
         stream = iter(found)
         while chunk := list(islice(stream, _CHUNK)):
-            with self._engine.read() as connection:
-                states = files.pending(connection, chunk, model_id, retry=retry)
-            yield from states
+            yield from self._engine.run(files.pending, chunk, model_id, retry=retry)
 
     def commit(self, entries: Sequence[Entry], model_id: int) -> int:
         """Write a batch of files with their contents and vectors, all of it or nothing.
@@ -299,10 +297,9 @@ class Catalog:
         """
         while True:
             # A transaction for each batch: one for all would keep the write-ahead log growing.
-            with self._engine.read() as connection:
-                after, ids, rows = embeddings.read_page(
-                    connection, model_id, after=after, limit=batch, whole=whole
-                )
+            after, ids, rows = self._engine.run(
+                embeddings.read_page, model_id, after=after, limit=batch, whole=whole
+            )
             if not after:
                 return
             yield ids, rows
@@ -319,15 +316,20 @@ class Catalog:
         -------
         The damage found, each with its remedy and whether it was repaired.
         """
-        transaction = self._engine.write if repair else self._engine.read
+
+        def look(connection: Connection) -> list[types.Finding]:
+            return [
+                *integrity.check_pages(connection, repair=repair),
+                *integrity.check_references(connection, repair=repair),
+                *integrity.check_checksums(connection, repair=repair),
+                *embeddings.check_vectors(connection, repair=repair),
+            ]
+
         try:
-            with transaction() as connection:
-                return [
-                    *integrity.check_pages(connection, repair=repair),
-                    *integrity.check_references(connection, repair=repair),
-                    *integrity.check_checksums(connection, repair=repair),
-                    *embeddings.check_vectors(connection, repair=repair),
-                ]
+            if not repair:
+                return self._engine.run(look)
+            with self._engine.write() as connection:
+                return look(connection)
         except LibraryCorrupt as error:  # too damaged to be read to the end
             found = self.check() if repair else []  # nothing of the repair has been written
             if found:

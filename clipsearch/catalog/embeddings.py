@@ -12,7 +12,7 @@ from clipsearch import types
 from clipsearch._util import warn
 from clipsearch._util.arrays import BoolArray, FloatArray, IdArray
 from clipsearch.catalog.checksums import is_damaged_sql, sound_vectors, stored_sql
-from clipsearch.catalog.engine import Connection, as_json, cell
+from clipsearch.catalog.connection import Connection, as_json, cell
 from clipsearch.errors import UnknownModel
 
 _STORED = np.dtype("<f2")

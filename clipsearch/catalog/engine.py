@@ -9,22 +9,24 @@ into SQL.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipsearch.catalog.checksums import CHECKSUM_FUNCTIONS, SEAL_WRITES
-from clipsearch.catalog.faults import BUSY, explain_fault
+from clipsearch.catalog.connection import Connection, Cursor, Parameters, cell, column
+from clipsearch.catalog.faults import BUSY, REFUSED, code_of, explain_fault
+from clipsearch.catalog.readonly import LockFree, Torn, connect_lock_free, is_torn
 from clipsearch.errors import (
     LibraryCorrupt,
     LibraryError,
+    LibraryLocked,
     LibraryNotFound,
     LibraryTooNew,
 )
@@ -39,48 +41,9 @@ FORMAT = 4
 _NO_TABLES = 0
 _IDLE_READERS = 4  # connections kept open for reading
 
-Parameters = Sequence[Any] | Mapping[str, Any]
-"""The values bound to the `?`, or the `:name`, of a statement."""
+_PAUSE = 0.02  # seconds before what could not be done while others write is tried again
 
-
-class Cursor(Protocol):
-    """The result of a statement; rows are tuples."""
-
-    @property
-    def rowcount(self) -> int: ...
-    @property
-    def lastrowid(self) -> int | None: ...
-    def __iter__(self) -> Iterator[Any]: ...
-    def fetchone(self) -> Any: ...
-    def fetchall(self) -> Sequence[Any]: ...
-
-
-class Connection(Protocol):
-    """Runs statements in the open transaction."""
-
-    def execute(self, sql: str, values: Parameters = (), /) -> Cursor:
-        """Run one statement."""
-        ...
-
-    def executemany(self, sql: str, rows: Sequence[Parameters], /) -> Cursor:
-        """Run one statement for each row of values."""
-        ...
-
-
-def cell(cursor: Cursor) -> Any:
-    """Return the first column of the first row, None if there is none."""
-    row = cursor.fetchone()
-    return None if row is None else row[0]
-
-
-def column(cursor: Cursor) -> list[Any]:
-    """Return the first column of all rows."""
-    return [row[0] for row in cursor]
-
-
-def as_json(ids: Iterable[int]) -> str:
-    """Return ids, numpy's too, as one value for `json_each`: any number of them is one variable."""
-    return json.dumps([int(number) for number in ids])
+_T = TypeVar("_T")
 
 
 class Engine:
@@ -147,8 +110,7 @@ class Engine:
         """
         if not self.path.is_file():
             raise LibraryNotFound(self.folder)
-        with self.read() as connection:
-            stored = self._format(connection)
+        stored = self.run(self._format)
         if stored == _NO_TABLES:  # the process that made it was killed
             raise LibraryNotFound(self.folder)
         if stored < FORMAT:
@@ -163,18 +125,40 @@ class Engine:
         if self._writer is not None:
             self._writer.dispose()
 
+    def run(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        """Run `function(connection, ...)` in a transaction that reads, and return its result.
+
+        It sees one state of the catalog from its first query to its last. Where no lock can keep
+        other processes from writing meanwhile, it is run again if they did.
+        """
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                with self.read() as connection:
+                    return function(connection, *args, **kwargs)
+            except Torn as error:
+                if time.monotonic() > deadline:
+                    raise LibraryLocked(self.folder) from error
+                time.sleep(_PAUSE)
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that sees one state of the catalog from its first query to its last."""
+        """Open a transaction that sees one state of the catalog, where locks can be taken."""
         try:
             connection = self._take()
             try:
                 connection.execute("BEGIN")
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
+                torn = is_torn(connection)
                 connection.close()  # whatever state it is in
+                if torn:
+                    raise Torn from error
                 raise
+            if is_torn(connection):
+                connection.close()
+                raise Torn
             self._give_back(connection)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise explain_fault(error, self.path) from error
@@ -229,9 +213,11 @@ class Engine:
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return self._connect()
+            connection = self._idle.pop() if self._idle else None
+        if isinstance(connection, LockFree) and connection.is_stale():
+            connection.close()
+            connection = None
+        return connection or self._connect_reader()
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._lock:
@@ -239,6 +225,18 @@ class Engine:
                 self._idle.append(connection)
                 return
         connection.close()
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        """Connect; where that would have to write, and cannot, without writing."""
+        try:
+            return self._connect()
+        except sqlite3.Error as error:
+            if code_of(error) not in REFUSED:
+                raise
+            try:
+                return connect_lock_free(self.path, self._prepare)
+            except (sqlite3.Error, OSError):
+                raise error from None
 
     def _connect(self) -> sqlite3.Connection:
         # mode=rw: opening must never leave an empty file where there is no library.
@@ -249,6 +247,10 @@ class Engine:
             isolation_level=None,  # transactions are opened here, not by sqlite3
             check_same_thread=False,  # one thread at a time uses a connection
         )
+        return self._prepare(connection)
+
+    def _prepare(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """Lay out a new file, and set the options of each connection."""
         try:
             if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
                 self._lay_out(connection)  # a file with tables is laid out already, or not ours
@@ -276,9 +278,9 @@ class Engine:
                 return
             except sqlite3.OperationalError as error:
                 # A change of the journal mode does not wait for other processes by itself.
-                if error.sqlite_errorcode & 0xFF not in BUSY or time.monotonic() > deadline:
+                if code_of(error) not in BUSY or time.monotonic() > deadline:
                     raise
-                time.sleep(0.02)
+                time.sleep(_PAUSE)
 
     # --- format ----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from clipsearch.errors import LibraryCorrupt, LibraryError, LibraryLocked
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 """Codes of errors that pass when another process has finished."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_REFUSED = {
+REFUSED = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_CANTOPEN,
@@ -19,6 +19,7 @@ _REFUSED = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_AUTH,
 }
+"""Codes of errors of a folder or a disk that cannot be written."""
 _NAMES = {
     *SEALED,
     *(name for columns in SEALED.values() for name in columns),
@@ -27,6 +28,11 @@ _NAMES = {
     "id",
 }
 _MISTAKES = ("no such", "near ", "incomplete input")
+
+
+def code_of(error: Exception) -> int:
+    """Return the code of an error of SQLite without its extended part, 0 if it has none."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def explain_fault(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exception:
@@ -43,11 +49,11 @@ def explain_fault(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exce
     -------
     A LibraryError; the error itself for a mistake in a statement, which is no state of a library.
     """
-    code, folder = getattr(error, "sqlite_errorcode", 0) & 0xFF, path.parent
+    code, folder = code_of(error), path.parent
     said = " ".join(str(error).split())[:200]
     if code in BUSY:
         return LibraryLocked(folder)
-    if code in _REFUSED:
+    if code in REFUSED:
         return LibraryError(
             folder,
             f"cannot use {path}: {said}. "

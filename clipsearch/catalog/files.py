@@ -8,7 +8,7 @@ from itertools import compress
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from clipsearch._util.arrays import FloatArray
-from clipsearch.catalog.engine import Connection, as_json
+from clipsearch.catalog.connection import Connection, as_json
 from clipsearch.types.facts import FACTS, Fact, Facts
 
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from clipsearch import types
 from clipsearch.catalog.checksums import checksum_sql, stored_sql
-from clipsearch.catalog.engine import FORMAT, Connection, as_json, column
+from clipsearch.catalog.connection import Connection, as_json, column
+from clipsearch.catalog.engine import FORMAT
 from clipsearch.catalog.files import content_row
 from clipsearch.types import Facts
 

@@ -13,8 +13,8 @@ import numpy as np
 from clipsearch import types
 from clipsearch._util import read_date
 from clipsearch._util.arrays import IdArray
+from clipsearch.catalog.connection import Connection, as_json, column
 from clipsearch.catalog.embeddings import parts
-from clipsearch.catalog.engine import Connection, as_json, column
 from clipsearch.types import Facts, ImageRecord, Where
 from clipsearch.types.facts import FACTS
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from clipsearch._util import warn_once
 from clipsearch.catalog.checksums import is_damaged_sql
-from clipsearch.catalog.engine import Connection, cell, column
+from clipsearch.catalog.connection import Connection, cell, column
 from clipsearch.errors import ModelMismatch, UnknownModel
 from clipsearch.types import ModelInfo
 

@@ -19,6 +19,7 @@ from clipsearch.encoders import Encoder, Tokenizer, load_encoder, load_tokenizer
 from clipsearch.encoders.registry import resolve
 from clipsearch.errors import (
     EncoderError,
+    LibraryError,
     LibraryLocked,
     ModelMismatch,
     QueryError,
@@ -86,7 +87,7 @@ class Session:
         return self.catalog.folder
 
     def close(self) -> None:
-        """Close the catalog; of a session made by `for_model` nothing, for it only shares it."""
+        """Close the catalog, which a session made by `for_model` only shares."""
         if self._fixed is None:
             self.catalog.close()
 
@@ -266,15 +267,13 @@ class Session:
             except EncoderError:  # the model is not at hand: simulated texts are used
                 return None
 
-        return Snapshots(
-            self.path,
-            self.catalog,
-            model_id,
-            kind=kind,
-            recall=recall,
-            queries=texts,
-            on_fault=on_fault,
-        )
+        wanted: dict[str, Any] = {
+            "kind": kind,
+            "recall": recall,
+            "queries": texts,
+            "on_fault": on_fault,
+        }
+        return Snapshots(self.path, self.catalog, model_id, **wanted)
 
     @contextmanager
     def write_lock(self) -> Iterator[None]:
@@ -286,6 +285,8 @@ class Session:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise LibraryLocked(self.path, "another `clipsearch index`") from error
+        except OSError as error:
+            raise LibraryError(self.path, f"cannot write in {self.path}: {error}.") from error
         try:
             yield
         finally:

@@ -12,7 +12,8 @@ import pytest
 from catalog_rows import entry, failure, model, unit
 
 from clipsearch.catalog import Catalog
-from clipsearch.catalog.engine import FORMAT, as_json
+from clipsearch.catalog.connection import as_json
+from clipsearch.catalog.engine import FORMAT
 from clipsearch.catalog.schema import METADATA, MIGRATIONS, add_fact_columns
 from clipsearch.errors import LibraryCorrupt, LibraryNotFound, LibraryTooNew
 from clipsearch.types import Facts, PartialDate

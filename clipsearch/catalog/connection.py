@@ -1,0 +1,50 @@
+"""What runs the statements of the other modules: sqlite3 or SQLAlchemy, with rows as tuples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+"""The values bound to the `?`, or the `:name`, of a statement."""
+
+
+class Cursor(Protocol):
+    """The result of a statement; rows are tuples."""
+
+    @property
+    def rowcount(self) -> int: ...
+    @property
+    def lastrowid(self) -> int | None: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> Sequence[Any]: ...
+
+
+class Connection(Protocol):
+    """Runs statements in the open transaction."""
+
+    def execute(self, sql: str, values: Parameters = (), /) -> Cursor:
+        """Run one statement."""
+        ...
+
+    def executemany(self, sql: str, rows: Sequence[Parameters], /) -> Cursor:
+        """Run one statement for each row of values."""
+        ...
+
+
+def cell(cursor: Cursor) -> Any:
+    """Return the first column of the first row, None if there is none."""
+    row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
+def column(cursor: Cursor) -> list[Any]:
+    """Return the first column of all rows."""
+    return [row[0] for row in cursor]
+
+
+def as_json(ids: Iterable[int]) -> str:
+    """Return ids, numpy's too, as one value for `json_each`: any number of them is one variable."""
+    return json.dumps([int(number) for number in ids])
