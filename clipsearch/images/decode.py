@@ -14,8 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin
 
+from clipsearch._util import printable
 from clipsearch._util.arrays import PixelArray
 from clipsearch.errors import ImageTooLarge, UnreadableImage
+from clipsearch.images import salvage
+from clipsearch.images.colours import to_rgb
+from clipsearch.images.complaints import Complaints, collect_complaints
 from clipsearch.images.exif import facts_in
 from clipsearch.images.metadata import read_metadata
 from clipsearch.images.readers import (
@@ -24,13 +28,13 @@ from clipsearch.images.readers import (
     describe_excess,
     describe_pixels,
     open_header,
-    to_rgb,
 )
 from clipsearch.types import Facts
 
 MAX_BYTES = 2 << 30
 """Largest file read: an image of MAX_PIXELS fits with 16 bits per channel and alpha."""
 
+_MOST_SALVAGED = 32_000_000  # pixels: it takes three times the memory of a whole image
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,11 +62,14 @@ class DecodedImage:
     box
         Left, top, right and bottom of the whole image, in pixels of `image`: 1601 columns decoded
         at 1/4 are 400.25 wide, in an image of 401.
+    note
+        One line: what a damaged file lacks, what the decoder complained of; "" for nothing.
     """
 
     image: Image.Image
     facts: Facts
     box: tuple[float, float, float, float]
+    note: str = ""
 
 
 class EncodedImage:
@@ -94,12 +101,15 @@ class EncodedImage:
         if not data:
             raise UnreadableImage(name, "the file is empty")
         self._data, self._name = data, name
-        self._image: ImageFile.ImageFile = open_header(data, name)
+        self._complaints = Complaints()
+        with collect_complaints(self._complaints):
+            self._image: ImageFile.ImageFile = open_header(data, name)
         self._size = self._image.size
         self._scale = 1.0
         _check_size(self._size, name, MAX_PIXELS if max_pixels is None else max_pixels)
-        if at_least is not None and isinstance(self._image, JpegImagePlugin.JpegImageFile):
-            self._draft(at_least)
+        self._at_least = at_least
+        if (draft := self._draft(self._image)) is not None:
+            self._scale = draft / self._size[0]
 
     @property
     def memory(self) -> int:
@@ -109,23 +119,29 @@ class EncodedImage:
         return width * height * (4 if self._image.mode == "RGB" else 12)
 
     def decode(self) -> DecodedImage:
-        """Decode the first frame.
+        """Decode the first frame; of a damaged file, what there is of it.
 
         Raises
         ------
         UnreadableImage
-            The file is damaged or ends too early.
+            Less than half of the image can be decoded.
         ImageTooLarge
             It does not fit into memory, or a part of it exceeds MAX_PIXELS.
         """
+        with collect_complaints(self._complaints):
+            return self._decode()
+
+    def _decode(self) -> DecodedImage:
         # Parsers of hostile data raise errors of every type, and each is an error of this file.
         image, size = self._image, self._size
         try:
-            image.load()
+            image, missing, note = self._load()
             # TIFF and HEIC turn the image while they load it, and may change the size then.
             size = size if self._scale < 1 else image.size
             orientation, known = _orientation(image), facts_in(read_metadata(image))
             rgb = to_rgb(image)
+            if missing is not None and missing.shape == (rgb.height, rgb.width):
+                rgb = salvage.fill_missing(rgb, missing)
             if orientation in _UPRIGHT:
                 rgb = rgb.transpose(_UPRIGHT[orientation])
         except Image.DecompressionBombError as error:
@@ -135,16 +151,56 @@ class EncodedImage:
                 self._name, f"{describe_pixels(size)} do not fit into memory"
             ) from error
         except Exception as error:
-            raise damage_error(self._name, image.format, self._data, error) from error
+            said = self._complaints.summary()
+            raise damage_error(self._name, image.format, self._data, error, said) from error
         width, height = reversed(size) if orientation >= 5 else size
         facts = Facts(width, height, image.format or "", **known)
-        return DecodedImage(rgb, facts, self._box(rgb.size, (width, height), orientation))
+        notes = filter(None, (note, self._complaints.summary()))
+        box = self._box(rgb.size, (width, height), orientation)
+        return DecodedImage(rgb, facts, box, printable("; ".join(notes)))
 
-    def _draft(self, at_least: int) -> None:
-        """Let the decoder leave out detail: it does by 1/2, 1/4 or 1/8, rounding sizes up."""
-        draft = self._image.draft(None, (at_least, at_least))
-        if draft is not None:
-            self._scale = draft[1][2] / self._size[0]
+    def _load(self) -> salvage.Salvaged:
+        """Decode the pixels, or those that there are."""
+        image = self._image
+        try:
+            image.load()
+        except (Image.DecompressionBombError, MemoryError):
+            raise
+        except Exception as error:
+            found = self._salvage()
+            if found is None:
+                raise
+            reason = damage_error(self._name, image.format, self._data, error).reason
+            share = salvage.describe_missing(found.missing)
+            return found._replace(note=found.note or f"{share}: {reason}")
+        lines = salvage.damaged_fax_lines(image, self._complaints)
+        share = "" if lines is None else salvage.describe_missing(lines)
+        if lines is not None and lines.mean() > salvage.MOST_MISSING:
+            raise ValueError(share)
+        return salvage.Salvaged(image, lines, share)
+
+    def _salvage(self) -> salvage.Salvaged | None:
+        if self._image.width * self._image.height > _MOST_SALVAGED:
+            return None
+        with collect_complaints(Complaints()):  # the same ones, twice
+            if self._image.format == "AVIF":
+                return salvage.decode_by_libheif(self._data)
+            return salvage.salvage(self._data, self._reopen, self._image.format)
+
+    def _reopen(self, data: bytes) -> ImageFile.ImageFile:
+        image = open_header(data, self._name)
+        self._draft(image)
+        return image
+
+    def _draft(self, image: ImageFile.ImageFile) -> float | None:
+        """Let a JPEG decoder leave out detail: it does by 1/2, 1/4 or 1/8, rounding sizes up.
+
+        Returns the width of the whole image then, in pixels that are decoded; None if it does not.
+        """
+        if self._at_least is None or not isinstance(image, JpegImagePlugin.JpegImageFile):
+            return None
+        draft = image.draft(None, (self._at_least, self._at_least))
+        return None if draft is None else draft[1][2]
 
     def _box(
         self, have: tuple[int, int], whole: tuple[int, int], orientation: int

@@ -1,4 +1,4 @@
-"""Pillow as the decoder uses it: open a header with a fixed list of plugins, convert modes to RGB.
+"""Pillow as the decoder uses it: open a header with a fixed list of plugins.
 
 Pillow's global settings are neither read nor changed: the limit on pixels is clipsearch's own.
 """
@@ -11,8 +11,6 @@ from functools import cache
 from types import FunctionType, ModuleType
 from typing import Any
 
-import numpy as np
-
 # Named one by one: importing a plugin registers it in Image.OPEN, and Pillow's own search would
 # import all forty of them, a PostScript interpreter's among them, before it gave up on a file.
 from PIL import (
@@ -20,7 +18,6 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageChops,
     ImageFile,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
@@ -30,15 +27,13 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from clipsearch._util.arrays import FloatArray, PixelArray
 from clipsearch.errors import ImageTooLarge, UnreadableImage
+from clipsearch.images.complaints import watch_libtiff, watch_plugins
 
 MAX_PIXELS = 250_000_000
 """Largest image decoded: beyond every camera (200 MP), 1 GB as RGB."""
 
-_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
-_WHITE_IS_ZERO = 0
-
+_AV1_BRANDS = (b"avif", b"avis")
 _ENDS_EARLY = re.compile(r"(?i)truncat|end of file|\beof\b|but only got|requires a buffer")
 
 
@@ -111,8 +106,10 @@ _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "PPM": PpmImagePlugin.PpmImageFile,
     "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
+    "DIB": BmpImagePlugin.DibImageFile,
 }
 _READERS = {name: _limit(reader) for name, reader in _READERS.items()}
+watch_plugins(Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin)
 
 
 @cache
@@ -127,6 +124,14 @@ def load_heif_reader() -> type[ImageFile.ImageFile]:
     from pillow_heif.as_plugin import HeifImageFile
 
     return _limit(HeifImageFile)
+
+
+@cache
+def _libheif_reads_av1() -> bool:
+    from pillow_heif import libheif_info
+
+    decoders = str(libheif_info().get("decoders", "")).lower()
+    return any(name in decoders for name in ("av1", "aom"))
 
 
 def open_header(data: bytes, name: str) -> ImageFile.ImageFile:
@@ -152,22 +157,48 @@ def open_header(data: bytes, name: str) -> ImageFile.ImageFile:
     """
     failure: UnreadableImage | None = None
     for format_ in _candidate_formats(data[:16]):
+        if failure and format_ == "HEIF" and data[8:12] in _AV1_BRANDS and not _libheif_reads_av1():
+            continue
         reader = _READERS.get(format_) or load_heif_reader()
+        if format_ == "TIFF":
+            watch_libtiff()
         try:
-            try:
-                return reader(io.BytesIO(data))
-            except ValueError as error:
-                if "Invalid Exif payload" not in str(error):
-                    raise
-                # libavif refuses the whole image for its EXIF. Under another name it is left be.
-                return reader(io.BytesIO(data.replace(b"Exif", b"\0\0\0\0", 1)))
+            return _open(reader, data)
         except Image.DecompressionBombError as error:
             raise ImageTooLarge(name, str(error)) from error
         except Exception as error:  # noqa: BLE001 (as hostile as the pixels, see EncodedImage)
-            failure = damage_error(name, format_, data, error)
+            # Of several readers the likeliest says why.
+            failure = failure or damage_error(name, format_, data, error)
     raise failure or UnreadableImage(
         name, "not an image, or in a format that clipsearch does not read"
     )
+
+
+def _open(reader: type[ImageFile.ImageFile], data: bytes) -> ImageFile.ImageFile:
+    """Open an image; where metadata is all that the reader refuses, without them."""
+    try:
+        return reader(io.BytesIO(data))
+    except ValueError as error:
+        if "Invalid Exif payload" in str(error):
+            # libavif refuses the whole image for its EXIF. Under another name it is left be.
+            return reader(io.BytesIO(data.replace(b"Exif", b"\0\0\0\0", 1)))
+        if "MAX_TEXT" not in str(error):
+            raise
+    try:
+        return reader(io.BytesIO(_without_chunks(data, b"iCCP")))
+    except ValueError:
+        return reader(io.BytesIO(_without_chunks(data, b"iCCP", b"tEXt", b"zTXt", b"iTXt")))
+
+
+def _without_chunks(data: bytes, *kinds: bytes) -> bytes:
+    """Return a PNG without chunks of these kinds: of more than a megabyte, Pillow refuses the file."""
+    kept, place = [data[:8]], 8
+    while place + 8 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        if data[place + 4 : place + 8] not in kinds:
+            kept.append(data[place:end])
+        place = end
+    return b"".join(kept)
 
 
 def _candidate_formats(start: bytes) -> list[str]:
@@ -175,15 +206,18 @@ def _candidate_formats(start: bytes) -> list[str]:
     formats = []
     for format_ in _READERS:
         accepts = Image.OPEN[format_][1]
-        if accepts and accepts(start):
+        if accepts and accepts(start.ljust(16, b"\0")):
             formats.append(format_)
     # AVIF and HEIF share their container, and its general brands do not say which of them it is.
-    if start[4:8] == b"ftyp" and start[8:12] not in (b"avif", b"avis"):
+    # Some builds of libheif read AVIF too: the second decoder, where libavif refuses a file.
+    if start[4:8] == b"ftyp":
         formats.append("HEIF")
     return formats
 
 
-def damage_error(name: str, format_: str | None, data: bytes, error: Exception) -> UnreadableImage:
+def damage_error(
+    name: str, format_: str | None, data: bytes, error: Exception, said: str = ""
+) -> UnreadableImage:
     """Turn what a decoder raised into an error that says whether the file ends too early.
 
     Parameters
@@ -196,79 +230,17 @@ def damage_error(name: str, format_: str | None, data: bytes, error: Exception) 
         The bytes of the file.
     error
         What was raised.
+    said
+        What the decoder complained of before.
 
     Returns
     -------
     The error, for the caller to raise.
     """
-    detail = str(error) or type(error).__name__
+    detail = ", ".join(filter(None, (str(error).rstrip(". ") or type(error).__name__, said)))
     # A RIFF file (WebP) begins with its length; of the others, the decoders say it in their words.
     short = data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little")
     fault = (
         "truncated" if short or _ENDS_EARLY.search(detail) else "damaged, truncated or unsupported"
     )
-    return UnreadableImage(name, f"{fault} {format_} file ({detail.rstrip('. ')})")
-
-
-# --- colours -----------------------------------------------------------------------------------
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded image of any of Pillow's modes to RGB.
-
-    Parameters
-    ----------
-    image
-        An image, loaded. Transparent parts become white; CMYK, LAB, palettes, grey of 16 and 32
-        bits and floats are converted.
-
-    Returns
-    -------
-    The image in mode RGB, 8 bits per channel; the same object if it was in that mode.
-    """
-    if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_scale_to_8_bits(image)).convert("RGB")
-    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-        # Pillow takes every CMYK JPEG for one of Adobe's, whose inks are inverted.
-        return ImageChops.invert(image).convert("RGB")
-    if image.has_transparency_data:
-        # "La", "RGBa": colours already multiplied by alpha, which only their own kind undoes.
-        straight = image.convert(image.mode.upper()) if image.mode.endswith("a") else image
-        straight = straight.convert("RGBA")
-        rgb = Image.new("RGB", image.size, "white")
-        rgb.paste(straight, mask=straight.getchannel("A"))
-        return rgb
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _scale_to_8_bits(image: Image.Image) -> PixelArray:
-    """Scale grey of 16 or 32 bits, or in floats, to uint8 (H, W); Pillow's `convert` would clip."""
-    values = np.asarray(image)
-    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
-    low, high = _black_and_white(image, values, twelve_bits=tags.get(_TIFF_BITS) == (12,))
-    scaled = np.nan_to_num((values.astype(np.float32) - low) / (high - low or 1.0), nan=0.0)
-    grey: PixelArray = (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
-    if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:
-        grey = np.subtract(255, grey)
-    if "transparency" in image.info:
-        grey[values == image.info["transparency"]] = 255
-    return grey
-
-
-def _black_and_white(
-    image: Image.Image, values: FloatArray, *, twelve_bits: bool
-) -> tuple[float, float]:
-    """Return the values that mean black and white.
-
-    16 bits have the whole of their range. For 32 bits and floats there is no agreed white: floats
-    within 0..1 are used as they are, all else is stretched from its least value to its greatest.
-    """
-    if twelve_bits:
-        return 0.0, 4095.0
-    if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
-        return 0.0, 65535.0
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    return (0.0, 1.0) if image.mode == "F" and low >= 0 and high <= 1 else (low, high)
+    return UnreadableImage(name, f"{fault} {format_} file ({detail})")

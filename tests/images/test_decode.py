@@ -280,7 +280,7 @@ def test_a_jpeg_takes_the_memory_of_what_is_decoded_of_it(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS_MADE))
-@pytest.mark.parametrize("kept", [0.02, 0.5, 0.9])
+@pytest.mark.parametrize("kept", [0.02, 0.4])
 def test_a_truncated_file_is_an_error_that_names_it(name: str, kept: float) -> None:
     format_, options, _ = FORMATS_MADE[name]
     noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from image_files import (
     pixels,
     png,
 )
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 import clipsearch
 from clipsearch.errors import ImageTooLarge
@@ -291,3 +292,48 @@ def test_palette_entries_may_be_half_transparent() -> None:
 )
 def test_a_transparent_colour_becomes_white(data: bytes, expected: list[tuple[int, ...]]) -> None:
     assert pixels(data)[0].tolist() == [list(colour) for colour in expected]
+
+
+# --- metadata that Pillow refuses, and bitmaps without a file header ----------------------------
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP"])
+def test_a_png_with_a_huge_text_or_profile_is_decoded(kind: bytes) -> None:
+    huge = b" " * 3_000_000
+    start = {
+        b"tEXt": b"Comment\0" + huge,
+        b"zTXt": b"Comment\0\0" + zlib.compress(huge),
+        b"iTXt": b"Comment\0\1\0\0\0" + zlib.compress(huge),
+        b"iCCP": b"profile\0\0" + zlib.compress(huge),
+    }[kind]
+    stream = io.BytesIO()
+    image = Image.new("RGB", (16, 12), "teal")
+    image.save(stream, "PNG", pnginfo=_texts({"Title": "kept"}))
+    data = stream.getvalue()
+    chunk = len(start).to_bytes(4) + kind + start + zlib.crc32(kind + start).to_bytes(4)
+    found, _ = open_image(data[:33] + chunk + data[33:])
+    assert found.getpixel((8, 6)) == (0, 128, 128)
+
+
+def test_many_texts_that_are_too_much_together_cost_no_pixels() -> None:
+    stream = io.BytesIO()
+    many = {f"text{number}": " " * 1_000_000 for number in range(70)}
+    Image.new("RGB", (16, 12), "teal").save(stream, "PNG", pnginfo=_texts(many, zip_=True))
+    assert open_image(stream.getvalue())[0].getpixel((8, 6)) == (0, 128, 128)
+
+
+def _texts(texts: dict[str, str], *, zip_: bool = False) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    for name, text in texts.items():
+        info.add_text(name, text, zip=zip_)
+    return info
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1"])
+def test_a_bitmap_without_its_file_header_is_read(mode: str) -> None:
+    stream = io.BytesIO()
+    image = Image.linear_gradient("L").resize((24, 16)).convert(mode)
+    image.save(stream, "DIB")
+    found, facts = open_image(stream.getvalue())
+    assert found.tobytes() == image.convert("RGB").tobytes()
+    assert (facts.width, facts.height, facts.format) == (24, 16, "DIB")
