@@ -128,6 +128,7 @@ class Catalog:
     allowed_ids = _reads(_records.allowed_ids)
     read_searchable = _reads(_records.read_searchable)
     errors = _reads(_records.errors)
+    notes = _reads(_records.notes)
 
     vectors = _reads(embeddings.vectors)
     vector_of = _reads(embeddings.vector_of)

@@ -22,7 +22,7 @@ _REAL = frozenset(fact.name for fact in FACTS if fact.kind == "number") | {
 SEALED: Mapping[str, tuple[str, ...]] = {
     "meta": ("key", "value"),
     "model": ("name", "dim", "logit_scale", "logit_bias", "fingerprint", "spec"),
-    "content": ("sha256", "bytes", *(fact.name for fact in FACTS)),
+    "content": ("sha256", "bytes", *(fact.name for fact in FACTS), "note"),
     "file": ("path", "content_id", "size", "mtime_ns", "root", "error"),
     "embedding": ("content_id", "model_id", "part", "at", "vector"),
     "label": ("content_id", "name", "source", "score", "created_at"),

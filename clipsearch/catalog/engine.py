@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 FILE_NAME = "catalog.db"
-FORMAT = 4
+FORMAT = 5
 """Format of a library: the number of migrations (`schema.MIGRATIONS`) that it has had."""
 
 _NO_TABLES = 0

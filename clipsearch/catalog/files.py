@@ -75,6 +75,8 @@ class Entry(NamedTuple):
     error: str | None = None
     parts: Sequence[PartVector] = ()
     """Of parts of it: frames of a video, pages, crops."""
+    note: str | None = None
+    """What a damaged image lacks, or what its decoder complained of."""
 
     def all_parts(self) -> list[PartVector]:
         """Return the vectors, with that of the whole image as part 0."""
@@ -164,7 +166,7 @@ def put_contents(connection: Connection, entries: Sequence[Entry]) -> dict[str, 
             raise ValueError(f"{entry.path}: an entry has an image or an error")
     used = [entry for entry in entries if entry.error is None]
     new = {
-        entry.sha256: content_row(entry.sha256, entry.size, entry.facts)
+        entry.sha256: content_row(entry.sha256, entry.size, entry.facts, entry.note)
         for entry in used
         if entry.sha256 is not None and entry.facts is not None
     }
@@ -234,15 +236,17 @@ def _upsert(table: str, key: str, columns: Sequence[str]) -> str:
     )
 
 
-_PUT_CONTENT = _upsert("content", "sha256", ("sha256", "bytes", *(fact.name for fact in FACTS)))
+_PUT_CONTENT = _upsert(
+    "content", "sha256", ("sha256", "bytes", *(fact.name for fact in FACTS), "note")
+)
 _PUT_FILE = _upsert("file", "path", ("path", "content_id", "size", "mtime_ns", "root", "error"))
 _PUT_UNREAD = _PUT_FILE.replace("content_id = excluded.content_id, ", "")
 
 
-def content_row(sha256: str, size: int, facts: Facts) -> dict[str, Any]:
+def content_row(sha256: str, size: int, facts: Facts, note: str | None = None) -> dict[str, Any]:
     """Return the columns of a row of `content`."""
     stored = {fact.name: _to_stored(fact, getattr(facts, fact.name)) for fact in FACTS}
-    return {"sha256": sha256, "bytes": size, **stored}
+    return {"sha256": sha256, "bytes": size, **stored, "note": note}
 
 
 def _to_stored(fact: Fact, value: Any) -> Any:

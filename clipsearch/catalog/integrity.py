@@ -201,7 +201,12 @@ def damaged_contents(connection: Connection) -> list[DamagedContent]:
 
 
 def restore_content(
-    connection: Connection, content_id: int, sha256: str, size: int, facts: Facts
+    connection: Connection,
+    content_id: int,
+    sha256: str,
+    size: int,
+    facts: Facts,
+    note: str | None = None,
 ) -> bool:
     """Write a content as its file has it.
 
@@ -209,7 +214,7 @@ def restore_content(
     -------
     False if these bytes are known as another content: nothing is written then.
     """
-    row = content_row(sha256, size, facts)
+    row = content_row(sha256, size, facts, note)
     query = "SELECT 1 FROM content WHERE sha256 = :sha256 AND id <> :id"
     if connection.execute(query, {"sha256": sha256, "id": content_id}).fetchone():
         return False

@@ -210,6 +210,15 @@ def errors(connection: Connection) -> list[types.Failure]:
     return [types.Failure(path, error) for path, error in rows]
 
 
+def notes(connection: Connection) -> list[types.Failure]:
+    """Return the files of images that are damaged or were complained of, by path."""
+    rows = connection.execute(
+        "SELECT file.path, content.note FROM file JOIN content ON content.id = file.content_id "
+        "WHERE content.note IS NOT NULL ORDER BY file.path"
+    )
+    return [types.Failure(path, note) for path, note in rows]
+
+
 def _labels(connection: Connection, content_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
     """Return content id -> its labels, best first, each once."""
     rows = connection.execute(

@@ -61,6 +61,7 @@ Table(
     Column("sha256", TEXT, nullable=False, unique=True),
     Column("bytes", INTEGER, nullable=False),
     *(Column(fact.name, _TYPES[fact.kind], nullable=not fact.required) for fact in FACTS),
+    Column("note", TEXT),  # what a damaged image lacks, or what its decoder complained of
 )
 
 Table(
@@ -148,6 +149,7 @@ Table(
 def _add_checksums(connection: Connection) -> None:
     """Add the table of checksums, with those of all rows as they are now."""
     add_fact_columns(connection)  # of today, as the statements below name them
+    _add_column(connection, "note", "TEXT")
     METADATA.tables["checksum"].create(connection, checkfirst=True)
     for statement in SEAL_ALL:
         connection.exec_driver_sql(statement)
@@ -175,6 +177,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ("an error beside the content of a file", _allow_content_beside_error),
     ("offsets from UTC", lambda connection: add_fact_columns(connection)),
     ("checksums of rows", _add_checksums),
+    ("notes on damaged images", lambda connection: _add_column(connection, "note", "TEXT")),
 )
 
 
@@ -186,12 +189,15 @@ def add_fact_columns(connection: Connection) -> None:
     connection : sqlalchemy.Connection
         In a transaction.
     """
-    rows = connection.exec_driver_sql("PRAGMA table_info(content)")
-    present = {name for _, name, *_ in rows}
     for fact in FACTS:
-        if fact.name not in present:
-            kind = _TYPES[fact.kind]().compile()
-            connection.exec_driver_sql(f"ALTER TABLE content ADD COLUMN {fact.name} {kind}")
+        _add_column(connection, fact.name, _TYPES[fact.kind]().compile())
+
+
+def _add_column(connection: Connection, column: str, kind: str) -> None:
+    """Add a column to the table `content`, if it lacks it."""
+    rows = connection.exec_driver_sql("PRAGMA table_info(content)")
+    if column not in {name for _, name, *_ in rows}:
+        connection.exec_driver_sql(f"ALTER TABLE content ADD COLUMN {column} {kind}")
 
 
 def migrate(connection: Connection, stored: int) -> None:

@@ -41,7 +41,7 @@ COMMANDS = {
     "rebuild": "library",
     "models": "models:show_models",
     "compile": "models",
-    "use": "library",
+    "use": "models",
     "serve": "serve",
     "demo": "demo",
     "tokens": "models",

@@ -1,4 +1,4 @@
-"""`clipsearch index`, `status`, `errors`, `remove`, `check`, `rebuild`, `use`: the library itself."""
+"""`clipsearch index`, `status`, `errors`, `remove`, `check`, `rebuild`: the library itself."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ from clipsearch.output.summaries import describe_left_out, index_rows
 from clipsearch.output.text import plural, shorten_path
 from clipsearch.types import Embeddings, ImagePages, ImageRecord, IndexReport
 
+_NOTED = "{images} indexed though damaged or complained of: `clipsearch errors --notes`"
 _FAILURES_SHOWN = 5
 
 
@@ -180,6 +181,8 @@ def _show(report: IndexReport, format: str | None) -> None:
             say(f"failed: {shorten_path(failure.path)}: {failure.reason}")
         if len(report.failures) > _FAILURES_SHOWN:
             say("all of them, with reasons: `clipsearch errors`")
+        if report.notes:
+            say(_NOTED.format(images=plural(len(report.notes), "image")))
     if report.interrupted:
         say(
             "interrupted: images indexed so far are searchable. Run the same command again to continue."
@@ -238,13 +241,24 @@ def _count_pages(images: ImagePages) -> tuple[ImagePages, list[int]]:
     return ImagePages(read, vectors=images.vectors), count
 
 
-def list_errors(format: ReportFormat = None, library: LibraryOption = None) -> None:
+def list_errors(
+    notes: Annotated[
+        bool,
+        typer.Option("--notes", help="List indexed images that are damaged, and how."),
+    ] = False,
+    format: ReportFormat = None,
+    library: LibraryOption = None,
+) -> None:
     """List the files that could not be indexed, and why."""
     with Library.open(library, device=get_device()) as lib:
-        failures = lib.errors()
-    write_report(failures, "failures", format)
-    if not failures:
+        failures, noted = lib.errors(), lib.notes()
+    write_report(noted if notes else failures, "failures", format)
+    if not notes and not failures:
         say("no file failed.")
+    if notes and not noted:
+        say("no indexed image has a note.")
+    elif noted and not notes:
+        say(_NOTED.format(images=plural(len(noted), "image")))
 
 
 def remove(
@@ -329,19 +343,3 @@ def rebuild(
     say(f"wrote the vector index of {found.path}.")
     for name, value in index_rows(found):
         say(f"{name}: {value}" if name else value)
-
-
-def use(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model that the library has vectors of.")
-    ],
-    library: LibraryOption = None,
-) -> None:
-    """Switch to another model of the library.
-
-    Add one with `clipsearch index PATH... --model MODEL`.
-    """
-    with Library.open(library, device=get_device()) as lib:
-        lib.use(model)
-        found = lib.status()
-    say(f"{found.path} now searches with {found.model}.")

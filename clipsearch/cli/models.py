@@ -1,4 +1,4 @@
-"""`clipsearch models`, `compile` and `tokens`: list and compile models, show the tokens of a text."""
+"""`clipsearch models`, `compile`, `use` and `tokens`: list, compile and choose models, show tokens."""
 
 from __future__ import annotations
 
@@ -187,3 +187,19 @@ def _tokens_of_library(library: Path | None, texts: list[str]) -> list[TokenTabl
             raise
     say(f"there is no library here: these are the tokens of `{_BUNDLED}`, which are those of CLIP.")
     return _tokens_of_model(_BUNDLED, texts)
+
+
+def use(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model that the library has vectors of.")
+    ],
+    library: LibraryOption = None,
+) -> None:
+    """Switch to another model of the library.
+
+    Add one with `clipsearch index PATH... --model MODEL`.
+    """
+    with Library.open(library, device=get_device()) as lib:
+        lib.use(model)
+        found = lib.status()
+    say(f"{found.path} now searches with {found.model}.")

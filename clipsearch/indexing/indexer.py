@@ -64,11 +64,14 @@ class _Tally:
     unchanged: int = 0
     kept: int = 0
     failures: list[Failure] = field(default_factory=list)
+    notes: list[Failure] = field(default_factory=list)
     arrived: dict[str, list[str]] = field(default_factory=dict)
     """sha256 -> paths that the catalog did not know."""
 
     def count(self, pending: Pending[FoundFile], loaded: LoadedFile, *, same: bool) -> None:
         """Count one file; `same`: its bytes are those that the catalog has of it."""
+        if loaded.note:
+            self.notes.append(Failure(pending.file.path, loaded.note))
         if loaded.error is not None:
             self.failures.append(Failure(pending.file.path, loaded.error.reason))
             unread = loaded.sha256 is None and pending.content_id is not None
@@ -163,6 +166,7 @@ class Indexer:
             dry_run=dry_run,
             interrupted=interrupted,
             failures=tuple(sorted(failures, key=lambda failure: failure.path)),
+            notes=tuple(sorted(tally.notes, key=lambda note: note.path)),
             left_out=dict(walk.left_out),
         )
 

@@ -45,6 +45,8 @@ class LoadedFile:
         Unit vector float32 (dim,), after encoding.
     error
         Why the file cannot be used.
+    note
+        What a damaged image lacks, what its decoder complained of; "" for nothing.
     """
 
     file: FoundFile
@@ -54,6 +56,7 @@ class LoadedFile:
     pixels: PixelArray | None = None
     vector: FloatArray | None = None
     error: ImageError | None = None
+    note: str = ""
 
     def to_entry(self) -> Entry:
         """Return the file as the catalog commits it."""
@@ -72,6 +75,7 @@ class LoadedFile:
             sha256=self.sha256,
             facts=self.facts,
             vector=self.vector,
+            note=self.note or None,
         )
 
 
@@ -150,12 +154,12 @@ class Loader:
             data, sha256 = read_file(file.path)
             if self.is_known(sha256):
                 return LoadedFile(file, len(data), sha256)
-            pixels, facts = self.decode(data, file.path)
+            pixels, facts, note = self.decode(data, file.path)
         except ImageError as error:
             return LoadedFile(file, sha256=sha256, error=error)
-        return LoadedFile(file, len(data), sha256, facts, pixels)
+        return LoadedFile(file, len(data), sha256, facts, pixels, note=note)
 
-    def decode(self, data: bytes, path: str) -> tuple[PixelArray, Facts]:
+    def decode(self, data: bytes, path: str) -> tuple[PixelArray, Facts, str]:
         """Decode an image at the size that the encoder needs.
 
         Parameters
@@ -167,7 +171,7 @@ class Loader:
 
         Returns
         -------
-        Pixels uint8 (H, W, 3), prepared for the encoder, and the facts of the image.
+        Pixels uint8 (H, W, 3), prepared for the encoder, the facts of the image, and a note on it.
 
         Raises
         ------
@@ -183,8 +187,8 @@ class Loader:
         with self.budget.reserve(encoded.memory):
             image = encoded.decode()
             if prepare:
-                return prepare.of_decoded(image), image.facts
-            return self.encoder.preprocess(image.image), image.facts
+                return prepare.of_decoded(image), image.facts, image.note
+            return self.encoder.preprocess(image.image), image.facts, image.note
 
 
 def hash_file(file: FoundFile) -> LoadedFile:

@@ -212,6 +212,15 @@ class LibraryImages(OpenLibrary):
         """
         return self._session.catalog.errors()
 
+    def notes(self) -> list[parts.Failure]:
+        """Return the images that are damaged or made their decoder complain, and are searchable.
+
+        Returns
+        -------
+        A path and what the image lacks, or what was complained of, by path.
+        """
+        return self._session.catalog.notes()
+
     def check(self, *, repair: bool = False, deep: bool = True) -> list[parts.Finding]:
         """Look for damage in the catalog and the snapshots, and for files that are not there.
 

@@ -138,7 +138,7 @@ def vector_of_image(session: Session, path: StrPath) -> FloatArray:
     from clipsearch.indexing.loader import Loader
 
     data, _ = read_file(file)
-    pixels, _ = Loader(session.encoder).decode(data, file)
+    pixels, *_ = Loader(session.encoder).decode(data, file)
     return np.asarray(session.encoder.encode_images(pixels[None])[0])
 
 

@@ -62,23 +62,24 @@ def _reread_contents(session: Session) -> list[Finding]:
         for path, size, mtime_ns in content.files:
             try:
                 state = os.stat(path)
-                sha256, length, facts = _read_facts(path)
+                sha256, length, facts, note = _read_facts(path)
             except (OSError, ImageError):
                 continue
             unchanged = (state.st_size, state.st_mtime_ns) == (size, mtime_ns)
             if (unchanged or sha256 == content.sha256) and session.catalog.restore_content(
-                content.id, sha256, length, facts
+                content.id, sha256, length, facts, note
             ):
                 restored.append(path)
                 break
     return _restored("facts-damaged", restored, "the record of this image was damaged")
 
 
-def _read_facts(path: str) -> tuple[str, int, Facts]:
+def _read_facts(path: str) -> tuple[str, int, Facts, str | None]:
     from clipsearch.images.decode import EncodedImage, read_file
 
     data, sha256 = read_file(path)
-    return sha256, len(data), EncodedImage(data, path, at_least=1).decode().facts
+    image = EncodedImage(data, path, at_least=1).decode()
+    return sha256, len(data), image.facts, image.note or None
 
 
 def _reread_models(session: Session) -> list[Finding]:

@@ -84,6 +84,8 @@ class IndexReport:
     dry_run: bool = False
     interrupted: bool = False
     failures: tuple[Failure, ...] = ()
+    notes: tuple[Failure, ...] = ()
+    """Images that were indexed though they are damaged, or their decoder complained."""
     warnings: tuple[str, ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)
     """Kind -> number of files that were not read: raw, video, unsupported; system: of folders."""

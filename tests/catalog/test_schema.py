@@ -142,16 +142,19 @@ def test_a_new_fact_is_a_column_that_older_libraries_get_too(
     Catalog.create(tmp_path / "new").close()
 
 
-def test_a_library_of_the_first_format_learns_offsets(
+def test_a_library_of_the_first_format_learns_offsets_and_notes(
     tmp_path: Path, raw: sqlite3.Connection
 ) -> None:
     raw.execute("ALTER TABLE content DROP COLUMN taken_offset")
+    raw.execute("ALTER TABLE content DROP COLUMN note")
     raw.execute("UPDATE meta SET value = '1' WHERE key = 'format'")
     facts = Facts(1, 1, "PNG", PartialDate(2019, 5), taken_offset="+02:00")
     with Catalog.open(tmp_path) as catalog:
-        catalog.commit([entry("/a.jpg", facts=facts)], catalog.add_model(model()))
+        noted = entry("/a.jpg", facts=facts)._replace(note="cut off")
+        catalog.commit([noted], catalog.add_model(model()))
         record = catalog.record("/a.jpg")
         assert record is not None and record.facts == facts
+        assert [(one.path, one.reason) for one in catalog.notes()] == [("/a.jpg", "cut off")]
         assert type(record.facts.taken_at) is PartialDate
 
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 import pytest
 from conftest import ToyEncoder
 from fault_log import logged_fault
+from PIL import Image
 
 import clipsearch
 from clipsearch import ClipsearchWarning, errors
@@ -358,6 +359,37 @@ def test_failed_files_are_an_error_only_under_strict(cli: Cli, notes: Notes) -> 
     assert cli("index", "a", "--strict").code == 0
 
 
+def test_index_says_how_many_images_have_a_note(cli: Cli, notes: Notes) -> None:
+    noted = tuple(Failure(f"/p/{i}.jpg", "its end marker is missing") for i in range(7))
+    notes.answers["index"] = IndexReport(added=7, notes=noted)
+    run = cli("index", "a", "--strict")
+    assert run.code == 0
+    assert (
+        "7 images indexed though damaged or complained of: `clipsearch errors --notes`" in run.err
+    )
+    assert "/p/" not in run.err + run.out
+
+
+def test_errors_lists_notes_when_asked(tmp_path: Path, cli: Cli) -> None:
+    lib, folder = str(tmp_path / "lib"), tmp_path / "images"
+    folder.mkdir()
+    for name in ("whole.jpg", "copy.jpg"):
+        Image.new("RGB", (32, 24), "teal").save(folder / name)
+    cut = (folder / "whole.jpg").read_bytes()[:-2]
+    (folder / "cut.jpg").write_bytes(cut)
+    (folder / "copy.jpg").write_bytes(cut)
+    report = cli("index", str(folder), "-L", lib, "--model", "mini", "-f", "json").json
+    assert (report["added"], report["failed"]) == (3, 0)
+    assert {Path(one["path"]).name for one in report["notes"]} & {"copy.jpg", "cut.jpg"}
+    listed = cli("errors", "--notes", "-L", lib, "-f", "json")
+    assert [Path(one["path"]).name for one in listed.json] == ["copy.jpg", "cut.jpg"]
+    assert {one["reason"] for one in listed.json} == {"its end marker is missing, and nothing else"}
+    failed = cli("errors", "-L", lib)
+    assert "no file failed." in failed.err and "2 images indexed though damaged" in failed.err
+    cli("remove", str(folder), "-L", lib)
+    assert "no indexed image has a note." in cli("errors", "--notes", "-L", lib).err
+
+
 def test_index_says_what_it_left_out(cli: Cli, notes: Notes) -> None:
     notes.answers["index"] = IndexReport(added=1, left_out={"raw": 7, "system": 1})
     line = "left out: 7 raw files, 1 system folder (--no-default-ignores includes these).\n"
@@ -380,7 +412,7 @@ def test_the_report_of_index_is_a_table_or_json(cli: Cli, notes: Notes) -> None:
     ]
     assert "1,236 images encoded in 12.0 s (103.0 per second)." in run.err
     found = cli("index", "a", "-f", "json").json
-    assert found == {**report.to_dict(), "failures": [], "warnings": []}
+    assert found == {**report.to_dict(), "failures": [], "notes": [], "warnings": []}
 
 
 def test_results_go_to_stdout_and_warnings_to_stderr(cli: Cli, notes: Notes) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from conftest import ToyEncoder
 
@@ -254,3 +255,21 @@ def test_the_precisions_of_a_model_are_stored_once_each(runs: Runs, make_images:
         make_images(1, seed=10 + number)
         runs.run()
     assert runs.catalog.get_meta(f"precisions of model {runs.model_id}") == "int8 fp32"
+
+
+def test_a_damaged_image_is_indexed_with_a_note_until_it_is_replaced(
+    runs: Runs, tmp_path: Path
+) -> None:
+    path = runs.folder / "cut.jpg"
+    PIL.Image.effect_noise((256, 256), 50).convert("RGB").save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    report = runs.run()
+    ((noted, reason),) = [(one.path, one.reason) for one in report.notes]
+    assert noted == str(path) and "of the image is missing: truncated JPEG file" in reason
+    assert (report.failed, [one.path for one in runs.catalog.notes()]) == (0, [str(path)])
+    assert str(path) in runs.paths()
+    again = runs.run()
+    assert (again.notes, len(runs.catalog.notes())) == ((), 1)
+    path.write_bytes(whole)
+    assert runs.run().notes == () and runs.catalog.notes() == []

@@ -55,11 +55,11 @@ def test_vectors_are_those_of_exact_preprocessing(mini: Encoder, photographs: li
     truth = mini.encode_images(exact)
     for fast, cosine, levels in ((False, 0.9999, 0.6), (True, 0.999, 2.5)):
         loaded = [Loader(mini, fast=fast).decode(data, "a.jpg") for data in photographs]
-        pixels = np.stack([found for found, _ in loaded])
+        pixels = np.stack([found for found, *_ in loaded])
         apart = np.abs(pixels.astype(int) - exact.astype(int)).mean((1, 2, 3))
         assert apart.max() <= levels
         assert np.einsum("nd,nd->n", mini.encode_images(pixels), truth).min() >= cosine
-        assert [(f.width, f.height) for _, f in loaded] == [size for size, _ in PHOTOGRAPHS]
+        assert [(f.width, f.height) for _, f, _ in loaded] == [size for size, _ in PHOTOGRAPHS]
 
 
 def test_workers_of_a_compiled_model_give_the_vectors_of_torch(
@@ -200,7 +200,7 @@ def test_a_loader_gives_the_memory_of_every_image_back(tmp_path: Path) -> None:
     """The budget holds two of these images, and bad ones are among them."""
     for number in range(9):
         PIL.Image.new("RGB", (400, 300), (number, 0, 0)).save(tmp_path / f"{number}.png")
-    (tmp_path / "4.png").write_bytes((tmp_path / "4.png").read_bytes()[:-100])
+    (tmp_path / "4.png").write_bytes((tmp_path / "4.png").read_bytes()[:60])
     files = list(Walk([tmp_path]))
     together, most, lock = 0, 0, threading.Lock()
 
