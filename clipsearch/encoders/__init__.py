@@ -11,8 +11,10 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from clipsearch._util import LazyModule
-from clipsearch.encoders.base import Encoder, Tokenizer
+from clipsearch.encoders.base import Encoder, Tokenizer, compile_with
 from clipsearch.encoders.compiler.store import (
+    Manifest,
+    damaged_files,
     find_compiled,
     find_finished,
     manifest_of,
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
     from importlib import metadata
 else:
     metadata = LazyModule("importlib.metadata")  # it takes longer than all else here
+
+# onnxruntime sends measurements, and leaves an identifier in the user's cache folder, as soon as it
+# is imported, unless its environment says otherwise by then. Who sets these decides.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("ORT_TELEMETRY_DISABLED", "1")  # its name in other versions
 
 __all__ = [
     "ENGINES",
@@ -183,7 +190,7 @@ def compile_once(
     spec = resolve(name)
     check_files(spec)
     device = default_device() if device is None else device
-    if find_finished(spec, precision) or not runs_on_cpu(device):
+    if not runs_on_cpu(device) or _is_finished(spec, precision):
         return ""
     if reason := refusal(spec):
         return reason
@@ -194,9 +201,33 @@ def compile_once(
     except NotCompilable as error:
         note_refusal(spec, str(error))
         return str(error)
-    except OSError as error:  # no room, or no right to write: indexing goes on without
+    except (
+        OSError,
+        MemoryError,
+    ) as error:  # no room, or no right to write: indexing goes on without
         return f"{spec.name} could not be compiled ({error}). It runs on torch all the same."
     return ""
+
+
+def _compile_damaged(name: str, precision: str) -> None:
+    from clipsearch.encoders.compiler.compile import compile_model  # which imports torch
+
+    compile_model(name, precision=precision)
+
+
+compile_with(_compile_damaged)
+
+
+def _is_finished(spec: ModelSpec, precision: str) -> bool:
+    """Tell whether a model is compiled, and its files are as they were written."""
+    folder = find_finished(spec, precision)
+    manifest = Manifest.read(folder) if folder else None
+    if folder is None or manifest is None:
+        return False
+    try:
+        return not damaged_files(folder, manifest)
+    except OSError:  # it cannot be read now, which says nothing of it
+        return True
 
 
 def default_device() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from clipsearch._util import LazyModule
@@ -105,3 +105,18 @@ class SharedEncoder(Protocol):
     def encode_images(self, batch: PixelArray) -> FloatArray:
         """Encode uint8 (n, H, W, 3) to float32 unit rows (n, dim), from any thread."""
         ...
+
+
+# --- compiled models that are damaged --------------------------------------------------------
+
+_compile: list[Callable[[str, str], object]] = []
+
+
+def compile_with(function: Callable[[str, str], object]) -> None:
+    """Have `compile_again` call this; the modules that compile import those that run a model."""
+    _compile[:] = [function]
+
+
+def compile_again(name: str, precision: str) -> None:
+    """Compile a model in a precision. Raises EncoderError, OSError and ImportError."""
+    _compile[0](name, precision)

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from clipsearch._util import LazyModule
+from clipsearch._util import LazyModule, warn
 from clipsearch._util.parallel import cores
-from clipsearch.encoders.base import Tokenizer
-from clipsearch.encoders.compiler.store import Manifest, discard, find_compiled
+from clipsearch.encoders.base import Tokenizer, compile_again
+from clipsearch.encoders.compiler.store import (
+    Manifest,
+    damaged_files,
+    discard,
+    find_compiled,
+)
 from clipsearch.encoders.registry import ModelSpec, multilingual
 from clipsearch.encoders.tokenizers import open_tokenizer
 from clipsearch.errors import ClipsearchError, EncoderError
@@ -33,6 +38,9 @@ _PROOF_COSINE = 0.999
 _IMAGE_BATCH = 4  # per run: larger ones gain nothing with one thread per run, and take memory
 _TEXT_BATCH = 32
 _FEW_TEXTS = 8  # run on weights as they lie in the file: arranging them for speed takes as long
+
+# What the names of the files begin with that a part reads.
+_READ_BY = {"image": "image", "text": "text", "few": "few text", "tokens": "tokens tokenizer"}
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -196,7 +204,7 @@ class OnnxEncoder:
         def open_checked() -> Run:
             run = self._graph(tower)
             if not float(run(proof)[0] @ np.array(self._manifest.proof[tower])) >= _PROOF_COSINE:
-                raise ValueError("its vectors are not those of the model")
+                raise _WrongVectors("its vectors are not those of the model")
             return run
 
         checked: Run = self._part(tower, open_checked)
@@ -212,24 +220,56 @@ class OnnxEncoder:
         return open_graph(path, optimise=optimise, prepack=prepack, threads=threads)
 
     def _part(self, name: str, opening: Callable[[], Any]) -> Any:
-        """Open a part once; a damaged model is deleted, so that the next run makes it again."""
+        """Open a part once, if its files are as they were written; else the model is made again."""
         with self._lock:
             if name not in self._parts:
+                self._replace_damaged(name)
                 try:
+                    self._parts[name] = opening()
+                except _WrongVectors:  # weights in int8 that were rounded for another processor
+                    self._make_again("gives other vectors on this processor")
                     self._parts[name] = opening()
                 except (ClipsearchError, MemoryError):
                     raise
-                except Exception as error:  # onnxruntime and SQLite have one for every damage
-                    discard(self._folder)
-                    raise self._explain_damage(name, error) from error
+                except Exception as error:  # onnxruntime and SQLite have one for every fault
+                    raise self._explain(name, error) from error
             return self._parts[name]
 
-    def _explain_damage(self, part: str, error: Exception) -> EncoderError:
-        said = " ".join(str(error).split())[:300]
+    def _explain(self, part: str, error: Exception) -> EncoderError:
+        """Return an error for files that are as they were written: the fault is elsewhere."""
+        name = self.info.name
         return EncoderError(
-            f"the compiled {self.info.name} in {self._folder} is damaged ({part}: {said}) and was "
-            f"deleted. Make it again: `clipsearch compile {self.info.name}`."
+            f"the compiled {name} in {self._folder} cannot be opened ({part}: {error}). "
+            f"Try again; if that does not help: `clipsearch compile {name} --force`."
         )
+
+    def _replace_damaged(self, part: str) -> None:
+        """Compile the model again if files of a part are damaged. Raises EncoderError."""
+        towers = _READ_BY.get(part, "").split()
+        names = [name for name in self._manifest.files if name.split(".")[0] in towers]
+        try:
+            damaged = damaged_files(self._folder, self._manifest, names)
+        except OSError as error:  # no permission, a disk that is away
+            raise self._explain(part, error) from error
+        if damaged:
+            self._make_again(f"is damaged ({damaged[0]})")
+
+    def _make_again(self, fault: str) -> None:
+        fault = f"the compiled {self.info.name} in {self._folder} {fault}"
+        warn(f"{fault}: it is compiled again.")
+        discard(self._folder)
+        try:
+            compile_again(self._spec.name, self.precision)
+        except (ClipsearchError, OSError, ImportError, MemoryError) as error:
+            raise EncoderError(
+                f"{fault} and was deleted. Make it again: `clipsearch compile {self.info.name}` "
+                f"({error})."
+            ) from error
+        folder = find_compiled(self._spec)
+        manifest = Manifest.read(folder) if folder else None
+        if not folder or not manifest or manifest.fingerprint != self.info.fingerprint:
+            raise EncoderError(f"{fault}, and the weights that it was made from have changed.")
+        self._folder, self._manifest = folder, manifest
 
     def _pool(self) -> futures.ThreadPoolExecutor:
         pool: futures.ThreadPoolExecutor = self._part(
@@ -243,6 +283,10 @@ class OnnxEncoder:
                 f"{self.info.name} gave numbers that are not finite: its weights are damaged."
             )
         return rows
+
+
+class _WrongVectors(Exception):
+    """A tower whose files are as they were written gives other vectors than it did."""
 
 
 def _raise_gate(spec: ModelSpec, precision: str) -> None:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
+from clipsearch.encoders import compile_once
+from clipsearch.encoders.compiler.store import (
+    Manifest,
+    damaged_files,
+    discard,
+    folder_of,
+    is_whole,
+)
 from clipsearch.errors import ClipsearchError, ImageError
 from clipsearch.library.session import Session
 from clipsearch.types import Facts, Finding
 from clipsearch.vectors.snapshots import Snapshots
 
+_COMPILE = "`clipsearch check --repair` or `clipsearch compile` makes it again."
 _REPAIRED = "`clipsearch check --repair` does this."
 
 
 def check_library(session: Session, *, repair: bool, deep: bool) -> list[Finding]:
-    """Look for damage in the catalog and the snapshots, and for files that are not there.
+    """Look for damage in the catalog, the snapshots and compiled models, and for files that are gone.
 
     Parameters
     ----------
@@ -35,7 +46,41 @@ def check_library(session: Session, *, repair: bool, deep: bool) -> list[Finding
         snapshots = Snapshots(session.path, session.catalog, model_id)
         findings += snapshots.check(deep=deep, repair=repair)
     session.caches.searchers.clear()
-    return [*findings, *_missing_files(session)]
+    return [*findings, *_check_compiled(session, repair=repair), *_missing_files(session)]
+
+
+def _check_compiled(session: Session, *, repair: bool) -> list[Finding]:
+    """Compare the compiled files of the library's models with their checksums."""
+    findings = []
+    for info in session.catalog.models().values():
+        for folder, fault in _damaged_folders(info.fingerprint):
+            message = f"the compiled {info.name} in {folder} is damaged: {fault}"
+            if repair:
+                discard(folder)
+                message += f"; {_compile_again(info.spec or info.name, folder.name)}"
+            findings.append(Finding("compiled-damaged", message, _COMPILE, repaired=repair))
+    return findings
+
+
+def _damaged_folders(fingerprint: str) -> Iterator[tuple[Path, str]]:
+    """Read the compiled files of a model, and yield each folder that is damaged, with the fault."""
+    for folder in (folder_of(fingerprint, precision) for precision in ("fp32", "int8")):
+        with suppress(OSError):  # cannot be read just now, which says nothing of it
+            if not folder.is_dir():
+                continue
+            manifest = Manifest.read(folder)
+            if manifest is None or not is_whole(folder):
+                yield folder, "files are missing, cut short, or of another version"
+            elif damaged := damaged_files(folder, manifest, deep=True):
+                yield folder, f"{damaged[0]} is not as it was written"
+
+
+def _compile_again(name: str, precision: str) -> str:
+    try:
+        reason = compile_once(name, precision=precision)
+    except ClipsearchError as error:
+        reason = " ".join(str(error).split())[:200]
+    return f"it was deleted ({reason})" if reason else "it was made again"
 
 
 def _missing_files(session: Session) -> list[Finding]:

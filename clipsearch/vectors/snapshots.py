@@ -21,6 +21,7 @@ from clipsearch import types
 from clipsearch._util import log_fault
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch._util.atomic import delete_quietly, replace_file, sha256_of
+from clipsearch._util.verified import note_verified
 from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryError, SnapshotUnreadable, VectorIndexError
 from clipsearch.types import OnWarning
@@ -36,6 +37,7 @@ from clipsearch.vectors import (
 )
 from clipsearch.vectors.exact import FlatIndex
 from clipsearch.vectors.searcher import Searcher
+from clipsearch.vectors.storage.container import check_file
 
 _FOLDER = "snapshots"
 # Every process reads the tail and searches it in numpy: cheap up to here.
@@ -119,16 +121,11 @@ class Snapshots:
     def _search_in(self, index: SearchableVectors, watermark: int) -> Searcher:
         return Searcher(self._catalog, self._model_id, index=index, watermark=watermark)
 
-    def _load(self, row: SnapshotRow) -> VectorIndex:
+    def _load(self, row: SnapshotRow, *, compare: bool = True) -> VectorIndex:
         path = self.path(row)
         if row.damaged:
             raise SnapshotUnreadable(f"what the catalog says of {path} is damaged.")
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise SnapshotUnreadable(f"cannot read {path}: {error.strerror}.") from error
-        if size != row.bytes:
-            raise SnapshotUnreadable(f"{path} has {size} bytes instead of {row.bytes}.")
+        check_file(path, row.bytes, row.sha256 if compare else "")
         index = vector_index(row.kind).load(path)
         if len(index) != row.rows or index.dim != self._dim:
             raise SnapshotUnreadable(
@@ -200,6 +197,8 @@ class Snapshots:
         for old in self.rows()[1 if row else 0 :]:
             self._drop(old)
         self.sweep()
+        if row:  # last, when the file is old enough for its times to be trusted
+            note_verified(self.path(row), row.sha256)
 
     def sweep(self) -> None:
         """Delete files that a killed process left: ours, without a row, over a minute old."""
@@ -300,7 +299,7 @@ class Snapshots:
 
     def _fault(self, row: SnapshotRow, *, deep: bool) -> str | None:
         try:
-            self._load(row)
+            self._load(row, compare=deep)
             path = self.path(row)
             if deep and sha256_of(path) != row.sha256:
                 return f"{path} is not the file that was published: its SHA-256 differs."

@@ -574,6 +574,9 @@ def test_check_exits_with_1_while_damage_is_left(cli: Cli, notes: Notes) -> None
     notes.answers["check"] = [mended]
     assert cli("check", "--repair").code == 0
     assert notes.calls[-1] == ("check", (), {"repair": True})
+    notes.answers["check"] = [clipsearch.Finding("file-missing", "/a: no longer there", "index")]
+    run = cli("check")
+    assert run.code == 0 and "/a: no longer there" in run.out and "no damage found" in run.err
     notes.answers["check"] = []
     assert cli("check") == Run(0, "", "no damage found.\n")
 

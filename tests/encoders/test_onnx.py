@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import get_ident
 from typing import Any
 
@@ -141,3 +143,26 @@ def test_the_image_of_the_proof_is_an_image() -> None:
     image = proof_image((32, 48))
     assert image.shape == (1, 32, 48, 3)
     assert len(np.unique(image)) > 100
+
+
+def test_onnxruntime_sends_nothing_and_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ORT_", "XDG_"))
+        and name not in ("CI", "TF_BUILD", "GITHUB_ACTIONS")
+    }
+    code = (
+        "import clipsearch.encoders.onnx as onnx; onnx.open_graph; print(onnx.onnxruntime.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**kept, "HOME": str(home), "USERPROFILE": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("onnxruntime\n", "")
+    assert list(home.rglob("*")) == []

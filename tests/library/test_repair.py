@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from clipsearch import Library
+from clipsearch.encoders.compiler.compile import compile_model
 
 
 @pytest.fixture
@@ -83,3 +84,22 @@ def test_a_snapshot_whose_entry_is_damaged_is_rebuilt(library: Library) -> None:
     assert all(finding.repaired for finding in library.check(repair=True))
     assert library.check() == []
     assert library.status().indexed == 3
+
+
+def test_a_damaged_compiled_model_is_found_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path / "cache"))
+    made = compile_model("mini", precision="fp32")
+    with Library.create(tmp_path / "library", model="mini") as library:
+        assert library.check() == []
+        for harm in (lambda data: bytes([data[0] ^ 1]) + data[1:], lambda data: data[:-1]):
+            path = made.folder / "text.bin"
+            whole = path.read_bytes()
+            path.write_bytes(harm(whole))
+            assert [finding.kind for finding in library.check()] == ["compiled-damaged"]
+            assert path.exists()
+            [finding] = library.check(repair=True)
+            assert finding.repaired and "made again" in finding.message
+            assert path.read_bytes() == whole
+            assert library.check() == []

@@ -735,6 +735,43 @@ def test_check_finds_and_repairs_damage(
     library.assert_exact(searcher)
 
 
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
+def test_every_flipped_bit_is_noticed_on_opening_and_the_snapshot_rebuilt(
+    library: VectorLibrary, place: float
+) -> None:
+    library.add(range(1100))
+    snapshots = library.snapshots()
+    snapshots.publish()
+    library.assert_exact(snapshots.open())
+    [row] = snapshots.rows()
+    data = bytearray(snapshots.path(row).read_bytes())
+    data[int(place * len(data))] ^= 1
+    snapshots.path(row).write_bytes(data)
+    with logged_fault("SHA-256 is not as written"):
+        searcher = snapshots.open()
+    library.assert_exact(searcher)
+    assert searcher.tail == 0 and snapshots.rows()[0].id > row.id
+    with logged_fault(None):
+        library.assert_exact(snapshots.open())
+
+
+def test_a_snapshot_that_cannot_be_read_just_now_stays(
+    library: VectorLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.add(range(50))
+    snapshots = library.snapshots()
+    snapshots.publish()
+
+    def fail(*anything: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("clipsearch.vectors.storage.container.verify_once", fail)
+        with logged_fault("Permission denied"):
+            library.assert_exact(snapshots.open())
+    assert snapshots.open().tail == 0
+
+
 def test_only_a_deep_check_notices_a_sound_file_in_the_place_of_another(
     library: VectorLibrary,
 ) -> None:

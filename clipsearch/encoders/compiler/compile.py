@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import open_clip
 
+from clipsearch._util import warn
 from clipsearch._util.arrays import FloatArray
 from clipsearch.encoders import hub
 from clipsearch.encoders.compiler import store
@@ -116,7 +117,7 @@ def compile_model(
         raise EncoderError(f"unknown precision {precision!r}: choose auto, fp32 or int8.")
     spec = resolve(name, checkpoint=checkpoint)
     check_files(spec)
-    if not force and (found := store.find_finished(spec, precision)):
+    if not force and (found := _find_sound(spec, precision)):
         made = _reuse(spec, found)
         store.prefer(spec, made.manifest.precision)
         return made
@@ -308,12 +309,28 @@ def _reuse(spec: ModelSpec, folder: Path) -> Compilation:
     return Compilation(spec.name, folder, manifest, False, _gate_failure(manifest))
 
 
+def _find_sound(spec: ModelSpec, precision: str) -> Path | None:
+    """Return the folder of a finished model; one that is damaged is deleted, with a warning."""
+    found = store.find_finished(spec, precision)
+    manifest = Manifest.read(found) if found else None
+    if found is None or manifest is None:
+        return None
+    if damaged := store.damaged_files(found, manifest, deep=True):
+        warn(
+            f"the compiled {spec.name} in {found} is damaged ({damaged[0]}): it is compiled again."
+        )
+        store.discard(found)
+        return None
+    return found
+
+
 def _find_same_weights(encoder: OpenClipEncoder, precision: str) -> Path | None:
     """Return a folder that was compiled from the same weights."""
     for kind in ("int8", "fp32") if precision == "auto" else (precision,):
         folder = store.folder_of(encoder.info.fingerprint, kind)
         manifest = Manifest.read(folder)
-        if manifest is None or not store.is_whole(folder):
+        whole = manifest is not None and store.is_whole(folder)
+        if manifest is None or not whole or store.damaged_files(folder, manifest, deep=True):
             continue
         # One compiled as fp32 on request does not say whether int8 would have passed.
         decided = manifest.gate or manifest.ways["image"] != "written" or _is_small(folder)

@@ -20,6 +20,7 @@ from timm.utils.model import reparameterize_model
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch.encoders.compiler.graph import OUTPUT
+from clipsearch.encoders.compiler.store import is_passing
 from clipsearch.encoders.compiler.towers import (
     IMAGE_INPUT,
     TOKEN_INPUT,
@@ -176,7 +177,11 @@ class Towers:
             except Unsupported as error:
                 reasons.append(f"{way}: not possible with {error}")
             # torch's exporter and onnxruntime raise whatever they like; torch itself is left.
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
+                if is_passing(error):
+                    raise OSError(
+                        f"cannot write {path}: {' '.join(str(error).split())[:200]}"
+                    ) from error
                 reason = " ".join(str(error).split())[:200]
                 reasons.append(f"{way}: {type(error).__name__} {reason}")
             else:

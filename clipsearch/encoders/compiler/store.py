@@ -3,9 +3,10 @@
     <cache>/compiled/names/<hash of a model's name>.json     its fingerprint, its files, their state
     <cache>/compiled/<fingerprint>/<precision>/              graphs, weights, tokens, model.json
 
-A folder is written under another name and renamed when it is complete; model.json says how large
-each file has to be. An incomplete folder, or one made from files that have changed since, is not
-found. A query only reads: what only writing needs is imported where it is used.
+A folder is written under another name and renamed when it is complete; model.json has the size and
+the checksum of each file, and one of itself. An incomplete folder, or one made from files that have
+changed since, is not found; checksums are compared when a part is opened (`damaged_files`). A query
+only reads: what only writing needs is imported where it is used.
 """
 
 from __future__ import annotations
@@ -20,14 +21,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from clipsearch._util.atomic import replace_text
+from clipsearch._util.atomic import file_digest, replace_text
+from clipsearch._util.verified import cache_root, note_verified, verify_once
 from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.registry import ModelSpec, resolve
 
 _FORMAT = 1  # of model.json; a folder of another format is not used
-_CACHE = "CLIPSEARCH_CACHE"  # names the cache folder
 MANIFEST_FILE = "model.json"
 _COMPILERS = ("clipsearch", "onnx", "onnxruntime", "open_clip_torch", "timm", "torch")
+_PASSING = (
+    *("no space left", "disk is full", "disk i/o error", "input/output error", "quota exceeded"),
+    *("bad_alloc", "out of memory", "not enough memory", "cannot allocate", "memoryerror"),
+    *("permission denied", "read-only file system", "too many open files", "interrupted system"),
+)
 _ABANDONED_SECONDS = 24 * 3600.0
 
 Precision = Literal["fp32", "int8"]
@@ -67,6 +73,8 @@ class Manifest(NamedTuple):
     gate: Gate | None = None
     files: Mapping[str, int] = {}
     """The size of each file in bytes."""
+    digests: Mapping[str, str] = {}
+    """The `file_digest` of each file; empty in a folder of an earlier version."""
 
     def to_json(self) -> str:
         """Return the text of model.json."""
@@ -75,7 +83,7 @@ class Manifest(NamedTuple):
             "preprocess": asdict(self.preprocess),
             "gate": self.gate and self.gate._asdict(),
         }
-        return json.dumps({"format": _FORMAT, **content}, indent=1)
+        return json.dumps({"format": _FORMAT, **content, "seal": _seal(content)}, indent=1)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:
@@ -84,22 +92,24 @@ class Manifest(NamedTuple):
             found = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))
             if found.pop("format") != _FORMAT:
                 return None
+            if "seal" in found and found.pop("seal") != _seal(found):
+                return None
             found["preprocess"]["size"] = tuple(found["preprocess"]["size"])
             preprocess = Preprocess(**found.pop("preprocess"))
             gate = found.pop("gate")
             return cls(preprocess=preprocess, gate=gate and Gate(**gate), **found)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+
+
+def _seal(content: dict[str, Any]) -> str:
+    text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)  # as it will be read
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cache_folder() -> Path:
     """Return where compiled models are kept: below $CLIPSEARCH_CACHE, else the user's cache."""
-    given = os.environ.get(_CACHE)
-    if given:
-        return Path(given).expanduser().absolute() / "compiled"
-    import platformdirs  # a query that is told where does without it
-
-    return Path(platformdirs.user_cache_path("clipsearch")) / "compiled"
+    return cache_root() / "compiled"
 
 
 def folder_of(fingerprint: str, precision: str) -> Path:
@@ -113,6 +123,37 @@ def is_whole(folder: Path) -> bool:
     return manifest is not None and all(
         _state(folder / name)[:1] == [size] for name, size in manifest.files.items()
     )
+
+
+def damaged_files(
+    folder: Path, manifest: Manifest, names: Iterable[str] | None = None, *, deep: bool = False
+) -> list[str]:
+    """Return the files of a compiled model that are not as they were written.
+
+    Parameters
+    ----------
+    folder, manifest
+        The model.
+    names
+        Which of its files; by default all.
+    deep
+        Read them all, also those that have not changed since they were compared.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read, which may pass.
+    """
+    damaged = []
+    for name in manifest.digests if names is None else names:
+        digest = manifest.digests.get(name)
+        path = folder / name
+        if digest is None:
+            continue
+        sound = file_digest(path) == digest if deep else verify_once(path, digest, file_digest)
+        if not sound:
+            damaged.append(name)
+    return damaged
 
 
 def find_compiled(spec: ModelSpec, precision: str = "auto") -> Path | None:
@@ -195,9 +236,18 @@ def refusal(spec: ModelSpec) -> str:
     """Return why a model cannot be compiled; "" if nothing is noted."""
     try:
         note = json.loads(_note(spec).read_text("utf-8"))
-        return str(note["refused"]) if note["with"] == _versions() else ""
+        reason = str(note["refused"])
+        return reason if note["with"] == _versions() and not is_passing(reason) else ""
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return ""
+
+
+def is_passing(error: Exception | str) -> bool:
+    """Tell whether a fault says nothing of a model: a full disk, no memory, no permission."""
+    if isinstance(error, (OSError, MemoryError)):
+        return True
+    said = str(error).lower()  # onnxruntime and torch have one type of error for all faults
+    return any(phrase in said for phrase in _PASSING)
 
 
 def _write_note(spec: ModelSpec, note: dict[str, Any]) -> None:
@@ -235,10 +285,12 @@ def publish(folder: Path, manifest: Manifest) -> tuple[Path, Manifest]:
 
     Returns
     -------
-    The place, and the manifest with the sizes of the files.
+    The place, and the manifest with the sizes and checksums of the files.
     """
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    manifest = manifest._replace(files=sizes)
+    files = sorted(folder.iterdir())
+    sizes = {path.name: path.stat().st_size for path in files}
+    digests = {path.name: file_digest(path) for path in files}
+    manifest = manifest._replace(files=sizes, digests=digests)
     (folder / MANIFEST_FILE).write_text(manifest.to_json(), "utf-8")
     for path in folder.iterdir():
         _flush(path)
@@ -247,6 +299,8 @@ def publish(folder: Path, manifest: Manifest) -> tuple[Path, Manifest]:
     discard(place)
     with suppress(OSError):  # another process was faster: its folder is as good
         folder.rename(place)
+        for name, digest in digests.items():
+            note_verified(place / name, digest)
     return place, manifest
 
 

@@ -93,15 +93,22 @@ def write_vocabulary(
     Returns
     -------
     The open database, for `BytePairTokenizer`.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
     """
-    file = sqlite3.connect(path or ":memory:", check_same_thread=False)
-    with file:
-        file.executescript(_SCHEMA)
-        file.executemany("INSERT INTO token VALUES (?, ?)", ids.items())
-        file.executemany(
-            "INSERT INTO merge VALUES (?, ?, ?)", ((*pair, rank) for pair, rank in ranks.items())
-        )
-        file.executemany("INSERT INTO special VALUES (?)", ((piece,) for piece in special))
+    merges = ((*pair, rank) for pair, rank in ranks.items())
+    try:
+        file = sqlite3.connect(path or ":memory:", check_same_thread=False)
+        with file:
+            file.executescript(_SCHEMA)
+            file.executemany("INSERT INTO token VALUES (?, ?)", ids.items())
+            file.executemany("INSERT INTO merge VALUES (?, ?, ?)", merges)
+            file.executemany("INSERT INTO special VALUES (?)", ((piece,) for piece in special))
+    except sqlite3.Error as error:  # a full disk
+        raise OSError(f"cannot write {path}: {error}") from error
     return file
 
 
@@ -176,9 +183,12 @@ class BytePairTokenizer:
         return joined.decode("utf-8", "replace").replace(WORD_END, " ").strip()
 
     def save(self, path: Path) -> None:
-        """Write the vocabulary to a new file, for `open_vocabulary`."""
-        with self._lock, closing(sqlite3.connect(path)) as copy:
-            self._file.backup(copy)
+        """Write the vocabulary to a new file, for `open_vocabulary`. Raises OSError."""
+        try:
+            with self._lock, closing(sqlite3.connect(path)) as copy:
+                self._file.backup(copy)
+        except sqlite3.Error as error:  # a full disk
+            raise OSError(f"cannot write {path}: {error}") from error
 
     # --- inside ----------------------------------------------------------------------------
 

@@ -9,11 +9,12 @@ import gzip
 import json
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
-from clipsearch._util.atomic import replace_file
+from clipsearch._util.atomic import is_sealed, replace_file, seal_file
+from clipsearch._util.verified import verify_once
 from clipsearch.encoders import hub
 from clipsearch.encoders.compiler.store import cache_folder
 from clipsearch.encoders.registry import ModelSpec, multilingual, open_clip_folder
@@ -29,6 +30,7 @@ from clipsearch.encoders.tokenizers.bpe import (
 _MERGES = "bpe_simple_vocab_16e6.txt.gz"  # the most frequent first, as open_clip brings them
 _TAGS = Path(__file__).with_name("clip_tags.json")
 _SPECIAL = ("<start_of_text>", "<end_of_text>")
+_SEALED = "sealed"
 _SIZE = 49_408
 _CONTEXT_LENGTH = 77  # where a configuration does not say it
 
@@ -82,12 +84,12 @@ def clip_vocabulary() -> Path:
     """
     source = open_clip_folder() / _MERGES
     path = cache_folder() / "vocabulary" / f"clip-{source.stat().st_size}.db"
-    if not _is_whole(path):
+    if not _is_sound(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         ids, ranks = read_merges(source)
         # Windows: another process may just have done the same.
         with suppress(PermissionError):
-            replace_file(path, lambda new: write_vocabulary(new, ids, ranks, _SPECIAL).close())
+            replace_file(path, lambda new: _write_sealed(new, ids, ranks))
     return path
 
 
@@ -131,15 +133,16 @@ def _letters() -> list[str]:
     return [c for b, c in pairs if c == chr(b)] + [c for b, c in pairs if c != chr(b)]
 
 
-def _is_whole(path: Path) -> bool:
-    """Tell whether a vocabulary is complete: its tables exist, and both ends of it."""
-    if not path.is_file():
-        return False
+def _write_sealed(path: Path, ids: Mapping[str, int], ranks: Mapping[tuple[str, str], int]) -> None:
+    write_vocabulary(path, ids, ranks, _SPECIAL).close()
+    seal_file(path)  # what stands after its last page, SQLite does not read
+
+
+def _is_sound(path: Path) -> bool:
+    """Tell whether a vocabulary is as it was written."""
     try:
-        with closing(open_vocabulary(path)) as file:
-            ends = "SELECT (SELECT max(id) FROM token), (SELECT count(*) FROM special)"
-            return bool(file.execute(ends).fetchone() == (_SIZE - 1, len(_SPECIAL)))
-    except sqlite3.Error:
+        return verify_once(path, _SEALED, lambda file: _SEALED if is_sealed(file) else "")
+    except OSError:
         return False
 
 

@@ -4,7 +4,7 @@
 
 The footer gives the place of each section, and the size of all sections. Sections that are read as
 a whole have a checksum in it, which is compared then. Mapped sections have none, since comparing it
-would read them: `Snapshots.check` compares the SHA-256 of the file.
+would read them at each start: `check_file` compares the SHA-256 of the file, once for each state of it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import os
 import weakref
 from collections.abc import Iterable
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 
 from clipsearch._util.arrays import AnyArray, ByteArray
-from clipsearch._util.atomic import page_digest
-from clipsearch.errors import SnapshotUnreadable
+from clipsearch._util.atomic import page_digest, sha256_of
+from clipsearch._util.verified import verify_once
+from clipsearch.errors import SnapshotUnreadable, VectorIndexError
 
 _MAGIC, _END = b"clipvecs", b"clipseal"
 _FORMAT = 1
@@ -163,6 +165,38 @@ class Sections:
     def start_of(self, name: str) -> int:
         """Return the offset in the file, in bytes, at which a section starts."""
         return self._places[name][0]
+
+
+def check_file(path: Path, size: int, sha256: str) -> None:
+    """Compare a finished file with its size and its SHA-256.
+
+    Parameters
+    ----------
+    path
+        The file.
+    size
+        In bytes.
+    sha256
+        In hexadecimal. It is not computed of a file that has not changed since the last time; empty:
+        not at all.
+
+    Raises
+    ------
+    SnapshotUnreadable
+        If the file is missing or damaged.
+    VectorIndexError
+        If it cannot be read just now.
+    """
+    try:
+        found = path.stat().st_size
+        if found != size:
+            raise SnapshotUnreadable(f"{path} has {found} bytes instead of {size}.")
+        if sha256 and not verify_once(path, sha256, sha256_of):
+            raise SnapshotUnreadable(f"{path} is damaged: its SHA-256 is not as written.")
+    except FileNotFoundError as error:
+        raise SnapshotUnreadable(f"cannot read {path}: {error.strerror}.") from error
+    except OSError as error:
+        raise VectorIndexError(f"cannot read {path}: {error.strerror}.") from error
 
 
 def _read_footer(file: BinaryIO, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 import tiny_models
 from safetensors.numpy import load_file, save_file
 
+from clipsearch.encoders import compile_once
 from clipsearch.encoders.compiler import compile as compiling
 from clipsearch.encoders.compiler.compile import Compilation, compile_model
 from clipsearch.encoders.compiler.store import (
@@ -22,6 +23,8 @@ from clipsearch.encoders.compiler.store import (
     Manifest,
     find_compiled,
     new_folder,
+    note_refusal,
+    refusal,
 )
 from clipsearch.encoders.onnx import OnnxEncoder
 from clipsearch.encoders.registry import resolve
@@ -107,15 +110,135 @@ def test_a_model_that_is_not_whole_is_made_again_and_never_used(
         ("tokens.db", lambda encoder: encoder.encode_texts(["horse"])),
     ],
 )
-def test_damage_that_keeps_the_size_is_found_when_a_tower_is_opened(
-    made: Compilation, file: str, use: Callable[[OnnxEncoder], object]
+def test_damage_that_keeps_the_size_is_found_and_the_model_is_made_again(
+    made: Compilation, file: str, use: Callable[[OnnxEncoder], np.ndarray]
 ) -> None:
+    before = use(OnnxEncoder.load(resolve(made.name)))
     path = made.folder / file
+    whole = path.read_bytes()
+    for place in (len(whole) // 2, len(whole) - 1):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        with pytest.warns(UserWarning, match=rf"is damaged \({file}\): it is compiled again"):
+            after = use(OnnxEncoder.load(resolve(made.name)))
+        np.testing.assert_array_equal(after, before)
+        assert path.read_bytes() == whole or file == "tokens.db"
+
+
+def test_a_damaged_model_that_cannot_be_made_again_is_not_used(
+    made: Compilation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*anything: object, **options: object) -> None:
+        raise EncoderError("no weights here")
+
+    monkeypatch.setattr(compiling, "compile_model", refuse)
+    path = made.folder / "text.bin"
     path.write_bytes(bytes(path.stat().st_size))
-    with pytest.raises(EncoderError, match=r"is damaged .* and was deleted\. Make it again"):
-        use(OnnxEncoder.load(resolve(made.name)))
+    encoder = OnnxEncoder.load(resolve(made.name))
+    with (
+        pytest.warns(UserWarning, match="compiled again"),
+        pytest.raises(
+            EncoderError, match=r"is damaged .* and was deleted\. Make it again.*no weights"
+        ),
+    ):
+        encoder.encode_texts(["horse"])
     assert not made.folder.exists()
-    assert compile_model(made.name, precision="fp32").fresh
+
+
+@pytest.mark.parametrize(
+    "fault", [RuntimeError("std::bad_alloc"), OSError(13, "Permission denied"), MemoryError()]
+)
+def test_a_fault_that_passes_deletes_nothing(
+    made: Compilation, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fail(*anything: object, **options: object) -> None:
+        raise fault
+
+    encoder = OnnxEncoder.load(resolve(made.name))
+    with monkeypatch.context() as patch:
+        patch.setattr("clipsearch.encoders.onnx.open_graph", fail)
+        with pytest.raises((EncoderError, MemoryError)):
+            encoder.encode_texts(["horse"])
+        if isinstance(fault, OSError):
+            patch.setattr("clipsearch.encoders.onnx.damaged_files", fail)
+            with pytest.raises(EncoderError, match=r"cannot be opened.*Permission denied"):
+                encoder.encode_texts(["horse"])
+    assert encoder.encode_texts(["horse"]).shape == (1, 32)
+
+
+def test_the_command_compares_every_file_and_makes_a_damaged_one_again(made: Compilation) -> None:
+    path = made.folder / "image.bin"
+    whole, state = path.read_bytes(), path.stat()
+    assert not compile_model(made.name, precision="fp32").fresh
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.warns(UserWarning, match=r"is damaged \(image.bin\)"):
+        assert compile_model(made.name, precision="fp32").fresh
+    assert path.read_bytes() == whole
+
+
+def test_a_tower_that_gives_other_vectors_here_is_made_again(made: Compilation) -> None:
+    manifest = Manifest.read(made.folder)
+    assert manifest is not None
+    wrong = manifest._replace(proof={**manifest.proof, "image": manifest.proof["image"][::-1]})
+    (made.folder / MANIFEST_FILE).write_text(wrong.to_json())
+    encoder = OnnxEncoder.load(resolve(made.name))
+    with pytest.warns(UserWarning, match="gives other vectors on this processor"):
+        assert encoder.encode_images(batch_of(encoder, 1)).shape == (1, 32)
+    assert Manifest.read(made.folder) == manifest
+
+
+def test_a_manifest_that_was_changed_is_none(made: Compilation) -> None:
+    path = made.folder / MANIFEST_FILE
+    manifest = Manifest.read(made.folder)
+    assert manifest is not None
+    assert manifest.digests.keys() == manifest.files.keys() == {*FILES} - {MANIFEST_FILE}
+    scale = json.loads(path.read_text())["logit_scale"]
+    path.write_text(path.read_text().replace(f'"logit_scale": {scale}', '"logit_scale": 7.5'))
+    assert Manifest.read(made.folder) is None
+    assert find_compiled(resolve(made.name)) is None
+
+
+def test_a_folder_of_an_earlier_version_has_no_checksums_and_is_used(made: Compilation) -> None:
+    path = made.folder / MANIFEST_FILE
+    content = json.loads(path.read_text())
+    del content["digests"], content["seal"]
+    path.write_text(json.dumps(content))
+    assert OnnxEncoder.load(resolve(made.name)).encode_texts(["horse"]).shape == (1, 32)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kept"),
+    [
+        (OSError(28, "No space left on device"), False),
+        (RuntimeError("[Errno 28] No space left on device"), False),
+        (RuntimeError("std::bad_alloc"), False),
+        (MemoryError(), False),
+        (ValueError("no such operator"), True),
+    ],
+)
+def test_only_a_model_that_can_never_be_compiled_is_remembered(
+    empty_cache: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, kept: bool
+) -> None:
+    def fail(*anything: object) -> None:
+        raise fault
+
+    name = f"local-dir:{clip}"
+    with monkeypatch.context() as patch:
+        patch.setattr("clipsearch.encoders.compiler.export.write_text_graph", fail)
+        patch.setattr("clipsearch.encoders.compiler.export.export_texts", fail)
+        assert compile_once(name, device="cpu")
+    assert bool(refusal(resolve(name))) == kept
+    assert bool(compile_once(name, device="cpu")) == kept
+
+
+def test_a_passing_fault_that_an_earlier_version_remembered_is_forgotten(
+    empty_cache: Path, clip: Path
+) -> None:
+    spec = resolve(f"local-dir:{clip}")
+    note_refusal(spec, "text tower, written: OSError [Errno 28] No space left on device")
+    assert refusal(spec) == ""
 
 
 def test_another_format_is_not_used(made: Compilation) -> None:
