@@ -5,7 +5,7 @@
 Every file below FOLDER that clipsearch decodes is read by both. Of exiftool's tags that date is
 taken which the documented order names first (EXIF, XMP and IPTC dates of creation, then of
 digitization, then EXIF's last change), as far as it is a possible one; positions are exiftool's
-composite ones. Prints a line for each difference, then equal of total. Needs `exiftool`. Files of other
+composite ones, and those of XMP where these are blank. Prints a line for each difference, then equal of total. Needs `exiftool`. Files of other
 suffixes are left out unless `--all` is given.
 """
 
@@ -90,11 +90,12 @@ def as_iso(text: str) -> str | None:
 
 
 def expected_position(tags: dict[str, Any]) -> Position | None:
-    """Return the position that exiftool makes of the tags, in degrees."""
-    lat, lon = (tags.get(f"Composite:GPS{name}") for name in ("Latitude", "Longitude"))
-    if not isinstance(lat, int | float) or not isinstance(lon, int | float) or lat == lon == 0:
-        return None
-    return lat, lon
+    """Return the position that exiftool makes of the tags, else that of XMP, in degrees."""
+    for group in ("Composite", "XMP-exif"):
+        lat, lon = (tags.get(f"{group}:GPS{name}") for name in ("Latitude", "Longitude"))
+        if isinstance(lat, int | float) and isinstance(lon, int | float):
+            return None if lat == lon == 0 else (lat, lon)
+    return None
 
 
 def same_position(one: Position | None, other: Position | None) -> bool:

@@ -1,15 +1,16 @@
 """Collect the warnings of decoders, each for the file that it is about.
 
-libtiff writes to stderr from C, and Pillow's plugins call `warnings.warn`: neither names the file,
-and with several threads a redirected stderr would not say which file either. So libtiff gets a
-handler that runs in the thread that decodes, and the plugins a `warnings` of which `warn` asks for
-that thread. Outside of `collect_complaints`, and in threads of other code, both do what they did
+libtiff writes to stderr from C, and Pillow's plugins call `warnings.warn` and log errors: none of
+them names the file, and with several threads a redirected stderr would not say which file either.
+So libtiff gets a handler that runs in the thread that decodes, the plugins a `warnings` of which
+`warn` asks for that thread, and their loggers a filter that does. Outside of `collect_complaints`, and in threads of other code, both do what they did
 before.
 """
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -86,9 +87,16 @@ class _Warnings(ModuleType):
             warnings.warn(message, category, stacklevel + 1, **more)
 
 
+def _leave_to_others(record: logging.LogRecord) -> bool:
+    # Unless logging is set up, Python prints warnings and worse to stderr.
+    return record.levelno < logging.WARNING or not _collected(record.getMessage())
+
+
 def watch_plugins(*modules: ModuleType) -> None:
-    """Let modules of Pillow that warn give their warnings to the thread that collects them."""
+    """Let modules of Pillow that warn or log give this to the thread that collects it."""
     for module in modules:
+        if isinstance(logger := getattr(module, "logger", None), logging.Logger):
+            logger.addFilter(_leave_to_others)
         if getattr(module, "warnings", None) is warnings:
             module.warnings = _Warnings("warnings")  # type: ignore[attr-defined]
 

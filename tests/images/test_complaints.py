@@ -71,6 +71,19 @@ def test_warnings_of_plugins_are_collected_and_others_warned_of() -> None:
     assert caught[0].filename == __file__
 
 
+def test_what_plugins_log_is_collected_and_logged_otherwise(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logger = TiffImagePlugin.logger
+    said = Complaints()
+    with collect_complaints(said):
+        logger.error("More samples per pixel than can be decoded: %s", 34564)
+    assert said == ["More samples per pixel than can be decoded: 34564"]
+    assert not caplog.records and capfd.readouterr().err == ""
+    logger.error("as before")
+    assert [record.getMessage() for record in caplog.records] == ["as before"]
+
+
 def test_damaged_metadata_is_a_note_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (16, 12), "teal").save(stream, "TIFF", tiffinfo={270: "x" * 100})
