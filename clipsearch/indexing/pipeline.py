@@ -25,6 +25,7 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
+from clipsearch._util import warn
 from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import in_background, map_ahead
 from clipsearch.encoders.base import Encoder, SharedEncoder
@@ -87,12 +88,18 @@ def encode_files(
 
     Yields
     ------
-    Each file, in order, with its unit vector float32 (dim,) or its error.
+    Each file, in order, with its unit vector float32 (dim,) or its error. At the end a warning names
+    a damaged one, and says how many there are.
     """
+    notes: list[str] = []
     for group in encode_stream(files, Loader(encoder), workers=workers):
         for item in group:
+            notes += [f"{item.file.path}: {item.note}"] if item.note and not item.error else []
             unencodable = UnreadableImage(item.file.path, _UNENCODABLE)
             yield item.file, item.error or (unencodable if item.vector is None else item.vector)
+    if notes:
+        more = f" (and {len(notes) - 1:,} more images with a note)" if notes[1:] else ""
+        warn(f"{notes[0]}{more}")
 
 
 # --- threads -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from clipsearch._util import warn
 from clipsearch._util.arrays import FloatArray, unit
 from clipsearch.calibration.cohort import cohort_weights
 from clipsearch.errors import QueryError
@@ -138,7 +139,9 @@ def vector_of_image(session: Session, path: StrPath) -> FloatArray:
     from clipsearch.indexing.loader import Loader
 
     data, _ = read_file(file)
-    pixels, *_ = Loader(session.encoder).decode(data, file)
+    pixels, _, note = Loader(session.encoder).decode(data, file)
+    if note:
+        warn(f"{file}: {note}")
     return np.asarray(session.encoder.encode_images(pixels[None])[0])
 
 

@@ -200,3 +200,17 @@ def test_groups_are_full_or_due(monkeypatch: pytest.MonkeyPatch) -> None:
         yield [8]
 
     assert list(group_until_due(arriving(), 4)) == [[1, 2, 3, 4, 5], [6], [7, 8]]
+
+
+def test_damaged_images_outside_of_a_library_are_named_once(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        PIL.Image.new("RGB", (32, 24), "teal").save(tmp_path / name)
+    for name in ("a.jpg", "c.jpg"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-2])
+    files = walked([tmp_path / "a.jpg"])
+    with pytest.warns(UserWarning, match="end marker") as caught:
+        found = list(encode_files(files, ToyEncoder(), workers=2))
+    assert all(isinstance(vector, np.ndarray) for _, vector in found) and len(found) == 3
+    (said,) = [str(one.message) for one in caught]
+    assert "a.jpg: its end marker is missing" in said
+    assert said.endswith("(and 1 more images with a note)")
