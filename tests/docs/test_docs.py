@@ -33,6 +33,10 @@ RUN, SHOWN = {"bash", "console", "python"}, {"sh", "text"}
 # The only commands that no test runs: they install, or need the network.
 NOT_RUN = {
     "./scripts/bench/all",
+    # A test runs them for a shorter time: tests/test_torture.py.
+    "./scripts/torture --minutes 10",
+    "./scripts/torture --only corruption --minutes 1 --seed 7",
+    "./scripts/torture --self-test",
     "clipsearch demo",
     "pip install clipsearch",
     "python scripts/bench/codes.py",

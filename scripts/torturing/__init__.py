@@ -1,0 +1,1 @@
+"""Attacks on the promises of docs/reliability.md: `scripts/torture` runs them for as long as asked."""

@@ -1,0 +1,151 @@
+"""Errors of the disk: calls that fail, and a disk that is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from random import Random
+
+from torturing.attack import Tally
+from torturing.faults import DiskErrors
+from torturing.jobs import Job, make_jobs, runner_of
+from torturing.process import call_main, run_child
+from torturing.world import World
+
+
+class FailingDisk:
+    """Lets one call of the system about the library fail in a job, or all after it."""
+
+    name = "errors of the disk"
+    share = 2.0
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._runner = runner_of(world)
+        self._jobs = make_jobs()
+        self._calls: dict[str, int] = {}
+
+    def attempt(self, random: Random) -> Tally:
+        tally = Tally()
+        job = random.choice(self._jobs)
+        self._runner.after(job)
+        at = random.randint(1, max(1, self._count(job)))
+        code = random.choice((errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT))
+        errors = self._errors(at, code=code, lasting=random.random() < 0.5)
+        self._runner.set_up(job)
+        outcome = run_child(call_main(*job.lines(self._world)), prepare=errors.install)
+        tally.note_outcome(outcome, job.name)
+        for answer in outcome.answers:
+            tally.note_message(answer, job.name)
+        tally.faults += 1
+        self._runner.judge(job, tally)
+        tally.said = [f"{line} [call {at}, {errno.errorcode[code]}]" for line in tally.said]
+        return tally
+
+    def _errors(self, at: int, *, code: int = errno.EIO, lasting: bool = False) -> DiskErrors:
+        return DiskErrors(self._world.library, at=at, code=code, lasting=lasting)
+
+    def _count(self, job: Job) -> int:
+        """Return how many calls a job makes."""
+        if job.name not in self._calls:
+            report = self._world.folder / "calls"
+            errors = self._errors(0)
+            self._runner.set_up(job)
+
+            def work() -> None:
+                call_main(*job.lines(self._world))()
+                report.write_text(str(errors.calls), "utf-8")
+
+            run_child(work, prepare=errors.install, limit=300)
+            self._calls[job.name] = int(report.read_text("utf-8"))
+        return self._calls[job.name]
+
+
+class FullDisk:
+    """Runs a job where files can grow by a little: on a small disk, or within a limit of the system."""
+
+    name = "full disk"
+    share = 1.0
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._runner = runner_of(world)
+        self._jobs = make_jobs()
+        self._can_mount = _can_mount(world.folder / "full")
+        self.left_out = (
+            "" if self._can_mount else "full disk: no right to mount one; limits instead"
+        )
+
+    def attempt(self, random: Random) -> Tally:
+        tally = Tally()
+        job = random.choice(self._jobs)
+        self._runner.after(job)
+        self._runner.set_up(job)
+        if self._can_mount and random.random() < 0.5:
+            where = self._on_small_disk(job, random, tally)
+        else:
+            where = self._within_limit(job, random, tally)
+        tally.faults += 1
+        self._runner.judge(job, tally)
+        tally.said = [f"{line} [{where}]" for line in tally.said]
+        return tally
+
+    def _within_limit(self, job: Job, random: Random, tally: Tally) -> str:
+        """Let no file be larger than a limit."""
+        limit = int(2 ** (10 + 9 * random.random()))
+
+        def prepare() -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        outcome = run_child(call_main(*job.lines(self._world)), prepare=prepare)
+        tally.note_outcome(outcome, job.name)
+        return f"files of at most {limit} bytes"
+
+    def _on_small_disk(self, job: Job, random: Random, tally: Tally) -> str:
+        """Put the library on a disk that has a few free pages, and then on the large one again."""
+        library = self._world.library
+        kept = library.with_name("kept")
+        used = sum(path.stat().st_size for path in library.rglob("*") if path.is_file())
+        room = used + int(2 ** (12 + 8 * random.random())) + (64 << 10)
+        shutil.rmtree(kept, ignore_errors=True)
+        if library.exists():
+            library.rename(kept)
+        library.mkdir()
+        _mount(library, room)
+        try:
+            if kept.exists():
+                shutil.copytree(kept, library, dirs_exist_ok=True)
+            outcome = run_child(call_main(*job.lines(self._world)))
+            tally.note_outcome(outcome, job.name)
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(library, kept)
+        finally:
+            subprocess.run(["umount", str(library)], check=True)
+        library.rmdir()
+        kept.rename(library)
+        if not any(library.iterdir()):
+            library.rmdir()
+        return f"a disk of {room} bytes"
+
+
+def _mount(folder: Path, size: int) -> None:
+    options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    subprocess.run(["mount", *options], check=True, capture_output=True)
+
+
+def _can_mount(folder: Path) -> bool:
+    if os.geteuid():
+        return False
+    folder.mkdir(exist_ok=True)
+    try:
+        _mount(folder, 1 << 20)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    subprocess.run(["umount", str(folder)], check=True)
+    return True
