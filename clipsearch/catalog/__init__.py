@@ -319,12 +319,7 @@ class Catalog:
         """
 
         def look(connection: Connection) -> list[types.Finding]:
-            return [
-                *integrity.check_pages(connection, repair=repair),
-                *integrity.check_references(connection, repair=repair),
-                *integrity.check_checksums(connection, repair=repair),
-                *embeddings.check_vectors(connection, repair=repair),
-            ]
+            return integrity.check_all(connection, self.path, repair=repair)
 
         try:
             if not repair:
@@ -336,6 +331,10 @@ class Catalog:
             if found:
                 return found
             return [types.Finding("catalog-damaged", str(error), integrity.BEYOND_REPAIR)]
+
+    def explain(self, error: Exception) -> Exception:
+        """Return LibraryCorrupt for an error that comes of damaged pages, else the error itself."""
+        return self._engine.run(integrity.explain_symptom, self.path, error)
 
 
 def _engine_of(folder: str | os.PathLike[str], busy_timeout: float) -> Engine:

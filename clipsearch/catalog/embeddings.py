@@ -299,6 +299,8 @@ def _read(
             **({} if ids is None else {"ids": as_json(ids)}),
         },
     ).fetchall()
+    if rows and rows[-1][0] <= after:  # the next page would be this one again
+        raise ValueError("the vectors of the catalog are not in order")
     return [row[0] for row in rows], sound_vectors(rows, model_id)
 
 

@@ -30,6 +30,10 @@ _NAMES = {
 _MISTAKES = ("no such", "near ", "incomplete input")
 
 
+SYMPTOMS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
+"""Errors of code that meets values of damaged pages, which need not be of the type of their column."""
+
+
 def code_of(error: Exception) -> int:
     """Return the code of an error of SQLite without its extended part, 0 if it has none."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from clipsearch import types
 from clipsearch.catalog.checksums import checksum_sql, stored_sql
 from clipsearch.catalog.connection import Connection, as_json, column
+from clipsearch.catalog.embeddings import check_vectors
 from clipsearch.catalog.engine import FORMAT
+from clipsearch.catalog.faults import SYMPTOMS
 from clipsearch.catalog.files import content_row
+from clipsearch.errors import LibraryCorrupt
 from clipsearch.types import Facts
 
 BEYOND_REPAIR = (
@@ -18,6 +22,19 @@ BEYOND_REPAIR = (
     "the images themselves are not touched."
 )
 _REPAIR = "`clipsearch check --repair` repairs it."
+
+
+def check_all(connection: Connection, path: Path, *, repair: bool) -> list[types.Finding]:
+    """Check pages, references, rows and vectors; see `Catalog.check`."""
+    try:
+        return [
+            *check_pages(connection, repair=repair),
+            *check_references(connection, repair=repair),
+            *check_checksums(connection, repair=repair),
+            *check_vectors(connection, repair=repair),
+        ]
+    except SYMPTOMS as error:
+        raise explain_symptom(connection, path, error) from error
 
 
 def check_pages(connection: Connection, *, repair: bool) -> list[types.Finding]:
@@ -32,6 +49,26 @@ def check_pages(connection: Connection, *, repair: bool) -> list[types.Finding]:
     message = f"SQLite found {len(problems)} problems in the catalog: {'; '.join(problems[:3])}"
     remedy = _REPAIR if only_indexes else BEYOND_REPAIR
     return [types.Finding("catalog-damaged", message, remedy, repaired=repaired)]
+
+
+def explain_symptom(connection: Connection, path: Path, error: Exception) -> Exception:
+    """Return LibraryCorrupt if an error comes of damaged pages, whose values can be of any type.
+
+    Parameters
+    ----------
+    connection, path
+        The catalog.
+    error
+        Of any code that used its values.
+
+    Returns
+    -------
+    LibraryCorrupt with the findings; the error itself if it has another cause.
+    """
+    pages = check_pages(connection, repair=False) if isinstance(error, SYMPTOMS) else []
+    if not pages:
+        return error
+    return LibraryCorrupt(path.parent, f"{pages[0].message}. {pages[0].remedy}", pages)
 
 
 def check_references(connection: Connection, *, repair: bool) -> list[types.Finding]:

@@ -252,7 +252,7 @@ def list_errors(
     """List the files that could not be indexed, and why."""
     with Library.open(library, device=get_device()) as lib:
         failures, noted = lib.errors(), lib.notes()
-    write_report(noted if notes else failures, "failures", format)
+        write_report(noted if notes else failures, "failures", format)
     if not notes and not failures:
         say("no file failed.")
     if notes and not noted:
@@ -284,8 +284,7 @@ def remove(
 def status(format: ReportFormat = None, library: LibraryOption = None) -> None:
     """Show what the library holds, and where."""
     with Library.open(library, device=get_device()) as lib:
-        found = lib.status()
-    write_report(found, "status", format)
+        write_report(lib.status(), "status", format)  # inside: a damaged library is named so
 
 
 def check(

@@ -189,9 +189,13 @@ def _read_pages(
     session: Session, selection: Selection, vectors: bool
 ) -> Iterator[list[ImageRecord] | Embeddings]:
     after, filters = None, filters_of(selection)
+    passed: set[str] = set()
     while page := session.catalog.records(**filters, after=after, limit=_PAGE):
         yield _add_vectors(session, page) if vectors else page
         after = page[-1].path
+        if after in passed:  # an index that is damaged leads back
+            raise ValueError("the paths of the catalog are not in order")
+        passed.add(after)
 
 
 def _add_vectors(session: Session, page: Sequence[ImageRecord]) -> Embeddings:

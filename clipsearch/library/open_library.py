@@ -190,8 +190,16 @@ class OpenLibrary:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Close the library; an error that comes of a damaged catalog becomes LibraryCorrupt."""
+        try:
+            if (
+                isinstance(error, Exception)
+                and (damage := self._session.catalog.explain(error)) is not error
+            ):
+                raise damage from error
+        finally:
+            self.close()
 
     # --- models ----------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ class Corruption:
     """Damages one file of a library, or one value of its catalog, and asks."""
 
     name = "corruption of a library"
-    share = 8.0
+    share = 14.0
 
     def __init__(self, world: World) -> None:
         self._world = world

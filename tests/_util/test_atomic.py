@@ -229,12 +229,14 @@ def test_cached_arrays_come_back_under_their_key(tmp_path: Path) -> None:
     assert [*path.parent.iterdir()] == [path]
 
 
-@pytest.mark.parametrize("harm", ["cut", "flip", "grow", "empty", "missing"])
+@pytest.mark.parametrize("harm", ["cut", "flip", "swap", "grow", "empty", "missing"])
 def test_damaged_arrays_are_not_read(tmp_path: Path, harm: str) -> None:
     path = tmp_path / "arrays"
     write_arrays(path, "key", *ARRAYS)
     content = bytearray(path.read_bytes())
     content[9_000] ^= harm == "flip"
+    if harm == "swap":  # two parts of a page, whose sum stays
+        content[8_256:8_320], content[9_024:9_088] = content[9_024:9_088], content[8_256:8_320]
     content += b"\0" * (harm == "grow")
     path.write_bytes(content[: {"cut": -5_000, "empty": 0}.get(harm, len(content))])
     if harm == "missing":

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ToyEncoder
+from fault_log import logged_fault
 
 from clipsearch.cli import main
 from clipsearch.library import Library
@@ -142,3 +147,58 @@ def test_new_weights_under_the_same_name_are_no_obstacle(
             fingerprints.append(library.models()[0].fingerprint)
             assert library.encoder.info.fingerprint == fingerprints[-1]
     assert len({*fingerprints}) == 2
+
+
+# --- damaged pages ---------------------------------------------------------------------------
+
+PAGE = 16_384
+
+
+def swap_tables(catalog: Path, one: str, other: str) -> None:
+    """Exchange the pages in which two tables begin: each then holds the other's rows."""
+    with closing(sqlite3.connect(catalog)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        first, second = (connection.execute(query, (t,)).fetchone()[0] - 1 for t in (one, other))
+    content = catalog.read_bytes()
+    pages = [content[start : start + PAGE] for start in range(0, len(content), PAGE)]
+    pages[first], pages[second] = pages[second], pages[first]
+    catalog.write_bytes(b"".join(pages))
+
+
+@pytest.mark.parametrize("other", ["scan", "label", "meta", "file", "content"])
+def test_values_of_damaged_pages_are_named_so_and_are_no_defect(
+    run: Command, make_images: Callable[..., list[Path]], tmp_path: Path, other: str
+) -> None:
+    folder, library = make_images(6)[0].parent, tmp_path / "damaged"
+    assert run("index", folder, "--model", "toy", "-L", library)[0] == 0
+    swap_tables(library / "catalog.db", "model", other)
+    found = False
+    for command in (["query", "cat"], ["status"], ["export"], ["check"], ["index", folder]):
+        with logged_fault(None), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is damaged
+            code, out, err = run(*command, "-L", library)
+        assert "defect" not in err, (command, err)
+        found |= code == 1 and "damaged" in out + err
+    assert found
+
+
+def test_an_index_that_leads_back_ends_a_list_of_images(
+    run: Command,
+    make_images: Callable[..., list[Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, library = make_images(6)[0].parent, tmp_path / "damaged"
+    assert run("index", folder, "--model", "toy", "-L", library)[0] == 0
+    catalog = library / "catalog.db"
+    with closing(sqlite3.connect(catalog)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = catalog.read_bytes()
+    last = str(folder / "0005.png").encode()
+    for start in [found.start() for found in re.finditer(re.escape(last), content)]:
+        content = content[:start] + b"\x01" + content[start + 1 :]  # before all others now
+    catalog.write_bytes(content)
+    monkeypatch.setattr("clipsearch.library.collection._PAGE", 3)
+    code, _, err = run("export", "-L", library, "-f", "paths")
+    assert code == 1 and "SQLite found" in err
