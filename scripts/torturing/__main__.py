@@ -14,6 +14,7 @@ import time
 
 from torturing.attack import Tally
 from torturing.broken import run_self_test
+from torturing.compiled import Compiled
 from torturing.corruption import Corruption, CorruptLog
 from torturing.disk import FailingDisk, FullDisk
 from torturing.image_inputs import Images
@@ -41,6 +42,7 @@ ATTACKS: Attacks = {
         Filters,
         Documents,
         Images,
+        Compiled,
     )
 }
 _COLUMNS = ("tries", "kills", "faults", "corruptions", "inputs")

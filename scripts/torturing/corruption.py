@@ -29,7 +29,7 @@ def flip_bits(data: bytearray, random: Random) -> str:
 
 def blank_block(data: bytearray, random: Random) -> str:
     """Overwrite a block with zeros or with noise."""
-    size = random.choice((16, 512, 4096))
+    size = random.choice((16, 512, 4096, max(1, len(data) // 8)))
     start = random.randrange(len(data)) // size * size
     end = min(start + size, len(data))
     data[start:end] = bytes(end - start) if random.random() < 0.5 else random.randbytes(end - start)
