@@ -261,3 +261,14 @@ def read_date(text: str) -> datetime:
         raise ValueError(f"not a date: {text[:40]!r}")
     known = [int(part) for part in match.groups() if part is not None]
     return datetime(*known) if len(known) == 6 else PartialDate(*known)  # type: ignore[arg-type]
+
+
+def is_gone(path: str) -> bool:
+    """Tell whether a file is not there; one that may not be looked at may be."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False

@@ -10,6 +10,10 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 """The values bound to the `?`, or the `:name`, of a statement."""
 
 
+class Torn(Exception):
+    """Another process wrote while a transaction read without locks."""
+
+
 class Cursor(Protocol):
     """The result of a statement; rows are tuples."""
 

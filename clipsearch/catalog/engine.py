@@ -17,12 +17,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
+from clipsearch._util import LazyModule
 from clipsearch.catalog.checksums import CHECKSUM_FUNCTIONS, SEAL_WRITES
-from clipsearch.catalog.connection import Connection, Cursor, Parameters, cell, column
-from clipsearch.catalog.faults import BUSY, REFUSED, code_of, explain_fault
-from clipsearch.catalog.readonly import LockFree, Torn, connect_lock_free, is_torn
+from clipsearch.catalog.connection import Connection, Cursor, Parameters, Torn, cell, column
 from clipsearch.errors import (
     LibraryCorrupt,
     LibraryError,
@@ -33,6 +32,11 @@ from clipsearch.errors import (
 
 if TYPE_CHECKING:
     import sqlalchemy
+
+    from clipsearch.catalog import faults, readonly
+else:  # a query does without them where nothing is wrong
+    faults = LazyModule("clipsearch.catalog.faults")
+    readonly = LazyModule("clipsearch.catalog.readonly")
 
 FILE_NAME = "catalog.db"
 FORMAT = 5
@@ -151,17 +155,17 @@ class Engine:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException as error:
-                torn = is_torn(connection)
+                torn = _is_torn(connection)
                 connection.close()  # whatever state it is in
                 if torn:
                     raise Torn from error
                 raise
-            if is_torn(connection):
+            if _is_torn(connection):
                 connection.close()
                 raise Torn
             self._give_back(connection)
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise explain_fault(error, self.path) from error
+            raise faults.explain_fault(error, self.path) from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -189,10 +193,10 @@ class Engine:
                     f"PRAGMA user_version={int.from_bytes(os.urandom(4)) >> 1}"
                 )
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise explain_fault(error, self.path) from error
+            raise faults.explain_fault(error, self.path) from error
         except DBAPIError as error:
             if isinstance(error.orig, sqlite3.Error):
-                raise explain_fault(error.orig, self.path) from error
+                raise faults.explain_fault(error.orig, self.path) from error
             raise
 
     def _open_writer(self) -> sqlalchemy.Engine:
@@ -214,7 +218,7 @@ class Engine:
     def _take(self) -> sqlite3.Connection:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
-        if isinstance(connection, LockFree) and connection.is_stale():
+        if connection is not None and _reads_lock_free(connection) and connection.is_stale():
             connection.close()
             connection = None
         return connection or self._connect_reader()
@@ -231,10 +235,10 @@ class Engine:
         try:
             return self._connect()
         except sqlite3.Error as error:
-            if code_of(error) not in REFUSED:
+            if faults.code_of(error) not in faults.REFUSED:
                 raise
             try:
-                return connect_lock_free(self.path, self._prepare)
+                return readonly.connect_lock_free(self.path, self._prepare)
             except (sqlite3.Error, OSError):
                 raise error from None
 
@@ -278,7 +282,7 @@ class Engine:
                 return
             except sqlite3.OperationalError as error:
                 # A change of the journal mode does not wait for other processes by itself.
-                if code_of(error) not in BUSY or time.monotonic() > deadline:
+                if faults.code_of(error) not in faults.BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(_PAUSE)
 
@@ -306,6 +310,14 @@ class Engine:
         if int(stored) > FORMAT:
             raise LibraryTooNew(self.folder, int(stored), FORMAT)
         return int(stored)
+
+
+def _reads_lock_free(connection: sqlite3.Connection) -> TypeGuard[readonly.LockFree]:
+    return type(connection) is not sqlite3.Connection
+
+
+def _is_torn(connection: sqlite3.Connection) -> bool:
+    return _reads_lock_free(connection) and connection.is_torn()
 
 
 class _Writing:

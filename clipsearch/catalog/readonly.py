@@ -16,6 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
+from clipsearch.catalog.connection import Torn
+
 _HEADER = 100  # bytes of the first page; every transaction changes the number in it
 _LOG_HEADER = 32  # bytes; their salt changes when the log begins again
 
@@ -52,10 +54,6 @@ class LockFree(sqlite3.Connection):
             return _read_state(self.path) != self.state
         except OSError:
             return True
-
-
-class Torn(Exception):
-    """Another process wrote while a transaction read without locks."""
 
 
 def connect_lock_free(
@@ -134,11 +132,6 @@ def _connect_copy(path: Path) -> LockFree:
         connection = _connect(f"{copy.as_uri()}?mode=rw")
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens log and index, too
     return connection  # the files are unlinked, and live as long as it
-
-
-def is_torn(connection: sqlite3.Connection) -> bool:
-    """Tell whether a connection, of any kind, may have read pages of several states of the file."""
-    return isinstance(connection, LockFree) and connection.is_torn()
 
 
 def _read_state(path: Path) -> Headers:

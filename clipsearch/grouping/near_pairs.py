@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -50,7 +54,9 @@ def group_duplicates(
 
     Tiers build on each other: of files with the same bytes, the best stands for all when images are
     compared, and of the same image the best when scenes are; so no file is named twice as one
-    that could go. An image that cannot be read any more is left out, with a warning.
+    that could go. A file that is not there, or no longer holds what the library knows of it, is
+    left out, with a warning: of the files of a group all are there now, and those with the same
+    bytes have been read again.
 
     Parameters
     ----------
@@ -66,7 +72,7 @@ def group_duplicates(
         Called as images are compared.
     """
     row = {record.path: i for i, record in enumerate(records)}
-    found = group_by_bytes(records)
+    found = group_by_bytes(_unchanged(records, on_progress, by_bytes="same-bytes" in tiers))
     groups = {"same-bytes": [group for group in found if len(group) > 1]}
     if set(tiers) - {"same-bytes"}:
         kept = sorted((group[0] for group in found), key=quality)
@@ -86,6 +92,47 @@ def group_duplicates(
             key=lambda group: (-group.bytes_saved, group.best),
         )
     ]
+
+
+def _unchanged(
+    records: Sequence[ImageRecord], on_progress: OnProgress, *, by_bytes: bool
+) -> list[ImageRecord]:
+    """Leave out files that are not what the library knows; read those that have the same bytes."""
+    there = [record for record in records if _size_of(record.path) == record.bytes]
+    copies = Counter(record.sha256 for record in there)
+    checked = [record for record in there if by_bytes and copies[record.sha256] > 1]
+    changed = set()
+    with ThreadPoolExecutor(cores()) as pool:
+        hashes = pool.map(_hash, [record.path for record in checked])
+        for done, (record, sha256) in enumerate(zip(checked, hashes, strict=True)):
+            on_progress(Progress("hash", done, len(checked), record.path))
+            if sha256 != record.sha256:
+                changed.add(record.path)
+    kept = [record for record in there if record.path not in changed]
+    if len(kept) < len(records):
+        paths = {record.path for record in kept}
+        first = next(record.path for record in records if record.path not in paths)
+        warn(
+            f"left out, as they are not there or have changed: {len(records) - len(kept):,}, "
+            f"{first} among them. `clipsearch index` of their folders brings the library up to date."
+        )
+    return kept
+
+
+def _size_of(path: str) -> int | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _hash(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None
 
 
 def _duplicates(tier: Tier, members: Sequence[ImageRecord], vectors: np.ndarray) -> Duplicates:

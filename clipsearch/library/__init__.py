@@ -58,6 +58,7 @@ class Library(LibraryAnalysis):
         min_score: float | None = None,
         relevant: bool = False,
         truncate: bool = False,
+        missing: bool = False,
     ) -> Results[Hit]:
         """Find the `k` images nearest to words, images, a head or a vector; best first.
 
@@ -72,7 +73,7 @@ class Library(LibraryAnalysis):
             Texts to keep away from.
         label
             The label of the head to look for; by default the best of all.
-        k, min_score, relevant, truncate
+        k, min_score, relevant, truncate, missing
             See `SearchOptions`.
         where, under
             Applied before the search, so that `k` hits come back whenever `k` images match.
@@ -90,7 +91,7 @@ class Library(LibraryAnalysis):
         >>> library.search("2:horse", exclude="rain", where="taken >= 2024", k=20)
         """
         terms = parts.query_heads.Terms(query, images, exclude)
-        options = SearchOptions(k, select(where, under), min_score, relevant, truncate)
+        options = SearchOptions(k, select(where, under), min_score, relevant, truncate, missing)
         head = parts.query_heads.query_head(self._session, terms, label=label, truncate=truncate)
         return parts.search.find_hits(self._session, head, options)
 
@@ -102,6 +103,7 @@ class Library(LibraryAnalysis):
         where: Filter | None = None,
         under: StrPath | None = None,
         relevant: bool = False,
+        missing: bool = False,
     ) -> Results[Hit]:
         """Find the images nearest to an image file, in the library or not; itself left out.
 
@@ -109,7 +111,7 @@ class Library(LibraryAnalysis):
         ----------
         path
             The file.
-        k, where, under, relevant
+        k, where, under, relevant, missing
             As for `search`.
 
         Returns
@@ -120,7 +122,7 @@ class Library(LibraryAnalysis):
         ------
         UnreadableImage, BadFilter, QueryError, ModelMismatch
         """
-        options = SearchOptions(k, select(where, under), relevant=relevant)
+        options = SearchOptions(k, select(where, under), relevant=relevant, missing=missing)
         return parts.search.find_similar(self._session, path, options)
 
     # --- reading in pages ------------------------------------------------------------------

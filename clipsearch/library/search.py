@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from clipsearch._util import is_gone
 from clipsearch._util.arrays import sigmoid
 from clipsearch.catalog import Parts
 from clipsearch.errors import SnapshotUnreadable
@@ -20,9 +21,13 @@ from clipsearch.types import Hit, Results, SearchOptions, StrPath, Term, as_path
 
 RELEVANT = 0.5
 """The relevance from which an image counts as relevant."""
+_DEEPEST = 64  # times k: how far hits are looked for whose files are there
 COUNTED = 200_000
 """Up to this many images all relevant ones are counted; beyond, each search would take seconds."""
-
+_GONE = (
+    "not shown, as the files are not there (any more): {0:,}, {1} among them. `clipsearch index` of "
+    "their folder brings the library up to date; if it was moved, `clipsearch relocate` does."
+)
 
 _T = TypeVar("_T")
 
@@ -55,11 +60,10 @@ def find_hits(session: Session, query: QueryHead, options: SearchOptions) -> Res
     -------
     Hits, how many of all images searched are relevant, and the warnings of the query.
     """
-    ranking = rebuild_if_damaged(session, partial(_rank, session, query, options))
-    hits = tuple(_hits(session, ranking, options))
+    ranking, hits, warnings = _present_hits(session, query, options)
     title = query.head.labels[0] if len(query.head.labels) == 1 else ""
-    warnings = (*query.warnings, *ranking.warnings)
-    return Results(hits, title, warnings, ranking.relevant, ranking.searched, "hits")
+    warnings = (*query.warnings, *warnings)
+    return Results(tuple(hits), title, warnings, ranking.relevant, ranking.searched, "hits")
 
 
 def find_similar(session: Session, path: StrPath, options: SearchOptions) -> Results[Hit]:
@@ -79,8 +83,7 @@ def find_similar(session: Session, path: StrPath, options: SearchOptions) -> Res
     head = replace(head_of_vector(vector, session.info), prompts=((file,),))
     query = QueryHead(head, terms=[Term.image(file)], images={file: vector})
     more = replace(options, k=None if options.k is None else options.k + 1)
-    ranking = rebuild_if_damaged(session, partial(_rank, session, query, more))
-    hits = _hits(session, ranking, more)
+    ranking, hits, warnings = _present_hits(session, query, more)
     others = tuple(hit for hit in hits if hit.path != file)[: options.k]
     itself = [hit for hit in hits if hit.path == file]
     count = ranking.relevant
@@ -88,7 +91,7 @@ def find_similar(session: Session, path: StrPath, options: SearchOptions) -> Res
         count -= sum((hit.relevance or 0) >= RELEVANT for hit in itself)
     title = f"like {os.path.basename(file)}"
     searched = ranking.searched - len(itself)
-    return Results(others, title, ranking.warnings, count, searched, "hits")
+    return Results(others, title, warnings, count, searched, "hits")
 
 
 def rebuild_if_damaged(session: Session, search: Callable[[], _T]) -> _T:
@@ -149,6 +152,33 @@ def _one_per_image(found: Ranked, parts: Parts) -> Ranked:
 
 
 # --- hits ------------------------------------------------------------------------------------
+
+
+def _present_hits(
+    session: Session, query: QueryHead, options: SearchOptions
+) -> tuple[_Ranking, list[Hit], tuple[str, ...]]:
+    """Rank, and leave out hits whose files are not there: others take their places."""
+    wanted, k = options, options.k
+    while True:
+        ranking = rebuild_if_damaged(session, partial(_rank, session, query, wanted))
+        hits = _hits(session, ranking, wanted)
+        gone = [] if options.missing else [hit for hit in hits if is_gone(hit.path)]
+        if not gone:
+            return ranking, hits[:k], ranking.warnings
+        left_out = {hit.path for hit in gone}
+        there = [hit for hit in hits if hit.path not in left_out]
+        depth = wanted.k or 0
+        if k is None or len(there) >= k or len(hits) < depth or depth >= _DEEPEST * k:
+            break
+        wanted = replace(options, k=4 * depth)
+    there = there[:k]
+    if k is not None and len(there) == k:  # those that come after the last one shown do not count
+        gone = [hit for hit in hits[: hits.index(there[-1])] if hit.path in left_out]
+    return (
+        ranking,
+        there,
+        (*ranking.warnings, *(_GONE.format(len(gone), gone[0].path) for _ in gone[:1])),
+    )
 
 
 def _hits(session: Session, ranking: _Ranking, options: SearchOptions) -> list[Hit]:

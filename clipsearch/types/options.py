@@ -104,6 +104,8 @@ class SearchOptions:
     """Return only hits whose relevance is at least 0.5."""
     truncate: bool = False
     """Cut texts that are too long for the model instead of reading them in pieces."""
+    missing: bool = False
+    """Return hits, too, whose files are not there."""
 
     def __post_init__(self) -> None:
         check_count("k", self.k, optional="all images")

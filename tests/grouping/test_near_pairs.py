@@ -11,7 +11,7 @@ import PIL.ImageDraw
 import PIL.ImageEnhance
 import pytest
 
-from clipsearch.grouping.duplicates import Duplicates
+from clipsearch.grouping.duplicates import Duplicates, Tier
 from clipsearch.grouping.near_pairs import group_duplicates, near_pairs
 from clipsearch.images.decode import open_image, read_file
 from clipsearch.types import ImageRecord, Progress
@@ -169,12 +169,11 @@ def test_one_tier_alone_is_what_it_is_among_all(files: Files) -> None:
     assert files.find(tiers=["same-scene"]) == []
 
 
-def test_equal_bytes_need_no_pixels(files: Files) -> None:
+def test_equal_bytes_need_no_pixels(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     image = scene(8)
     for name in ("a.png", "b.png"):
         files.add(name, image, 0)
-    for file in files.folder.iterdir():
-        file.unlink()
+    monkeypatch.delattr("clipsearch.grouping.near_pairs.decode_square")
     (group,) = files.find(tiers=["same-bytes"])
     assert group.similarity == pytest.approx(1, abs=0.01)
 
@@ -184,9 +183,39 @@ def test_an_image_that_is_gone_is_left_out_with_a_warning(files: Files) -> None:
     for name, quality in (("a.jpg", 95), ("b.jpg", 60), ("c.jpg", 30)):
         files.add(name, image, 0, quality=quality)
     (files.folder / "b.jpg").unlink()
-    with pytest.warns(UserWarning, match=r"b\.jpg: the file is not there"):
+    with pytest.warns(UserWarning, match=r"not there or have changed: 1, .*b\.jpg among them"):
         (group,) = files.find()
     assert [Path(path).name for path in (group.best, *group.others)] == ["a.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("tier", ["same-bytes", "same-image"])
+def test_no_file_is_a_copy_of_one_that_is_gone(files: Files, tier: Tier) -> None:
+    for name in ("a.png", "longer.png", "longest.png"):  # the shortest path is best
+        files.add(name, scene(8), 0)
+    (files.folder / "a.png").unlink()
+    with pytest.warns(UserWarning, match=r"a\.png"):
+        groups = files.find(tiers=[tier])
+    named = [[Path(path).name for path in (group.best, *group.others)] for group in groups]
+    assert named == ([["longer.png", "longest.png"]] if tier == "same-bytes" else [])
+    (files.folder / "longer.png").unlink()
+    with pytest.warns(UserWarning, match=r"2, .*a\.png"):
+        assert files.find() == []
+
+
+@pytest.mark.parametrize("changed", ["a.png", "b.png"])
+@pytest.mark.parametrize("same_size", [True, False])
+def test_no_file_that_has_changed_is_a_copy_or_has_any(
+    files: Files, changed: str, same_size: bool
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        files.add(name, scene(8), 0)
+    path = files.folder / changed
+    data = path.read_bytes()
+    path.write_bytes(data[:-20] + bytes(20) if same_size else data + b"more")
+    with pytest.warns(UserWarning, match=changed):
+        (group,) = files.find(tiers=["same-bytes"])
+    assert changed not in [Path(path).name for path in (group.best, *group.others)]
+    assert len(group.others) == 1
 
 
 def test_groups_that_save_most_come_first(files: Files) -> None:

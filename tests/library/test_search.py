@@ -203,3 +203,37 @@ def test_labels_and_embeddings_are_those_of_the_whole_image(parted: Path) -> Non
 def embeddings_of(library: Library) -> tuple[tuple[ImageRecord, ...], FloatArray]:
     embeddings = library.embeddings()
     return embeddings.records, embeddings.vectors
+
+
+# --- files that are gone ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gone", [1, 8, COUNT])
+def test_hits_whose_files_are_gone_give_way_to_others_and_are_counted(
+    library: Path, gone: int
+) -> None:
+    with opened(library) as whole:
+        ranking = [hit.path for hit in whole.search("a boy", k=COUNT)]
+        near = [hit.path for hit in whole.similar(ranking[-1], k=COUNT)]
+        for path in ranking[:gone]:
+            Path(path).unlink()
+        results = whole.search("a boy", k=5)
+        assert [hit.path for hit in results] == ranking[gone : gone + 5]
+        (warning,) = results.warnings
+        shown = f"{min(gone, COUNT):,}"
+        assert warning.startswith(f"not shown, as the files are not there (any more): {shown}, ")
+        assert [hit.path for hit in whole.search("a boy", k=5, missing=True)] == ranking[:5]
+        if gone < COUNT:
+            there = [path for path in near if path not in ranking[:gone]]
+            similar = whole.similar(ranking[-1], k=5)
+            assert [hit.path for hit in similar] == there[:5]
+            every = whole.similar(ranking[-1], k=5, missing=True)
+            assert [hit.path for hit in every] == near[:5]
+
+
+def test_a_file_that_is_gone_behind_the_last_hit_is_not_told(library: Path) -> None:
+    with opened(library) as whole:
+        ranking = [hit.path for hit in whole.search("a boy", k=COUNT)]
+        Path(ranking[6]).unlink()
+        results = whole.search("a boy", k=5)
+        assert ([hit.path for hit in results], results.warnings) == (ranking[:5], ())
