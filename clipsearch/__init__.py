@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         BadTerm,
         BadTruthFile,
         CannotPlace,
+        CannotRelocate,
         CannotServe,
         ClipsearchError,
         EmptyQuery,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         ModelUnavailable,
         NotAllowed,
         NotCompilable,
+        NothingToIndex,
         QueryError,
         SnapshotUnreadable,
         TooFewExamples,
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
         LabelQuestion,
         LabelScore,
         ModelInfo,
+        MovedFolder,
         PartialDate,
         PlacedFile,
         PlacementReport,
@@ -129,11 +132,11 @@ _HOMES = {
     "clipsearch.grouping.duplicates": "Duplicates",
     "clipsearch.grouping.topics": "Topic",
     "clipsearch.types": "ClassifyOptions Embeddings Facts Failure Finding Hit ImagePages ImageRecord "
-    "IndexOptions IndexReport LabelAnswer LabelQuestion LabelScore ModelInfo PartialDate PlacedFile PlacementReport Prediction "
+    "IndexOptions IndexReport LabelAnswer LabelQuestion LabelScore ModelInfo MovedFolder PartialDate PlacedFile PlacementReport Prediction "
     "Progress Results SearchOptions Selection Status Where",
     "clipsearch.errors": "BadFilter BadGlob BadGrouping BadLabelFile BadOutputFile BadTemplate BadTerm BadTruthFile "
-    "CannotPlace CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
-    "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotAllowed NotCompilable QueryError "
+    "CannotPlace CannotRelocate CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
+    "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotAllowed NotCompilable NothingToIndex QueryError "
     "SnapshotUnreadable TooFewExamples TooFewLabels UnknownImage UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
     "VectorIndexError",
 }
@@ -150,6 +153,7 @@ __all__ = [
     "BadTruthFile",
     "Calibration",
     "CannotPlace",
+    "CannotRelocate",
     "CannotServe",
     "ClassifyOptions",
     "ClipsearchError",
@@ -191,8 +195,10 @@ __all__ = [
     "ModelInfo",
     "ModelMismatch",
     "ModelUnavailable",
+    "MovedFolder",
     "NotAllowed",
     "NotCompilable",
+    "NothingToIndex",
     "PartialDate",
     "Piece",
     "PlacedFile",

@@ -10,7 +10,9 @@ ClipsearchError
 │                       BadTruthFile · BadGlob · BadOutputFile · FigureTooLarge · UnknownLabel · TooFewExamples
 │                       BadGrouping · UnknownImage
 ├ CannotServe           the server cannot start as it was asked to
-└ CannotPlace           files cannot be put into a folder
+├ CannotPlace           files cannot be put into a folder
+├ CannotRelocate        a folder cannot be taken as moved
+└ NothingToIndex        there are no such files and folders, or no images in them
 
 A message says what happened, to which thing, and what to do about it.
 """
@@ -323,3 +325,11 @@ class CannotPlace(ClipsearchError):
         self.path = str(path)
         self.reason = reason
         self.done = done
+
+
+class CannotRelocate(ClipsearchError):
+    """A folder cannot be taken as moved to another one."""
+
+
+class NothingToIndex(ClipsearchError):
+    """There are no such files and folders, or no images in them."""

@@ -28,7 +28,17 @@ PUBLIC = {
     *("Hit", "Prediction", "LabelScore", "Results", "ImageRecord", "Facts"),
     *("Matrix", "Explanation", "labels_from_file", "BadOutputFile", "FigureTooLarge"),
     *("SearchOptions", "ClassifyOptions", "IndexOptions", "Selection", "Where"),
-    *("IndexReport", "Failure", "Progress", "Finding", "Status", "ModelInfo"),
+    *(
+        "IndexReport",
+        "MovedFolder",
+        "CannotRelocate",
+        "NothingToIndex",
+        "Failure",
+        "Progress",
+        "Finding",
+        "Status",
+        "ModelInfo",
+    ),
     *("Embeddings", "Topic", "Duplicates", "BadGrouping"),
     *("Tokenizer", "Token", "TokenTable", "Piece", "encode_texts", "load_tokenizer"),
     *("ClipsearchError", "LibraryError", "LibraryNotFound", "LibraryLocked", "LibraryTooNew"),
@@ -200,7 +210,7 @@ def test_annotations_and_signatures_of_public_names_can_be_read(name: str) -> No
 
 def test_the_signatures_of_the_library_are_its_own() -> None:
     search = inspect.signature(clipsearch.Library.search)
-    names = "self query images exclude label k where under min_score relevant truncate"
+    names = "self query images exclude label k where under min_score relevant truncate missing"
     assert [*search.parameters] == names.split()
     assert get_type_hints(clipsearch.Library.search)["return"] == clipsearch.Results[clipsearch.Hit]
     assert get_type_hints(clipsearch.Library.matrix)["return"] is clipsearch.Matrix

@@ -119,10 +119,12 @@ class Catalog:
     find_known = _reads(files.find_known)
     paths_of = _reads(files.paths_of)
     remove_paths = _writes(files.remove_paths)
+    move_folder = _writes(files.move_folder)
 
     record = _reads(_records.record)
     records = _reads(_records.records)
     files_under = _reads(_records.files_under)
+    sizes_under = _reads(_records.sizes_under)
     hits = _reads(_records.hits)
     live_ids = _reads(_records.live_ids)
     allowed_ids = _reads(_records.allowed_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -52,3 +53,14 @@ def column(cursor: Cursor) -> list[Any]:
 def as_json(ids: Iterable[int]) -> str:
     """Return ids, numpy's too, as one value for `json_each`: any number of them is one variable."""
     return json.dumps([int(number) for number in ids])
+
+
+def below(folder: str) -> tuple[str, dict[str, Any]]:
+    """Return SQL that holds for the file `folder` itself and for all paths in it, and its values."""
+    # A range of the index on `path`. LIKE would read `_` and `%` in folder names as wildcards.
+    folder = os.path.abspath(folder)
+    inside = folder if folder.endswith(os.sep) else folder + os.sep
+    return (
+        "(file.path = :folder OR (file.path >= :inside AND file.path < :beyond))",
+        {"folder": folder, "inside": inside, "beyond": inside[:-1] + chr(ord(os.sep) + 1)},
+    )

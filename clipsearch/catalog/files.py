@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from clipsearch._util.arrays import FloatArray
-from clipsearch.catalog.connection import Connection, as_json
+from clipsearch.catalog.connection import Connection, as_json, below
 from clipsearch.types.facts import FACTS, Fact, Facts
+
+_MOVING = "\x01"  # before the path of a file that is on its way: no absolute path begins with it
 
 
 class WalkedFile(Protocol):
@@ -225,6 +228,48 @@ def remove_paths(connection: Connection, paths: Iterable[str]) -> int:
         "DELETE FROM file WHERE path IN (SELECT value FROM json_each(:paths))",
         {"paths": json.dumps(list(paths))},
     ).rowcount
+
+
+def move_folder(connection: Connection, old: str, new: str) -> int:
+    """Give the files of a folder, or one file, the paths that they have in another.
+
+    Where a path is known already, the row that was there stays, and the moved one goes; contents,
+    vectors and labels are those of the bytes.
+
+    Parameters
+    ----------
+    old, new
+        Absolute; neither ends in a separator.
+
+    Returns
+    -------
+    How many files were moved.
+    """
+    inside, params = below(old)
+    # First to paths that no file has, as a new path may be the old one of another file.
+    connection.execute(f"UPDATE file SET path = '{_MOVING}' || path WHERE {inside}", params)
+    moving = f"file.path >= '{_MOVING}' AND file.path < '{chr(ord(_MOVING) + 1)}'"
+    target = ":new || substr(file.path, :rest + 1)"
+    names = {"old": old, "new": new, "rest": len(old) + 1}
+    connection.execute(
+        f"DELETE FROM file WHERE {moving} AND EXISTS (SELECT 1 FROM file AS there "
+        f"WHERE there.path = {target} AND there.content_id IS NOT NULL)",
+        {"new": new, "rest": len(old) + 1},
+    )
+    connection.execute(
+        f"DELETE FROM file WHERE path IN (SELECT {target} FROM file WHERE {moving})",
+        {"new": new, "rest": len(old) + 1},
+    )
+    below_old = f"(root = :old OR substr(root, 1, :rest) = :old || '{os.sep}')"
+    moved = connection.execute(
+        f"UPDATE file SET root = CASE WHEN {below_old} THEN :new || substr(root, :rest) "
+        f"ELSE :new END, path = {target} WHERE {moving}",
+        names,
+    ).rowcount
+    connection.execute(
+        f"UPDATE scan SET root = :new || substr(root, :rest) WHERE {below_old}", names
+    )
+    return moved
 
 
 def _upsert(table: str, key: str, columns: Sequence[str]) -> str:

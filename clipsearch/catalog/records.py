@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from clipsearch import types
 from clipsearch._util import read_date
 from clipsearch._util.arrays import IdArray
-from clipsearch.catalog.connection import Connection, as_json, column
+from clipsearch.catalog.connection import Connection, as_json, below, column
 from clipsearch.catalog.embeddings import parts
 from clipsearch.types import Facts, ImageRecord, Where
 from clipsearch.types.facts import FACTS
@@ -24,7 +23,7 @@ def _condition(where: Where | None, under: str | None) -> tuple[str, dict[str, A
     sql = "TRUE"  # what failed has no content, and every query joins with that
     params: dict[str, Any] = {}
     if under is not None:
-        inside, params = _below(under)
+        inside, params = below(under)
         sql += f" AND {inside}"
     if where is not None:
         sql += f" AND {where.sql}"
@@ -32,22 +31,20 @@ def _condition(where: Where | None, under: str | None) -> tuple[str, dict[str, A
     return sql, params
 
 
-def _below(folder: str) -> tuple[str, dict[str, Any]]:
-    """Return SQL that holds for `folder` itself and for all paths in it, and its values."""
-    # A range of the index on `path`. LIKE would read `_` and `%` in folder names as wildcards.
-    folder = os.path.abspath(folder)
-    inside = folder if folder.endswith(os.sep) else folder + os.sep
-    return (
-        "(file.path = :folder OR (file.path >= :inside AND file.path < :beyond))",
-        {"folder": folder, "inside": inside, "beyond": inside[:-1] + chr(ord(os.sep) + 1)},
-    )
-
-
 def files_under(connection: Connection, root: str) -> dict[str, int | None]:
     """Return path -> content id of all files in a folder, or of one file; None for failures."""
-    sql, params = _below(root)
+    sql, params = below(root)
     rows = connection.execute(f"SELECT path, content_id FROM file WHERE {sql}", params)
     return {path: content_id for path, content_id in rows}
+
+
+def sizes_under(connection: Connection, folder: str) -> dict[str, int]:
+    """Return path -> size in bytes of the files in a folder that hold an image."""
+    sql, params = below(folder)
+    rows = connection.execute(
+        f"SELECT path, size FROM file WHERE content_id IS NOT NULL AND {sql}", params
+    )
+    return {path: size for path, size in rows}
 
 
 _KNOWN = ("file.path", "content.id", "content.sha256", "content.bytes")

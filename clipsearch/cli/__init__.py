@@ -23,7 +23,7 @@ from clipsearch.cli.commands import Commands, group_of
 from clipsearch.errors import ClipsearchError
 
 COMMANDS = {
-    "index": "library",
+    "index": "index",
     "query": "query",
     "similar": "query",
     "classify": "classify",
@@ -37,6 +37,7 @@ COMMANDS = {
     "export": "library",
     "errors": "library:list_errors",
     "remove": "library",
+    "relocate": "index",
     "check": "library",
     "rebuild": "library",
     "models": "models:show_models",

@@ -1,28 +1,20 @@
-"""`clipsearch index`, `status`, `errors`, `remove`, `check`, `rebuild`: the library itself."""
+"""`clipsearch status`, `export`, `errors`, `remove`, `check`, `rebuild`: the library itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from clipsearch.cli.console import (
-    INTERRUPTED,
-    SOME_FILES_FAILED,
     UsageError,
     get_device,
-    progress,
     say,
-    warn_all,
 )
-from clipsearch.cli.models import choose_model, compile_at_first
 from clipsearch.cli.options import (
     LibraryOption,
-    ModelOption,
     NullOption,
     Output,
     RecordsFile,
@@ -32,170 +24,13 @@ from clipsearch.cli.options import (
     WhereOption,
     write_report,
 )
-from clipsearch.errors import LibraryNotFound
 from clipsearch.library import Library
 from clipsearch.output.formats import FORMATS, format_names
-from clipsearch.output.summaries import describe_left_out, index_rows
-from clipsearch.output.text import plural, shorten_path
-from clipsearch.types import Embeddings, ImagePages, ImageRecord, IndexReport
+from clipsearch.output.summaries import index_rows
+from clipsearch.output.text import plural
+from clipsearch.types import Embeddings, ImagePages, ImageRecord
 
-_NOTED = "{images} indexed though damaged or complained of: `clipsearch errors --notes`"
-_FAILURES_SHOWN = 5
-
-
-def index(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="PATH", help="Folders (and all below) and files."),
-    ],
-    model: ModelOption = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Weights for --model ARCH, from a file of your own.",
-            show_default=False,
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GLOB",
-            help="Skip paths that match, by the rules of .gitignore. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    hidden: Annotated[
-        bool, typer.Option("--hidden", help="Include hidden files and folders.")
-    ] = False,
-    no_default_ignores: Annotated[
-        bool, typer.Option("--no-default-ignores", help="Include folders as @eaDir, node_modules.")
-    ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try unchanged files that failed before again.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Report what would be done without doing it.")
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 3 if some files failed.")
-    ] = False,
-    fast: Annotated[
-        bool,
-        typer.Option(
-            "--fast",
-            help="Decode JPEG files with as much detail as the model sees, not twice that.",
-        ),
-    ] = False,
-    engine: Annotated[
-        str,
-        typer.Option(
-            metavar="ENGINE",
-            help="onnx (compiled, on the CPU), torch, or auto: onnx on a CPU if it can be compiled.",
-        ),
-    ] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "int8", "fp16", "bf16"],
-        typer.Option(help="auto: on a CPU int8 if its vectors are near enough, else fp32."),
-    ] = "auto",
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Images per batch and per commit.")
-    ] = 32,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Threads that decode, and on a CPU encode: default: one per core.",
-            show_default=False,
-        ),
-    ] = None,
-    compile: Annotated[
-        bool,
-        typer.Option(
-            envvar="CLIPSEARCH_COMPILE",
-            show_envvar=False,
-            help="Compile the model first, once, if it runs on a CPU: see `clipsearch compile`.",
-        ),
-    ] = True,
-    format: ReportFormat = None,
-    library: LibraryOption = None,
-) -> None:
-    """Add images, or bring the library up to date.
-
-    Finds new, changed, renamed and deleted files; unchanged files take almost no time.
-
-    \b
-    clipsearch index ~/Pictures
-    clipsearch index . --exclude "*.gif" --exclude drafts/
-    clipsearch index ~/Pictures --model mini -L ~/small-library
-    """
-    if checkpoint and not model:
-        raise UsageError("--checkpoint needs --model ARCH: which architecture is it?")
-    spec = f"{model}@{checkpoint.absolute()}" if checkpoint else model
-    chosen = choose_model(spec, library)
-    with ExitStack() as stack:
-        lib = None
-        if dry_run:
-            with suppress(LibraryNotFound):
-                lib = stack.enter_context(Library.open(library, device=get_device()))
-        if dry_run and lib is None:
-            # What would be added to a library that does not exist does not depend on its model.
-            library, spec = Path(stack.enter_context(TemporaryDirectory())), "mini"
-        on_progress = stack.enter_context(progress())
-        if compile and not dry_run and engine in ("auto", "onnx"):
-            compile_at_first(chosen, paths, on_progress, precision)
-        lib = lib or stack.enter_context(
-            Library.open_or_create(library, model=spec, device=get_device())
-        )
-        report = lib.index(
-            paths,
-            model=spec,
-            exclude=exclude or (),
-            hidden=hidden,
-            default_ignores=not no_default_ignores,
-            dry_run=dry_run,
-            retry_failed=retry_failed,
-            fast=fast,
-            engine=engine,
-            precision=precision,
-            batch_size=batch_size,
-            workers=workers,
-            on_progress=on_progress,
-        )
-    _show(report, format)
-    if report.interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if strict and report.failed:
-        raise typer.Exit(SOME_FILES_FAILED)
-
-
-def _show(report: IndexReport, format: str | None) -> None:
-    warn_all(report.warnings)
-    write_report(report, "index_report", format)
-    if format != "json":
-        say(_pace(report))
-        if report.left_out:
-            say(describe_left_out(report))
-        for failure in report.failures[:_FAILURES_SHOWN]:
-            say(f"failed: {shorten_path(failure.path)}: {failure.reason}")
-        if len(report.failures) > _FAILURES_SHOWN:
-            say("all of them, with reasons: `clipsearch errors`")
-        if report.notes:
-            say(_NOTED.format(images=plural(len(report.notes), "image")))
-    if report.interrupted:
-        say(
-            "interrupted: images indexed so far are searchable. Run the same command again to continue."
-        )
-
-
-def _pace(report: IndexReport) -> str:
-    if report.dry_run:
-        return "a dry run: nothing was written."
-    if not report.embedded:
-        return f"no image had to be encoded; done in {report.seconds:,.1f} s."
-    pace = f" ({report.embedded / report.seconds:,.1f} per second)" if report.seconds > 0 else ""
-    return f"{plural(report.embedded, 'image')} encoded in {report.seconds:,.1f} s{pace}."
+NOTED = "{images} indexed though damaged or complained of: `clipsearch errors --notes`"
 
 
 def export(
@@ -258,7 +93,7 @@ def list_errors(
     if notes and not noted:
         say("no indexed image has a note.")
     elif noted and not notes:
-        say(_NOTED.format(images=plural(len(noted), "image")))
+        say(NOTED.format(images=plural(len(noted), "image")))
 
 
 def remove(

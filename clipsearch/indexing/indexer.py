@@ -23,12 +23,14 @@ from clipsearch.images import FoundFile
 from clipsearch.images.ignore import lies_in_ignored
 from clipsearch.images.walk import Walk
 from clipsearch.indexing.loader import LoadedFile, Loader, hash_file
+from clipsearch.indexing.moved import find_moved
 from clipsearch.indexing.pipeline import encode_stream
 from clipsearch.indexing.prune import find_missing, store_mounts
 from clipsearch.types import (
     Failure,
     IndexOptions,
     IndexReport,
+    MovedFolder,
     OnProgress,
     OnWarning,
     Progress,
@@ -105,6 +107,8 @@ class Indexer:
         Is told of the progress.
     on_warning
         Is told what the user should know and no error is raised for.
+    on_moved
+        Is asked whether a folder was moved that seems to have been.
     """
 
     catalog: Catalog
@@ -114,6 +118,7 @@ class Indexer:
     options: IndexOptions = field(default_factory=IndexOptions)
     on_progress: OnProgress = ignore_progress
     on_warning: OnWarning = warn
+    on_moved: Callable[[MovedFolder], bool] = lambda folder: False
 
     @property
     def _workers(self) -> int:
@@ -141,7 +146,7 @@ class Indexer:
         tally, removed, renamed, interrupted = _Tally(), 0, 0, False
         scan = None
         try:
-            scan = self._scan(walk)
+            scan = self._take_moved(walk, self._scan(walk))
             if dry_run:
                 self._count_only(scan, tally)
             else:
@@ -186,6 +191,22 @@ class Indexer:
                 self.on_progress(Progress("scan", number, None, found.file.path))
         failures += walk.problems
         return _Scan(walk, tuple(todo), frozenset(seen), unchanged, tuple(failures))
+
+    def _take_moved(self, walk: Walk, scan: _Scan) -> _Scan:
+        """Ask about folders that seem to have been moved, and scan again where they were."""
+        new = (pending.file for pending in scan.todo if pending.state == "new")
+        asked = [(folder, self.on_moved(folder)) for folder in find_moved(self.catalog, new)]
+        for folder, taken in asked:
+            if taken and not self.options.dry_run:
+                self.catalog.move_folder(folder.old, folder.new)
+            else:
+                self.on_warning(
+                    f"{folder.old} is gone, and {folder.there:,} of its {folder.files:,} images are "
+                    f"below {folder.new}. If it was moved, `clipsearch relocate {folder.old} "
+                    f"{folder.new}` keeps one of each; until then the library knows them twice."
+                )
+        taken_any = any(taken for _, taken in asked) and not self.options.dry_run
+        return self._scan(walk) if taken_any else scan
 
     def _embed(self, scan: _Scan, tally: _Tally) -> None:
         """Encode what has to be read, and commit it group by group."""

@@ -18,7 +18,8 @@ from clipsearch.catalog import Catalog
 from clipsearch.images.ignore import folder_prefix
 from clipsearch.images.walk import Walk
 
-_MOUNTS = "mounts"  # the setting that holds the folders at which other file systems were mounted
+MOUNTS = "mounts"
+"""The setting that holds the folders at which other file systems were mounted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +92,11 @@ def store_mounts(catalog: Catalog, walk: Walk) -> None:
     known = _stored_mounts(catalog)
     mounts = {path for path in known | walk.mounts if catalog.files_under(path)}
     if mounts != known:
-        catalog.set_meta(_MOUNTS, json.dumps(sorted(mounts)))
+        catalog.set_meta(MOUNTS, json.dumps(sorted(mounts)))
 
 
 def _stored_mounts(catalog: Catalog) -> set[str]:
-    return set(json.loads(catalog.get_meta(_MOUNTS) or "[]"))
+    return set(json.loads(catalog.get_meta(MOUNTS) or "[]"))
 
 
 def _unseen_in(root: str, walk: Walk, mounts: Iterable[str]) -> dict[str, str]:

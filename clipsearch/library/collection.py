@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
@@ -23,6 +23,7 @@ from clipsearch.types import (
     ImageRecord,
     IndexOptions,
     IndexReport,
+    MovedFolder,
     OnProgress,
     Paths,
     Selection,
@@ -47,6 +48,7 @@ def index_files(
     *,
     model: str | None = None,
     on_progress: OnProgress = ignore_progress,
+    on_moved: Callable[[MovedFolder], bool] | None = None,
 ) -> IndexReport:
     """Add images, and bring the library up to date with files and folders.
 
@@ -62,6 +64,8 @@ def index_files(
         Embed with this one, beside the current one.
     on_progress
         Is told of the progress.
+    on_moved
+        Is asked whether a folder was moved that seems to have been.
 
     Raises
     ------
@@ -88,6 +92,7 @@ def index_files(
         options,
         on_progress,
         warned.append,
+        on_moved or (lambda folder: False),
     )
     with session.write_lock(), session.telling(on_progress):
         chosen = {"hidden": options.hidden, "default_ignores": options.default_ignores}

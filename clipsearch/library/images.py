@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch.library import parts
@@ -40,6 +40,8 @@ class LibraryImages(OpenLibrary):
         batch_size: int = 32,
         workers: int | None = None,
         default_ignores: bool = True,
+        moved: Mapping[str, str] | None = None,
+        on_moved: Callable[[parts.MovedFolder], bool] | None = None,
         on_progress: OnProgress | None = None,
     ) -> parts.IndexReport:
         """Add images, and bring the library up to date with files and folders.
@@ -57,6 +59,11 @@ class LibraryImages(OpenLibrary):
             See `IndexOptions`.
         default_ignores
             See `IndexOptions`.
+        moved
+            Old folder -> new folder, to be taken as moved before, as `relocate` does.
+        on_moved
+            Is asked whether a folder was moved that seems to have been; by default it is not, and
+            a warning says so.
         on_progress
             Is told of the progress.
 
@@ -74,9 +81,36 @@ class LibraryImages(OpenLibrary):
             *(hidden, dry_run, retry_failed, fast, engine, precision, batch_size, workers),
             default_ignores=default_ignores,
         )
+        for old, new in (moved or {}).items():
+            self.relocate(old, new)
         return parts.collection.index_files(
-            self._session, paths, options, model=model, on_progress=on_progress or ignore_progress
+            self._session,
+            paths,
+            options,
+            model=model,
+            on_progress=on_progress or ignore_progress,
+            on_moved=on_moved,
         )
+
+    def relocate(self, old: StrPath, new: StrPath) -> parts.MovedFolder:
+        """Take a folder as moved: its images keep their vectors and labels under new paths.
+
+        Parameters
+        ----------
+        old
+            A folder that the library knows images of; it need not exist on this machine.
+        new
+            Where they are now.
+
+        Returns
+        -------
+        How many images the library knew in the old folder, and how many are in the new one.
+
+        Raises
+        ------
+        CannotRelocate, LibraryLocked
+        """
+        return parts.relocate.relocate_folder(self._session, old, new)
 
     def remove(self, paths: Paths) -> int:
         """Forget files, or all files below folders; the files themselves stay.

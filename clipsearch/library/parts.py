@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         learn,
         matrix,
         query_heads,
+        relocate,
         repair,
         search,
     )
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         IndexReport,
         LabelAnswer,
         LabelQuestion,
+        MovedFolder,
         Prediction,
         Status,
     )
@@ -73,6 +75,7 @@ __all__ = [
     "Layout",
     "Matrix",
     "MethodChoice",
+    "MovedFolder",
     "Prediction",
     "Query",
     "Status",
@@ -89,6 +92,7 @@ __all__ = [
     "learn",
     "matrix",
     "query_heads",
+    "relocate",
     "repair",
     "search",
 ]
@@ -96,7 +100,7 @@ __all__ = [
 _MODULES = {
     "clipsearch.evaluation": "ground_truth",
     "clipsearch.library": "calibrate classify collection evaluate explore label_scores learn matrix "
-    "query_heads repair search",
+    "query_heads relocate repair search",
 }
 _TYPES = {
     "clipsearch.calibration.fit": "Fitted",
@@ -114,7 +118,7 @@ _TYPES = {
     "clipsearch.library.query_heads": "Query",
     "clipsearch.text.tokens": "TokenTable",
     "clipsearch.types": "LabelAnswer ClassifyOptions Failure Finding ImagePages IndexOptions IndexReport "
-    "Prediction LabelQuestion Status",
+    "MovedFolder Prediction LabelQuestion Status",
 }
 _MODULE_OF = {name: f"{home}.{name}" for home, names in _MODULES.items() for name in names.split()}
 _HOME_OF = {name: home for home, names in _TYPES.items() for name in names.split()}

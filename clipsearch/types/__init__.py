@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         LabelAnswer,
         LabelQuestion,
         LabelScore,
+        MovedFolder,
         PlacedFile,
         PlacementReport,
         Prediction,
@@ -78,6 +79,7 @@ __all__ = [
     "Labels",
     "Mode",
     "ModelInfo",
+    "MovedFolder",
     "Normalisation",
     "OnProgress",
     "OnWarning",
@@ -107,7 +109,15 @@ __all__ = [
 
 _OPERATIONS = (
     *("LabelAnswer", "ClassifyOptions", "Failure", "Finding", "IndexOptions", "IndexReport"),
-    *("LabelScore", "LabelQuestion", "PlacedFile", "PlacementReport", "Prediction", "Status"),
+    *(
+        "LabelScore",
+        "LabelQuestion",
+        "MovedFolder",
+        "PlacedFile",
+        "PlacementReport",
+        "Prediction",
+        "Status",
+    ),
 )
 
 

@@ -70,6 +70,22 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class MovedFolder:
+    """A folder that was moved, or seems to have been: its images are at the same places in another."""
+
+    old: str
+    new: str
+    files: int
+    """How many images the library knows in the old folder."""
+    there: int
+    """How many of them are in the new one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class IndexReport:
     """What one run of `Library.index` did, in files (`embedded`: in images encoded)."""
 

@@ -25,11 +25,13 @@ from clipsearch import ClipsearchWarning, errors
 from clipsearch._util import log_fault
 from clipsearch.cli import COMMANDS, console, main
 from clipsearch.heads.query import parse_term
+from clipsearch.library import Library
 from clipsearch.types import (
     Failure,
     Hit,
     IndexReport,
     LabelScore,
+    MovedFolder,
     Prediction,
     Progress,
     Results,
@@ -101,9 +103,13 @@ class Notes:
 
 
 @pytest.fixture
-def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
+def notes(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Notes:
     notes = Notes()
-    for command in ("options", "grouping", "learn", "library", "models", "query"):
+    folder = tmp_path_factory.mktemp("given")
+    monkeypatch.chdir(folder)
+    for given in ("a", "b"):  # folders that are there
+        (folder / given).mkdir()
+    for command in ("options", "grouping", "index", "learn", "library", "models", "query"):
         monkeypatch.setattr(import_module(f"clipsearch.cli.{command}"), "Library", notes)
     return notes
 
@@ -190,13 +196,19 @@ def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_p
     line = "index a b --model ViT-B-32 --exclude *.gif --exclude d/ --hidden --dry-run"
     line += " --no-default-ignores"
     more = "--retry-failed --fast --engine torch --precision fp32 --batch-size 8 --workers 3 -L lib"
+    more += " --moved /old=/new --moved /a=b=c"
     run = cli(*line.split(), *more.split(), "--checkpoint", weights)
     assert run.code == 0
-    assert notes.call("open") == ((Path("lib"),), {"device": None})  # nothing is made by a dry run
+    opened = [call for call in notes.calls if call[0].startswith("open")]
+    # Nothing is made by a dry run.
+    assert opened and all(call == ("open", (Path("lib"),), {"device": None}) for call in opened)
     args, kwargs = notes.call("index")
     assert args == ([Path("a"), Path("b")],)
     assert kwargs.pop("on_progress") is None  # not a terminal
+    folder = MovedFolder("/old", "/new", 2, 2)
+    assert kwargs.pop("on_moved")(folder) is False  # nobody can be asked
     assert kwargs == {
+        "moved": {"/old": "/new", "/a": "b=c"},
         "model": f"ViT-B-32@{weights}",
         "exclude": ["*.gif", "d/"],
         "hidden": True,
@@ -209,6 +221,67 @@ def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_p
         "batch_size": 8,
         "workers": 3,
     }
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_paths_that_are_not_there_end_index_before_a_model_is_loaded(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    folder = tmp_path / "library"
+    if known:
+        Library.create(folder, encoder=ToyEncoder()).close()
+    for load in ("load_encoder", "load_model"):
+        monkeypatch.delattr(f"clipsearch.library.session.{load}")
+    run = cli("index", tmp_path / "nope", "-L", folder)
+    assert run.code == 1
+    assert run.err.splitlines()[-1] == (
+        f"error: there is no such file or folder: {tmp_path / 'nope'}; is its disk connected?"
+    )
+    assert folder.exists() == known
+    if not known:
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "empty" / "notes.txt").write_text("no image")
+        run = cli("index", tmp_path / "empty", "-L", folder)
+        assert (run.code, folder.exists()) == (1, False)
+        expected = f"error: no images found in {tmp_path / 'empty'}: no library was made."
+        assert run.err.splitlines()[-1] == expected
+
+
+def test_one_path_that_is_not_there_stops_no_other_and_is_an_error(
+    cli: Cli, tmp_path: Path, make_images: Callable[..., list[Path]]
+) -> None:
+    folder = make_images(2)[0].parent
+    run = cli("index", folder, tmp_path / "nope", "--model", "mini", "-L", tmp_path / "library")
+    assert run.code == 1
+    assert ["2", "added"] in [line.split() for line in run.out.splitlines()]
+    assert "error: there is no such file or folder: " in run.err
+
+
+@pytest.mark.parametrize("given", ["/old", "=/new", "/old="])
+def test_a_move_names_two_folders(cli: Cli, tmp_path: Path, given: str) -> None:
+    run = cli("index", tmp_path, "--moved", given)
+    assert run.code == 2 and "name both folders, as OLD=NEW" in run.err
+
+
+def test_a_moved_folder_is_relocated_by_its_command(
+    cli: Cli,
+    tmp_path: Path,
+    make_images: Callable[..., list[Path]],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    old, new = make_images(2)[0].parent, tmp_path / "new"
+    with Library.create(tmp_path / "library", encoder=ToyEncoder()) as library:
+        library.index(old)
+    capfd.readouterr()
+    old.rename(new)
+    run = cli("relocate", old, new, "-L", tmp_path / "library")
+    assert run.code == 0
+    assert run.err == f"{old} is now {new}: 2 images found there.\n"
+    run = cli("relocate", old, new, "-L", tmp_path / "library")
+    assert (run.code, run.err) == (
+        1,
+        f"error: the library knows no image in {old}: `clipsearch status` shows its folders.\n",
+    )
 
 
 def test_every_option_of_classify_reaches_the_library(cli: Cli, notes: Notes) -> None:

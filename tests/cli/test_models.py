@@ -127,7 +127,7 @@ def test_the_first_index_compiles_the_model(
     folder, spec = make_images(3)[0].parent, resolve(clip)
     assert main(["index", str(folder), "--model", clip, "--no-compile"]) == 0
     assert find_compiled(spec) is None
-    assert main(["index", str(tmp_path / "mistyped")]) == 0
+    assert main(["index", str(tmp_path / "mistyped")]) == 1
     assert find_compiled(spec) is None
     capsys.readouterr()
     assert main(["index", str(folder)]) == 0
