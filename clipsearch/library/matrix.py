@@ -180,8 +180,9 @@ def compare_images(
     """
     paths, vectors, failures = _vectors_of(session, compared, on_warning)
     if not paths:
-        reasons = "".join(f"\n{failure.path}: {failure.reason}" for failure in failures)
-        raise EmptyQuery(f"there is no image to compare.{reasons}")
+        reasons = [f"{failure.path}: {failure.reason}" for failure in failures]
+        more = f" (and {len(reasons) - 1:,} more)" if len(reasons) > 1 else ""
+        raise EmptyQuery(": ".join(["there is no image to compare", *reasons[:1]]) + more + ".")
     scores, judge = head.scores(vectors), LabelJudge(session, head)
     parts = (slice(i, i + _AT_ONCE) for i in range(0, len(vectors), _AT_ONCE))
     probabilities = [judge.probabilities(scores[part], vectors[part]) for part in parts]

@@ -105,7 +105,8 @@ def test_a_query_imports_few_modules(samples: Path, form: str) -> None:
     _, loaded = run_command("query", "a blue horse", "-L", str(samples), "-f", form)
     own = {name for name in loaded if name.partition(".")[0] == "clipsearch"}
     # 75 before hits were ordered by relevance, which takes a table of the cohort of images.
-    assert len(own) <= 78
+    # 76 before rows and files had checksums, which are compared as they are read.
+    assert len(own) <= 80
     assert loaded & FORBIDDEN_IN_QUERIES == set()
     assert own & NOT_FOR_QUERIES == set()
 

@@ -51,7 +51,7 @@ def test_damage_that_shows_in_a_search_is_mended_and_told(library: Path, k: int)
         file.seek(4096)  # where the vectors begin
         file.write(b"\xff" * 32 * 2 * COUNT)  # float16 numbers that are none
     with opened(library) as damaged:
-        with logged_fault(r"is damaged.*It was dropped"):
+        with logged_fault(r"is damaged.*rebuilt"):
             assert found(damaged.search("a boy", k=k)) == expected
         with warnings.catch_warnings():
             warnings.simplefilter("error")

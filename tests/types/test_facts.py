@@ -21,7 +21,7 @@ def test_every_fact_is_an_attribute_a_column_a_field_and_a_key() -> None:
     names = [fact.name for fact in FACTS]
     assert names[:8] == ["width", "height", "format", "taken_at", "camera", "lens", "lat", "lon"]
     columns = [column.name for column in METADATA.tables["content"].columns]
-    assert columns == ["id", "sha256", "bytes", *names]
+    assert columns == ["id", "sha256", "bytes", *names, "note"]
     record = ImageRecord("/a.jpg", 1, "ab", 10, PHOTO)
     assert list(record.to_dict()) == ["path", "bytes", "sha256", *names, "labels"]
     stream = io.StringIO(newline="")
