@@ -33,6 +33,7 @@ FORMULAS = {
 }
 """The formulas that can be fitted, by name: module and class."""
 
+_WRONG = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
 _VERSION = 2
 
 ParameterSource = Literal["assumed", "shipped", "fitted"]
@@ -242,7 +243,7 @@ def calibration_from_json(text: str) -> Calibration | None:
         if found.pop("version") != _VERSION:
             return None
         return find_formula(found.pop("formula")).from_dict(found)
-    except (ValueError, TypeError, KeyError, AttributeError, QueryError):
+    except (*_WRONG, RecursionError, QueryError):
         return None
 
 

@@ -77,6 +77,8 @@ class LogisticCalibration(ABC):
         made = cls(**found)
         if not np.isfinite([made.slope, made.offset, *made.shifts.values()]).all():
             raise ValueError("a calibration has finite numbers")
+        if made.slope <= 0:
+            raise ValueError("a calibration has a positive slope: better scores are more probable")
         return made
 
     @classmethod

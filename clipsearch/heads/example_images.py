@@ -111,6 +111,9 @@ def _normalise(rows: FloatArray) -> FloatArray:
 # --- Tip-Adapter cache -----------------------------------------------------------------------
 
 
+_MOST = 1e6  # greatest number that is taken from a file
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Cache:
     """Labelled images (keys) and their labels (values), and how much similarity adds to a score.
@@ -179,6 +182,11 @@ class Cache:
         keys = np.frombuffer(base64.b64decode(found["keys"], validate=True), "<f4")
         if not len(owners) or not 0 <= owners.min() <= owners.max() < found["labels"]:
             raise ValueError("its examples belong to labels that it does not have")
+        numbers = [float(found["weight"]), float(found["sharpness"])]
+        if not (np.isfinite(keys).all() and np.abs(keys).max(initial=0) < _MOST):
+            raise ValueError("its examples are not unit rows of finite numbers")
+        if not np.isfinite(numbers).all() or max(map(abs, numbers)) > _MOST or numbers[1] < 0:
+            raise ValueError("weight and sharpness of its examples are not those of any fit")
         return cls(
             keys=keys.reshape(len(owners), -1),
             owners=owners.astype(np.int64),

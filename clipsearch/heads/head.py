@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ from clipsearch.text.encode import encode_texts, reading
 from clipsearch.types import ModelInfo, Prompt, Term
 
 _PROMPTS_AT_ONCE = 4096
+_SHORTEST, _LONGEST = 1e-3, 1e3  # of a row; a unit row has 1
+_MOST_SCALE = 1e6  # CLIP's is 100
 _FORMAT, _VERSION = "clipsearch-head", 1
 _MOST_BYTES = 1_000_000_000
 
@@ -50,7 +53,8 @@ class Head:
     TooFewLabels
         If there are no labels.
     ValueError
-        If labels, vectors and prompts differ in number.
+        If labels, vectors and prompts differ in number, a row is no direction (zeros, numbers that
+        are not finite or far from those of a unit row), or the scale is not a positive number.
 
     Examples
     --------
@@ -85,6 +89,9 @@ class Head:
                 f"{len(self.labels)} labels, {len(self.prompts)} lists of prompts and vectors of "
                 f"shape {vectors.shape} do not make a head"
             )
+        if self.cache is not None and self.cache.keys.shape[1] != vectors.shape[1]:
+            raise ValueError("the examples of a head are as long as its vectors")
+        _check_numbers(vectors, self.logit_scale, self.logit_bias)
         object.__setattr__(self, "vectors", vectors)
 
     # --- constructors ---
@@ -252,6 +259,7 @@ class Head:
         whole = {"format": _FORMAT, "version": _VERSION, **self._facts()}
         whole |= {"dim": self.vectors.shape[1], "vectors": array}
         whole |= {} if self.cache is None else {"cache": self.cache.to_json()}
+        whole["checksum"] = _checksum(whole)
         replace_text(Path(path), json.dumps(whole, ensure_ascii=False, indent=1))
 
     @classmethod
@@ -265,6 +273,11 @@ class Head:
                 raise ValueError(f"its format is {found['format']!r}")
             if found["version"] != _VERSION:
                 raise ValueError(f"it is of version {found['version']}; update clipsearch")
+            if "checksum" in found and found.pop("checksum") != _checksum(found):
+                raise ValueError(
+                    "it was damaged, or changed by hand, since its checksum does not fit. Save it "
+                    "again; without the entry `checksum` it is read as it is"
+                )
             array = np.frombuffer(base64.b64decode(found["vectors"], validate=True), dtype="<f4")
             return cls(
                 labels=tuple(found["labels"]),
@@ -276,7 +289,7 @@ class Head:
                 logit_bias=found["logit_bias"],
                 cache=Cache.from_json(found["cache"]) if "cache" in found else None,
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, TooFewLabels) as error:
             raise BadLabelFile(f"{path} is not a saved head: {_reason(error)}") from error
 
     def _facts(self) -> dict[str, Any]:
@@ -288,6 +301,23 @@ class Head:
             "labels": list(self.labels),
             "prompts": [list(map(prompt_to_json, texts)) for texts in self.prompts],
         }
+
+
+def _check_numbers(vectors: FloatArray, scale: float, bias: float | None) -> None:
+    """Raise ValueError for numbers that no model and no fit gives: they would be used silently."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if not ((lengths > _SHORTEST) & (lengths < _LONGEST)).all():  # NaN is neither
+        raise ValueError("the vectors of a head are unit rows of finite numbers")
+    if not 0 < float(scale) <= _MOST_SCALE:
+        raise ValueError(f"logit_scale is a positive number up to {_MOST_SCALE:g}, not {scale:g}")
+    if bias is not None and not abs(float(bias)) <= _MOST_SCALE:
+        raise ValueError(f"logit_bias is a number up to {_MOST_SCALE:g}, not {bias:g}")
+
+
+def _checksum(whole: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a head as it is saved, whatever the order of its entries and spaces."""
+    text = json.dumps(json.loads(json.dumps(whole)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _split(prompts: Mapping[str, Sequence[Prompt]]) -> Iterator[dict[str, Sequence[Prompt]]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from clipsearch._util import warn
+from clipsearch._util import warn, warn_once
 from clipsearch._util.arrays import BoolArray, FloatArray, sigmoid
 from clipsearch.calibration import (
     DEFAULT_FORMULA,
@@ -312,7 +312,11 @@ def stored_answers(session: Session) -> list[LabelAnswer]:
 
 
 def _read_answers(session: Session) -> dict[str, dict[str, bool]]:
-    found: dict[str, dict[str, bool]] = json.loads(session.catalog.get_meta(_ANSWERS) or "{}")
+    try:
+        found: dict[str, dict[str, bool]] = json.loads(session.catalog.get_meta(_ANSWERS) or "{}")
+    except (ValueError, RecursionError):
+        warn_once("the stored answers of `clipsearch calibrate --ask` are damaged and not used.")
+        return {}
     return found
 
 

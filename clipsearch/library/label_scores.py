@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from clipsearch import types
-from clipsearch._util import warn
+from clipsearch._util import warn, warn_once
 from clipsearch._util.arrays import FloatArray, IdArray, softmax
 from clipsearch.calibration import (
     DEFAULT_FORMULA,
@@ -38,7 +38,13 @@ def calibration_of(session: Session, head: Head | None = None) -> Calibration:
     """
     info = session.info
     for key in dict.fromkeys((calibration_key(info.fingerprint, head), _key(info.fingerprint))):
-        kept = calibration_from_json(session.catalog.get_meta(key) or "")
+        stored = session.catalog.get_meta(key) or ""
+        kept = calibration_from_json(stored)
+        if stored and not kept:
+            warn_once(
+                "the calibration of this library cannot be read (it is damaged, or of another "
+                "version) and is not used: run `clipsearch calibrate` again, or drop it with --reset."
+            )
         if kept and kept.background in ("", background_version()):
             return kept
         if kept:

@@ -99,6 +99,13 @@ def test_any_other_text_is_no_calibration(text: str) -> None:
     assert calibration_from_json(text) is None
 
 
+@pytest.mark.parametrize("slope", [0.0, -1.5])
+def test_a_calibration_by_which_better_scores_are_less_probable_is_refused(slope: float) -> None:
+    made = json.loads(calibration_to_json(CohortCalibration.of_model(None)))
+    assert calibration_from_json(json.dumps(made | {"slope": slope})) is None
+    assert calibration_from_json(json.dumps(made | {"slope": 0.5})) is not None
+
+
 def test_json_is_one_line_with_version_and_formula() -> None:
     text = calibration_to_json(CohortCalibration(1.25, -0.5, {"Käse": 0.1}, "fitted", "abc", 40))
     assert "\n" not in text and "Käse" in text

@@ -232,6 +232,43 @@ def test_a_missing_head_is_refused(tmp_path: Path) -> None:
         Head.load(tmp_path / "gone.json")
 
 
+def test_a_head_is_saved_with_a_checksum_and_read_without_one(
+    toy_encoder: ToyEncoder, tmp_path: Path
+) -> None:
+    file = tmp_path / "head.json"
+    head = Head.from_prompts(toy_encoder, ANIMALS)
+    head.save(file)
+    whole = json.loads(file.read_text())
+    vectors = whole["vectors"]
+    place = len(vectors) // 2
+    other = "A" if vectors[place] != "A" else "B"
+    whole["vectors"] = vectors[:place] + other + vectors[place + 1 :]
+    file.write_text(json.dumps(whole))
+    with pytest.raises(BadLabelFile, match="its checksum does not fit"):
+        Head.load(file)
+    head.save(file)
+    whole = json.loads(file.read_text())
+    del whole["checksum"]  # as earlier versions wrote it
+    file.write_text(json.dumps(whole))
+    assert Head.load(file) == head
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 3e38, 0.0])
+def test_rows_that_are_no_directions_make_no_head(toy_encoder: ToyEncoder, number: float) -> None:
+    head = Head.from_prompts(toy_encoder, ANIMALS)
+    rows = head.vectors.copy()
+    rows[1] = number
+    with pytest.raises(ValueError, match="unit rows of finite numbers"):
+        replace(head, vectors=rows)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf, 1e9])
+def test_a_scale_is_a_positive_number(toy_encoder: ToyEncoder, scale: float) -> None:
+    head = Head.from_prompts(toy_encoder, ANIMALS)
+    with pytest.raises(ValueError, match="logit_scale is a positive number"):
+        replace(head, logit_scale=scale)
+
+
 # --- learned heads -------------------------------------------------------------------------
 
 
