@@ -125,6 +125,7 @@ class Catalog:
     records = _reads(_records.records)
     files_under = _reads(_records.files_under)
     sizes_under = _reads(_records.sizes_under)
+    knows_below = _reads(_records.knows_below)
     hits = _reads(_records.hits)
     live_ids = _reads(_records.live_ids)
     allowed_ids = _reads(_records.allowed_ids)

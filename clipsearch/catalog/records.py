@@ -47,6 +47,13 @@ def sizes_under(connection: Connection, folder: str) -> dict[str, int]:
     return {path: size for path, size in rows}
 
 
+def knows_below(connection: Connection, folder: str) -> bool:
+    """Tell whether any file in a folder, or this file, is in the catalog, failures included."""
+    sql, params = below(folder)
+    rows = connection.execute(f"SELECT 1 FROM file WHERE {sql} LIMIT 1", params)
+    return next(iter(rows), None) is not None
+
+
 _KNOWN = ("file.path", "content.id", "content.sha256", "content.bytes")
 _RECORD = ", ".join((*_KNOWN, *(f"content.{fact.name}" for fact in FACTS)))
 _LOADERS: dict[str, Callable[[str], Any]] = {

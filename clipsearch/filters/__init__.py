@@ -1,4 +1,4 @@
-"""Parse where-expressions over the facts of images into SQL with bound values.
+r"""Parse where-expressions over the facts of images into SQL with bound values.
 
     taken >= 2024-01 and camera like "%Pixel%"
     (width > 2000 or orientation = "portrait") and not label in ("cat", "dog")
@@ -8,7 +8,7 @@
     term        = factor { "and" factor }
     factor      = "not" factor | "(" expression ")" | condition
     condition   = FIELD ("=" | "!=" | "<" | "<=" | ">" | ">=") value
-                | FIELD ["not"] "like" TEXT             % any text, _ any one character
+                | FIELD ["not"] "like" TEXT             % any text, _ any one character, \% and \_ these
                 | FIELD ["not"] "in" "(" value {"," value} ")"
                 | FIELD "is" ["not"] "null"             the image has no such fact
                 | "near" "(" LAT "," LON "," KM ")"     degrees and kilometres, great circle
@@ -25,7 +25,7 @@ that month, `taken > 2024` starts with 2025. A comparison with a missing fact is
 `not like` and `not in` are exactly the negations of `=`, `like` and `in`, so they hold for a
 missing fact. An image has any number of labels: `label = "cat"` asks whether one is "cat",
 `label != "cat"` whether none is. Facts and orientation ignore the case of ASCII letters, and
-`like` always does.
+`like` always does. Letters match however they are composed (`é` as one character or two).
 """
 
 from __future__ import annotations

@@ -72,6 +72,7 @@ _MAX_CONDITIONS = 200
 _MAX_NESTING = 8
 _MAX_VALUES = 10_000
 _MAX_PATTERN = 1_000
+_ESCAPED = re.compile(r"\\([%_\\])|\\")
 
 
 class _Parser:
@@ -168,7 +169,10 @@ class _Parser:
 
     def _comparison(self, field: Field, operator: str) -> str:
         if field.kind != "date":
-            return field.holds(f"{field.sql} {operator} {self._value(field)}")
+            values = self._values(field)
+            if operator == "=" and len(values) > 1:
+                return field.holds(f"{field.sql} IN ({', '.join(values)})")
+            return field.holds(f"{field.sql} {operator} {values[0]}")
         start, end = self._period()
         # A stored year ends with its last moment: `~` comes after all that a date can go on with.
         last = f"{field.sql} || '~'"
@@ -189,23 +193,28 @@ class _Parser:
         pattern = self._text()
         if len(pattern) > _MAX_PATTERN:
             raise self._error(f"a pattern longer than {_MAX_PATTERN:,} characters", token)
-        return field.holds(f"{field.sql} LIKE {self._bind(pattern)}")
+        # A backslash takes the meaning from %, _ and itself; before others it is one.
+        pattern = _ESCAPED.sub(lambda found: found[0] if found[1] else r"\\", pattern)
+        likes = [
+            f"{field.sql} LIKE {self._bind(form)} ESCAPE '\\'" for form in _letter_forms(pattern)
+        ]
+        return field.holds(likes[0] if len(likes) == 1 else f"({' OR '.join(likes)})")
 
     def _in(self, field: Field) -> str:
         self._expect("(")
-        values = [self._member(field)]
+        values = self._members(field)
         while self._accept(","):
-            values.append(self._member(field))
+            values += self._members(field)
         self._expect(")")
         if field.kind == "date":
             return f"({' OR '.join(values)})"
         return field.holds(f"{field.sql} IN ({', '.join(values)})")
 
-    def _member(self, field: Field) -> str:
+    def _members(self, field: Field) -> list[str]:
         if field.kind != "date":
-            return self._value(field)
+            return self._values(field)
         self._count()
-        return self._comparison(field, "=")
+        return [self._comparison(field, "=")]
 
     def _near(self) -> str:
         self._count()
@@ -228,15 +237,16 @@ class _Parser:
 
     # --- values ---
 
-    def _value(self, field: Field) -> str:
+    def _values(self, field: Field) -> list[str]:
+        """Bind a value; a text also with its letters composed otherwise, for it is the same."""
         if field.kind == "number":
-            return self._bind(self._number("a number", -math.inf, math.inf))
+            return [self._bind(self._number("a number", -math.inf, math.inf))]
         token = self._peek()
         value = self._text()
         if field.choices and value.lower() not in field.choices:
             hint = _did_you_mean(value.lower(), field.choices)
             raise self._error(f"expected {', '.join(field.choices)}.{hint}", token)
-        return self._bind(field.aliases.get(value.lower(), value))
+        return [self._bind(form) for form in _letter_forms(field.aliases.get(value.lower(), value))]
 
     def _text(self) -> str:
         token = self._take()
@@ -306,6 +316,15 @@ class _Parser:
 
     def _error(self, reason: str, token: _Token) -> BadFilter:
         return BadFilter(self._expression, token.position, reason)
+
+
+def _letter_forms(text: str) -> list[str]:
+    """Return a text as it is, then with composed and with decomposed letters where these differ."""
+    if text.isascii():
+        return [text]
+    import unicodedata  # most filters are ASCII
+
+    return list(dict.fromkeys([text, *(unicodedata.normalize(f, text) for f in ("NFC", "NFD"))]))
 
 
 def _did_you_mean(word: str, choices: Sequence[str]) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from clipsearch._util import warn
 from clipsearch.library import parts
 from clipsearch.library.analysis import LibraryAnalysis
-from clipsearch.library.locate import ENVIRONMENT
-from clipsearch.library.session import Filter, select
+from clipsearch.library.locate import ENVIRONMENT, select
+from clipsearch.library.session import Filter
 from clipsearch.types import (
     HOLDS_FROM,
     Hit,
@@ -91,7 +91,8 @@ class Library(LibraryAnalysis):
         >>> library.search("2:horse", exclude="rain", where="taken >= 2024", k=20)
         """
         terms = parts.query_heads.Terms(query, images, exclude)
-        options = SearchOptions(k, select(where, under), min_score, relevant, truncate, missing)
+        chosen = select(self._session, where, under)
+        options = SearchOptions(k, chosen, min_score, relevant, truncate, missing)
         head = parts.query_heads.query_head(self._session, terms, label=label, truncate=truncate)
         return parts.search.find_hits(self._session, head, options)
 
@@ -122,7 +123,8 @@ class Library(LibraryAnalysis):
         ------
         UnreadableImage, BadFilter, QueryError, ModelMismatch
         """
-        options = SearchOptions(k, select(where, under), relevant=relevant, missing=missing)
+        chosen = select(self._session, where, under)
+        options = SearchOptions(k, chosen, relevant=relevant, missing=missing)
         return parts.search.find_similar(self._session, path, options)
 
     # --- reading in pages ------------------------------------------------------------------
@@ -145,7 +147,9 @@ class Library(LibraryAnalysis):
         -------
         An iterable of pages.
         """
-        return parts.collection.image_pages(self._session, select(where, under), vectors=vectors)
+        return parts.collection.image_pages(
+            self._session, select(self._session, where, under), vectors=vectors
+        )
 
     # --- classifying -----------------------------------------------------------------------
 
@@ -228,7 +232,7 @@ class Library(LibraryAnalysis):
         'dog'
         """
         options = parts.ClassifyOptions(
-            select(where, under), mode, threshold, top, min_probability, inductive
+            select(self._session, where, under), mode, threshold, top, min_probability, inductive
         )
         notes: list[str] = []
         if not isinstance(head, parts.Head):
@@ -317,7 +321,7 @@ class Library(LibraryAnalysis):
         EmptyQuery
             There is no image to compare.
         """
-        compared = parts.matrix.Compared(images, query, k, select(where, under))
+        compared = parts.matrix.Compared(images, query, k, select(self._session, where, under))
         head = parts.matrix.head_of_texts(
             self._session, texts, templates, truncate=truncate, on_warning=warn
         )

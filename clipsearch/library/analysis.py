@@ -8,7 +8,8 @@ from typing import Literal
 from clipsearch._util import warn
 from clipsearch.library import parts
 from clipsearch.library.images import LibraryImages
-from clipsearch.library.session import Filter, select
+from clipsearch.library.locate import select
+from clipsearch.library.session import Filter
 from clipsearch.types import Labels, OnProgress, Results, StrPath, ignore_progress
 
 
@@ -99,7 +100,7 @@ class LibraryAnalysis(LibraryImages):
             if isinstance(labels, parts.Head)
             else parts.classify.make_head(self._session, labels, on_warning=warn),
             examples=examples,
-            selection=select(where, under),
+            selection=select(self._session, where, under),
             seed=seed,
         )
 
@@ -217,7 +218,7 @@ class LibraryAnalysis(LibraryImages):
             self._session,
             [labels] if isinstance(labels, str) else labels,
             n,
-            selection=select(where, under),
+            selection=select(self._session, where, under),
             templates=templates,
             seed=seed,
         )
@@ -262,7 +263,7 @@ class LibraryAnalysis(LibraryImages):
         naming = parts.explore.NamingOptions(vocabulary, save, seed)
         return parts.explore.group_by_topic(
             self._session,
-            select(where, under),
+            select(self._session, where, under),
             count,
             naming,
             on_progress=on_progress or ignore_progress,
@@ -301,7 +302,7 @@ class LibraryAnalysis(LibraryImages):
         naming = parts.explore.NamingOptions(vocabulary, save, seed)
         return parts.explore.group_by_event(
             self._session,
-            select(where, under),
+            select(self._session, where, under),
             naming,
             gap_hours=gap_hours,
             kilometres=kilometres,
@@ -338,7 +339,7 @@ class LibraryAnalysis(LibraryImages):
         """
         return parts.explore.find_duplicates(
             self._session,
-            select(where, under),
+            select(self._session, where, under),
             tier,
             min_score,
             on_progress=on_progress or ignore_progress,

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch.library import parts
+from clipsearch.library.locate import select
 from clipsearch.library.open_library import OpenLibrary
-from clipsearch.library.session import Filter, select
+from clipsearch.library.session import Filter
 from clipsearch.types import (
     Embeddings,
     ImageRecord,
@@ -158,7 +159,7 @@ class LibraryImages(OpenLibrary):
         ------
         BadFilter
         """
-        chosen = select(where, under)
+        chosen = select(self._session, where, under)
         return self._session.catalog.records(where=chosen.where, under=chosen.under)
 
     def embeddings(
@@ -185,7 +186,9 @@ class LibraryImages(OpenLibrary):
         ------
         BadFilter
         """
-        return parts.collection.stored_embeddings(self._session, select(where, under), paths)
+        return parts.collection.stored_embeddings(
+            self._session, select(self._session, where, under), paths
+        )
 
     def embed(self, paths: Paths) -> tuple[list[str], FloatArray, list[parts.Failure]]:
         """Return the vectors of files.

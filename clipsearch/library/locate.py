@@ -1,12 +1,15 @@
-"""Which folder is the library where none is named."""
+"""Which folder is the library where none is named, and which of its images are meant."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from clipsearch._util import quote
 from clipsearch.catalog.engine import FILE_NAME
-from clipsearch.types import StrPath, as_path
+from clipsearch.errors import QueryError
+from clipsearch.library.session import Filter, Session
+from clipsearch.types import Selection, StrPath, Where, as_path
 
 ENVIRONMENT = "CLIPSEARCH_LIBRARY"
 """Environment variable that names the library where none is given."""
@@ -34,3 +37,40 @@ def locate_library(path: StrPath | None = None) -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_path("clipsearch")) / "library"
+
+
+def select(session: Session, where: Filter | None, under: StrPath | None) -> Selection:
+    """Return a selection of images.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    where
+        A where-clause, see `clipsearch.filters`, or a parsed one.
+    under
+        A folder, or a file.
+
+    Raises
+    ------
+    BadFilter
+        The clause cannot be parsed.
+    QueryError
+        The value is neither, or the library knows no file below the folder.
+    """
+    if isinstance(where, str):
+        from clipsearch.filters import parse
+
+        where = parse(where)
+    elif where is not None and not isinstance(where, Where):
+        raise QueryError(f"where is a filter as text, as 'width > 2000': not {quote(where)}.")
+    if under is None:
+        return Selection(where)
+    folder = os.path.abspath(as_path(under, "under"))
+    if not session.catalog.knows_below(folder):
+        # The same whether it exists: who asks a server may not learn which folders do.
+        raise QueryError(
+            f"no image of the library lies below {folder}: `clipsearch status` lists its folders, "
+            "`clipsearch index` adds one."
+        )
+    return Selection(where, folder)

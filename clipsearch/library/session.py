@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,6 @@ from clipsearch.errors import (
     LibraryError,
     LibraryLocked,
     ModelMismatch,
-    QueryError,
     UnknownModel,
 )
 from clipsearch.text.encode import ProgressReader
@@ -31,9 +29,7 @@ from clipsearch.types import (
     OnProgress,
     OnWarning,
     Selection,
-    StrPath,
     Where,
-    as_path,
     ignore_progress,
 )
 from clipsearch.vectors.searcher import LiveVectors, Searcher
@@ -313,32 +309,6 @@ def load_stored(info: ModelInfo, load: Callable[[str], Encoder]) -> Encoder:
 
 
 # --- small things that all parts use ---------------------------------------------------------
-
-
-def select(where: Filter | None, under: StrPath | None) -> Selection:
-    """Return a selection of images.
-
-    Parameters
-    ----------
-    where
-        A where-clause, see `clipsearch.filters`, or a parsed one.
-    under
-        A folder, or a file.
-
-    Raises
-    ------
-    BadFilter
-        The clause cannot be parsed.
-    QueryError
-        The value is neither.
-    """
-    if isinstance(where, str):
-        from clipsearch.filters import parse
-
-        where = parse(where)
-    elif where is not None and not isinstance(where, Where):
-        raise QueryError(f"where is a filter as text, as 'width > 2000': not {where!r:.60}.")
-    return Selection(where, None if under is None else os.path.abspath(as_path(under, "under")))
 
 
 def filters_of(selection: Selection) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
+from clipsearch._util import existing_spelling
 from clipsearch.errors import QueryError
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -230,7 +231,7 @@ def as_paths(given: Any, what: str = "paths") -> list[str]:
 
 
 def as_path(given: Any, what: str = "path") -> str:
-    """Return one path as text, a leading `~` expanded.
+    """Return one path as text, a leading `~` expanded, its letters composed as those of the file.
 
     Raises
     ------
@@ -240,7 +241,7 @@ def as_path(given: Any, what: str = "path") -> str:
     path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if not isinstance(path, str) or not path or "\0" in path:
         raise QueryError(f"{what}: give the path of a file or a folder, not {_short(given)}.")
-    return os.path.expanduser(path)
+    return existing_spelling(os.path.expanduser(path))
 
 
 def _short(value: object) -> str:

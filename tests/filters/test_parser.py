@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -374,3 +376,40 @@ def test_places_and_the_end_are_counted_in_characters() -> None:
 def test_the_reason_fits_the_character(expression: str, reason: str) -> None:
     with pytest.raises(BadFilter, match=re.escape(reason)):
         parse(expression)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching"),
+    [
+        (r"50\%", ["50%"]),
+        (r"50%", ["50%", "500", "50_"]),
+        (r"50\_", ["50_"]),
+        (r"a\\b", [r"a\b"]),
+        (r"a\b", [r"a\b"]),
+        ("a\\", ["a\\"]),
+        (r"a\\%", [r"a\b", "a\\"]),
+        ("K\u00e4se", ["K\u00e4se", "Ka\u0308se"]),
+        ("Ka\u0308%", ["K\u00e4se", "Ka\u0308se"]),
+    ],
+)
+def test_like_takes_escapes_and_letters_however_composed(pattern: str, matching: list[str]) -> None:
+    labels = ["50%", "500", "50_", r"a\b", "a\\", "K\u00e4se", "Ka\u0308se"]
+    assert [label for label in labels if _holds(f'label like "{pattern}"', label)] == matching
+
+
+def test_equal_texts_are_equal_however_their_letters_are_composed() -> None:
+    for form in ("K\u00e4se", "Ka\u0308se"):
+        for condition in (f'label = "{form}"', f'label in ("x", "{form}")'):
+            assert _holds(condition, "K\u00e4se") and _holds(condition, "Ka\u0308se")
+            assert not _holds(condition, "Kase")
+            assert not _holds(f"not {condition}", "Ka\u0308se")
+
+
+def _holds(condition: str, label: str) -> bool:
+    """Tell whether a condition on labels holds for an image of one label."""
+    where = parse(condition)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE content AS SELECT 7 AS id")
+        connection.execute("CREATE TABLE label AS SELECT 7 AS content_id, ? AS name", [label])
+        found = connection.execute(f"SELECT count(*) FROM content WHERE {where.sql}", where.params)
+        return bool(found.fetchone()[0])

@@ -17,7 +17,7 @@ from conftest import ToyEncoder
 import clipsearch
 from clipsearch import Head, Library
 from clipsearch.cli import main
-from clipsearch.errors import BadGrouping, ModelMismatch
+from clipsearch.errors import BadGrouping, ModelMismatch, QueryError
 from clipsearch.library.explore import HEADS
 from clipsearch.types import Progress
 
@@ -198,7 +198,8 @@ def test_dupes_of_a_library(library: Library, make_images: Make, tmp_path: Path)
     assert names([bytes_.best, *bytes_.others]) == ["0000", "again"]
     assert [Path(path).name for path in (image.best, *image.others)] == ["a.png", "a.webp"]
     assert library.dupes("same-bytes") == [bytes_]
-    assert library.dupes(under=tmp_path / "elsewhere") == []
+    with pytest.raises(QueryError, match=r"no image of the library lies below .*elsewhere"):
+        library.dupes(under=tmp_path / "elsewhere")
     assert library.dupes(where="format = 'png'") == [bytes_]
 
 
