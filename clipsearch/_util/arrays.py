@@ -35,7 +35,12 @@ def unit(rows: FloatArray) -> FloatArray:
     -------
     Array of the same shape and type, rows of length 1.
     """
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    if np.isinf(lengths).any():  # the squares of large numbers
+        peaks = np.abs(rows).max(axis=-1, keepdims=True)
+        rows = np.where(np.isinf(lengths), rows / np.maximum(peaks, TINY), rows)
+        lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(rows / np.maximum(lengths, TINY), dtype=rows.dtype)
 
 

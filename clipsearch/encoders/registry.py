@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from clipsearch._util import quote
 from clipsearch.encoders import hub
 from clipsearch.errors import ModelUnavailable, UnknownModel
 
@@ -156,6 +157,8 @@ def resolve(name: str, *, checkpoint: str | os.PathLike[str] | None = None) -> M
     UnknownModel
         No model has this name; names the closest ones.
     """
+    if not isinstance(name, str):
+        raise UnknownModel(quote(name))
     if not checkpoint and not name.startswith(_PREFIXES) and "@" in name:
         name, _, checkpoint = name.partition("@")
     preset = PRESETS.get(name)

@@ -19,7 +19,7 @@ from clipsearch.errors import BadTemplate, EmptyQuery, QueryError, TooFewLabels
 from clipsearch.heads.example_images import coefficients
 from clipsearch.text.encode import encode_texts
 from clipsearch.types import Labels, OnWarning, Prompt, Term
-from clipsearch.types.options import check_text
+from clipsearch.types.options import as_texts, check_text
 
 _SLOT = "{}"
 MOST_LABELS = 100_000
@@ -184,13 +184,9 @@ def unite_labels(labels: Labels, on_warning: OnWarning) -> Labels:
     Parameters
     ----------
     labels
-        Labels, or label -> its own prompts, which are joined.
+        Each stays in its first spelling; prompts are joined.
     on_warning
         Is told which labels are one.
-
-    Returns
-    -------
-    The same kind of labels, each in its first spelling.
 
     Raises
     ------
@@ -220,8 +216,17 @@ def unite_labels(labels: Labels, on_warning: OnWarning) -> Labels:
     }
 
 
-def _as_prompts(given: Sequence[Prompt] | None) -> Sequence[Prompt]:
-    return (given,) if isinstance(given, str) else given or ()
+def _as_prompts(given: Any) -> tuple[Prompt, ...]:
+    """Return the prompts of a label: one, several, or none for None. Raises QueryError."""
+    prompts = (given,) if isinstance(given, str | Term) else () if given is None else given
+    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | Mapping):
+        raise QueryError(
+            f"the prompts of a label are a list of texts and terms: not {quote(given)}."
+        )
+    prompts = tuple(prompts)
+    if strange := [one for one in prompts if not isinstance(one, str | Term)]:
+        raise QueryError(f"a prompt is a text or a Term: not {quote(strange[0])}.")
+    return prompts
 
 
 def make_prompts(
@@ -250,7 +255,7 @@ def make_prompts(
     >>> make_prompts({"cat": [], "dog": ["a puppy", "a hound"]}, ["a photo of a {}."])
     {'cat': ('a photo of a cat.',), 'dog': ('a puppy', 'a hound')}
     """
-    chosen = tuple(templates or DEFAULT_TEMPLATES)
+    chosen = tuple(as_texts(templates or DEFAULT_TEMPLATES, "templates"))
     if isinstance(labels, str):
         labels = [labels]
     own = labels if isinstance(labels, Mapping) else {}
@@ -258,7 +263,7 @@ def make_prompts(
     for label in labels:
         if not label.strip():
             raise TooFewLabels("a label is empty: name what it stands for.")
-        given = tuple(_as_prompts(own.get(label)))
+        given = _as_prompts(own.get(label))
         prompts[label] = given or tuple(fill_template(template, label) for template in chosen)
     if not prompts:
         raise TooFewLabels("no labels: name at least one.")

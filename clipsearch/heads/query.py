@@ -18,13 +18,13 @@ its weight, see `Head.from_terms`.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from typing import Literal
 
 from clipsearch.errors import BadTerm, EmptyQuery
 from clipsearch.types import Term
+from clipsearch.types.options import LEAST_WEIGHT, MOST_WEIGHT
 
 __all__ = ["Term", "parse_term", "parse_terms"]
 
@@ -66,9 +66,9 @@ def parse_term(text: str, kind: Literal["text", "image"] = "text") -> Term:
     value = match["value"].strip()
     if not value:
         raise BadTerm(f"a weight without anything to weigh: write {stripped}WORDS.")
-    if not weight or not math.isfinite(weight):
+    if not LEAST_WEIGHT <= abs(weight) <= MOST_WEIGHT:
         raise BadTerm(
-            "the weight of a term must be a number other than 0. "
+            f"the weight of a term must be a number other than 0, up to {MOST_WEIGHT:,.0f}. "
             f"If these are words, write \\{stripped}"
         )
     return Term(kind, value, weight)

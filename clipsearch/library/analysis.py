@@ -10,7 +10,7 @@ from clipsearch.library import parts
 from clipsearch.library.images import LibraryImages
 from clipsearch.library.locate import select
 from clipsearch.library.session import Filter
-from clipsearch.types import Labels, OnProgress, Results, StrPath, ignore_progress
+from clipsearch.types import Labels, OnProgress, Results, StrPath, as_path, ignore_progress
 
 
 class LibraryAnalysis(LibraryImages):
@@ -143,7 +143,9 @@ class LibraryAnalysis(LibraryImages):
             labels, templates, head, truncate, open_set, mistakes, resamples, seed
         )
         if not isinstance(truth, parts.GroundTruth):
-            truth = parts.ground_truth.read_ground_truth(truth, layout=layout, images=images)
+            truth = parts.ground_truth.read_ground_truth(
+                as_path(truth, "truth"), layout=layout, images=images
+            )
         return parts.evaluate.evaluate_models(self._session, truth, models, options)
 
     def calibrate(
@@ -181,7 +183,7 @@ class LibraryAnalysis(LibraryImages):
         if isinstance(truth, Sequence) and not isinstance(truth, str):
             return parts.calibrate.calibrate_answers(self._session, truth, head, options)
         if not isinstance(truth, parts.GroundTruth):
-            truth = parts.ground_truth.read_ground_truth(truth)
+            truth = parts.ground_truth.read_ground_truth(as_path(truth, "truth"))
         return parts.calibrate.calibrate_labels(self._session, truth, head, options)
 
     def calibration_questions(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from clipsearch._util import warn, warn_once
+from clipsearch._util import quote, warn, warn_once
 from clipsearch._util.arrays import BoolArray, FloatArray, sigmoid
 from clipsearch.calibration import (
     DEFAULT_FORMULA,
@@ -49,6 +49,7 @@ from clipsearch.types import (
     check_choice,
     check_count,
 )
+from clipsearch.types.options import as_texts
 
 ANSWER_SOURCE = "calibrate"
 """The source of labels that were saved because somebody said that they hold."""
@@ -228,7 +229,8 @@ def draw_questions(
     if not records:
         return []
     if not isinstance(labels, Head):
-        wanted = list(dict.fromkeys(labels)) or _suggest_labels(session, selection, seed)
+        named = as_texts(labels, "labels")
+        wanted = list(dict.fromkeys(named)) or _suggest_labels(session, selection, seed)
         labels = _head_of(session, wanted, options, warn)
     head = labels
     head.check(session.info)
@@ -276,6 +278,11 @@ def save_answers(session: Session, answers: Sequence[LabelAnswer]) -> None:
     A later answer replaces an earlier one. Raises UnknownImage, and writes nothing, if the library
     does not know an image.
     """
+    if not isinstance(answers, Iterable):
+        raise QueryError(f"answers are a list of LabelAnswer: not {quote(answers)}.")
+    answers = list(answers)
+    if strange := [one for one in answers if not isinstance(one, LabelAnswer)]:
+        raise QueryError(f"answers are a list of LabelAnswer: not {quote(strange[0])}.")
     known = _read_answers(session)
     changed: dict[str, int] = {}
     for answer in answers:

@@ -19,6 +19,7 @@ from clipsearch.types import (
     as_path,
     ignore_progress,
 )
+from clipsearch.types.options import as_texts
 
 
 class LibraryImages(OpenLibrary):
@@ -76,7 +77,7 @@ class LibraryImages(OpenLibrary):
         ------
         LibraryLocked, UnknownModel, ModelUnavailable, QueryError
         """
-        patterns = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        patterns = tuple(as_texts(exclude, "exclude"))
         options = parts.IndexOptions(
             patterns,
             *(hidden, dry_run, retry_failed, fast, engine, precision, batch_size, workers),

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from clipsearch import types
-from clipsearch._util import warn, warn_once
+from clipsearch._util import quote, warn, warn_once
 from clipsearch._util.arrays import FloatArray, IdArray, softmax
 from clipsearch.calibration import (
     DEFAULT_FORMULA,
@@ -24,6 +24,7 @@ from clipsearch.calibration import (
 )
 from clipsearch.calibration.background import LibraryLabels, background_version
 from clipsearch.calibration.cohort import cohort_weights
+from clipsearch.errors import QueryError
 from clipsearch.heads.head import Head
 from clipsearch.library.cohorts import image_cohort, image_log_mean_exps, library_labels
 from clipsearch.library.session import Session
@@ -307,6 +308,10 @@ def calibration_key(fingerprint: str, head: Head | None) -> str:
     """
     if head is None:
         return _key(fingerprint)
+    if not isinstance(head, Head):
+        raise QueryError(
+            f"a calibration is of a Head, or of the model for None: not {quote(head)}."
+        )
     digest = hashlib.sha256("\n".join(head.labels).encode())
     digest.update(head.vectors.tobytes())
     if head.cache is not None:

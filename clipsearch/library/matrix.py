@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from clipsearch._util import LazyModule, presenter, warn
+from clipsearch._util import LazyModule, presenter, quote, warn
 from clipsearch._util.arrays import FloatArray
-from clipsearch.errors import EmptyQuery, UnreadableImage
+from clipsearch.errors import EmptyQuery, QueryError, UnreadableImage
 from clipsearch.heads.explain import Explanation, LabelParts, explain
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import encode_prompts
@@ -276,7 +276,11 @@ def explain_predictions(
         An image that is not in the library can no longer be read.
     """
     head.check(session.info)
+    if not isinstance(predictions, Iterable):
+        raise QueryError(f"predictions are what classify returned: not {quote(predictions)}.")
     predictions = list(predictions)
+    if strange := [one for one in predictions if not isinstance(one, Prediction)]:
+        raise QueryError(f"predictions are what classify returned: not {quote(strange[0])}.")
     wanted = {found.label for one in predictions for found in one.labels}
     vectors = _vectors_by_path(session, predictions)
     parts = _parts(session, head, wanted, truncate)

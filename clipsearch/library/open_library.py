@@ -21,6 +21,7 @@ from clipsearch.library.session import (
     load_model,
 )
 from clipsearch.types import ModelInfo, StrPath
+from clipsearch.types.options import as_texts
 
 _HINT = (
     "the probabilities of {model} rest on constants of another model. To fit them to your images "
@@ -282,7 +283,7 @@ class OpenLibrary:
         (5, 72)
         """
         tokenizer, name = self.tokenizer, self._session.info.name
-        given = [texts] if isinstance(texts, str) else texts
+        given = as_texts(texts, "texts")
         return [parts.TokenTable.of(text, tokenizer, name) for text in given]
 
     # --- calibration -----------------------------------------------------------------------

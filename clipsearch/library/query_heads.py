@@ -163,7 +163,7 @@ def head_of_vector(vector: FloatArray, info: ModelInfo) -> Head:
     if np.iscomplexobj(vector):  # numpy would drop the imaginary parts, with a warning
         raise QueryError("a query vector is made of real numbers.")
     try:
-        rows = np.atleast_2d(np.asarray(vector, dtype=np.float32))
+        rows = np.atleast_2d(np.asarray(vector, dtype=np.float64))
     except (TypeError, ValueError):
         raise QueryError("a query vector is made of numbers.") from None
     if rows.shape != (1, info.dim):
@@ -173,6 +173,7 @@ def head_of_vector(vector: FloatArray, info: ModelInfo) -> Head:
         )
     if not np.isfinite(rows).all() or not rows.any():
         raise QueryError("a query vector is made of finite numbers that are not all 0.")
+    rows = (rows / np.abs(rows).max()).astype(np.float32)  # its length may overflow, or vanish
     return Head(
         ("vector",),
         unit(rows),

@@ -204,7 +204,8 @@ class Session:
     def _find_stored_name(self, name: str) -> str | None:
         """Return the name under which a model is stored; None if it is not."""
         names = {info.name for info in self.catalog.models().values()}
-        return name if name in names else next(iter({resolve(name).name} & names), None)
+        known = isinstance(name, str) and name in names
+        return name if known else next(iter({resolve(name).name} & names), None)
 
     # --- the searcher ----------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
-from clipsearch._util import existing_spelling
-from clipsearch.errors import QueryError
+from clipsearch._util import existing_spelling, quote
+from clipsearch.errors import BadTerm, QueryError
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = StrPath | Iterable[StrPath]
@@ -35,16 +35,41 @@ HOLDS_FROM = 0.5
 """The probability from which a label holds in the mode `multi`, unless a threshold is given."""
 
 
+LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6
+"""Of a term: what lies beyond is a mistake, and sums of it overflow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """One part of a query: a text, or the path of an image, and how much it counts.
 
     A negative weight asks for the opposite. `clipsearch.heads.query` reads terms from text.
+
+    Raises
+    ------
+    BadTerm
+        The value is no text, or the weight no number of 0.000001 to 1,000,000, or that below 0.
     """
 
     kind: Literal["text", "image"]
-    value: str
+    value: str = ""
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("text", "image"):
+            raise BadTerm(
+                f"a term is a text or an image, as Term.text('cat') makes it: not {_short(self.kind)}."
+            )
+        if self.kind == "image" and isinstance(self.value, os.PathLike):
+            object.__setattr__(self, "value", os.fspath(self.value))
+        if not isinstance(self.value, str) or not self.value.strip():
+            raise BadTerm(f"a term is a text or the path of an image: not {_short(self.value)}.")
+        number = isinstance(self.weight, Real) and not isinstance(self.weight, bool)
+        if not number or not LEAST_WEIGHT <= abs(self.weight) <= MOST_WEIGHT:  # NaN is neither
+            raise BadTerm(
+                f"the weight of a term is a number other than 0, of {LEAST_WEIGHT:f} to "
+                f"{MOST_WEIGHT:,.0f} or the negative: not {_short(self.weight)}."
+            )
 
     @classmethod
     def text(cls, value: str, weight: float = 1.0) -> Term:
@@ -244,6 +269,23 @@ def as_path(given: Any, what: str = "path") -> str:
     return existing_spelling(os.path.expanduser(path))
 
 
+def as_texts(given: Any, what: str) -> list[str]:
+    """Return the texts that a caller names: one for a str, else those of an iterable.
+
+    Raises
+    ------
+    QueryError
+        For values that are no text.
+    """
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+        raise QueryError(f"{what}: give a text or a list of texts, not {_short(given)}.")
+    texts = list(given)
+    if strange := [text for text in texts if not isinstance(text, str)]:
+        raise QueryError(f"{what}: each is a text, not {_short(strange[0])}.")
+    return texts
+
+
 def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    return quote(value, 60)
