@@ -32,6 +32,9 @@ from clipsearch.output.text import relevant_count
 from clipsearch.types import Hit, Results
 
 _DEFAULT_COUNT = 10
+MissingOption = Annotated[
+    bool, typer.Option("--missing", help="Show images, too, whose files are not there.")
+]
 _SIGNED = re.compile(r"-[\d.]+:")
 ScoreOption = Annotated[
     float | None,
@@ -103,6 +106,7 @@ def query(
     where: WhereOption = None,
     min_score: ScoreOption = None,
     truncate: TruncateOption = False,
+    missing: MissingOption = False,
     copy_to: CopyToOption = None,
     link_to: LinkToOption = None,
     dry_run: DryRunOption = False,
@@ -141,6 +145,7 @@ def query(
             min_score=min_score,
             relevant=relevant,
             truncate=truncate,
+            missing=missing,
         )
         _show(hits, target, lib, placing)
 
@@ -174,6 +179,7 @@ def similar(
     relevant: RelevantOption = False,
     under: UnderOption = None,
     where: WhereOption = None,
+    missing: MissingOption = False,
     copy_to: CopyToOption = None,
     link_to: LinkToOption = None,
     dry_run: DryRunOption = False,
@@ -195,6 +201,11 @@ def similar(
     target = Output.choose(_kind(dry_run), format, output, null=null, open_=open_)
     with Library.open(library, device=get_device()) as lib:
         hits = lib.similar(
-            file, k=_count_or_default(count, relevant), where=where, under=under, relevant=relevant
+            file,
+            k=_count_or_default(count, relevant),
+            where=where,
+            under=under,
+            relevant=relevant,
+            missing=missing,
         )
         _show(hits, target, lib, placing)

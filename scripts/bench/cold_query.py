@@ -66,7 +66,7 @@ def measure(report: Report, options: Options, name: str, size: int, chart: Chart
     commands = {
         "naive": script("peer_query.py", "naive", str(others), name, TEXT),
         "rclip": script("peer_query.py", "rclip", str(others), exported, TEXT),
-        "clipsearch": clipsearch("query", TEXT, "-L", str(library), "-f", "json"),
+        "clipsearch": clipsearch("query", TEXT, "-L", str(library), "-f", "json", "--missing"),
     }
     runs: dict[str, list[Run]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as note:
@@ -113,7 +113,7 @@ def _hits(way: str, out: str) -> list[tuple[str, float]]:
 def _nearest(library: Path, least: float) -> list[tuple[str, float]]:
     """Return the nearest images: hits come in the order of relevance instead."""
     floor = ("--min-score", str(least - SCORE_TOLERANCE), "-k", str(100 * BEST))
-    command = clipsearch("query", TEXT, "-L", str(library), "-f", "json", *floor)
+    command = clipsearch("query", TEXT, "-L", str(library), "-f", "json", "--missing", *floor)
     with tempfile.TemporaryDirectory() as note:
         out = run(command, Path(note) / "note.json").out
     return sorted(_hits("clipsearch", out), key=lambda hit: -hit[1])[:BEST]

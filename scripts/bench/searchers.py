@@ -73,13 +73,13 @@ class OfLibrary:
         self._library = Library.open(file)
 
     def __call__(self, query: np.ndarray, among: np.ndarray | None) -> np.ndarray:
-        return self._ids(self._library.search(query, k=BEST))
+        return self._ids(self._library.search(query, k=BEST, missing=True))
 
     def nearest(self, query: np.ndarray) -> np.ndarray:
         """Return the ids of the nearest: hits come in the order of relevance instead."""
-        found = self._library.search(query, k=4 * BEST)
+        found = self._library.search(query, k=4 * BEST, missing=True)
         least = sorted(hit.score for hit in found)[-BEST]
-        hits = self._library.search(query, k=100 * BEST, min_score=least)
+        hits = self._library.search(query, k=100 * BEST, min_score=least, missing=True)
         return self._ids(sorted(hits, key=lambda hit: -hit.score)[:BEST])
 
     @staticmethod

@@ -127,7 +127,7 @@ PREDICTIONS = Results(
 
 def test_every_option_of_query_reaches_the_search(cli: Cli, notes: Notes) -> None:
     line = "query 2:horse tree --image 0.5:a.jpg --image b.jpg --not rain -k 7 --under d"
-    facts = ("--where", "width > 2", "--min-score", "0.2", "--truncate")
+    facts = ("--where", "width > 2", "--min-score", "0.2", "--truncate", "--missing")
     run = cli(*line.split(), *facts, "-L", "lib")
     assert run.code == 0
     assert notes.call("open") == ((Path("lib"),), {"device": None})
@@ -143,6 +143,7 @@ def test_every_option_of_query_reaches_the_search(cli: Cli, notes: Notes) -> Non
             "min_score": 0.2,
             "relevant": False,
             "truncate": True,
+            "missing": True,
         },
     )
     assert run.out == "" and "no image matches" in run.err
@@ -160,7 +161,7 @@ def test_every_option_of_similar_reaches_the_search(cli: Cli, notes: Notes) -> N
     assert cli("similar", "a.jpg", "-k", 3, "--where", "width > 2", "--under", "d").code == 0
     assert notes.call("similar") == (
         (Path("a.jpg"),),
-        {"k": 3, "where": "width > 2", "under": "d", "relevant": False},
+        {"k": 3, "where": "width > 2", "under": "d", "relevant": False, "missing": False},
     )
 
 

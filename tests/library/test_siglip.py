@@ -69,7 +69,7 @@ def test_a_calibration_takes_the_place_of_the_loss(
     paths = list(shown)[:20]
     with Library.create(tmp_path / "fitted", encoder=ToySigLIP()) as library:
         before = library.matrix(paths, head)
-        use(library, 0.0, 1.0)  # the same for every cosine
+        use(library, 1e-9, 1.0)  # the same for every cosine
         after = library.matrix(paths, head)
         judged = library.classify(head, images=paths, mode="multi")
     assert (before.normalisation, after.normalisation) == ("sigmoid", "calibrated")
