@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-from clipsearch._util import warn
+from clipsearch._util import size_of, warn
+from clipsearch._util.atomic import sha256_of
 from clipsearch._util.parallel import cores
 from clipsearch.errors import ImageError
 from clipsearch.grouping.duplicates import (
@@ -98,7 +97,7 @@ def _unchanged(
     records: Sequence[ImageRecord], on_progress: OnProgress, *, by_bytes: bool
 ) -> list[ImageRecord]:
     """Leave out files that are not what the library knows; read those that have the same bytes."""
-    there = [record for record in records if _size_of(record.path) == record.bytes]
+    there = [record for record in records if size_of(record.path) == record.bytes]
     copies = Counter(record.sha256 for record in there)
     checked = [record for record in there if by_bytes and copies[record.sha256] > 1]
     changed = set()
@@ -119,18 +118,9 @@ def _unchanged(
     return kept
 
 
-def _size_of(path: str) -> int | None:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
 def _hash(path: str) -> str | None:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(Path(path))
     except (OSError, ValueError):
         return None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from clipsearch._util import size_of
+from clipsearch._util.atomic import sha256_of
 from clipsearch.catalog import Catalog
 from clipsearch.images import FoundFile
 from clipsearch.types import MovedFolder
@@ -50,7 +52,7 @@ def count_there(known: Mapping[str, int], old: str, new: str) -> int:
     old, new
         Absolute paths of folders.
     """
-    return sum(_size_at(new + path[len(old) :]) == size for path, size in known.items())
+    return sum(size_of(new + path[len(old) :]) == size for path, size in known.items())
 
 
 def _find_one(
@@ -76,15 +78,6 @@ def _find_one(
 def _is_same(catalog: Catalog, old: str, new: str) -> bool:
     record = catalog.record(old)
     try:
-        with open(new, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return record is not None and sha256_of(Path(new)) == record.sha256
     except OSError:
         return False
-    return record is not None and digest == record.sha256
-
-
-def _size_at(path: str) -> int | None:
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):
-        return None

@@ -18,8 +18,7 @@ from clipsearch.catalog import Catalog
 from clipsearch.images.ignore import folder_prefix
 from clipsearch.images.walk import Walk
 
-MOUNTS = "mounts"
-"""The setting that holds the folders at which other file systems were mounted."""
+_MOUNTS = "mounts"  # the setting that holds where other file systems were mounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +91,11 @@ def store_mounts(catalog: Catalog, walk: Walk) -> None:
     known = _stored_mounts(catalog)
     mounts = {path for path in known | walk.mounts if catalog.files_under(path)}
     if mounts != known:
-        catalog.set_meta(MOUNTS, json.dumps(sorted(mounts)))
+        catalog.set_meta(_MOUNTS, json.dumps(sorted(mounts)))
 
 
 def _stored_mounts(catalog: Catalog) -> set[str]:
-    return set(json.loads(catalog.get_meta(MOUNTS) or "[]"))
+    return set(json.loads(catalog.get_meta(_MOUNTS) or "[]"))
 
 
 def _unseen_in(root: str, walk: Walk, mounts: Iterable[str]) -> dict[str, str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from clipsearch.errors import CannotRelocate
 from clipsearch.indexing.moved import count_there
-from clipsearch.indexing.prune import MOUNTS
 from clipsearch.library.session import Session
 from clipsearch.types import MovedFolder, StrPath, as_path
 
@@ -58,13 +56,4 @@ def relocate_folder(session: Session, old: StrPath, new: StrPath) -> MovedFolder
                 "relative path and with the same size."
             )
         session.catalog.move_folder(before, after)
-        _move_mounts(session, before, after)
     return MovedFolder(before, after, len(known), there)
-
-
-def _move_mounts(session: Session, old: str, new: str) -> None:
-    """Forget that disks were mounted in a folder that is no more."""
-    mounts = json.loads(session.catalog.get_meta(MOUNTS) or "[]")
-    kept = [path for path in mounts if path != old and not path.startswith(old + os.sep)]
-    if kept != mounts:
-        session.catalog.set_meta(MOUNTS, json.dumps(kept))
