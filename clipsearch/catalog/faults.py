@@ -28,7 +28,8 @@ _NAMES = {
     "id",
 }
 _MISTAKES = ("no such", "near ", "incomplete input")
-
+# A connection that is closed or of another thread, values that do not fit a statement.
+_MISUSE = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.NotSupportedError)
 
 SYMPTOMS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
 """Errors of code that meets values of damaged pages, which need not be of the type of their column."""
@@ -51,10 +52,13 @@ def explain_fault(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exce
 
     Returns
     -------
-    A LibraryError; the error itself for a mistake in a statement, which is no state of a library.
+    A LibraryError; the error itself for a mistake in a statement or in the use of SQLite, which is
+    no state of a library.
     """
     code, folder = code_of(error), path.parent
     said = " ".join(str(error).split())[:200]
+    if isinstance(error, _MISUSE):
+        return error
     if code in BUSY:
         return LibraryLocked(folder)
     if code in REFUSED:
