@@ -119,6 +119,7 @@ class Catalog:
     find_known = _reads(files.find_known)
     paths_of = _reads(files.paths_of)
     remove_paths = _writes(files.remove_paths)
+    assign_roots = _writes(files.assign_roots)
     move_folder = _writes(files.move_folder)
 
     record = _reads(_records.record)

@@ -193,7 +193,7 @@ def put_files(
     """Add files, or replace what was known of them.
 
     An error replaces a content only where other bytes were read than it has: what could not be
-    read is kept, with the error beside it.
+    read is kept, with the error beside it. Of roots that lie in each other, the inner one stays.
     """
     rows = [
         {
@@ -228,6 +228,22 @@ def remove_paths(connection: Connection, paths: Iterable[str]) -> int:
         "DELETE FROM file WHERE path IN (SELECT value FROM json_each(:paths))",
         {"paths": json.dumps(list(paths))},
     ).rowcount
+
+
+def assign_roots(connection: Connection, roots: Iterable[str]) -> None:
+    """Store that the files below each root belong to it, unless they do to another one inside it.
+
+    Parameters
+    ----------
+    roots
+        Folders and files that were given to index.
+    """
+    for root in roots:
+        inside, params = below(root)
+        connection.execute(
+            f"UPDATE file SET root = :folder WHERE {inside} AND length(root) < length(:folder)",
+            params,
+        )
 
 
 def move_folder(connection: Connection, old: str, new: str) -> int:
@@ -285,6 +301,11 @@ _PUT_CONTENT = _upsert(
     "content", "sha256", ("sha256", "bytes", *(fact.name for fact in FACTS), "note")
 )
 _PUT_FILE = _upsert("file", "path", ("path", "content_id", "size", "mtime_ns", "root", "error"))
+_PUT_FILE = _PUT_FILE.replace(
+    "root = excluded.root",
+    "root = CASE WHEN length(file.root) > length(excluded.root) "
+    "THEN file.root ELSE excluded.root END",
+)
 _PUT_UNREAD = _PUT_FILE.replace("content_id = excluded.content_id, ", "")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable, Iterator
+from functools import cache
 
 from clipsearch.images import FoundFile
 from clipsearch.images.ignore import IGNORE_FILE
@@ -42,6 +44,32 @@ def device_over(root: str) -> int:
 def make_absolute(path: str | os.PathLike[str]) -> str:
     """Return a path as users write it, absolute."""
     return os.path.abspath(os.path.expanduser(path))
+
+
+def spell_roots(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
+    """Yield paths that were given, absolute, in the case that they are stored in.
+
+    Where case does not tell names apart, as on most disks of macOS and Windows, a folder would else
+    be known once by each spelling of it.
+    """
+    list_names = cache(os.listdir)
+
+    def spell(path: str) -> str:
+        folder, name = os.path.split(path)
+        if not name:
+            return path
+        folder = spell(folder)
+        path, other = os.path.join(folder, name), os.path.join(folder, name.swapcase())
+        try:
+            if other == path or not os.path.samefile(path, other):
+                return path
+            names = list_names(folder)
+        except (OSError, ValueError):
+            return path
+        alike = [] if name in names else [n for n in names if n.casefold() == name.casefold()]
+        return os.path.join(folder, alike[0]) if alike else path
+
+    return (spell(make_absolute(path)) for path in paths)
 
 
 def reason_of(error: OSError) -> str:

@@ -7,7 +7,7 @@ import os
 import stat
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from clipsearch.errors import BadGlob
@@ -51,8 +51,9 @@ class Walk:
 
     Folders are searched recursively for the suffixes in `clipsearch.images.IMAGE_SUFFIXES`, in the
     order of names. A file given by name is taken whatever its suffix. `.clipsearchignore` files (in
-    any folder, for all below it) hold patterns as in `.gitignore`. Linked folders are followed,
-    once, and after all others, so that an image is found by its real path where it has one.
+    any folder, for all below it) hold patterns as in `.gitignore`. Each root is walked as if it
+    were the only one. In it, linked folders are followed, once, and after all others, so that an
+    image is found by its real path where the root has one.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ class Walk:
     Attributes
     ----------
     roots
-        The paths given: absolute, in their order, each once.
+        The paths given: absolute, spelled as they are stored, in their order, each once.
     problems
         What could not be read, and why.
     default_ignores
@@ -78,6 +79,10 @@ class Walk:
         Kind -> number of images of LEFT_OUT_SUFFIXES; "system": of folders left out by default.
     mounts
         The folders at which another file system begins.
+    listed
+        The folders that were listed, and not left out.
+    finished
+        Whether the walk went to its end.
 
     Raises
     ------
@@ -99,22 +104,17 @@ class Walk:
     ) -> None:
         # A str is a sequence of characters, "/" among them.
         several = [paths] if isinstance(paths, str | os.PathLike) else paths
-        self.roots: tuple[str, ...] = tuple(dict.fromkeys(map(found.make_absolute, several)))
+        self.roots: tuple[str, ...] = tuple(dict.fromkeys(found.spell_roots(several)))
         self._exclude = tuple(exclude)
         self._hidden = hidden
         self.default_ignores = default_ignores
         compile_patterns(self._exclude)
         self._start()
 
-    @property
-    def finished(self) -> bool:
-        """Whether the walk went to its end."""
-        return self._finished
-
     def complete(self, root: str | os.PathLike[str]) -> bool:
         """Tell whether all of a root was seen: it holds images, and all of it could be read."""
         path = found.make_absolute(root)
-        return self._finished and self._images[path] > 0 and not self.unseen_in(path)
+        return self.finished and self._images[path] > 0 and not self.unseen_in(path)
 
     def unseen_in(self, root: str) -> dict[str, str]:
         """Return what a walk could not see of a root: files missing from it may still exist.
@@ -137,83 +137,82 @@ class Walk:
         }
 
     def count(self, root: str | os.PathLike[str]) -> int:
-        """Return the number of images in a root, those of other roots inside it included."""
+        """Return the number of images in a root, those that other roots hold too included."""
         return self._images[found.make_absolute(root)]
 
     def __iter__(self) -> Iterator[FoundFile]:
         self._start()
-        folders: list[_Folder] = []
+        passed: set[str] = set()  # roots that lie in each other hold the same paths
         for root in self.roots:
-            if os.path.isdir(root):
-                folders.append(_Folder(root, root, (), device=found.device_over(root)))
-            elif given := self._find_given_file(root):
-                self._given.add(root)
-                yield given
-        self._folder_roots.extend(folder.path for folder in folders)
-        folders.reverse()
-        while folders or self._links:
-            folder = folders.pop() if folders else self._links.popleft()
-            if folder.path == folder.root:
-                rules = self._rules_of_root(folder.root)
-                if rules is None:
-                    continue
-                folder = replace(folder, rules=rules)
-            subfolders: list[_Folder] = []
-            yield from self._images_in(folder, subfolders)
-            folders.extend(reversed(subfolders))
-        self._finished = True
+            for file in self._images_of(root):
+                if file.path not in passed:
+                    yield file
+                if len(self.roots) > 1:
+                    passed.add(file.path)
+        self.finished = True
 
     def _start(self) -> None:
         self.problems: list[Failure] = []
         self.left_out: Counter[str] = Counter()
         self.mounts: set[str] = set()
-        self._finished = False
+        self.listed: set[str] = set()
+        self.finished = False
         self._unseen: dict[str, str] = {}
         self._not_there: set[str] = set()
+        self._reported: set[str] = set()
         self._images: Counter[str] = Counter()
-        self._given: set[str] = set()
-        self._folder_roots: list[str] = []
         self._visited: set[tuple[int, int]] = set()
         self._links: deque[_Folder] = deque()
 
+    def _images_of(self, root: str) -> Iterator[FoundFile]:
+        """Walk one root, without regard to what another one has shown."""
+        if not os.path.isdir(root):
+            yield from self._find_given_file(root)
+            return
+        if (rules := self._rules_of_root(root)) is None:
+            return
+        self._visited.clear()
+        folders = [_Folder(root, root, rules, device=found.device_over(root))]
+        while folders or self._links:
+            folder = folders.pop() if folders else self._links.popleft()
+            subfolders: list[_Folder] = []
+            yield from self._images_in(folder, subfolders)
+            folders.extend(reversed(subfolders))
+
     # --- one path ------------------------------------------------------------------------------
 
-    def _find_given_file(self, path: str) -> FoundFile | None:
+    def _find_given_file(self, path: str) -> Iterator[FoundFile]:
         """Stat a path that was given and is no folder."""
         if is_ignored((compile_exclude(self._exclude, os.path.dirname(path)),), path):
-            return None
+            return
         status, reason = found.stat_given(path)
-        if status is not None:
-            if not self._is_storable(path):
-                return None
+        if status is None:
+            if reason == found.NOT_THERE:
+                self._not_there.add(path)
+            self._problem(path, reason, unseen=path)
+        elif self._is_storable(path):
             self._images[path] += 1
-            return found.found_file(path, status, path)
-        if reason == found.NOT_THERE:
-            self._not_there.add(path)
-        self._problem(path, reason, unseen=path)
-        return None
+            yield found.found_file(path, status, path)
 
     def _images_in(self, folder: _Folder, subfolders: list[_Folder]) -> Iterator[FoundFile]:
         """Yield the images in one folder and collect the folders in it."""
-        listing = self._list(folder)
-        if listing is None:
+        left_out = self.left_out.copy() if folder.path in self.listed else None
+        if (listing := self._list(folder)) is None:
             return
         entries, rules, device = listing
         active = tuple(filter(None, rules))
-        images = 0
         for name in sorted(entries):
             entry = entries[name]
             kind = self._kind(entry, active)
             if kind == "image":
                 if status := self._status(entry):
-                    images += 1
-                    if entry.path not in self._given:
-                        yield found.found_file(entry.path, status, folder.root)
+                    self._images[folder.root] += 1
+                    yield found.found_file(entry.path, status, folder.root)
             elif kind is not None and self._is_storable(entry.path):
                 target = self._links if kind == "link" else subfolders
                 target.append(_Folder(entry.path, folder.root, rules, kind == "link", device))
-        for covering in self._roots_over(folder.path):
-            self._images[covering] += images
+        if left_out is not None:  # counted when another root showed this folder
+            self.left_out = left_out
 
     def _kind(
         self, entry: os.DirEntry[str], rules: tuple[Rules, ...]
@@ -257,6 +256,7 @@ class Walk:
             return None
         if _CATALOG_FILE in entries and folder.path != folder.root:
             return None
+        self.listed.add(folder.path)
         if folder.linked and not entries:
             reason = "the linked folder is empty; is its disk connected?"
             self._problem(folder.path, reason, unseen=folder.path)
@@ -330,10 +330,6 @@ class Walk:
 
     # --- bookkeeping ---------------------------------------------------------------------------
 
-    def _roots_over(self, folder: str) -> list[str]:
-        """List the roots that a folder is in: more than one where the given ones overlap."""
-        return [r for r in self._folder_roots if folder == r or folder.startswith(folder_prefix(r))]
-
     def _is_storable(self, path: str) -> bool:
         """Report a path that is not UTF-8: the catalog, JSON and terminals could not hold it."""
         try:
@@ -344,7 +340,9 @@ class Walk:
         return True
 
     def _problem(self, path: str, reason: str, *, unseen: str | None = None) -> None:
-        printable = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        self.problems.append(Failure(printable, reason))
+        if path not in self._reported:  # roots that lie in each other meet it again
+            self._reported.add(path)
+            printable = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            self.problems.append(Failure(printable, reason))
         if unseen is not None:
             self._unseen.setdefault(unseen, reason)

@@ -25,7 +25,7 @@ from clipsearch.images.walk import Walk
 from clipsearch.indexing.loader import LoadedFile, Loader, hash_file
 from clipsearch.indexing.moved import find_moved
 from clipsearch.indexing.pipeline import encode_stream
-from clipsearch.indexing.prune import find_missing, store_mounts
+from clipsearch.indexing.prune import find_missing, store_mounts, store_roots
 from clipsearch.types import (
     Failure,
     IndexOptions,
@@ -301,6 +301,7 @@ class Indexer:
                 )
             if vanished:
                 self.catalog.remove_paths(vanished)
+            store_roots(self.catalog, walk)
             store_mounts(self.catalog, walk)
         return len(vanished) - renamed, renamed
 

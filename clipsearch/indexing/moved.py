@@ -11,6 +11,7 @@ from clipsearch._util import size_of
 from clipsearch._util.atomic import sha256_of
 from clipsearch.catalog import Catalog
 from clipsearch.images import FoundFile
+from clipsearch.images.found import spell_roots
 from clipsearch.types import MovedFolder
 
 _SAMPLE = 200  # known files of a folder whose names are looked for among new ones
@@ -34,7 +35,13 @@ def find_moved(catalog: Catalog, new: Iterable[FoundFile]) -> list[MovedFolder]:
     same size, and of some of them the bytes were compared.
     """
     sizes = {file.path: file.size for file in new}
-    gone = [root for root in catalog.roots() if sizes and not os.path.lexists(root)]
+    roots = catalog.roots() if sizes else ()
+    # A folder whose name changed in case alone is still there under its old one on some disks.
+    gone = [
+        root
+        for root, spelled in zip(roots, spell_roots(roots), strict=True)
+        if root != spelled or not os.path.lexists(root)
+    ]
     named: dict[str, list[str]] = defaultdict(list)
     for path in sizes if gone else ():
         named[os.path.basename(path)].append(path)

@@ -2,7 +2,8 @@
 
 Nothing is forgotten because it could not be read: a file is gone if a folder that was listed no
 longer holds it. An unreadable folder, a dead link, a disk that is not mounted and a folder that is
-empty all at once keep their files, and stop the pruning of nothing else.
+empty all at once keep their files, and stop the pruning of nothing else. Nor does a run forget what
+another root holds: of the files below a root that it does not walk, those are gone that are not there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from clipsearch.catalog import Catalog
 from clipsearch.images.ignore import folder_prefix
 from clipsearch.images.walk import Walk
 
+_OWN_ROOT = "this run leaves them out, and an earlier one was told to index that folder"
 _MOUNTS = "mounts"  # the setting that holds where other file systems were mounted
 
 
@@ -62,20 +64,41 @@ def find_missing(catalog: Catalog, walk: Walk, seen: AbstractSet[str]) -> Missin
     The files that are gone, and those that were not seen.
     """
     mounts = _stored_mounts(catalog)
+    walked = set(walk.roots)
+    roots = walked.union(catalog.roots())
     vanished: dict[str, int | None] = {}
-    kept: dict[str, tuple[str, str]] = {}
+    kept: Counter[tuple[str, str]] = Counter()
     for root in walk.roots:
         known = catalog.files_under(root)
         unseen = _unseen_in(root, walk, mounts)
         for path in known.keys() - seen:
+            owner = _nearest(path, roots)
+            if owner != root and owner in walked:
+                continue  # judged by what was seen of that one
             over = _nearest(path, unseen)
-            if over is None:
+            if over is not None:
+                kept[over, unseen[over]] += 1
+            elif owner == root or _is_gone(path, walk):
                 vanished[path] = known[path]
-            else:
-                kept[path] = over, unseen[over]
-    # What one root did not see, another root inside it may have seen to be gone.
-    counts = Counter(reason for path, reason in kept.items() if path not in vanished)
-    return Missing(vanished, {path: (n, reason) for (path, reason), n in counts.items()})
+            elif owner is not None and owner != path:  # who names a file knows of it
+                kept[owner, _OWN_ROOT] += 1
+    return Missing(vanished, {path: (n, reason) for (path, reason), n in kept.items()})
+
+
+def store_roots(catalog: Catalog, walk: Walk) -> None:
+    """Store that files belong to the innermost of the roots that they lie in.
+
+    Parameters
+    ----------
+    catalog
+        Up to date with the walk.
+    walk
+        After its end.
+    """
+    known = set(catalog.roots())
+    inner = [root for root in walk.roots if _nearest(os.path.dirname(root), known)]
+    if inner:
+        catalog.assign_roots(inner)
 
 
 def store_mounts(catalog: Catalog, walk: Walk) -> None:
@@ -110,9 +133,17 @@ def _unseen_in(root: str, walk: Walk, mounts: Iterable[str]) -> dict[str, str]:
     return unseen
 
 
-def _nearest(path: str, unseen: Mapping[str, str]) -> str | None:
-    """Return the innermost of the unseen paths that a path is, or lies in."""
-    while path not in unseen:
+def _is_gone(path: str, walk: Walk) -> bool:
+    """Tell whether a folder that was listed no longer holds a file, or the folder that it was in."""
+    there = path
+    while not os.path.lexists(there) and there != (parent := os.path.dirname(there)):
+        there = parent
+    return there != path and there in walk.listed
+
+
+def _nearest(path: str, paths: Container[str]) -> str | None:
+    """Return the innermost of some paths that a path is, or lies in."""
+    while path not in paths:
         parent = os.path.dirname(path)
         if parent == path:
             return None

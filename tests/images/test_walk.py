@@ -306,12 +306,34 @@ def test_an_image_is_found_by_its_real_path_where_it_has_one(tree: Callable[...,
     root = tree("z/real.jpg")
     (root / "a-link").symlink_to(root / "z")
     assert names(Walk([root]), root) == ["z/real.jpg"]
-    other = tree("b.jpg", root="other")
-    (root / "a-link-out").symlink_to(other)
-    assert [found.path for found in Walk([root, other])] == [
-        str(root / "z/real.jpg"),
-        str(other / "b.jpg"),
-    ]
+
+
+def test_each_root_is_walked_as_if_it_were_the_only_one(tree: Callable[..., Path]) -> None:
+    root = tree("sub/a.jpg", "sub/raw.cr2", "sub/deep/b.jpg")
+    other = tree("c.jpg", root="other")
+    (root / "out").symlink_to(other)
+    (root / "to-sub").symlink_to(root / "sub")
+    (root / "sub/up").symlink_to(root)
+    given = [root, root / "sub", other, root / "to-sub"]
+    alone = {path: [found.path for found in Walk([path])] for path in given}
+    assert len(alone[root]) == 3 and len(alone[root / "to-sub"]) == 3
+    for paths in (given, given[::-1]):
+        walk = Walk(paths)
+        together = [found.path for found in walk]
+        assert sorted(together) == sorted({path for found in alone.values() for path in found})
+        assert [walk.count(path) for path in given] == [len(alone[path]) for path in given]
+    walk = Walk([root, root / "sub"])
+    assert len(list(walk)) and walk.left_out == {"raw": 1}
+
+
+def test_roots_are_spelled_as_they_are_stored_where_case_tells_no_names_apart(
+    tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree("Sub/a.jpg")
+    given = [str(root / "sub"), str(root / "Sub"), str(root / "SUB/"), str(root / "Other/x")]
+    assert Walk(given).roots == (*given[:2], str(root / "SUB"), given[3])
+    monkeypatch.setattr("os.path.samefile", lambda a, b: a.casefold() == b.casefold())
+    assert Walk(given).roots == (str(root / "Sub"), str(root / "Other/x"))
 
 
 def test_a_root_may_be_a_link(tree: Callable[..., Path], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from conftest import ToyEncoder
 
 from clipsearch.errors import UnreadableImage
 from clipsearch.images.found import found_file
+from clipsearch.images.walk import Walk
 from clipsearch.library import Library
 from clipsearch.library.session import Session
 
@@ -168,3 +169,113 @@ def test_every_time_is_stored_within_64_bits_and_none_as_a_failure(nanoseconds: 
     status = SimpleNamespace(st_size=1, st_mtime_ns=nanoseconds)
     found = found_file("/a", cast(os.stat_result, status), "/")
     assert found.mtime_ns == (1 if nanoseconds > 0 else -1) * (2**63 - 1)
+
+
+# --- roots that hold the same images ---------------------------------------------------------
+
+
+@pytest.fixture
+def several(make_images: Make, tmp_path: Path) -> dict[str, Path]:
+    """Roots that overlap by their paths and by links; `a` leaves out two of them."""
+    a = make_images(2, folder="a", seed=1)[0].parent
+    make_images(2, folder="a/b/deep", seed=2)
+    make_images(1, folder="a/.hidden", seed=3)
+    make_images(1, folder="a/node_modules", seed=4)
+    other = make_images(1, folder="other", seed=5)[0].parent
+    (a / "b" / "up").symlink_to(a)
+    (a / "b" / "out").symlink_to(other)
+    (a / "beside").symlink_to(a / "b")
+    (a / "link.png").symlink_to(a / "0000.png")
+    os.link(a / "0000.png", a / "b" / "same.png")
+    (tmp_path / "spelling").symlink_to(a)
+    return {
+        **{name: a / name for name in ("b", ".hidden", "node_modules", "beside", "0001.png")},
+        "a": a,
+        "other": other,
+        "spelling": tmp_path / "spelling",
+    }
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a", "b", ".hidden"),
+        ("a", "other", "b"),
+        ("a", "spelling"),
+        ("a", "beside"),
+        ("a", "0001.png", "node_modules"),
+    ],
+)
+def test_what_is_known_does_not_depend_on_the_order_of_runs(
+    names: tuple[str, ...], several: dict[str, Path], tmp_path: Path
+) -> None:
+    roots = [several[name] for name in names]
+    found = []
+    for number, runs in enumerate(
+        (
+            [[root] for root in roots],
+            [[root] for root in reversed(roots)],
+            [[root] for root in (*roots, *roots)],
+            [roots, roots[:1], roots[-1:]],
+            [roots[::-1]],
+        )
+    ):
+        with Library.create(tmp_path / f"library{number}", encoder=ToyEncoder()) as library:
+            for run in runs:
+                assert library.index(run).removed == 0
+            known, hits = paths(library), {hit.path for hit in library.search("any", k=99)}
+            found.append((known, hits, library.status().roots))
+    assert found[0][0] == found[0][1] == {f.path for root in roots for f in Walk(root)}
+    assert found == [found[0]] * len(found)
+
+
+def test_a_run_forgets_nothing_of_a_root_that_it_leaves_out(
+    several: dict[str, Path], library: Library
+) -> None:
+    a, hidden = several["a"], several[".hidden"]
+    library.index(hidden)
+    report = library.index(a)
+    assert report.removed == 0 and str(hidden / "0000.png") in paths(library)
+    (warning,) = report.warnings
+    assert warning.startswith(
+        f"1 known image was not seen below {hidden}: this run leaves them out"
+    )
+    (hidden / "0000.png").unlink()  # this run cannot know, for it does not look there
+    assert library.index(a).removed == 0
+    assert library.index([a, hidden]).removed == 0, "it holds no images now"
+    shutil.rmtree(hidden)
+    assert library.index(a).removed == 1, "a folder that was listed no longer holds it"
+
+
+def test_an_inner_root_loses_what_an_outer_one_sees_to_be_gone(
+    several: dict[str, Path], library: Library
+) -> None:
+    a, inner = several["a"], several["b"]
+    library.index(inner)
+    library.index(a)
+    (inner / "deep" / "0000.png").unlink()
+    (inner / "same.png").rename(inner / "renamed.png")
+    report = library.index(a)
+    assert (report.removed, report.renamed) == (1, 1)
+    assert library.index(inner).removed == 0
+    library.remove(inner)
+    library.index(a)
+    assert library.index(a, exclude=["b/", "beside"]).removed == 3, "it is a root no more"
+
+
+def test_names_that_change_in_case_alone_are_renamed(
+    indexed: Library, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a" / "0000.png").rename(root / "a" / "0000.PNG")
+    (root / "b").rename(root / "B")
+    report = indexed.index(root)
+    assert (report.renamed, report.added, report.removed) == (3, 0, 0)
+    upper = root.rename(root.with_name("Root"))
+    # As on a disk on which case tells no names apart.
+    lexists = os.path.lexists
+    monkeypatch.setattr("os.path.lexists", lambda path: path == str(root) or lexists(path))
+    monkeypatch.setattr("os.path.samefile", lambda a, b: a.casefold() == b.casefold())
+    asked = []
+    report = indexed.index(root, on_moved=lambda folder: not asked.append(folder))
+    assert [(folder.old, folder.new) for folder in asked] == [(str(root), str(upper))]
+    assert report.unchanged == 6 and all(p.startswith(f"{upper}/") for p in paths(indexed))
