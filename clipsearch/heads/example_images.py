@@ -180,8 +180,14 @@ class Cache:
         """Read what `to_json` returned. Raises KeyError, TypeError or ValueError otherwise."""
         owners = np.frombuffer(base64.b64decode(found["owners"], validate=True), "<i4")
         keys = np.frombuffer(base64.b64decode(found["keys"], validate=True), "<f4")
-        if not len(owners) or not 0 <= owners.min() <= owners.max() < found["labels"]:
+        labels, selected = found["labels"], found["selected"]
+        if not len(owners) or not 0 <= owners.min() <= owners.max() < labels:
             raise ValueError("its examples belong to labels that it does not have")
+        # Not isinstance: True is no number here.
+        if type(labels) is not int or type(selected) not in (int, type(None)):
+            raise ValueError("the labels of its examples are no whole numbers")
+        if selected is not None and not 0 <= selected < labels:
+            raise ValueError("its examples are of a label that it does not have")
         numbers = [float(found["weight"]), float(found["sharpness"])]
         if not (np.isfinite(keys).all() and np.abs(keys).max(initial=0) < _MOST):
             raise ValueError("its examples are not unit rows of finite numbers")
@@ -190,10 +196,10 @@ class Cache:
         return cls(
             keys=keys.reshape(len(owners), -1),
             owners=owners.astype(np.int64),
-            labels=found["labels"],
+            labels=labels,
             weight=found["weight"],
             sharpness=found["sharpness"],
-            selected=found["selected"],
+            selected=selected,
         )
 
     def __eq__(self, other: object) -> bool:

@@ -89,8 +89,11 @@ class Head:
                 f"{len(self.labels)} labels, {len(self.prompts)} lists of prompts and vectors of "
                 f"shape {vectors.shape} do not make a head"
             )
-        if self.cache is not None and self.cache.keys.shape[1] != vectors.shape[1]:
-            raise ValueError("the examples of a head are as long as its vectors")
+        if (cache := self.cache) is not None:
+            if cache.keys.shape[1] != vectors.shape[1]:
+                raise ValueError("the examples of a head are as long as its vectors")
+            if len(self.labels) != (cache.labels if cache.selected is None else 1):
+                raise ValueError("the examples of a head have as many labels as it has")
         _check_numbers(vectors, self.logit_scale, self.logit_bias)
         object.__setattr__(self, "vectors", vectors)
 

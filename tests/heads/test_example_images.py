@@ -148,6 +148,14 @@ def test_it_survives_json() -> None:
         assert np.array_equal(again.bonus(rows(3)), made.bonus(rows(3)))
     assert cache() != cache(weight=0.4)
     assert cache() != cache(keys=rows(5, seed=2))
+
+
+@pytest.mark.parametrize("selected", [-1, 4.0, True, 1e-300, "1", []])
+def test_one_label_that_the_examples_do_not_have_is_refused(selected: object) -> None:
+    with pytest.raises(ValueError):
+        Cache.from_json(cache().to_json() | {"selected": selected})
+    with pytest.raises((TypeError, ValueError)):
+        Cache.from_json(cache().to_json() | {"labels": selected})
     assert cache() != "a cache"
 
 

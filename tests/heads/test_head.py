@@ -297,6 +297,14 @@ def test_a_learned_head_is_saved_with_its_cache(toy_encoder: ToyEncoder, tmp_pat
         assert Head.load(tmp_path / "head.json") == made
 
 
+def test_examples_of_other_labels_than_the_head_has_are_refused(toy_encoder: ToyEncoder) -> None:
+    head = learned(toy_encoder)
+    assert head.cache is not None
+    for wrong in (replace(head.cache, labels=10**30), head.cache.only(0)):
+        with pytest.raises(ValueError, match="as many labels"):
+            replace(head, cache=wrong)
+
+
 @pytest.mark.parametrize("cached", [True, False])
 def test_one_label_of_a_head_scores_as_it_did(toy_encoder: ToyEncoder, cached: bool) -> None:
     head = learned(toy_encoder) if cached else replace(learned(toy_encoder), cache=None)
