@@ -62,7 +62,8 @@ class LibraryImages(OpenLibrary):
         default_ignores
             See `IndexOptions`.
         moved
-            Old folder -> new folder, to be taken as moved before, as `relocate` does.
+            Old folder -> new folder, to be taken as moved before, as `relocate` does; one that was
+            taken so by a run before, as one that was interrupted, stays as it is.
         on_moved
             Is asked whether a folder was moved that seems to have been; by default it is not, and
             a warning says so.
@@ -84,7 +85,8 @@ class LibraryImages(OpenLibrary):
             default_ignores=default_ignores,
         )
         for old, new in (moved or {}).items():
-            self.relocate(old, new)
+            if not parts.relocate.was_relocated(self._session, old, new):
+                self.relocate(old, new)
         return parts.collection.index_files(
             self._session,
             paths,

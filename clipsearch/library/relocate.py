@@ -34,7 +34,7 @@ def relocate_folder(session: Session, old: StrPath, new: StrPath) -> MovedFolder
     LibraryLocked
         Another process is indexing.
     """
-    before, after = (os.path.abspath(os.path.expanduser(as_path(path))) for path in (old, new))
+    before, after = (_absolute(path) for path in (old, new))
     with session.write_lock():
         known = session.catalog.sizes_under(before)
         if not known or before == os.sep:
@@ -57,3 +57,22 @@ def relocate_folder(session: Session, old: StrPath, new: StrPath) -> MovedFolder
             )
         session.catalog.move_folder(before, after)
     return MovedFolder(before, after, len(known), there)
+
+
+def was_relocated(session: Session, old: StrPath, new: StrPath) -> bool:
+    """Tell whether a folder was taken as moved before: images are known in the new one alone.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    old, new
+        As for `relocate_folder`.
+    """
+    before, after = (_absolute(path) for path in (old, new))
+    known = session.catalog.sizes_under
+    return not known(before) and bool(known(after))
+
+
+def _absolute(path: StrPath) -> str:
+    return os.path.abspath(os.path.expanduser(as_path(path)))
