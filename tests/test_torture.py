@@ -21,9 +21,14 @@ pytestmark = pytest.mark.skipif(
 
 def torture(*options: str) -> subprocess.CompletedProcess[str]:
     """Run the script's program in this environment."""
+    return python("-m", "torturing", *options)
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with the modules of the scripts."""
     paths = os.pathsep.join(map(str, (ROOT, SCRIPTS)))
     return subprocess.run(
-        [sys.executable, "-m", "torturing", *options],
+        [sys.executable, *arguments],
         env=os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
@@ -31,18 +36,57 @@ def torture(*options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_five_broken_builds_fit_the_code() -> None:
+def test_the_broken_builds_fit_the_code() -> None:
     assert NAMES == [
         "publish before fsync",
         "prune on an unreadable folder",
         "error replaces content",
         "fingerprint unchecked",
         "checksum unchecked",
+        "compiled model unchecked",
     ]
     for one in BROKEN:
         text = (ROOT / one["file"]).read_text("utf-8")
         assert text.count(one["old"]) == 1, one["name"]
         compile(text.replace(one["old"], one["new"]), one["file"], "exec")
+
+
+_WRITE_AND_FAIL = """
+import errno, sqlite3, sys
+from torturing.sqlite_faults import fail_sqlite
+
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("CREATE TABLE number (n)")
+calls = 0
+
+def code_of(file):
+    global calls
+    calls += 1
+    return errno.ENOSPC if calls >= int(sys.argv[2]) else 0
+
+if not fail_sqlite(code_of):
+    print("built in", calls)
+else:
+    try:
+        connection.execute("INSERT INTO number VALUES (1)")
+        connection.commit()
+    except sqlite3.OperationalError as error:
+        print(error.sqlite_errorname, calls)
+    else:
+        print("written", calls)
+"""
+
+
+def test_calls_of_sqlite_fail_at_every_step(tmp_path: Path) -> None:
+    said = []
+    for at in (1, 2, 3, 1000):
+        done = python("-c", _WRITE_AND_FAIL, str(tmp_path / f"{at}.db"), str(at))
+        assert not done.returncode, done.stderr
+        said.append(done.stdout.split())
+    if said[0][:2] == ["built", "in"]:
+        pytest.skip("SQLite is built into Python")
+    assert said[-1][0] == "written" and int(said[-1][1]) > 3
+    assert all(name.startswith(("SQLITE_FULL", "SQLITE_IOERR")) for name, _ in said[:-1])
 
 
 @pytest.mark.slow
@@ -55,12 +99,12 @@ def test_a_broken_build_is_noticed_within_two_minutes(name: str) -> None:
 
 @pytest.mark.slow
 def test_every_attack_counts_what_it_tries_and_finds_nothing() -> None:
-    done = torture("--minutes", "0.8", "--seed", "3")
+    done = torture("--minutes", "1.5", "--seed", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, counts, last = done.stdout.splitlines()
     assert last == "lost = 0, wrong = 0, tracebacks = 0, hangs = 0"
     rows = [line.rsplit(maxsplit=9) for line in lines if line[-1:].isdigit()]
-    assert len(rows) == 15
+    assert len(rows) == 17
     for name, tries, *numbers in rows:
         assert int(tries) > 0, name
         assert sum(int(number.replace(",", "")) for number in numbers) > 0, name

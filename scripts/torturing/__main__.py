@@ -12,39 +12,40 @@ import os
 import sys
 import time
 
-from torturing.attack import Tally
+from torturing.attack import Attack, Tally
 from torturing.broken import run_self_test
 from torturing.compiled import Compiled
 from torturing.corruption import Corruption, CorruptLog
 from torturing.disk import FailingDisk, FullDisk
+from torturing.heads import Heads
 from torturing.image_inputs import Images
 from torturing.inputs import Documents, Filters
-from torturing.kills import Kills, RandomKills
+from torturing.kills import Kills, PowerCuts, RandomKills
 from torturing.passing import Clocks, OtherModel, Unreadable
-from torturing.runner import Attacks, Plan, describe, run_plan
+from torturing.runner import Plan, describe, run_plan
 from torturing.together import Together
 from torturing.upgrades import Upgrades
 
-ATTACKS: Attacks = {
-    attack.name: attack
-    for attack in (
-        Kills,
-        RandomKills,
-        FailingDisk,
-        FullDisk,
-        Corruption,
-        CorruptLog,
-        Unreadable,
-        OtherModel,
-        Clocks,
-        Together,
-        Upgrades,
-        Filters,
-        Documents,
-        Images,
-        Compiled,
-    )
-}
+_ALL: tuple[type[Attack], ...] = (
+    Kills,
+    RandomKills,
+    PowerCuts,
+    FailingDisk,
+    FullDisk,
+    Corruption,
+    CorruptLog,
+    Unreadable,
+    OtherModel,
+    Clocks,
+    Together,
+    Upgrades,
+    Filters,
+    Documents,
+    Heads,
+    Images,
+    Compiled,
+)
+ATTACKS = {attack.name: attack for attack in _ALL}
 _COLUMNS = ("tries", "kills", "faults", "corruptions", "inputs")
 _FAULTS = ("lost", "wrong", "tracebacks", "hangs")
 

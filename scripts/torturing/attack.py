@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torturing.process import Answer, Outcome
+
+if TYPE_CHECKING:
+    from torturing.world import World
 
 
 @dataclass
@@ -38,6 +43,11 @@ class Tally:
 
     # --- notes of one try ------------------------------------------------------------------------
 
+    def note_kill(self, outcome: Outcome, what: str) -> None:
+        """Count a child that was to be killed; it may have ended before."""
+        self.note_outcome(outcome, what)
+        self.kills += outcome.killed and not outcome.hung
+
     def note_lost(self, what: str) -> None:
         """Count something that was known and is not any more."""
         self.lost += 1
@@ -57,21 +67,43 @@ class Tally:
             self.tracebacks += 1
             self.said.append(f"traceback: {what}: {broken}")
 
-    def note_message(self, answer: Answer, what: str) -> None:
-        """Count a message that could not be printed, or that is too long, as wrong."""
-        for line in answer.err.splitlines():
-            if len(line) > 1000 or not line.isprintable():
-                self.note_wrong(f"{what}: a message is not one printable line: {line[:200]!r}")
-                return
+    def note_messages(self, answers: Iterable[Answer], what: str) -> None:
+        """Count messages that could not be printed, or that are too long, as wrong."""
+        for answer in answers:
+            for line in answer.err.splitlines():
+                if len(line) > 1000 or not line.isprintable():
+                    self.note_wrong(f"{what}: a message is not one printable line: {line[:200]!r}")
+                    return
 
 
-class Attack(Protocol):
-    """One kind of attack: tries are independent of each other, and each has a number."""
+class Attack(ABC):
+    """One kind of attack: tries are independent of each other, and each has a number.
 
-    name: str
-    share: float
+    Parameters
+    ----------
+    world
+        The images and libraries that it may change.
+    """
+
+    name: ClassVar[str]
+    share: ClassVar[float]
     """Of the time, in proportion to those of the other attacks."""
+    counts: ClassVar[Literal["", "faults", "corruptions"]] = ""
+    """What each try is one of, in a Tally; kills and inputs are counted as they happen."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
 
     def attempt(self, random: Random) -> Tally:
         """Try once, by these random numbers."""
-        ...
+        tally = Tally(tries=1)
+        if self.counts:
+            setattr(tally, self.counts, 1)
+        where = self._attack(random, tally)
+        if where:
+            tally.said = [f"{line} [{where}]" for line in tally.said]
+        return tally
+
+    @abstractmethod
+    def _attack(self, random: Random, tally: Tally) -> str:
+        """Attack once, and note what goes wrong; return what was done, for the notes."""

@@ -1,4 +1,4 @@
-"""Builds that were broken on purpose: each attack has to notice the one that concerns it."""
+"""Builds that were broken on purpose: a run of all attacks has to notice each of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mutations.run import Mutation, mutations
 from torturing.world import ROOT
 
 LIST = Path(__file__).with_name("broken.toml")
-"""As scripts/mutations/mutations.toml, with the name of an attack in the place of tests."""
+"""As scripts/mutations/mutations.toml, with the attack that is to notice in the place of tests."""
 MINUTES = 2.0
 SEED = 1
 
@@ -27,11 +27,18 @@ def broken_builds() -> list[Mutation]:
 
 
 def is_caught(broken: Mutation, *options: str) -> tuple[bool, str]:
-    """Attack a broken build for two minutes at most.
+    """Attack a broken build for two minutes at most, as a run without options does.
+
+    Parameters
+    ----------
+    broken
+        What is broken.
+    options
+        Further options of the run.
 
     Returns
     -------
-    Whether the attack noticed, and the first line of what it said.
+    Whether an attack noticed, and the first line of what it said.
     """
     with tempfile.TemporaryDirectory(prefix="clipsearch-broken-") as folder:
         copy = Path(folder)
@@ -60,7 +67,7 @@ def run_self_test(names: Sequence[str]) -> int:
         if not broken.name.startswith(tuple(names)):
             continue
         started = time.monotonic()
-        caught, said = is_caught(broken, "--only", broken.tests)
+        caught, said = is_caught(broken)
         missed += not caught
         word = "caught" if caught else "MISSED"
         print(

@@ -11,10 +11,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from torturing.attack import Tally
+from torturing.attack import Attack, Tally
 from torturing.jobs import difference
 from torturing.process import Answer
-from torturing.world import World, meaning, rows_of
+from torturing.world import meaning, rows_of
 
 Damage = Callable[[bytearray, Random], str]
 
@@ -77,17 +77,14 @@ def has_word(answers: Iterable[Answer]) -> bool:
     return any(answer.warned for answer in answers)
 
 
-class Corruption:
+class Corruption(Attack):
     """Damages one file of a library, or one value of its catalog, and asks."""
 
     name = "corruption of a library"
     share = 14.0
+    counts = "corruptions"
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def attempt(self, random: Random) -> Tally:
-        tally = Tally(corruptions=1)
+    def _attack(self, random: Random, tally: Tally) -> str:
         world = self._world
         expected = world.expected
         world.restore()
@@ -97,13 +94,11 @@ class Corruption:
         tally.note_outcome(outcome, "questions")
         answers = outcome.answers
         if has_word(answers) or [meaning(answer) for answer in answers] != [*expected, []]:
-            for answer in answers:
-                tally.note_message(answer, "questions")
+            tally.note_messages(answers, "questions")
             by_check = "catalog.db" in where and "vector" not in where
             self._judge_answers(answers, expected, tally, by_check=by_check)
             self._judge_repair(answers, expected, tally)
-        tally.said = [f"{line} [{where}]" for line in tally.said]
-        return tally
+        return where
 
     def _damage(self, random: Random) -> str:
         library = self._world.library
@@ -149,8 +144,7 @@ def hits_of(found: object) -> object:
 
 
 _VALUES = (
-    ("embedding", "vector"),
-    ("embedding", "vector"),
+    *[("embedding", "vector")] * 4,  # what is found depends on them
     ("file", "path"),
     ("content", "sha256"),
     ("content", "camera"),
@@ -180,19 +174,15 @@ def damage_value(library: Path, random: Random) -> str:
     return f"catalog.db: a bit of {table}.{column} at {start}"
 
 
-class CorruptLog:
+class CorruptLog(Attack):
     """Damages the log of a catalog that a killed process left."""
 
     name = "corruption of the log"
     share = 0.5
+    counts = "corruptions"
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._log: Path | None = None
-
-    def attempt(self, random: Random) -> Tally:
+    def _attack(self, random: Random, tally: Tally) -> str:
         world = self._world
-        tally = Tally(corruptions=1)
         world.restore()
         with closing(sqlite3.connect(world.library / "catalog.db")) as connection:
             connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -208,7 +198,5 @@ class CorruptLog:
         tally.note_outcome(outcome, "questions")
         found = [meaning(answer) for answer in outcome.answers]
         if found != world.expected and not has_word(outcome.answers):
-            tally.note_wrong(
-                f"answers without a word: {difference(found, world.expected)} [{where}]"
-            )
-        return tally
+            tally.note_wrong(f"answers without a word: {difference(found, world.expected)}")
+        return where

@@ -12,88 +12,52 @@ from pathlib import Path
 from random import Random
 
 from torturing.attack import Tally
-from torturing.faults import DiskErrors
-from torturing.jobs import Job, make_jobs, runner_of
+from torturing.faults import DiskErrors, count_calls
+from torturing.jobs import Job, JobAttack
 from torturing.process import call_main, run_child
 from torturing.world import World
 
 
-class FailingDisk:
+class FailingDisk(JobAttack[int]):
     """Lets one call of the system about the library fail in a job, or all after it."""
 
     name = "errors of the disk"
     share = 2.0
+    counts = "faults"
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._runner = runner_of(world)
-        self._jobs = make_jobs()
-        self._calls: dict[str, int] = {}
-
-    def attempt(self, random: Random) -> Tally:
-        tally = Tally()
-        job = random.choice(self._jobs)
-        self._runner.after(job)
-        at = random.randint(1, max(1, self._count(job)))
+    def _interrupt(self, job: Job, known: int, random: Random, tally: Tally) -> str:
+        at = random.randint(1, max(1, known))
         code = random.choice((errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT))
-        errors = self._errors(at, code=code, lasting=random.random() < 0.5)
-        self._runner.set_up(job)
+        lasting = random.random() < 0.5
+        errors = DiskErrors(self._world.library, at=at, code=code, lasting=lasting)
         outcome = run_child(call_main(*job.lines(self._world)), prepare=errors.install)
         tally.note_outcome(outcome, job.name)
-        for answer in outcome.answers:
-            tally.note_message(answer, job.name)
-        tally.faults += 1
-        self._runner.judge(job, tally)
-        tally.said = [f"{line} [call {at}, {errno.errorcode[code]}]" for line in tally.said]
-        return tally
+        tally.note_messages(outcome.answers, job.name)
+        return f"call {at} of {known}, {errno.errorcode[code]}, lasting: {lasting}"
 
-    def _errors(self, at: int, *, code: int = errno.EIO, lasting: bool = False) -> DiskErrors:
-        return DiskErrors(self._world.library, at=at, code=code, lasting=lasting)
-
-    def _count(self, job: Job) -> int:
+    def _measure(self, job: Job) -> int:
         """Return how many calls a job makes."""
-        if job.name not in self._calls:
-            report = self._world.folder / "calls"
-            errors = self._errors(0)
-            self._runner.set_up(job)
-
-            def work() -> None:
-                call_main(*job.lines(self._world))()
-                report.write_text(str(errors.calls), "utf-8")
-
-            run_child(work, prepare=errors.install, limit=300)
-            self._calls[job.name] = int(report.read_text("utf-8"))
-        return self._calls[job.name]
+        return count_calls(self._world, *job.lines(self._world))
 
 
-class FullDisk:
+class FullDisk(JobAttack[None]):
     """Runs a job where files can grow by a little: on a small disk, or within a limit of the system."""
 
     name = "full disk"
     share = 1.0
+    counts = "faults"
 
     def __init__(self, world: World) -> None:
-        self._world = world
-        self._runner = runner_of(world)
-        self._jobs = make_jobs()
+        super().__init__(world)
         self._can_mount = _can_mount(world.folder / "full")
-        self.left_out = (
-            "" if self._can_mount else "full disk: no right to mount one; limits instead"
-        )
 
-    def attempt(self, random: Random) -> Tally:
-        tally = Tally()
-        job = random.choice(self._jobs)
-        self._runner.after(job)
-        self._runner.set_up(job)
+    def _measure(self, job: Job) -> None:
+        return None
+
+    def _interrupt(self, job: Job, known: None, random: Random, tally: Tally) -> str:
         if self._can_mount and random.random() < 0.5:
-            where = self._on_small_disk(job, random, tally)
-        else:
-            where = self._within_limit(job, random, tally)
-        tally.faults += 1
-        self._runner.judge(job, tally)
-        tally.said = [f"{line} [{where}]" for line in tally.said]
-        return tally
+            return self._on_small_disk(job, random, tally)
+        return self._within_limit(job, random, tally)
 
     def _within_limit(self, job: Job, random: Random, tally: Tally) -> str:
         """Let no file be larger than a limit."""

@@ -13,16 +13,19 @@ import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import clipsearch
+from torturing.process import call_main, run_child
+from torturing.sqlite_faults import fail_sqlite
+from torturing.world import World
 
 PACKAGE = Path(clipsearch.__file__).parent
-_STORING = (
+STORING = (
     "catalog",
     "vectors",
     "indexing",
@@ -31,7 +34,7 @@ _STORING = (
     "_util",
     "calibration",
 )
-"""Packages whose lines are counted: all that write."""
+"""Packages that write."""
 
 Point = tuple[str, int]
 """A line of a file of the package."""
@@ -40,8 +43,18 @@ Point = tuple[str, int]
 # --- kills at a line ------------------------------------------------------------------------------
 
 
-def count_lines(report: Path) -> None:
-    """Count, in this child, how often each line that may write is run; write the counts at exit."""
+def lines_of(
+    world: World, *lines: Sequence[str], packages: Sequence[str] = STORING
+) -> list[tuple[Point, int]]:
+    """Run command lines; return how often each line of some packages was run."""
+    report = world.folder / "lines.json"
+    run_child(call_main(*lines), prepare=lambda: _count_lines(report, packages), limit=300)
+    counts = json.loads(report.read_text("utf-8"))
+    return [((name, line), count) for name, line, count in counts]
+
+
+def _count_lines(report: Path, packages: Sequence[str]) -> None:
+    """Count the lines that are run, in this child; write the counts at exit."""
     counts: Counter[Point] = Counter()
     ended = os._exit
 
@@ -50,7 +63,7 @@ def count_lines(report: Path) -> None:
         report.write_text(json.dumps([[*point, count] for point, count in counts.items()]))
         ended(code)
 
-    _trace_lines(lambda point: counts.update([point]))
+    _trace_lines(lambda point: counts.update([point]), _lines_in(*packages))
     os._exit = write_and_exit  # type: ignore[assignment]
 
 
@@ -67,15 +80,20 @@ def kill_at(point: Point, occurrence: int, first: Callable[[], None]) -> None:
                 first()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    _trace_lines(look)
+    _trace_lines(look, {str(PACKAGE / point[0]): point[0]})
 
 
-def _trace_lines(look: Callable[[Point], None]) -> None:
-    """Show each line of the main thread that is about to run."""
-    names: dict[str, str] = {}
-    for package in _STORING:
-        for path in (PACKAGE / package).rglob("*.py"):
-            names[str(path)] = path.relative_to(PACKAGE).as_posix()
+def _lines_in(*packages: str) -> dict[str, str]:
+    """Return path -> path below the package, of all files of some packages."""
+    return {
+        str(path): path.relative_to(PACKAGE).as_posix()
+        for package in packages
+        for path in (PACKAGE / package).rglob("*.py")
+    }
+
+
+def _trace_lines(look: Callable[[Point], None], names: dict[str, str]) -> None:
+    """Show each line of some files that the main thread is about to run."""
 
     def trace(frame: FrameType, event: str, _: object) -> object:
         name = names.get(frame.f_code.co_filename)
@@ -162,8 +180,23 @@ class PowerCut:
 # --- errors of the disk ---------------------------------------------------------------------------
 
 
+def count_calls(world: World, *lines: Sequence[str], folder: Path | None = None) -> int:
+    """Run command lines; return how many calls about a folder, else the library, can fail."""
+    report = world.folder / "calls"
+    errors = DiskErrors(folder or world.library, at=0)
+
+    def work() -> None:
+        call_main(*lines)()
+        report.write_text(str(errors.calls), "utf-8")
+
+    run_child(work, prepare=errors.install, limit=300)
+    return int(report.read_text("utf-8"))
+
+
 class DiskErrors:
     """Lets the n-th call of the system about some folders fail, or all from there on.
+
+    Calls of Python and of SQLite are counted together.
 
     Parameters
     ----------
@@ -191,16 +224,21 @@ class DiskErrors:
         for name in self._NAMES:
             setattr(os, name, self._failing(getattr(os, name)))
         builtins.open = io.open = self._failing(io.open)  # type: ignore[assignment]
+        fail_sqlite(self._code_of)
+
+    def _code_of(self, target: Any) -> int:
+        """Count a call about a path or an open file; return errno of its error, 0 for none."""
+        path = _path_of(target)
+        if not path.startswith(self._folders) or path.endswith(".lock"):
+            return 0
+        self.calls += 1
+        late = self._lasting and self.calls > self._at
+        return self._code if self._at and (self.calls == self._at or late) else 0
 
     def _failing(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def failing(target: Any = ".", *rest: Any, **options: Any) -> Any:
-            path = _path_of(target)
-            if path.startswith(self._folders) and not path.endswith(".lock"):
-                self.calls += 1
-                if self._at and (
-                    self.calls == self._at or (self._lasting and self.calls > self._at)
-                ):
-                    raise OSError(self._code, os.strerror(self._code), path)
+            if code := self._code_of(target):
+                raise OSError(code, os.strerror(code), _path_of(target))
             return call(target, *rest, **options)
 
         return failing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -12,9 +13,8 @@ import PIL.Image
 import pillow_heif
 
 from clipsearch.images.decode import EncodedImage
-from torturing.attack import Tally
 from torturing.corruption import DAMAGES
-from torturing.inputs import Check, run_inputs
+from torturing.inputs import Check, Inputs
 from torturing.world import World
 
 _FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -39,29 +39,27 @@ _FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (
 _MOST_PIXELS = 1 << 24
 
 
-class Images:
+class Images(Inputs):
     """Damages files of every format that is read, and decodes them."""
 
     name = "image files"
     share = 0.6
+    what = "an image file"
     _count = 60
 
     def __init__(self, world: World) -> None:
+        super().__init__(world)
         self._seeds = [_seed(format_, dict(options)) for format_, options in _FORMATS]
 
-    def attempt(self, random: Random) -> Tally:
-        def inputs() -> Iterator[tuple[str, Check]]:
-            for number in range(self._count):
-                kind = random.randrange(len(self._seeds))
-                data = bytearray(self._seeds[kind])
-                said = []
-                for _ in range(random.choice((1, 1, 2, 4))):
-                    if data:
-                        said.append(random.choice(DAMAGES)(data, random))
-                shown = f"{number}: {_FORMATS[kind]} {said}"
-                yield shown, lambda data=bytes(data): _decode(data)  # type: ignore[misc]
-
-        return run_inputs(inputs, "an image file")
+    def _inputs(self, random: Random) -> Iterator[tuple[str, Check]]:
+        for number in range(self._count):
+            kind = random.randrange(len(self._seeds))
+            data = bytearray(self._seeds[kind])
+            said = []
+            for _ in range(random.choice((1, 1, 2, 4))):
+                if data:
+                    said.append(random.choice(DAMAGES)(data, random))
+            yield f"{number}: {_FORMATS[kind]} {said}", partial(_decode, bytes(data))
 
 
 def _decode(data: bytes) -> bool:

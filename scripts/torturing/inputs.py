@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from clipsearch.catalog import Catalog
 from clipsearch.errors import BadFilter, ClipsearchError
@@ -18,7 +20,7 @@ from clipsearch.filters.fields import FIELDS
 from clipsearch.heads.head import Head
 from clipsearch.heads.label_file import labels_from_file
 from clipsearch.heads.query import parse_term
-from torturing.attack import Tally
+from torturing.attack import Attack, Tally
 from torturing.process import note, run_child
 from torturing.world import World
 
@@ -30,38 +32,47 @@ _SIZE = 700
 Check = Callable[[], Any]
 
 
-def run_inputs(inputs: Callable[[], Iterator[tuple[str, Check]]], what: str) -> Tally:
-    """Try inputs in one child; errors of clipsearch are answers, others are defects."""
-    tally = Tally()
+class Inputs(Attack):
+    """Tries inputs in one child; errors of clipsearch are answers, others are defects."""
 
-    def work() -> None:
-        count = 0
-        for shown, check in inputs():
-            count += 1
-            if fault := _fault_of(check):
-                print(json.dumps(f"{fault}: {shown[:300]!r}"))
-        note(count)
+    what: ClassVar[str]
+    """What one input is."""
 
-    outcome = run_child(work)
-    tally.note_outcome(outcome, what)
-    for answer in outcome.answers:
-        tally.inputs += answer.code
-        for line in answer.out.splitlines():
-            fault = json.loads(line)
-            if fault.startswith("defect"):
-                tally.tracebacks += 1
-                tally.said.append(f"traceback: {what}: {fault}")
-            elif fault.startswith("slow"):
-                tally.hangs += 1
-                tally.said.append(f"hang: {what}: {fault}")
-            else:
-                tally.note_wrong(f"{what}: {fault}")
-    if not outcome.answers and not tally.failures:
-        tally.tracebacks += 1
-        tally.said.append(f"traceback: {what}: the process ended: {outcome.err[-800:]}")
-    elif outcome.err and not tally.failures:
-        tally.note_wrong(f"{what}: written to stderr: {outcome.err[:300]!r}")
-    return tally
+    @abstractmethod
+    def _inputs(self, random: Random) -> Iterator[tuple[str, Check]]:
+        """Make the inputs of one try: how each is shown, and what reads it."""
+
+    def _attack(self, random: Random, tally: Tally) -> str:
+        what = self.what
+
+        def work() -> None:
+            count = 0
+            for shown, check in self._inputs(random):
+                count += 1
+                if fault := _fault_of(check):
+                    print(json.dumps(f"{fault}: {shown[:300]!r}"))
+            note(count)
+
+        outcome = run_child(work)
+        tally.note_outcome(outcome, what)
+        for answer in outcome.answers:
+            tally.inputs += answer.code
+            for line in answer.out.splitlines():
+                fault = json.loads(line)
+                if fault.startswith("defect"):
+                    tally.tracebacks += 1
+                    tally.said.append(f"traceback: {what}: {fault}")
+                elif fault.startswith("slow"):
+                    tally.hangs += 1
+                    tally.said.append(f"hang: {what}: {fault}")
+                else:
+                    tally.note_wrong(f"{what}: {fault}")
+        if not outcome.answers and not tally.failures:
+            tally.tracebacks += 1
+            tally.said.append(f"traceback: {what}: the process ended: {outcome.err[-800:]}")
+        elif outcome.err and not tally.failures:
+            tally.note_wrong(f"{what}: written to stderr: {outcome.err[:300]!r}")
+        return ""
 
 
 def _fault_of(check: Check) -> str:
@@ -111,31 +122,26 @@ _NOISE = [
 ]
 
 
-class Filters:
+class Filters(Inputs):
     """Writes where-clauses and terms by their grammars, some of them damaged, and reads them."""
 
     name = "queries and filters"
     share = 0.8
+    what = "a filter or a term"
     _count = 250
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def _attack(self, random: Random, tally: Tally) -> str:
+        self._world.restore()
+        return super()._attack(random, tally)
 
-    def attempt(self, random: Random) -> Tally:
-        world = self._world
-        world.restore()
-
-        def inputs() -> Iterator[tuple[str, Check]]:
-            with Catalog.open(world.library) as catalog:
-                total = len(catalog.records())
-                for _ in range(self._count):
-                    text = _damaged(_expression(random, 3), random)
-                    yield text, lambda text=text: _holds(catalog, text, total)  # type: ignore[misc]
-                    term = _damaged(_term(random), random)
-                    kind = random.choice(("text", "image"))
-                    yield term, lambda term=term, kind=kind: parse_term(term, kind)  # type: ignore[misc]
-
-        return run_inputs(inputs, "a filter or a term")
+    def _inputs(self, random: Random) -> Iterator[tuple[str, Check]]:
+        with Catalog.open(self._world.library) as catalog:
+            total = len(catalog.records())
+            for _ in range(self._count):
+                text = _damaged(_expression(random, 3), random)
+                yield text, partial(_holds, catalog, text, total)
+                term = _damaged(_term(random), random)
+                yield term, partial(parse_term, term, random.choice(("text", "image")))
 
 
 def _holds(catalog: Catalog, text: str, total: int) -> bool:
@@ -219,33 +225,27 @@ _PIECES = [
 _READERS = (labels_from_file, read_ground_truth, Head.load)
 
 
-class Documents:
+class Documents(Inputs):
     """Mutates label files, ground truth and heads, in text, CSV, JSON and YAML, and reads them."""
 
     name = "label, truth and head files"
     share = 0.5
+    what = "a document"
     _count = 60
 
     def __init__(self, world: World) -> None:
+        super().__init__(world)
         self._folder = world.folder / "documents"
         self._folder.mkdir(exist_ok=True)
-        self._seeds = {name: text.encode() for name, text in _SEEDS.items()}
 
-    def attempt(self, random: Random) -> Tally:
-        def inputs() -> Iterator[tuple[str, Check]]:
-            for _ in range(self._count):
-                name, data = random.choice(list(self._seeds.items()))
-                path = self._folder / name
-                path.write_bytes(mutate(data, random))
-                for read in _READERS:
-                    yield (
-                        f"{read.__qualname__} of {path.read_bytes()[:150]!r}",
-                        (
-                            lambda read=read, path=path: _used(read, path)  # type: ignore[misc]
-                        ),
-                    )
-
-        return run_inputs(inputs, "a document")
+    def _inputs(self, random: Random) -> Iterator[tuple[str, Check]]:
+        for _ in range(self._count):
+            name, text = random.choice(list(_SEEDS.items()))
+            path = self._folder / name
+            path.write_bytes(mutate(text.encode(), random))
+            for read in _READERS:
+                shown = f"{read.__qualname__} of {path.read_bytes()[:150]!r}"
+                yield shown, partial(_used, read, path)
 
 
 def _used(read: Callable[[Path], Any], path: Path) -> bool:

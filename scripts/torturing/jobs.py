@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
-from torturing.attack import Tally
+from torturing.attack import Attack, Tally
 from torturing.process import Answer
-from torturing.world import LABELS, World, meaning, write_image
+from torturing.world import LABELS, Lines, World, meaning, write_image
 
 NO_LIBRARY = "no library in"
 
 
 def _nothing(world: World) -> None:
     return None
+
+
+def _no_lines(world: World) -> Lines:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,9 @@ class Job:
     lines
         Makes the command lines.
     change
-        Changes the images first.
+        Changes the images first, or what else there is.
+    asks
+        Makes command lines whose answers it changes, besides the questions of the world.
     empty
         There is no library at the start.
     whole
@@ -45,8 +54,9 @@ class Job:
     """
 
     name: str
-    lines: Callable[[World], Sequence[Sequence[str]]]
+    lines: Callable[[World], Lines]
     change: Callable[[World], None] = _nothing
+    asks: Callable[[World], Lines] = _no_lines
     empty: bool = False
     whole: bool = False
     damaged: bool = False
@@ -58,36 +68,51 @@ class JobRunner:
     """Sets jobs up in a world, and judges what an interruption left."""
 
     world: World
-    _after: dict[str, list[Any]] = field(default_factory=dict)
+    _answers: dict[str, tuple[list[Any], list[Any]]] = field(default_factory=dict)
 
     def set_up(self, job: Job) -> None:
         """Bring the world to the state before a job."""
         self.world.restore(library=not job.empty)
         job.change(self.world)
 
-    def after(self, job: Job) -> list[Any]:
-        """Return the answers after the job, done without a fault."""
-        if job.name not in self._after:
+    def learn_answers(self, job: Job) -> None:
+        """Learn what is answered before and after a job that is done without a fault."""
+        if job.name not in self._answers:
             self.set_up(job)
+            before = self._ask(job) if job.whole else []
             self.world.must(*job.lines(self.world))
-            self._after[job.name] = [meaning(answer) for answer in self._ask()]
-        return self._after[job.name]
+            self._answers[job.name] = (before, self._ask(job))
 
-    def _ask(self) -> list[Answer]:
-        return list(self.world.outcome_of(self.world.questions()).answers)
+    def _ask(self, job: Job) -> list[Any]:
+        return [meaning(one) for one in self.world.outcome_of(self._questions(job)).answers]
 
-    def judge(self, job: Job, tally: Tally) -> None:
-        """Judge the library after an interruption: nothing lost, sound, and the next run completes."""
-        after = self._after[job.name]  # known before the interruption
-        world = self.world
-        lines = [world.line("check", "-f", "json"), world.line("export", "-f", "jsonl")]
-        outcome = world.outcome_of(lines)
+    def _questions(self, job: Job) -> Lines:
+        return [*job.asks(self.world), *self.world.questions()]
+
+    def judge(self, job: Job, tally: Tally, *, ended: bool = False) -> None:
+        """Judge the library after an interruption: nothing lost, sound, and the next run completes.
+
+        Parameters
+        ----------
+        job
+            The job.
+        tally
+            Is told what is wrong.
+        ended
+            The job had ended before: all of it has to be there.
+        """
+        after = self._answers[job.name][1]  # known before the interruption
+        world, questions = self.world, self._questions(job)
+        states = [after] if ended else [*self._answers[job.name]] if job.whole else []
+        # The last question is an export.
+        asked = questions if states else questions[-1:]
+        outcome = world.outcome_of([world.line("check", "-f", "json"), *asked])
         tally.note_outcome(outcome, f"{job.name}: looking at what was left")
         answers = outcome.answers
         missing = job.empty and answers and NO_LIBRARY in answers[0].err
-        if len(answers) == 2 and not missing:
-            self._judge_state(job, answers, after, tally)
-        outcome = world.outcome_of([*job.lines(world), *world.questions(), world.line("check")])
+        if len(answers) > 1 and not missing:
+            self._judge_state(job, answers, states, tally)
+        outcome = world.outcome_of([*job.lines(world), *questions, world.line("check")])
         tally.note_outcome(outcome, f"{job.name}: the next run")
         count = len(job.lines(world))
         codes = [answer.code for answer in outcome.answers]
@@ -103,20 +128,22 @@ class JobRunner:
             )
 
     def _judge_state(
-        self, job: Job, answers: Sequence[Answer], after: list[Any], tally: Tally
+        self, job: Job, answers: Sequence[Answer], states: Sequence[list[Any]], tally: Tally
     ) -> None:
-        check, export = answers
+        check, export = answers[0], answers[-1]
         if check.code and not job.damaged:
             tally.note_wrong(f"{job.name}: damage after it was interrupted: {check.out[:400]}")
         if export.code:
             tally.note_lost(f"{job.name}: the library cannot be read: {export.err[:300]}")
             return
+        if states:
+            state = [meaning(answer) for answer in answers[1:]]
+            if state not in states:
+                told = "; ".join(difference(state, one) for one in states)
+                tally.note_lost(f"{job.name}: neither undone nor done: {told}")
+            return
         found = {record["path"]: record for record in meaning(export)}
         known = {} if job.empty else {r["path"]: r for r in self.world.expected[-1]}
-        if job.whole:
-            if [*found.values()] not in (self.world.expected[-1], after[-1]):
-                tally.note_lost(f"{job.name}: neither done nor undone")
-            return
         for path, record in known.items():
             if path in found and found[path]["sha256"] != record["sha256"]:
                 continue  # changed by the job
@@ -131,6 +158,41 @@ class JobRunner:
 def runner_of(world: World) -> JobRunner:
     """Return the runner of a world, which all attacks share."""
     return JobRunner(world)
+
+
+_Known = TypeVar("_Known")
+
+
+class JobAttack(Attack, Generic[_Known]):
+    """Interrupts a job in some way, and judges what is left."""
+
+    ended: ClassVar[bool] = False
+    """Whether the job has ended when it is interrupted."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._runner = runner_of(world)
+        self._jobs = make_jobs()
+        self._known: dict[str, _Known] = {}
+
+    def _attack(self, random: Random, tally: Tally) -> str:
+        job = random.choice(self._jobs)
+        self._runner.learn_answers(job)
+        if job.name not in self._known:
+            self._runner.set_up(job)
+            self._known[job.name] = self._measure(job)
+        self._runner.set_up(job)
+        where = self._interrupt(job, self._known[job.name], random, tally)
+        self._runner.judge(job, tally, ended=self.ended)
+        return where
+
+    @abstractmethod
+    def _measure(self, job: Job) -> _Known:
+        """Return what has to be known of a job that is done without a fault; it is set up."""
+
+    @abstractmethod
+    def _interrupt(self, job: Job, known: _Known, random: Random, tally: Tally) -> str:
+        """Do a job that is set up, and interrupt it; return what was done, for the notes."""
 
 
 def difference(found: list[Any], expected: list[Any]) -> str:
@@ -174,15 +236,36 @@ def _damage_snapshots(world: World) -> None:
             file.write(b"\0" * 20)
 
 
-def _move_images(world: World) -> None:
-    moved = moved_images(world)
-    shutil.rmtree(moved, ignore_errors=True)
-    world.pics.rename(moved)
-
-
-def moved_images(world: World) -> Path:
-    """Return where `relocate` finds the images."""
+def _moved(world: World) -> Path:
+    """Return where the images are after they were moved."""
     return world.folder / "moved"
+
+
+def _move_images(world: World) -> None:
+    shutil.rmtree(_moved(world), ignore_errors=True)
+    world.pics.rename(_moved(world))
+
+
+def _ask_moved(world: World) -> Lines:
+    return [world.line("similar", _moved(world) / "a" / "000.png", "-k", 1000, "-f", "json")]
+
+
+def _truth(world: World) -> Path:
+    return world.folder / "truth.csv"
+
+
+def _write_truth(world: World) -> None:
+    """Write the saved labels down as the truth to calibrate by, some of them wrong."""
+    with _truth(world).open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("path", "label"))
+        for number, record in enumerate(world.expected[-1]):
+            label = LABELS[number % len(LABELS)] if number % 4 == 0 else record["labels"][0]
+            rows.writerow((record["path"], label))
+
+
+def _ask_probabilities(world: World) -> Lines:
+    return [world.line("classify", *LABELS, "--multi-label", "--top", len(LABELS), "-f", "json")]
 
 
 def make_jobs() -> list[Job]:
@@ -206,4 +289,26 @@ def make_jobs() -> list[Job]:
         ),
         Job("remove", lambda w: [w.line("remove", w.pics / "b")], whole=True, again=(0, 1)),
         Job("use", lambda w: [w.line("use", w.models[1])], whole=True),
+        Job(
+            "relocate",
+            lambda w: [w.line("relocate", w.pics, _moved(w))],
+            _move_images,
+            _ask_moved,
+            whole=True,
+            again=(0, 1),
+        ),
+        Job(
+            "index --moved",
+            lambda w: [w.line("index", _moved(w), "--moved", f"{w.pics}={_moved(w)}")],
+            _move_images,
+            _ask_moved,
+            whole=True,
+        ),
+        Job(
+            "calibrate",
+            lambda w: [w.line("calibrate", _truth(w))],
+            _write_truth,
+            _ask_probabilities,
+            whole=True,
+        ),
     ]

@@ -11,14 +11,18 @@ from random import Random
 
 import numpy as np
 
-from torturing.attack import Tally
+from torturing.attack import Attack, Tally
 from torturing.faults import fail_reading, obey_permissions, turn_back_clock, without_permission
 from torturing.jobs import difference
 from torturing.process import Answer, call_main, run_child
 from torturing.toy import make_toy
-from torturing.world import World, meaning, write_image
+from torturing.world import meaning, write_image
 
 Prepare = Callable[[], None]
+
+
+_HIDDEN = ("mode", "folder", "folder", "EIO", "links", "empty", "away", "moved file")
+"""Ways in which files are out of reach; a folder that cannot be listed has most ways to go wrong."""
 
 
 def records(answer: Answer) -> dict[str, object]:
@@ -27,23 +31,20 @@ def records(answer: Answer) -> dict[str, object]:
     return {record["path"]: record for record in found} if isinstance(found, list) else {}
 
 
-class Unreadable:
+class Unreadable(Attack):
     """Indexes while a part of the images cannot be read, then with all of them readable."""
 
     name = "files that cannot be read"
-    share = 1.5
+    share = 3.0
+    counts = "faults"
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def attempt(self, random: Random) -> Tally:
-        tally = Tally(faults=1)
+    def _attack(self, random: Random, tally: Tally) -> str:
         world = self._world
         expected = world.expected
         world.restore()
         images = sorted(path for path in world.pics.rglob("*") if path.is_file())
         gone = set(random.sample(images, 2)) if random.random() < 0.5 else set()
-        kind = random.choice(("mode", "folder", "EIO", "links", "empty", "away", "moved file"))
+        kind = random.choice(_HIDDEN)
         model = random.choice((0, 2))
         where = f"{kind}, {len(gone)} deleted, model {model}"
         chosen = [path for path in random.sample(images, 8) if path not in gone]
@@ -53,12 +54,11 @@ class Unreadable:
         with ExitStack() as stack:
             prepare, hidden = self._hide(kind, images, chosen, gone, stack)
             outcome = run_child(call_main(*lines), prepare=prepare)
-        tally.note_outcome(outcome, where)
-        for answer in outcome.answers:
-            tally.note_message(answer, where)
-        self._judge(expected[-1], gone, hidden, where, tally)
-        self._judge_recovery(expected, gone, where, tally)
-        return tally
+        tally.note_outcome(outcome, "index")
+        tally.note_messages(outcome.answers, "index")
+        self._judge(expected[-1], gone, hidden, tally)
+        self._judge_recovery(expected, gone, tally)
+        return where
 
     def _hide(
         self,
@@ -104,61 +104,55 @@ class Unreadable:
         known: Sequence[dict[str, object]],
         gone: set[Path],
         hidden: set[Path],
-        where: str,
         tally: Tally,
     ) -> None:
         """What could not be read is still known; what is gone from a listed folder is not."""
         world = self._world
         outcome = world.outcome_of([world.line("export", "-f", "jsonl"), *world.questions()[:1]])
-        tally.note_outcome(outcome, where)
+        tally.note_outcome(outcome, "looking at what was left")
         if len(outcome.answers) < 2 or outcome.answers[0].code:
-            tally.note_lost(f"{where}: no answer: {outcome.err[:300]}")
+            tally.note_lost(f"no answer: {outcome.err[:300]}")
             return
         found = records(outcome.answers[0])
         for record in known:
             path = Path(str(record["path"]))
             if path in gone:
                 if path not in hidden and str(path) in found:
-                    tally.note_wrong(f"{where}: {path.name} was deleted, and is still there")
+                    tally.note_wrong(f"{path.name} was deleted, and is still there")
                     return
             elif found.get(str(path)) != record:
-                tally.note_lost(f"{where}: {path.name} is {found.get(str(path))}")
+                tally.note_lost(f"{path.name} is {found.get(str(path))}")
                 return
         hits = {item["path"] for item in meaning(outcome.answers[1]) if isinstance(item, dict)}
         missing = {str(r["path"]) for r in known if Path(str(r["path"])) not in gone} - hits
         if missing:
-            tally.note_lost(f"{where}: {len(missing)} images are not found, as {min(missing)}")
+            tally.note_lost(f"{len(missing)} images are not found, as {min(missing)}")
 
-    def _judge_recovery(
-        self, expected: list[object], gone: set[Path], where: str, tally: Tally
-    ) -> None:
+    def _judge_recovery(self, expected: list[object], gone: set[Path], tally: Tally) -> None:
         if gone:
             return
         world = self._world
         lines = [world.line("index", world.pics), *world.questions(), world.line("check")]
         outcome = world.outcome_of(lines)
-        tally.note_outcome(outcome, f"{where}: with all readable")
+        tally.note_outcome(outcome, "with all readable")
         answers = [meaning(answer) for answer in outcome.answers[1:-1]]
         if answers != expected:
-            tally.note_wrong(f"{where}: afterwards: {difference(answers, expected)}")
+            tally.note_wrong(f"afterwards: {difference(answers, expected)}")
         if outcome.answers and outcome.answers[-1].code:
-            tally.note_wrong(f"{where}: check: {outcome.answers[-1].out[:300]}")
+            tally.note_wrong(f"check: {outcome.answers[-1].out[:300]}")
 
 
 _TIMES = (-(2**40), -1, 0, 1, 2**31, 2**32, 9_223_372_036, 9_223_372_037, 10**10, 2**36, 2**40)
 
 
-class Clocks:
+class Clocks(Attack):
     """Turns the clock back, between commands and within them, and gives files times far off."""
 
     name = "clocks and times"
     share = 0.7
+    counts = "faults"
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def attempt(self, random: Random) -> Tally:
-        tally = Tally(faults=1)
+    def _attack(self, random: Random, tally: Tally) -> str:
         world = self._world
         expected = world.expected
         world.restore(library=random.random() < 0.7)
@@ -175,32 +169,29 @@ class Clocks:
             world.line("check"),
         ]
         outcome = run_child(call_main(*lines), prepare=lambda: turn_back_clock(back, each=each))
-        tally.note_outcome(outcome, where)
+        tally.note_outcome(outcome, "wrong clocks")
         codes = [answer.code for answer in outcome.answers]
         if any(codes):
-            tally.note_wrong(f"{where}: exit codes {codes}: {outcome.err[-300:]}")
-            return tally
+            tally.note_wrong(f"exit codes {codes}: {outcome.err[-300:]}")
+            return where
         answers = [meaning(answer) for answer in outcome.answers[2:-1]]
         if fresh:  # without labels
             paths = sorted(record["path"] for record in answers[-1])
             if paths != sorted(record["path"] for record in expected[-1]):
-                tally.note_lost(f"{where}: {len(paths)} images of {len(images)}")
+                tally.note_lost(f"{len(paths)} images of {len(images)}")
         elif answers != expected:
-            tally.note_wrong(f"{where}: {difference(answers, expected)}")
-        return tally
+            tally.note_wrong(difference(answers, expected))
+        return where
 
 
-class OtherModel:
+class OtherModel(Attack):
     """Puts other weights in the place of a model: its vectors never meet those of the library."""
 
     name = "weights of another model"
     share = 0.5
+    counts = "faults"
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def attempt(self, random: Random) -> Tally:
-        tally = Tally(faults=1)
+    def _attack(self, random: Random, tally: Tally) -> str:
         world = self._world
         expected = world.expected
         world.restore()
@@ -225,4 +216,4 @@ class OtherModel:
         answers = [meaning(answer) for answer in world.ask()]
         if answers != expected:
             tally.note_wrong(f"afterwards: {difference(answers, expected)}")
-        return tally
+        return ", ".join(line[0] for line in lines)

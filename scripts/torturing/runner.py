@@ -25,7 +25,7 @@ from torturing.world import World, prepare_environment, remove_tree
 _PROGRESS = 30.0  # seconds between two lines
 _FAILURES_KEPT = 20
 
-Attacks = Mapping[str, Callable[[World], Attack]]
+Attacks = Mapping[str, type[Attack]]
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,10 @@ def _work(
     folder.mkdir()
     prepare_environment(folder)
     world = World(folder)
-    attacks = {name: make(world) for name, make in plan.attacks.items()}
+    # Each worker begins with other attacks: the first round takes long, since much is prepared.
+    names = [*plan.attacks]
+    first = number * len(names) // plan.jobs
+    attacks = {name: plan.attacks[name](world) for name in (*names[first:], *names[:first])}
     spent = dict.fromkeys(attacks, 0.0)
     tries = dict.fromkeys(attacks, number)
     while time.monotonic() < deadline:
@@ -205,8 +208,8 @@ def _attempt(attack: Attack, seed: int, number: int) -> Tally:
     try:
         tally = attack.attempt(Random(f"{seed} {attack.name} {number}"))
     except Exception:  # noqa: BLE001 - it is reported
-        tally = Tally(tracebacks=1, said=[f"the attack itself failed: {traceback.format_exc()}"])
-    tally.tries = 1
+        said = [f"the attack itself failed: {traceback.format_exc()}"]
+        tally = Tally(tries=1, tracebacks=1, said=said)
     tally.said = [f"try {number}: {line}" for line in tally.said]
     return tally
 

@@ -9,25 +9,22 @@ from random import Random
 
 import numpy as np
 
-from torturing.attack import Tally
+from torturing.attack import Attack, Tally
 from torturing.faults import obey_permissions
 from torturing.process import Child, call_main
-from torturing.world import COUNT, World, meaning, write_image
+from torturing.world import COUNT, meaning, write_image
 
 _NEW = 16
 
 
-class Together:
+class Together(Attack):
     """Two writers and two readers work on a library at once."""
 
     name = "writers and readers at once"
     share = 1.5
+    counts = "faults"
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def attempt(self, random: Random) -> Tally:
-        tally = Tally(faults=1)
+    def _attack(self, random: Random, tally: Tally) -> str:
         world = self._world
         world.restore()
         rng = np.random.default_rng(random.randrange(1 << 30))
@@ -68,8 +65,7 @@ class Together:
             with suppress(FileNotFoundError):  # an older snapshot
                 path.chmod(mode)
         self._judge(index, tally)
-        tally.said = [f"{line} [read-only: {read_only}, {second[0]}]" for line in tally.said]
-        return tally
+        return f"read-only: {read_only}, {second[0]}"
 
     def _judge(self, index: list[str], tally: Tally) -> None:
         world = self._world

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from torturing.attack import Tally
-from torturing.faults import Point, count_lines, kill_at
+from torturing.attack import Attack, Tally
+from torturing.faults import DiskErrors, Point, count_calls, kill_at, lines_of
 from torturing.process import call_main, run_child
 from torturing.world import ROOT, World, meaning, remove_tree, rows_of
 
@@ -18,50 +17,58 @@ FORMATS = ROOT / "tests" / "catalog" / "formats"
 _TABLES = ("content", "file", "embedding", "label", "model")
 
 
-class Upgrades:
-    """Opens a library of an old format, kills it before a line, and opens it again."""
+class Upgrades(Attack):
+    """Opens a library of an old format, kills it or lets calls fail meanwhile, and opens it again."""
 
     name = "upgrades that are killed"
-    share = 0.7
+    share = 1.0
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        super().__init__(world)
         self._lines: dict[str, list[tuple[Point, int]]] = {}
+        self._calls: dict[str, int] = {}
 
-    def attempt(self, random: Random) -> Tally:
-        tally = Tally()
+    def _attack(self, random: Random, tally: Tally) -> str:
         dump = random.choice(sorted(FORMATS.glob("*.sql")))
-        self._load(dump)
-        before = self._rows()
         line = self._world.line("export", "-f", "jsonl")
         if dump.name not in self._lines:
-            report = self._world.folder / "lines.json"
-            run_child(call_main(line), prepare=lambda: count_lines(report))
-            counts = json.loads(report.read_text("utf-8"))
-            self._lines[dump.name] = [((name, number), count) for name, number, count in counts]
             self._load(dump)
-        if random.random() < 0.7:
+            self._lines[dump.name] = lines_of(self._world, line)
+            self._load(dump)
+            self._calls[dump.name] = count_calls(self._world, line)
+        self._load(dump)
+        before = self._rows()
+        where = f"{dump.name}, {self._interrupt(dump, line, random, tally)}"
+        again = self._world.outcome_of([line, line])
+        tally.note_outcome(again, "opening it again")
+        codes = [answer.code for answer in again.answers]
+        if codes != [0, 0]:
+            tally.note_lost(f"exit codes {codes}: {again.err[:300]}")
+        else:
+            self._judge(before, [meaning(answer) for answer in again.answers], tally)
+        return where
+
+    def _interrupt(self, dump: Path, line: list[str], random: Random, tally: Tally) -> str:
+        way = random.random()
+        if way < 0.5:
             point, count = random.choice(self._lines[dump.name])
             occurrence = random.randint(1, count)
             outcome = run_child(
                 call_main(line), prepare=lambda: kill_at(point, occurrence, lambda: None)
             )
-            where = f"killed before {point[0]}:{point[1]} ({occurrence})"
-        else:
+            tally.note_kill(outcome, "an upgrade")
+            return f"killed before {point[0]}:{point[1]} ({occurrence})"
+        if way < 0.7:
             seconds = random.random() * 0.15
-            outcome = run_child(call_main(line), kill_after=seconds)
-            where = f"killed after {seconds:.4f} s"
-        tally.note_outcome(outcome, dump.name)
-        tally.kills += outcome.killed and not outcome.hung
-        again = self._world.outcome_of([line, line])
-        tally.note_outcome(again, dump.name)
-        codes = [answer.code for answer in again.answers]
-        if codes != [0, 0]:
-            tally.note_lost(f"{dump.name}: exit codes {codes}: {again.err[:300]}")
-        else:
-            self._judge(before, [meaning(answer) for answer in again.answers], tally)
-        tally.said = [f"{said} [{where}]" for said in tally.said]
-        return tally
+            tally.note_kill(run_child(call_main(line), kill_after=seconds), "an upgrade")
+            return f"killed after {seconds:.4f} s"
+        at, lasting = random.randint(1, self._calls[dump.name]), random.random() < 0.5
+        errors = DiskErrors(self._world.library, at=at, lasting=lasting)
+        outcome = run_child(call_main(line), prepare=errors.install)
+        tally.note_outcome(outcome, "an upgrade")
+        tally.note_messages(outcome.answers, "an upgrade")
+        tally.faults += 1
+        return f"call {at} failed, lasting: {lasting}"
 
     def _load(self, dump: Path) -> None:
         self._world.restore(library=False)

@@ -11,7 +11,6 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +108,14 @@ class World:
 
     def _make_library(self) -> None:
         remove_tree(self.library)
-        self.must(
+        made = [
             self.line("index", self.pics, "--model", self.models[0]),
             self.line("index", self.pics, "--model", self.models[1]),
             self.line("classify", *LABELS, "--closed", "--save"),
-            *self.questions(),
-        )
+        ]
+        outcome = self.must(*made, *self.questions())
+        self.expected = [meaning(answer) for answer in outcome.answers[len(made) :]]
+        """The answers of the library as it was made."""
         shutil.copytree(self.library, self.folder / "template" / "lib")
 
     def remember(self) -> None:
@@ -152,12 +153,6 @@ class World:
     def outcome_of(self, lines: Lines) -> Outcome:
         """Run command lines, whatever comes of them."""
         return run_child(call_main(*lines))
-
-    @cached_property
-    def expected(self) -> list[Any]:
-        """The answers of the library as it was made."""
-        self.restore()
-        return [meaning(answer) for answer in self.ask()]
 
 
 def meaning(answer: Answer) -> Any:
