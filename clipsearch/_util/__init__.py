@@ -97,21 +97,35 @@ def fold_label(label: str) -> str:
     return " ".join(unicodedata.normalize("NFC", label).casefold().split())
 
 
-def existing_spelling(path: str) -> str:
-    """Return a path with its letters composed as those of a file that exists, if there is one.
+def existing_spelling(path: str, exists: Callable[[str], bool] = os.path.lexists) -> str:
+    """Return a path with its letters composed as those of a file that exists, as far as it does.
 
-    macOS and what copies from it write `é` as two characters, keyboards write one.
+    macOS and what copies from it write `é` as two characters, keyboards and spreadsheets write one;
+    each folder of a path may have been named by another system.
+
+    Parameters
+    ----------
+    path
+        As somebody wrote it.
+    exists
+        Tells whether there is a file or folder of this name.
     """
-    if path.isascii() or os.path.lexists(path):
+    if path.isascii() or exists(path):
         return path
     import unicodedata  # most paths are there as they are written
 
-    for form in ("NFC", "NFD"):
-        folder, name = os.path.split(unicodedata.normalize(form, path))
-        for parent in (os.path.dirname(path), folder):
-            if os.path.lexists(other := os.path.join(parent, name)):
-                return other
-    return path
+    folder, names = path, []
+    while not folder.isascii():
+        parent, name = os.path.split(folder)
+        if parent == folder:
+            return path
+        names.append(name)
+        folder = parent
+    for name in reversed(names):
+        spellings = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+        paths = [os.path.join(folder, spelling) for spelling in spellings]
+        folder = next(filter(exists, paths), paths[0])
+    return folder
 
 
 def describe_error(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from clipsearch._util import describe_error
+from clipsearch._util import describe_error, fold_label
 from clipsearch._util.arrays import FloatArray, sigmoid, softmax
 from clipsearch._util.atomic import replace_text
 from clipsearch.encoders.base import Encoder
@@ -220,16 +220,22 @@ class Head:
 
     def only(self, label: str) -> Self:
         """Return the head of one label, to search by. Raises UnknownLabel."""
-        if label not in self.labels:
-            raise UnknownLabel(label, self.labels)
-        j = self.labels.index(label)
+        j = self.labels.index(self.spelling(label))
         return replace(
             self,
-            labels=(label,),
+            labels=self.labels[j : j + 1],
             vectors=self.vectors[j : j + 1],
             prompts=self.prompts[j : j + 1],
             cache=self.cache and self.cache.only(j),
         )
+
+    def spelling(self, label: str) -> str:
+        """Return a label as it is here, in whatever case and letters. Raises UnknownLabel."""
+        spellings = {fold_label(own): own for own in self.labels}
+        own = label if label in self.labels else spellings.get(fold_label(label))
+        if own is None:
+            raise UnknownLabel(label, self.labels)
+        return own
 
     def probabilities(self, scores: FloatArray) -> FloatArray:
         """Return the probabilities of the model's own loss: float32, the shape of `scores`."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import cores
-from clipsearch.errors import QueryError, UnknownLabel, UnreadableImage
+from clipsearch.errors import QueryError, UnreadableImage
 from clipsearch.heads.example_images import GENERIC, Modalities
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts, unite_labels
@@ -250,14 +250,14 @@ def save_predictions(
 
 def _scorer(session: Session, head: Head, options: ClassifyOptions) -> LabelScorer:
     head.check(session.info)
-    named = options.threshold if isinstance(options.threshold, Mapping) else {}
-    if unknown := [label for label in named if label and label not in head.labels]:
-        raise UnknownLabel(unknown[0], head.labels)
+    thresholds = options.threshold
+    if isinstance(thresholds, Mapping):
+        thresholds = {label and head.spelling(label): p for label, p in thresholds.items()}
     if options.mode == "closed" and not all(head.prompts):
         return LabelScorer(head, options.mode)  # a learned head knows its labels apart by itself
     among = options.mode != "multi"
     judge = LabelJudge(session, head, among=among, inductive=options.inductive)
-    return LabelScorer(head, options.mode, options.threshold, judge)
+    return LabelScorer(head, options.mode, thresholds, judge)
 
 
 def _predict_library(

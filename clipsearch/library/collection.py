@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -14,6 +13,7 @@ from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import cores
 from clipsearch.encoders import load_encoder
 from clipsearch.errors import ImageError, VectorIndexError
+from clipsearch.library.locate import known_path
 from clipsearch.library.prepare import prepare_queries
 from clipsearch.library.session import Session, filters_of, load_stored
 from clipsearch.types import (
@@ -129,7 +129,7 @@ def forget_files(session: Session, paths: Paths) -> int:
     """
     found: set[str] = set()
     for path in as_paths(paths):
-        found |= session.catalog.files_under(os.path.abspath(path)).keys()
+        found |= session.catalog.files_under(known_path(session, path)).keys()
     return session.catalog.remove_paths(found) if found else 0
 
 
@@ -157,7 +157,7 @@ def stored_embeddings(
     model_id, info = session.model()
     filters = filters_of(selection)
     allowed = session.catalog.allowed_ids(model_id, **filters) if selection else None
-    wanted = None if paths is None else {os.path.abspath(path) for path in as_paths(paths)}
+    wanted = None if paths is None else {known_path(session, path) for path in as_paths(paths)}
     found: list[tuple[ImageRecord, FloatArray]] = []
     for ids, vectors in session.catalog.iter_vectors(model_id, whole=True):
         if allowed is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch.library import parts
-from clipsearch.library.locate import select
+from clipsearch.library.locate import known_path, select
 from clipsearch.library.open_library import OpenLibrary
 from clipsearch.library.session import Filter
 from clipsearch.types import (
@@ -16,7 +15,6 @@ from clipsearch.types import (
     OnProgress,
     Paths,
     StrPath,
-    as_path,
     ignore_progress,
 )
 from clipsearch.types.options import as_texts
@@ -142,7 +140,7 @@ class LibraryImages(OpenLibrary):
         -------
         Its record; None if the catalog does not know it.
         """
-        return self._session.catalog.record(os.path.abspath(as_path(path)))
+        return self._session.catalog.record(known_path(self._session, path))
 
     def records(
         self, *, where: Filter | None = None, under: StrPath | None = None

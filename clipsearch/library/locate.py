@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from clipsearch._util import quote
+from clipsearch._util import existing_spelling, quote
 from clipsearch.catalog.engine import FILE_NAME
 from clipsearch.errors import QueryError
 from clipsearch.library.session import Filter, Session
@@ -39,6 +39,29 @@ def locate_library(path: StrPath | None = None) -> Path:
     return Path(platformdirs.user_data_path("clipsearch")) / "library"
 
 
+def known_path(session: Session, path: StrPath, what: str = "path") -> str:
+    """Return a path, absolute, its letters composed as those of a file that is there or known.
+
+    Parameters
+    ----------
+    session
+        Of the library; it knows files that are out of reach, too.
+    path
+        A file or a folder.
+    what
+        What a message calls it.
+
+    Raises
+    ------
+    QueryError
+        It is no path.
+    """
+    found = os.path.abspath(as_path(path, what))
+    return (
+        found if os.path.lexists(found) else existing_spelling(found, session.catalog.knows_below)
+    )
+
+
 def select(session: Session, where: Filter | None, under: StrPath | None) -> Selection:
     """Return a selection of images.
 
@@ -66,7 +89,7 @@ def select(session: Session, where: Filter | None, under: StrPath | None) -> Sel
         raise QueryError(f"where is a filter as text, as 'width > 2000': not {quote(where)}.")
     if under is None:
         return Selection(where)
-    folder = os.path.abspath(as_path(under, "under"))
+    folder = known_path(session, under, "under")
     if not session.catalog.knows_below(folder):
         # The same whether it exists: who asks a server may not learn which folders do.
         raise QueryError(

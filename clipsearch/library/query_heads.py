@@ -17,10 +17,11 @@ from clipsearch.errors import QueryError
 from clipsearch.heads.head import Head
 from clipsearch.heads.query import parse_terms
 from clipsearch.library.cohorts import image_log_mean_exps
+from clipsearch.library.locate import known_path
 from clipsearch.library.session import Session
 from clipsearch.text.composition import Composition, compose
 from clipsearch.text.encode import encode_texts, reading
-from clipsearch.types import ModelInfo, StrPath, Term, as_path
+from clipsearch.types import ModelInfo, StrPath, Term
 
 Query: TypeAlias = str | Term | Sequence[str | Term] | Head | FloatArray
 """A query: terms, a head, or a vector (dim,)."""
@@ -131,7 +132,7 @@ def vector_of_image(session: Session, path: StrPath) -> FloatArray:
     UnreadableImage, ImageTooLarge
         The library does not know the file and it cannot be decoded.
     """
-    file = os.path.abspath(as_path(path))
+    file = known_path(session, path)
     stored = session.catalog.vector_of(file, session.model()[0])
     if stored is not None:
         return stored

@@ -6,8 +6,9 @@ import os
 
 from clipsearch.errors import CannotRelocate
 from clipsearch.indexing.moved import count_there
+from clipsearch.library.locate import known_path
 from clipsearch.library.session import Session
-from clipsearch.types import MovedFolder, StrPath, as_path
+from clipsearch.types import MovedFolder, StrPath
 
 
 def relocate_folder(session: Session, old: StrPath, new: StrPath) -> MovedFolder:
@@ -34,7 +35,7 @@ def relocate_folder(session: Session, old: StrPath, new: StrPath) -> MovedFolder
     LibraryLocked
         Another process is indexing.
     """
-    before, after = (_absolute(path) for path in (old, new))
+    before, after = (known_path(session, path) for path in (old, new))
     with session.write_lock():
         known = session.catalog.sizes_under(before)
         if not known or before == os.sep:
@@ -69,10 +70,6 @@ def was_relocated(session: Session, old: StrPath, new: StrPath) -> bool:
     old, new
         As for `relocate_folder`.
     """
-    before, after = (_absolute(path) for path in (old, new))
+    before, after = (known_path(session, path) for path in (old, new))
     known = session.catalog.sizes_under
     return not known(before) and bool(known(after))
-
-
-def _absolute(path: StrPath) -> str:
-    return os.path.abspath(os.path.expanduser(as_path(path)))

@@ -14,10 +14,11 @@ from clipsearch._util import is_gone
 from clipsearch._util.arrays import sigmoid
 from clipsearch.catalog import Parts
 from clipsearch.errors import SnapshotUnreadable
+from clipsearch.library.locate import known_path
 from clipsearch.library.query_heads import QueryHead, head_of_vector, vector_of_image
 from clipsearch.library.ranker import Ranked, Ranker, cosines_of
 from clipsearch.library.session import Session, filters_of
-from clipsearch.types import Hit, Results, SearchOptions, StrPath, Term, as_path
+from clipsearch.types import Hit, Results, SearchOptions, StrPath, Term
 
 RELEVANT = 0.5
 """The relevance from which an image counts as relevant."""
@@ -78,7 +79,7 @@ def find_similar(session: Session, path: StrPath, options: SearchOptions) -> Res
     options
         How many hits, of which images.
     """
-    file = os.path.abspath(as_path(path))
+    file = known_path(session, path)
     vector = vector_of_image(session, file)
     head = replace(head_of_vector(vector, session.info), prompts=((file,),))
     query = QueryHead(head, terms=[Term.image(file)], images={file: vector})

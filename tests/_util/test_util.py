@@ -17,6 +17,7 @@ import clipsearch
 from clipsearch import ClipsearchWarning, Library
 from clipsearch._util import (
     PartialDate,
+    existing_spelling,
     log_fault,
     log_with,
     read_date,
@@ -26,6 +27,24 @@ from clipsearch._util import (
 )
 
 PACKAGE = Path(clipsearch.__file__).parent
+
+
+def test_a_path_is_spelled_as_far_as_it_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed, decomposed = "\u00e9", "e\u0301"
+    mixed = f"{decomposed}/a/{composed}/{decomposed}"
+    (tmp_path / mixed).mkdir(parents=True)
+    for given in (f"{composed}/a/{composed}/{composed}", f"{decomposed}/a/{decomposed}/{composed}"):
+        assert existing_spelling(str(tmp_path / given)) == str(tmp_path / mixed)
+        assert existing_spelling(str(tmp_path / given / "new\u00e8")) == str(
+            tmp_path / mixed / "new\u00e8"
+        )
+    assert existing_spelling(str(tmp_path / f"x/{composed}/")) == str(tmp_path / f"x/{composed}/")
+    monkeypatch.chdir(tmp_path)
+    assert existing_spelling(f"{composed}/a") == f"{decomposed}/a"
+    (tmp_path / composed).mkdir()
+    assert existing_spelling(composed) == composed
 
 
 def test_a_warning_is_of_the_line_that_called() -> None:
