@@ -205,12 +205,12 @@ def max_id(connection: Connection, model_id: int) -> int:
 
 def live_count(connection: Connection, model_id: int, *, upto: int | None = None) -> int:
     """Count the vectors, ids <= `upto`, with a live file."""
-    return _count(connection, model_id, _LIVE, _LAST if upto is None else upto)
+    return _count(connection, model_id, _LIVE, upto=_LAST if upto is None else upto)
 
 
-def stale_count(connection: Connection, model_id: int, watermark: int) -> int:
-    """Count the vectors, ids <= `watermark`, without a live file."""
-    return _count(connection, model_id, f"NOT {_LIVE}", watermark)
+def stale_count(connection: Connection, model_id: int, *, after: int = 0) -> int:
+    """Count the vectors, ids > `after`, without a live file."""
+    return _count(connection, model_id, f"NOT {_LIVE}", after=after)
 
 
 def purge_stale(connection: Connection, model_id: int) -> int:
@@ -256,10 +256,13 @@ def check_vectors(connection: Connection, *, repair: bool) -> list[types.Finding
     return findings
 
 
-def _count(connection: Connection, model_id: int, condition: str, upto: int) -> int:
+def _count(
+    connection: Connection, model_id: int, condition: str, *, after: int = 0, upto: int = _LAST
+) -> int:
     counted = connection.execute(
-        f"SELECT count(*) FROM embedding WHERE model_id = :model AND id <= :upto AND {condition}",
-        {"model": model_id, "upto": upto},
+        "SELECT count(*) FROM embedding "
+        f"WHERE model_id = :model AND id > :after AND id <= :upto AND {condition}",
+        {"model": model_id, "after": after, "upto": upto},
     )
     return int(cell(counted))
 

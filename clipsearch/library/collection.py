@@ -94,6 +94,7 @@ def index_files(
         warned.append,
         on_moved or (lambda folder: False),
     )
+    before = session.catalog.snapshots(model_id)[:1]
     with session.write_lock(), session.telling(on_progress):
         chosen = {"hidden": options.hidden, "default_ignores": options.default_ignores}
         report = indexer.run(Walk(roots, exclude=options.exclude, **chosen))
@@ -103,7 +104,9 @@ def index_files(
                 warned += prepare_queries(session.for_model(name, encoder()))
             except KeyboardInterrupt:
                 report = replace(report, interrupted=True)
-        if (report.removed or report.updated) and not report.dry_run:
+        purged = session.catalog.snapshots(model_id)[:1] != before
+        if (report.removed or report.updated or purged) and not report.dry_run:
+            # Under the lock: another process could be about to give these bytes a file again.
             session.catalog.sweep_contents()
     _log.info(
         "indexed %d paths into %s: %d added, %d updated, %d removed, %d failed in %.1f s",
@@ -314,7 +317,7 @@ def rebuild_index(session: Session, kind: str | None, recall: float | None) -> S
         raise VectorIndexError(f"recall is a share between 0 and 1, as 0.99: not {recall}.")
     with session.write_lock():
         for model_id in session.catalog.models():
-            session.snapshots(model_id, kind=kind, recall=recall).publish()
+            session.snapshots(model_id, kind=kind, recall=recall).publish(purge=True)
         session.catalog.sweep_contents()
     session.caches.searchers.clear()
     return library_status(session)

@@ -166,17 +166,20 @@ class Snapshots:
         """Decide whether a new snapshot is due.
 
         It is if the tail holds over 1,000 vectors and over 10 % of the snapshot's, or over 50,000;
-        or if over 10 % of the snapshot's vectors have no file any more.
+        or if vectors without a file, in the tail too, are over 10 % of the snapshot's.
         """
         tail, stale, rows = self.drift()
         most = min(max(_TAIL_ROWS, _TAIL_SHARE * rows), _TAIL_MOST)
         return tail > most or stale > _STALE_SHARE * rows
 
-    def publish(self) -> None:
+    def publish(self, *, purge: bool = False) -> None:
         """Write all vectors of the model to a new snapshot and publish it.
 
-        Vectors without a file stay in it, since the file may return, until they are over 10 %: then
-        they are purged from the catalog.
+        Parameters
+        ----------
+        purge
+            Purge vectors without a file from the catalog now; else they stay, since the file may
+            return, until they are over 10 %.
 
         Raises
         ------
@@ -186,7 +189,7 @@ class Snapshots:
             If the catalog cannot be written.
         """
         _, stale, rows = self.drift()
-        if stale > _STALE_SHARE * rows:
+        if purge or stale > _STALE_SHARE * rows:
             self._catalog.purge_stale(self._model_id)
         setting = self._read_setting()
         row = self._write(*setting)
@@ -205,9 +208,8 @@ class Snapshots:
         # The folder before the rows: a file published in between is then seen with its row.
         strays = _list_strays(self.folder)
         published = {self.path(row) for row in self._catalog.snapshots()} if strays else set()
-        for path in strays:
-            if path not in published:
-                delete_quietly(path)
+        for path in set(strays) - published:
+            delete_quietly(path)
 
     def info(self) -> IndexInfo | None:
         """Return the properties of the newest snapshot; None if none can be opened."""
@@ -217,13 +219,14 @@ class Snapshots:
         return None
 
     def drift(self) -> tuple[int, int, int]:
-        """Count vectors not in the newest snapshot, those in it without a file, and all in it."""
+        """Count vectors not in the newest snapshot, those without a file, and all in it."""
         newest = next(iter(self.rows()), None)
         total = self._catalog.live_count(self._model_id)
         if newest is None:
             return total, 0, 0
         live = self._catalog.live_count(self._model_id, upto=newest.watermark)
-        return total - live, newest.rows - live, newest.rows
+        later = self._catalog.stale_count(self._model_id, after=newest.watermark)
+        return total - live, newest.rows - live + later, newest.rows
 
     def _write(self, kind: str, recall: float) -> SnapshotRow | None:
         """Write a file of all vectors; None if there are none."""

@@ -242,3 +242,69 @@ def test_pages_with_vectors_leave_out_images_without_one_of_the_model(
     found = list(library.pages(vectors=True))
     assert len(found) == len(library.records()) - 1
     assert found == list(library.embeddings().records)
+
+
+# --- what belongs to bytes that no file has ----------------------------------------------------
+
+
+def rows_of(library: Library) -> tuple[int, int]:
+    """Return the numbers of contents and of vectors in the catalog."""
+    with sqlite3.connect(library.path / "catalog.db") as catalog:
+        one, two = ("SELECT count(*) FROM content", "SELECT count(*) FROM embedding")
+        return catalog.execute(one).fetchone()[0], catalog.execute(two).fetchone()[0]
+
+
+def test_rows_of_bytes_that_are_gone_are_swept_once_they_are_a_tenth(
+    library: Library, filled: list[Path]
+) -> None:
+    library.rebuild()
+    for path in filled[:5]:
+        path.unlink()
+    library.index(filled[0].parent)
+    assert rows_of(library) == (60, 60), "few may wait for their images to come back"
+    for path in filled[5:10]:
+        path.unlink()
+    library.index(filled[0].parent)
+    assert rows_of(library) == (50, 50)
+    filled[10].unlink()
+    library.index(filled[0].parent)
+    library.rebuild()
+    assert rows_of(library) == (49, 49)
+
+
+def test_bytes_that_change_again_and_again_do_not_pile_up(
+    library: Library, filled: list[Path], make_images: Make
+) -> None:
+    for seed in range(1, 9):
+        make_images(4, seed=seed)  # over the first ones
+        assert library.index(filled[0].parent).updated == 4
+    assert rows_of(library)[0] <= 70 >= rows_of(library)[1]
+
+
+def test_files_that_broke_or_were_removed_are_swept_too(
+    library: Library, filled: list[Path]
+) -> None:
+    for path in filled[:30]:
+        path.write_bytes(b"no image any more " + path.name.encode())
+    report = library.index(filled[0].parent)
+    assert (report.failed, report.removed, report.updated) == (30, 0, 0)
+    assert rows_of(library) == (30, 30)
+    library.remove(filled[0].parent)
+    library.index(filled[-1])
+    assert rows_of(library) == (1, 1)
+
+
+def test_labels_wait_for_their_image(library: Library, filled: list[Path]) -> None:
+    record = library.record(filled[0])
+    assert record is not None
+    library._session.catalog.save_labels([(record.content_id, "keep", "given", 1.0)])
+    content = filled[0].read_bytes()
+    for path in filled[:20]:
+        path.unlink()
+    library.index(filled[0].parent)
+    library.rebuild()
+    assert rows_of(library) == (41, 40)
+    assert library.check() == []
+    filled[0].write_bytes(content)
+    assert library.index(filled[0].parent).embedded == 1
+    assert [hit.path for hit in library.search("any", where="label = 'keep'")] == [str(filled[0])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
 
 import platformdirs
@@ -78,7 +79,7 @@ def test_ground_truth_and_labels_match_in_whatever_letters(
     rows = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in images]
     truth.write_text("\n".join(["path,label", *rows]), "utf-8")
     assert library.evaluate(truth).images == 8
-    examples = {str(path): path.parent.name for path in images}
+    examples: dict[str | PathLike[str], str] = {path: path.parent.name for path in images}
     assert library.learn(examples).images == 8
     head = library.learn(tmp_path / FOLDER).head
     assert library.search(head, label="à", k=1)
