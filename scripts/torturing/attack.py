@@ -88,6 +88,8 @@ class Attack(ABC):
     name: ClassVar[str]
     share: ClassVar[float]
     """Of the time, in proportion to those of the other attacks."""
+    slow: ClassVar[bool] = False
+    """Whether the first try takes many times as long as others."""
     counts: ClassVar[Literal["", "faults", "corruptions"]] = ""
     """What each try is one of, in a Tally; kills and inputs are counted as they happen."""
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ import onnx
 from clipsearch.encoders import ENGINES
 from torturing.attack import Attack, Tally
 from torturing.corruption import blank_block, damage_file, flip_bits, has_word, swap_blocks
+from torturing.interrupt import Interruptions, Known
 from torturing.jobs import difference
 from torturing.process import HANG, Outcome, call_main, run_child
 from torturing.world import ROOT, World, meaning, remove_tree, write_image
@@ -32,15 +34,24 @@ _AT_ONCE = 8
 
 
 class Compiled(Attack):
-    """Damages a file of a compiled model and asks, or kills `compile`, and compiles again."""
+    """Damages a file of a compiled model and asks, or interrupts `compile`, and compiles again."""
 
     name = "compiled models"
     share = 2.0
+    slow = True
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._home = world.folder / "compiled"
         self._cache, self._library = self._home / "cache", self._home / "lib"
+        self._compiling = Interruptions(
+            world,
+            [["compile", self._model]],
+            self._cache,
+            self._forget_compiled,
+            ("encoders/compiler", "encoders/tokenizers", "_util"),
+            self._prepare,
+        )
 
     def _attack(self, random: Random, tally: Tally) -> str:
         expected = self._expected
@@ -63,8 +74,8 @@ class Compiled(Attack):
 
     def _try(self, random: Random, expected: list[Any], tally: Tally) -> str:
         self._restore()
-        if random.random() < 0.15:
-            return self._kill(random, expected, tally)
+        if random.random() < 0.25:
+            return self._interrupt(random, expected, tally)
         tally.corruptions += 1
         compiled = sorted(path for path in (self._cache / "compiled").rglob("*") if path.is_file())
         path = random.choice(compiled)
@@ -74,17 +85,14 @@ class Compiled(Attack):
             self._judge(self._run(*self._questions()), expected, when, tally)
         return where
 
-    def _kill(self, random: Random, expected: list[Any], tally: Tally) -> str:
-        remove_tree(self._cache / "compiled")
-        compiling = ["compile", self._model]
-        after = random.random() * self._seconds
-        outcome = run_child(call_main(compiling), prepare=self._prepare, kill_after=after)
-        tally.note_kill(outcome, "compile")
-        outcome = self._run(compiling, *self._questions())
+    def _interrupt(self, random: Random, expected: list[Any], tally: Tally) -> str:
+        self._forget_compiled()
+        where = self._compiling.interrupt(self._known, random, tally)
+        outcome = self._run(*self._compiling.lines, *self._questions())
         if outcome.answers and outcome.answers[0].code:
             tally.note_wrong(f"compiling again: {outcome.err[-300:]}")
         self._judge(outcome, [None, *expected], "compiled again", tally)
-        return f"compile, killed after {after:.3f} s"
+        return where
 
     def _judge(self, outcome: Outcome, expected: list[Any], when: str, tally: Tally) -> None:
         tally.note_outcome(outcome, when)
@@ -118,7 +126,7 @@ class Compiled(Attack):
         ENGINES["torch"] = _TORCH
         os.environ["CLIPSEARCH_CACHE"] = str(self._cache)
 
-    def _run(self, *lines: list[str]) -> Outcome:
+    def _run(self, *lines: Sequence[str]) -> Outcome:
         return run_child(call_main(*lines), prepare=self._prepare, limit=120)
 
     @cached_property
@@ -134,24 +142,30 @@ class Compiled(Attack):
 
             tiny_models.make_clip(self._home / "tiny")
             call_main(
-                ["compile", self._model],
+                *self._compiling.lines,
                 ["index", str(images), "--model", self._model, "-L", str(self._library)],
                 *self._questions(),
             )()
+            for path in (self._cache, self._library):
+                shutil.copytree(path, self._home / "template" / path.name)
+            print(json.dumps(self._compiling.learn()))
 
         outcome = run_child(work, prepare=self._prepare, limit=300)
         codes = [answer.code for answer in outcome.answers]
         if codes != [0] * 5:
             raise RuntimeError(f"the tiny model ended with {codes}: {outcome.err}")
-        self._seconds = outcome.seconds / 2
-        for path in (self._cache, self._library):
-            shutil.copytree(path, self._home / "template" / path.name)
+        seconds, points, calls = json.loads(outcome.rest)
+        self._known = Known(seconds, [((name, line), n) for (name, line), n in points], calls)
         return [meaning(answer) for answer in outcome.answers[2:]]
 
     def _restore(self) -> None:
         for path in (self._cache, self._library):
             remove_tree(path)
             shutil.copytree(self._home / "template" / path.name, path)
+
+    def _forget_compiled(self) -> None:
+        self._restore()
+        remove_tree(self._cache / "compiled")
 
 
 def damage_weights(folder: Path, random: Random) -> str:

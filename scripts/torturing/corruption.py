@@ -90,19 +90,26 @@ class Corruption(Attack):
         world.restore()
         where = self._damage(random)
         world.remember()
-        outcome = world.outcome_of([*world.questions(), world.line("check", "-f", "json")])
+        looks = [*world.questions(), world.line("check", "-f", "json")]
+        used = [world.line("rebuild"), *world.questions()] if _VECTORS in where else []
+        outcome = world.outcome_of([*looks, *used])
         tally.note_outcome(outcome, "questions")
-        answers = outcome.answers
+        answers, again = outcome.answers[: len(looks)], outcome.answers[len(looks) :]
         if has_word(answers) or [meaning(answer) for answer in answers] != [*expected, []]:
             tally.note_messages(answers, "questions")
             by_check = "catalog.db" in where and "vector" not in where
             self._judge_answers(answers, expected, tally, by_check=by_check)
             self._judge_repair(answers, expected, tally)
+        elif again and not has_word(again):
+            found = [meaning(answer) for answer in again[1:]]
+            if found != expected:
+                told = difference(found, expected)
+                tally.note_wrong(f"answers after a rebuild are wrong without a word: {told}")
         return where
 
     def _damage(self, random: Random) -> str:
         library = self._world.library
-        if random.random() < 0.35:
+        if random.random() < 0.4:
             return damage_value(library, random)
         files = sorted(
             path for path in library.rglob("*") if path.is_file() and path.stat().st_size
@@ -143,8 +150,10 @@ def hits_of(found: object) -> object:
     return sorted((str(item.get("path")), item.get("score") or 0) for item in found)
 
 
+_VECTORS = "embedding.vector"
 _VALUES = (
-    *[("embedding", "vector")] * 4,  # what is found depends on them
+    ("embedding", "vector"),
+    *[("embedding WHERE model_id = 1", "vector")] * 3,  # those that are asked for
     ("file", "path"),
     ("content", "sha256"),
     ("content", "camera"),
@@ -156,7 +165,7 @@ _VALUES = (
 
 
 def damage_value(library: Path, random: Random) -> str:
-    """Flip a bit of a value where it lies in the file of the catalog."""
+    """Flip bits of a value where it lies in the file of the catalog."""
     table, column = random.choice(_VALUES)
     values = [value for (value,) in rows_of(library, f"SELECT {column} FROM {table}") if value]
     with closing(sqlite3.connect(library / "catalog.db")) as connection:
@@ -169,9 +178,11 @@ def damage_value(library: Path, random: Random) -> str:
     if not starts:
         return damage_file(path, random)
     start = random.choice(starts)
-    data[start + random.randrange(len(wanted))] ^= 1 << random.randrange(8)
+    part = data[start : start + len(wanted)]
+    said = flip_bits(part, random)
+    data[start : start + len(wanted)] = part
     path.write_bytes(data)
-    return f"catalog.db: a bit of {table}.{column} at {start}"
+    return f"catalog.db: {said} of {table.split()[0]}.{column} at {start}"
 
 
 class CorruptLog(Attack):

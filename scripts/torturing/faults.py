@@ -44,11 +44,19 @@ Point = tuple[str, int]
 
 
 def lines_of(
-    world: World, *lines: Sequence[str], packages: Sequence[str] = STORING
+    world: World,
+    *lines: Sequence[str],
+    packages: Sequence[str] = STORING,
+    prepare: Callable[[], None] = lambda: None,
 ) -> list[tuple[Point, int]]:
     """Run command lines; return how often each line of some packages was run."""
     report = world.folder / "lines.json"
-    run_child(call_main(*lines), prepare=lambda: _count_lines(report, packages), limit=300)
+
+    def count() -> None:
+        prepare()
+        _count_lines(report, packages)
+
+    run_child(call_main(*lines), prepare=count, limit=300)
     counts = json.loads(report.read_text("utf-8"))
     return [((name, line), count) for name, line, count in counts]
 
@@ -180,7 +188,12 @@ class PowerCut:
 # --- errors of the disk ---------------------------------------------------------------------------
 
 
-def count_calls(world: World, *lines: Sequence[str], folder: Path | None = None) -> int:
+def count_calls(
+    world: World,
+    *lines: Sequence[str],
+    folder: Path | None = None,
+    prepare: Callable[[], None] = lambda: None,
+) -> int:
     """Run command lines; return how many calls about a folder, else the library, can fail."""
     report = world.folder / "calls"
     errors = DiskErrors(folder or world.library, at=0)
@@ -189,7 +202,11 @@ def count_calls(world: World, *lines: Sequence[str], folder: Path | None = None)
         call_main(*lines)()
         report.write_text(str(errors.calls), "utf-8")
 
-    run_child(work, prepare=errors.install, limit=300)
+    def count() -> None:
+        prepare()
+        errors.install()
+
+    run_child(work, prepare=count, limit=300)
     return int(report.read_text("utf-8"))
 
 

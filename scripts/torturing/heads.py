@@ -6,13 +6,13 @@ import json
 import shutil
 from functools import cached_property
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from torturing.attack import Attack, Tally
 from torturing.corruption import damage_file
-from torturing.faults import DiskErrors, Point, PowerCut, count_calls, kill_at, lines_of
 from torturing.inputs import mutate
-from torturing.process import Answer, Outcome, call_main, run_child
+from torturing.interrupt import Interruptions, Known
+from torturing.process import Answer, Outcome
 from torturing.world import World, meaning
 
 _METHODS = ("prototype", "tip")
@@ -46,24 +46,20 @@ def _scores(answer: Answer) -> list[Any]:
     )
 
 
-class _Saving(NamedTuple):
-    """What is known of `learn` that is not interrupted."""
-
-    seconds: float
-    lines: list[tuple[Point, int]]
-    calls: int
-
-
 class Heads(Attack):
     """Damages the file of a head and classifies with it, or interrupts `learn` that replaces it."""
 
     name = "saved heads"
     share = 1.0
+    slow = True
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._folder = world.folder / "heads"
         self._file = self._folder / "head.json"
+        self._saving = Interruptions(
+            world, [self._learn(1)], self._folder, lambda: self._put(0), ("heads", "_util")
+        )
 
     def _attack(self, random: Random, tally: Tally) -> str:
         expected = self._expected
@@ -105,33 +101,9 @@ class Heads(Attack):
     # --- interruptions -----------------------------------------------------------------------
 
     def _interrupt(self, random: Random, expected: list[Any], tally: Tally) -> str:
+        known = self._known
         self._put(0)
-        saving, learn = self._saving, call_main(self._learn(1))
-        way = random.randrange(3)
-        if way == 0:
-            point, count = random.choice(saving.lines)
-            occurrence, power = random.randint(1, count), random.random() < 0.5
-            cut = PowerCut(self._folder)
-
-            def prepare() -> None:
-                if power:
-                    cut.watch()
-                kill_at(point, occurrence, cut.lose if power else lambda: None)
-
-            tally.note_kill(run_child(learn, prepare=prepare), "learn")
-            where = f"before {point[0]}:{point[1]} ({occurrence}), power cut: {power}"
-        elif way == 1:
-            after = random.random() * saving.seconds
-            tally.note_kill(run_child(learn, kill_after=after), "learn")
-            where = f"killed after {after:.4f} s"
-        else:
-            at, lasting = random.randint(1, saving.calls), random.random() < 0.5
-            errors = DiskErrors(self._folder, at=at, lasting=lasting)
-            outcome = run_child(learn, prepare=errors.install)
-            tally.note_outcome(outcome, "learn")
-            tally.note_messages(outcome.answers, "learn")
-            tally.faults += 1
-            where = f"call {at} failed, lasting: {lasting}"
+        where = self._saving.interrupt(known, random, tally)
         outcome = self._ask()
         self._judge(outcome, expected, tally)
         if outcome.answers and outcome.answers[0].code:
@@ -183,10 +155,5 @@ class Heads(Attack):
         return found
 
     @cached_property
-    def _saving(self) -> _Saving:
-        learn = self._learn(1)
-        seconds = self._world.must(learn).seconds
-        lines = lines_of(self._world, learn, packages=("heads", "_util"))
-        calls = count_calls(self._world, learn, folder=self._folder)
-        self._put(0)
-        return _Saving(seconds, lines, calls)
+    def _known(self) -> Known:
+        return self._saving.learn()

@@ -58,7 +58,7 @@ class PowerCuts(JobAttack[None]):
     """Cuts the power as a job has ended: what it said is done has to be on the disk."""
 
     name = "power cut at the end"
-    share = 1.5
+    share = 2.5
     ended = True
 
     def _measure(self, job: Job) -> None:

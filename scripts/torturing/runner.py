@@ -184,10 +184,11 @@ def _work(
     folder.mkdir()
     prepare_environment(folder)
     world = World(folder)
-    # Each worker begins with other attacks: the first round takes long, since much is prepared.
+    # Each worker begins with other attacks, so that all have had a try early; slow ones come last.
     names = [*plan.attacks]
     first = number * len(names) // plan.jobs
-    attacks = {name: plan.attacks[name](world) for name in (*names[first:], *names[:first])}
+    names = sorted([*names[first:], *names[:first]], key=lambda name: plan.attacks[name].slow)
+    attacks = {name: plan.attacks[name](world) for name in names}
     spent = dict.fromkeys(attacks, 0.0)
     tries = dict.fromkeys(attacks, number)
     while time.monotonic() < deadline:

@@ -9,8 +9,7 @@ from random import Random
 from typing import Any
 
 from torturing.attack import Attack, Tally
-from torturing.faults import DiskErrors, Point, count_calls, kill_at, lines_of
-from torturing.process import call_main, run_child
+from torturing.interrupt import Interruptions, Known
 from torturing.world import ROOT, World, meaning, remove_tree, rows_of
 
 FORMATS = ROOT / "tests" / "catalog" / "formats"
@@ -25,20 +24,17 @@ class Upgrades(Attack):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._lines: dict[str, list[tuple[Point, int]]] = {}
-        self._calls: dict[str, int] = {}
+        self._known: dict[str, Known] = {}
 
     def _attack(self, random: Random, tally: Tally) -> str:
         dump = random.choice(sorted(FORMATS.glob("*.sql")))
         line = self._world.line("export", "-f", "jsonl")
-        if dump.name not in self._lines:
-            self._load(dump)
-            self._lines[dump.name] = lines_of(self._world, line)
-            self._load(dump)
-            self._calls[dump.name] = count_calls(self._world, line)
+        upgrade = Interruptions(self._world, [line], self._world.library, lambda: self._load(dump))
+        if dump.name not in self._known:
+            self._known[dump.name] = upgrade.learn()
         self._load(dump)
         before = self._rows()
-        where = f"{dump.name}, {self._interrupt(dump, line, random, tally)}"
+        where = f"{dump.name}, {upgrade.interrupt(self._known[dump.name], random, tally)}"
         again = self._world.outcome_of([line, line])
         tally.note_outcome(again, "opening it again")
         codes = [answer.code for answer in again.answers]
@@ -47,28 +43,6 @@ class Upgrades(Attack):
         else:
             self._judge(before, [meaning(answer) for answer in again.answers], tally)
         return where
-
-    def _interrupt(self, dump: Path, line: list[str], random: Random, tally: Tally) -> str:
-        way = random.random()
-        if way < 0.5:
-            point, count = random.choice(self._lines[dump.name])
-            occurrence = random.randint(1, count)
-            outcome = run_child(
-                call_main(line), prepare=lambda: kill_at(point, occurrence, lambda: None)
-            )
-            tally.note_kill(outcome, "an upgrade")
-            return f"killed before {point[0]}:{point[1]} ({occurrence})"
-        if way < 0.7:
-            seconds = random.random() * 0.15
-            tally.note_kill(run_child(call_main(line), kill_after=seconds), "an upgrade")
-            return f"killed after {seconds:.4f} s"
-        at, lasting = random.randint(1, self._calls[dump.name]), random.random() < 0.5
-        errors = DiskErrors(self._world.library, at=at, lasting=lasting)
-        outcome = run_child(call_main(line), prepare=errors.install)
-        tally.note_outcome(outcome, "an upgrade")
-        tally.note_messages(outcome.answers, "an upgrade")
-        tally.faults += 1
-        return f"call {at} failed, lasting: {lasting}"
 
     def _load(self, dump: Path) -> None:
         self._world.restore(library=False)
