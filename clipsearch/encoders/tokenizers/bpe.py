@@ -16,7 +16,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 Cleaning = Literal["lower", "whitespace", "canonicalize"]
 """CLIP's own cleaning, in lower case; white space only; or lower case without punctuation (SigLIP)."""
@@ -113,10 +113,13 @@ def write_vocabulary(
 
 
 def open_vocabulary(path: Path) -> sqlite3.Connection:
-    """Open a file of `write_vocabulary` for reading, on read-only media too."""
+    """Open a file of `write_vocabulary` for reading, on read-only media too. Raises OSError."""
     # immutable: no lock and no look for a journal, which a read-only disk would not allow.
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-    return sqlite3.connect(uri, uri=True, check_same_thread=False)
+    try:
+        return sqlite3.connect(uri, uri=True, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise OSError(f"cannot read {path}: {error}") from error
 
 
 class BytePairTokenizer:
@@ -134,6 +137,11 @@ class BytePairTokenizer:
         How texts are cleaned; `lower` is CLIP's own way.
     multilingual
         Whether the model was trained on other languages than English.
+
+    Raises
+    ------
+    OSError
+        The vocabulary cannot be read; its methods raise that, too.
     """
 
     start: tuple[int, ...]
@@ -155,7 +163,7 @@ class BytePairTokenizer:
         self._lock = Lock()
         self._known: dict[str, list[int]] = {}
         self.cleaning = cleaning
-        self._special = tuple(row[0] for row in self._file.execute("SELECT piece FROM special"))
+        self._special = tuple(row[0] for row in self._rows("SELECT piece FROM special"))
         self.context_length = context_length
         self.multilingual = multilingual
         self.start, self.end = (start,), (end,)
@@ -164,7 +172,7 @@ class BytePairTokenizer:
     def size(self) -> int:
         """Number of tokens in the vocabulary."""
         with self._lock:
-            return int(self._file.execute("SELECT count(*) FROM token").fetchone()[0])
+            return int(self._rows("SELECT count(*) FROM token")[0][0])
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text, however many, without start and end."""
@@ -225,20 +233,26 @@ class BytePairTokenizer:
 
     def _rank(self, pair: tuple[str, str]) -> int:
         query = "SELECT rank FROM merge WHERE left = ? AND right = ?"
-        row = self._file.execute(query, pair).fetchone()
-        return _NEVER if row is None else int(row[0])
+        rows = self._rows(query, *pair)
+        return int(rows[0][0]) if rows else _NEVER
 
     def _id(self, piece: str) -> int:
         query = "SELECT id FROM token WHERE piece = ?"
-        return int(self._file.execute(query, (piece,)).fetchone()[0])
+        return int(self._rows(query, piece)[0][0])
 
     def _names(self, ids: Sequence[int]) -> list[str]:
         query = "SELECT piece FROM token WHERE id = ?"
         with self._lock:
-            rows = [self._file.execute(query, (int(number),)).fetchone() for number in ids]
-        if None in rows:
-            raise KeyError(f"the vocabulary has no token {ids[rows.index(None)]}")
-        return [row[0] for row in rows]
+            found = [self._rows(query, int(number)) for number in ids]
+        if [] in found:
+            raise KeyError(f"the vocabulary has no token {ids[found.index([])]}")
+        return [rows[0][0] for rows in found]
+
+    def _rows(self, query: str, *values: str | int) -> list[tuple[Any, ...]]:
+        try:
+            return self._file.execute(query, values).fetchall()
+        except sqlite3.Error as error:  # a disk that fails, or is gone
+            raise OSError(f"cannot read the vocabulary of the model: {error}") from error
 
     def _piece(self, name: str) -> str:
         if name in self._special:

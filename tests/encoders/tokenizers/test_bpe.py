@@ -169,6 +169,19 @@ def test_a_number_without_a_token_is_an_error(tokenizer: BytePairTokenizer) -> N
         tokenizer.pieces([320, 49408])
 
 
+def test_a_vocabulary_that_cannot_be_read_is_an_error_of_the_system(
+    vocabulary: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match=r"cannot read .*absent\.db"):
+        opened(tmp_path / "absent.db")
+    cut = tmp_path / "cut.db"
+    data = vocabulary.read_bytes()
+    cut.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    with pytest.raises(OSError, match="cannot read the vocabulary"):
+        for number in range(0, 49408, 97):
+            opened(cut).pieces([number])
+
+
 def test_threads_share_a_tokenizer(vocabulary: Path, simple: SimpleTokenizer) -> None:
     tokenizer = opened(vocabulary)
     texts = [f"horse{n} of a{n % 7} rider" for n in range(200)]
