@@ -27,24 +27,25 @@ from torturing.together import Together
 from torturing.upgrades import Upgrades
 
 _ALL: tuple[type[Attack], ...] = (
-    Kills,
-    RandomKills,
     PowerCuts,
-    FailingDisk,
-    FullDisk,
-    Corruption,
-    CorruptLog,
     Unreadable,
     OtherModel,
+    CorruptLog,
     Clocks,
-    Together,
     Upgrades,
-    Filters,
     Documents,
-    Heads,
     Images,
+    Heads,
+    Corruption,
+    Kills,
+    RandomKills,
+    FailingDisk,
+    FullDisk,
+    Together,
+    Filters,
     Compiled,
 )
+"""Of two workers each begins with a half of them."""
 ATTACKS = {attack.name: attack for attack in _ALL}
 _COLUMNS = ("tries", "kills", "faults", "corruptions", "inputs")
 _FAULTS = ("lost", "wrong", "tracebacks", "hangs")

@@ -89,7 +89,7 @@ class Attack(ABC):
     share: ClassVar[float]
     """Of the time, in proportion to those of the other attacks."""
     slow: ClassVar[bool] = False
-    """Whether the first try takes many times as long as others."""
+    """Whether the first try takes long, and waits until others have had a part of their time."""
     counts: ClassVar[Literal["", "faults", "corruptions"]] = ""
     """What each try is one of, in a Tally; kills and inputs are counted as they happen."""
 

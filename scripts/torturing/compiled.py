@@ -29,7 +29,7 @@ _LABELS = ("cat", "dog", "boat", "fish", "tree", "house", "car", "sun", "bird", 
 """More than are read by the part for few texts."""
 _TORCH = ENGINES["torch"]
 _COMPILER = ("open_clip", "clipsearch.encoders.compiler.compile")
-_AT_ONCE = 8
+_AT_ONCE = 5
 """Tries of one child, in which the compiler is imported: that takes as long as five tries."""
 
 

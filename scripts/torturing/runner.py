@@ -184,12 +184,11 @@ def _work(
     folder.mkdir()
     prepare_environment(folder)
     world = World(folder)
-    # Each worker begins with other attacks, so that all have had a try early; slow ones come last.
+    # Each worker begins with other attacks, so that all have had a try early; slow ones wait.
     names = [*plan.attacks]
     first = number * len(names) // plan.jobs
-    names = sorted([*names[first:], *names[:first]], key=lambda name: plan.attacks[name].slow)
-    attacks = {name: plan.attacks[name](world) for name in names}
-    spent = dict.fromkeys(attacks, 0.0)
+    attacks = {name: plan.attacks[name](world) for name in (*names[first:], *names[:first])}
+    spent = {name: attack.share if attack.slow else 0.0 for name, attack in attacks.items()}
     tries = dict.fromkeys(attacks, number)
     while time.monotonic() < deadline:
         name = min(attacks, key=lambda one: spent[one] / attacks[one].share)
