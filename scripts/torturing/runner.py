@@ -188,7 +188,7 @@ def _work(
     names = [*plan.attacks]
     first = number * len(names) // plan.jobs
     attacks = {name: plan.attacks[name](world) for name in (*names[first:], *names[:first])}
-    spent = {name: attack.share if attack.slow else 0.0 for name, attack in attacks.items()}
+    spent = {name: attack.slow * attack.share / 2 for name, attack in attacks.items()}
     tries = dict.fromkeys(attacks, number)
     while time.monotonic() < deadline:
         name = min(attacks, key=lambda one: spent[one] / attacks[one].share)
