@@ -128,10 +128,16 @@ class EncoderError(ClipsearchError):
 class UnknownModel(EncoderError):
     """No model of this name."""
 
-    def __init__(self, name: str, choices: Sequence[str] = (), hint: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        choices: Sequence[str] = (),
+        hint: str = "",
+        fault: str = "unknown model",
+    ) -> None:
         close = f" Did you mean {' or '.join(repr(c) for c in choices)}?" if choices else ""
         super().__init__(
-            f"unknown model {name!r}.{close} {hint or 'List them with `clipsearch models`.'}"
+            f"{fault} {name!r}.{close} {hint or 'List them with `clipsearch models`.'}"
         )
         self.name = name
         self.choices = tuple(choices)

@@ -130,6 +130,9 @@ def existing_spelling(path: str, exists: Callable[[str], bool] = os.path.lexists
 
 def describe_error(error: BaseException) -> str:
     """Return what went wrong, in one line: for an error of the system its words without a number."""
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, OSError):  # of urllib, around the one that says something
+        error = reason
     told = error.strerror if isinstance(error, OSError) else None
     return printable(" ".join((told or str(error)).split()) or type(error).__name__, 300)
 
@@ -287,6 +290,14 @@ def is_gone(path: str) -> bool:
     except (OSError, ValueError):
         return False
     return False
+
+
+def dead_link(path: str | os.PathLike[str]) -> str | None:
+    """Return the path itself, or the one that it is in, which is a link to nothing; else None."""
+    there = os.path.abspath(path)
+    while not os.path.lexists(there) and there != (parent := os.path.dirname(there)):
+        there = parent
+    return None if os.path.exists(there) else there
 
 
 def size_of(path: str) -> int | None:

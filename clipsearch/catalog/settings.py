@@ -149,8 +149,9 @@ def use_model(connection: Connection, name: str) -> int:
         raise UnknownModel(
             name,
             difflib.get_close_matches(name, ids, n=3),
-            f"This library holds {', '.join(ids) or 'none'}; "
-            "`clipsearch index PATH --model NAME` adds one.",
+            f"It holds those of {', '.join(ids) or 'none'}; "
+            "`clipsearch index PATH --model NAME` adds some.",
+            "the library has no vectors of the model",
         )
     set_meta(connection, _CURRENT, str(ids[name]))
     return ids[name]

@@ -94,6 +94,7 @@ class Commands(Mapping[str, Any]):
             one.command(name, cls=_PARSERS.get(callback))(callback)
             self._found[name] = typer.main.get_command(one)
             take_plain_values(self._found[name])
+            _name_arguments_plainly(self._found[name])
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -168,6 +169,10 @@ def _processing(
     several = param.multiple or param.nargs == -1
 
     def process(context: Any, value: Any) -> Any:
+        if convert is _path and "" in (value if several and value else (value,)):
+            # pathlib takes it for the current folder; in a script it is a variable without value.
+            name = param.opts[-1] if param.param_type_name == "option" else param.metavar
+            raise UsageError(f"{name} needs the name of a file or a folder: it is empty.", context)
         try:
             if value is None:
                 found: Any = () if several else None
@@ -246,6 +251,13 @@ def _number(kind: type, limits: tuple[float, float]) -> Convert:
         return kind(text)
 
     return convert
+
+
+def _name_arguments_plainly(command: Any) -> None:
+    """Have the help show `PATH` for an argument, not `PATH <list[Path]>`."""
+    for param in command.params:
+        if param.param_type_name == "argument" and param.metavar:
+            param.display_type_rich = lambda ctx: None
 
 
 # --- options with many values ----------------------------------------------------------------

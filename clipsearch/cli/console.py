@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from time import monotonic
@@ -38,6 +38,9 @@ _BAR_WIDTH = 40
 _NAME_WIDTH = 40
 """Labels may be whole stories; a chart shows how they begin."""
 
+
+_MOST_INPUT = 1 << 20
+"""Bytes; a text of this many is too long for any model."""
 
 SOME_FILES_FAILED = 3
 INTERRUPTED = 130
@@ -118,6 +121,19 @@ def split_labels(labels: list[str]) -> list[str]:
         return labels if sys.stdin.readline().strip().lower().startswith("n") else parts
     say(f"read as {len(parts)} labels: {listed}. One label with commas goes into a --labels FILE.")
     return parts
+
+
+def read_texts(texts: Sequence[str]) -> list[str]:
+    """Return texts, with all of standard input in the place of `-`. Raises UsageError."""
+    if "-" not in texts:
+        return list(texts)
+    given = sys.stdin.buffer.read(_MOST_INPUT + 1)
+    if len(given) > _MOST_INPUT:
+        raise UsageError(f"- stands for a text on standard input: at most {_MOST_INPUT:,} bytes.")
+    text = given.decode("utf-8", "replace").strip()
+    if not text:
+        raise UsageError("- stands for a text on standard input: there is none.")
+    return [text if one == "-" else one for one in texts]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from clipsearch.cli.console import UsageError, announce, get_device, progress, say
+from clipsearch.cli.console import UsageError, announce, get_device, progress, read_texts, say
 from clipsearch.cli.options import LibraryOption, ModelOption, ReportFormat, write_report
 from clipsearch.encoders import compile_once, list_models, load_tokenizer
 from clipsearch.encoders.registry import resolve
@@ -152,7 +152,10 @@ def _of_library(path: Path | None) -> tuple[str | None, list[Path]]:
 
 
 def tokens(
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="A text, or several.")],
+    texts: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT", help="A text, or several; `-`: the one on standard input."),
+    ],
     model: ModelOption = None,
     format: ReportFormat = None,
     library: LibraryOption = None,
@@ -169,6 +172,7 @@ def tokens(
     """
     if model and library:
         raise UsageError("the tokens of a --model or of the model of a --library: name one.")
+    texts = read_texts(texts)
     found = _tokens_of_model(model, texts) if model else _tokens_of_library(library, texts)
     write_report(found, "tokens", format)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from clipsearch._util import quote
 from clipsearch.cli.console import SOME_FILES_FAILED, UsageError, progress, say
 from clipsearch.cli.options import Output
 from clipsearch.library import Library
@@ -133,6 +134,8 @@ class Placing(NamedTuple):
         if report.left_out:
             rest = ", ".join(f"{number:,} {name}" for name, number in report.left_out.items())
             say(f"left out: {rest} (--sort-rest puts them into folders too).")
+        for label, name in [*report.folders.items()][:_FAILURES_SHOWN]:
+            say(f"the images of {quote(label)} are in the folder {quote(name)}.")
         for failure in report.failures[:_FAILURES_SHOWN]:
             say(f"failed: {shorten_path(failure.path)}: {failure.reason}")
         if len(report.failures) > _FAILURES_SHOWN:

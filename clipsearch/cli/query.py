@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from clipsearch.cli.commands import parse_by
-from clipsearch.cli.console import UsageError, get_device, say, warn_all
+from clipsearch.cli.console import UsageError, get_device, read_texts, say, warn_all
 from clipsearch.cli.options import (
     HeadOption,
     HitsFile,
@@ -74,7 +74,7 @@ def query(
         typer.Argument(
             metavar="TEXT",
             help="What to find. Several terms combine; `2:horse` weighs one double, "
-            r"and `\2:30` means the text 2:30.",
+            r"`\2:30` means the text 2:30, and `-` the text on standard input.",
             show_default=False,
         ),
     ] = None,
@@ -133,9 +133,10 @@ def query(
         raise UsageError("--label is of a --head: name its file.")
     placing = Placing.put(copy_to, link_to, dry_run, strict)
     target = Output.choose(_kind(dry_run), format, output, null=null, open_=open_)
+    texts = read_texts(texts or ())
     with Library.open(library, device=get_device()) as lib:
         hits = lib.search(
-            Head.load(head) if head else texts or (),
+            Head.load(head) if head else texts,
             images=image or (),
             exclude=exclude or (),
             label=label,

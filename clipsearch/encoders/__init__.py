@@ -10,7 +10,7 @@ from importlib import import_module
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from clipsearch._util import LazyModule
+from clipsearch._util import LazyModule, describe_error
 from clipsearch.encoders.base import Encoder, Tokenizer, compile_with
 from clipsearch.encoders.compiler.store import (
     Manifest,
@@ -205,7 +205,7 @@ def compile_once(
         OSError,
         MemoryError,
     ) as error:  # no room, or no right to write: indexing goes on without
-        return f"{spec.name} could not be compiled ({error}). It runs on torch all the same."
+        return f"{spec.name} could not be compiled ({describe_error(error)}). It runs on torch all the same."
     return ""
 
 

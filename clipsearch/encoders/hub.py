@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clipsearch._util import describe_error
 from clipsearch.errors import ModelUnavailable, UnknownModel
 
 CONFIG = "open_clip_config.json"
@@ -132,7 +133,7 @@ def _explain_unavailable(repo: str, model: str, error: Exception) -> ModelUnavai
     if constants.HF_HUB_OFFLINE:
         tried += "HF_HUB_OFFLINE forbids to download it."
     else:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = describe_error(error).rstrip(".")
         tried += f"downloading it from {_endpoint()} failed: {reason}."
     return ModelUnavailable(
         model,

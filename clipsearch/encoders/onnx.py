@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from clipsearch._util import LazyModule, warn
+from clipsearch._util import LazyModule, describe_error, warn
 from clipsearch._util.parallel import cores
 from clipsearch.encoders.base import Tokenizer, compile_again
 from clipsearch.encoders.compiler.store import (
@@ -239,7 +239,7 @@ class OnnxEncoder:
         """Return an error for files that are as they were written: the fault is elsewhere."""
         name = self.info.name
         return EncoderError(
-            f"the compiled {name} in {self._folder} cannot be opened ({part}: {error}). "
+            f"the compiled {name} in {self._folder} cannot be opened ({part}: {describe_error(error)}). "
             f"Try again; if that does not help: `clipsearch compile {name} --force`."
         )
 
@@ -263,7 +263,7 @@ class OnnxEncoder:
         except (ClipsearchError, OSError, ImportError, MemoryError) as error:
             raise EncoderError(
                 f"{fault} and was deleted. Make it again: `clipsearch compile {self.info.name}` "
-                f"({error})."
+                f"({describe_error(error)})."
             ) from error
         folder = find_compiled(self._spec)
         manifest = Manifest.read(folder) if folder else None

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from clipsearch._util import describe_error
 from clipsearch.encoders import hub
 from clipsearch.encoders.registry import FOLDER_PREFIX, ModelSpec
 from clipsearch.errors import ModelUnavailable, UnknownModel
@@ -137,12 +138,10 @@ def explain_unreadable(spec: ModelSpec, what: str, error: Exception) -> ModelUna
     error
         What reading it raised.
     """
-    reason = " ".join(str(error).split()) or type(error).__name__
-    reason = reason if len(reason) <= 300 else f"{reason[:300]} …"
     kind = f"as weights of {spec.arch}" if spec.arch else "as an open_clip model"
     return ModelUnavailable(
         spec.title,
-        f"{what} cannot be read {kind}: {reason}",
+        f"{what} cannot be read {kind}: {describe_error(error)}",
         "Check that it is complete, and that weights and architecture belong together.",
     )
 
@@ -184,7 +183,8 @@ def _weights_of_tag(spec: ModelSpec, tag: dict[str, Any], tables: Tables) -> str
     try:
         return str(tables.download_pretrained(tag))
     except Exception as error:  # urllib, checksums, the disk
-        reason = f"{tag.get('url') or tag.get('file')} could not be downloaded: {error}"
+        place = tag.get("url") or tag.get("file")
+        reason = f"{place} could not be downloaded: {describe_error(error)}"
         raise ModelUnavailable(
             spec.title, reason, "Try again with a network, or use --checkpoint FILE."
         ) from error

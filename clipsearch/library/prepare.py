@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from clipsearch import calibration
+from clipsearch._util import describe_error
 from clipsearch.library.cohorts import image_cohort, image_log_mean_exps
 from clipsearch.library.search import COUNTED
 from clipsearch.library.session import Session
@@ -45,7 +46,9 @@ def prepare_queries(session: Session) -> list[str]:
             image_cohort(session)
         return warn_of_photographs(session)
     except Exception as error:  # noqa: BLE001 - whatever it is, the images are indexed
-        return [f"the first query will be slower: it could not be prepared ({error})."]
+        return [
+            f"the first query will be slower: it could not be prepared ({describe_error(error)})."
+        ]
 
 
 def warn_of_photographs(session: Session) -> list[str]:

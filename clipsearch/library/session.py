@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from clipsearch._util import log_fault, report_first_step
+from clipsearch._util import describe_error, log_fault, report_first_step
 from clipsearch._util.arrays import FloatArray
 from clipsearch.calibration.background import Background, StoredLogMeanExps
 from clipsearch.calibration.image_cohort import ImageCohort
@@ -283,7 +283,9 @@ class Session:
         except Timeout as error:
             raise LibraryLocked(self.path, "another `clipsearch index`") from error
         except OSError as error:
-            raise LibraryError(self.path, f"cannot write in {self.path}: {error}.") from error
+            raise LibraryError(
+                self.path, f"cannot write in {self.path}: {describe_error(error)}."
+            ) from error
         try:
             yield
         finally:

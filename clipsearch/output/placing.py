@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import get_args
 
 from clipsearch import types
+from clipsearch._util import dead_link
 from clipsearch._util.atomic import add_file, delete_leftovers
 from clipsearch.errors import CannotPlace
 from clipsearch.output.data import group_by_label
@@ -107,7 +108,7 @@ def place_images(
     check_choice("method", method, get_args(PlaceMethod))
     check_count("k", k, optional="all images")
     top = Path(os.path.abspath(as_path(folder, "folder")))
-    wanted, left_out = _destinations(items, rest, k)
+    wanted, left_out, renamed = _destinations(items, rest, k)
     folders = {name: _Folder(top / name) for name in dict.fromkeys(name for _, name in wanted)}
     placed: list[types.PlacedFile] = []
     failures: list[types.Failure] = []
@@ -125,7 +126,7 @@ def place_images(
         for name in folders:
             delete_leftovers(top / name)
     on_progress(Progress("place", len(wanted), len(wanted)))
-    return types.PlacementReport(tuple(placed), left_out, tuple(failures), dry_run)
+    return types.PlacementReport(tuple(placed), left_out, tuple(failures), dry_run, renamed)
 
 
 def _place(
@@ -147,11 +148,11 @@ def _place(
 
 def _destinations(
     items: Items, rest: bool, k: int | None
-) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    """Return (path, name of the folder) of each image, and how many images have none, and why."""
+) -> tuple[list[tuple[str, str]], dict[str, int], dict[str, str]]:
+    """Return (path, folder) of each image, reasons of those without one, and renamed labels."""
     predictions = [item for item in items if isinstance(item, types.Prediction)]
     if not predictions:
-        return [(path, "") for path in dict.fromkeys(item.path for item in items[:k])], {}
+        return [(path, "") for path in dict.fromkeys(item.path for item in items[:k])], {}, {}
     groups = group_by_label(predictions)
     # Of all labels, also those without images: a label keeps its folder in the next run.
     labels = sorted({score.label for one in predictions for score in one.labels})
@@ -164,7 +165,9 @@ def _destinations(
         for path in dict.fromkeys(one.path for _, one in group.members[:k])
     ]
     out = [group for group in groups if group.label is None and not rest]
-    return wanted, {group.name: len(group.members) for group in out}
+    used = {name for _, name in wanted}
+    renamed = {one: names[one, one] for one in labels if names[one, one] in used - {one}}
+    return wanted, {group.name: len(group.members) for group in out}, renamed
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -232,7 +235,9 @@ class _Folder:
         self.path = path
         try:
             names = os.listdir(path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if link := dead_link(path):
+                raise CannotPlace(path, f"{link} is a link that leads nowhere") from error
             names = []
         except OSError as error:
             raise _cannot_place(path, error) from error
@@ -331,8 +336,7 @@ def _have_equal_bytes(one: Path, other: Path) -> bool:
 
 
 def _cannot_place(folder: Path, error: OSError, done: int = 0) -> CannotPlace:
-    reason = _STOPPING.get(error.errno or 0) or (error.strerror or str(error)).lower()
-    return CannotPlace(folder, reason, done)
+    return CannotPlace(folder, _STOPPING.get(error.errno or 0) or _reason(error), done)
 
 
 def _reason(error: OSError, method: PlaceMethod = "copy") -> str:

@@ -28,6 +28,7 @@ from clipsearch.serve.schemas import (
     QuestionsRequest,
     SearchRequest,
     SimilarRequest,
+    describe_faults,
 )
 from clipsearch.serve.service import Answer, Service
 from clipsearch.serve.uploads import PostedRequest, describe_body
@@ -206,16 +207,8 @@ def _respond_error(_: Request, error: Exception) -> Response:
     """Answer an error of the table with its name and message."""
     status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
     if isinstance(error, RequestValidationError | ValidationError):
-        return _respond({"error": "BadRequest", "message": _list_faults(error)}, status)
+        return _respond({"error": "BadRequest", "message": describe_faults(error.errors())}, status)
     return _respond({"error": type(error).__name__, "message": str(error)}, status)
-
-
-def _list_faults(error: RequestValidationError | ValidationError) -> str:
-    """Write the first faults as `k: Input should be greater than 0; ...`."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc'] if part != 'query')}: {fault['msg']}"
-        for fault in error.errors()[:5]
-    )
 
 
 def _respond_http_error(_: Request, error: Exception) -> Response:

@@ -5,7 +5,8 @@ Both front-ends validate by these models (pydantic), and `clipsearch.serve.servi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -182,3 +183,58 @@ def parse_form(model: type[LibraryRequest], fields: Mapping[str, list[str]]) -> 
     return model.model_validate(
         {name: values if name in lists else values[-1] for name, values in fields.items()}
     )
+
+
+# --- what is wrong with a request ------------------------------------------------------------
+
+_FAULTS = {
+    "missing": "is missing",
+    "extra_forbidden": "is no field of this request",
+    "greater_than_equal": "has to be at least {ge}",
+    "less_than_equal": "has to be at most {le}",
+    "string_too_long": "has to be a text of at most {max_length} characters",
+    "too_long": "has to hold at most {max_length} values",
+    "too_short": "has to hold at least {min_length}",
+    "literal_error": "has to be one of {expected}",
+    "finite_number": "has to be a finite number",
+    "string": "has to be a text",
+    "int": "has to be a whole number",
+    "float": "has to be a number",
+    "bool": "has to be true or false",
+    "list": "has to be a list",
+    "dict": "has to be an object of names and values",
+    "model": "has to be an object of names and values",
+}
+"""Type of a fault of pydantic, or how a family of them begins -> what it says of a field."""
+_MOST_FAULTS = 5
+_FIELD_NAME = re.compile(r"(?!(str|int|float|bool)$)\w+")
+
+
+def describe_faults(faults: Sequence[Any]) -> str:
+    """Say in plain words what is wrong with the fields of a request.
+
+    Parameters
+    ----------
+    faults
+        As `errors()` of pydantic returns them.
+
+    Returns
+    -------
+    One line, as `k has to be at most 1000; count is no field of this request.`
+    """
+    said: dict[str, dict[str, None]] = {}
+    for fault in faults:
+        # Names of fields and places in lists, without those of pydantic for alternatives.
+        parts = [p for p in fault["loc"] if isinstance(p, int) or _FIELD_NAME.fullmatch(p)]
+        while len(parts) > 1 and parts[0] in ("body", "query", "path"):
+            parts = parts[1:]
+        name = ".".join(map(str, parts)) or "the request"
+        kind = fault["type"]
+        template = _FAULTS.get(kind) or _FAULTS.get(kind.partition("_")[0])
+        text = (
+            template.format(**fault.get("ctx", {})) if template else f"is refused: {fault['msg']}"
+        )
+        said.setdefault(name, {})[text] = None
+    lines = [f"{name} {' or '.join(texts)}" for name, texts in said.items()]
+    lines = [line.replace(" or has to be ", " or ") for line in lines]
+    return "; ".join(lines[:_MOST_FAULTS]) + "."

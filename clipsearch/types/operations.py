@@ -130,6 +130,9 @@ class PlacementReport:
     """UNCERTAIN and NONE -> number of predictions that were left out because of it."""
     failures: tuple[Failure, ...] = ()
     dry_run: bool = False
+    folders: dict[str, str] = field(default_factory=dict)
+    """Label -> name of its folder, for labels that no folder can be named by on every system, or
+    that differ from another one in case alone."""
 
     @property
     def added(self) -> int:

@@ -67,7 +67,7 @@ def test_the_same_weights_under_another_name_are_the_same_model(catalog: Catalog
 def test_an_unknown_model_is_answered_with_those_there_are(catalog: Catalog) -> None:
     catalog.add_model(model("ViT-B-32/openai"))
     catalog.add_model(model("mini"))
-    with pytest.raises(UnknownModel, match=r"holds ViT-B-32/openai, mini") as caught:
+    with pytest.raises(UnknownModel, match=r"holds those of ViT-B-32/openai, mini") as caught:
         catalog.use_model("ViT-B-32/opena")
     assert caught.value.choices == ("ViT-B-32/openai",)
     current = catalog.current_model()

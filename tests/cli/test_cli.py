@@ -1071,3 +1071,58 @@ def test_another_word_for_a_command_or_option_is_answered_with_its_name(
 def test_every_synonym_names_a_command_and_is_none() -> None:
     synonyms = import_module("clipsearch.cli.commands")._SYNONYMS
     assert {*synonyms.values()} <= {*COMMANDS} and not {*synonyms} & {*COMMANDS}
+
+
+# --- values that are no names, and texts on standard input -------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["query", "dog", "--copy-to", ""], "--copy-to"),
+        (["query", "dog", "--link-to="], "--link-to"),
+        (["classify", "cat", "dog", "--sort-into", ""], "--sort-into"),
+        (["classify", "cat", "dog", "--images", "a.jpg", ""], "--images"),
+        (["classify", "--labels", ""], "--labels"),
+        (["status", "-L", ""], "-L"),
+        (["query", "dog", "-o", ""], "--output"),
+        (["index", ""], "PATH"),
+        (["index", "a", ""], "PATH"),
+        (["similar", ""], "FILE"),
+        (["relocate", "a", ""], "NEW"),
+    ],
+)
+def test_an_empty_name_is_not_the_current_folder(
+    arguments: list[str],
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    said = capfd.readouterr().err
+    assert f"{name} needs the name of a file or a folder: it is empty." in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dash_is_the_text_on_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def ask(command: str, *arguments: str, given: bytes = b"") -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+        return main([command, *arguments]), *capfd.readouterr()
+
+    story = "a dog\nin the rain"
+    wanted = ask("tokens", "--model", "mini", story, "-f", "json")
+    found = ask("tokens", "--model", "mini", "-", "-f", "json", given=f"{story}\n".encode())
+    assert wanted[0] == 0 and found == wanted
+    for given, why in ((b" \n", "there is none"), (b"x" * 2**21, "at most 1,048,576 bytes")):
+        code, _, said = ask("query", "cat", "-", given=given)
+        assert code == 2 and f"- stands for a text on standard input: {why}" in said
+
+
+def test_the_help_names_arguments_plainly(capfd: pytest.CaptureFixture[str]) -> None:
+    for command in COMMANDS:
+        assert main([command, "--help"]) == 0
+        assert "<" not in capfd.readouterr().out.partition("Arguments:")[2].partition("\n\n")[0]

@@ -244,6 +244,31 @@ def test_the_most_probable_of_each_label_are_put_there_where_a_number_is_given(
     assert report.left_out == {UNCERTAIN: 1, NONE: 1}
 
 
+def test_labels_whose_folders_have_other_names_are_told(tmp_path: Path) -> None:
+    found = [
+        judged(image(tmp_path / f"{n}.jpg", str(n)), none=0.2, **{label: 0.8, "a:b": 0.1})
+        for n, label in enumerate(("cat", "Cat", "a/b", "dog"))
+    ]
+    report = place_images(found, tmp_path / "out")
+    assert report.folders == {"cat": "cat (2)", "a/b": "a_b"}, "those that have images"
+    assert [*tree(tmp_path / "out")] == ["Cat/1.jpg", "a_b/2.jpg", "cat (2)/0.jpg", "dog/3.jpg"]
+    assert report.to_dict()["folders"] == report.folders
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_link_to_a_folder_that_is_not_there_is_named(
+    tmp_path: Path, below: str, dry_run: bool
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "unplugged")
+    with pytest.raises(CannotPlace, match=f"{link} is a link that leads nowhere"):
+        place_images(cats_and_dogs(tmp_path / "in"), link / below, dry_run=dry_run)
+    assert not (tmp_path / "unplugged").exists()
+    (tmp_path / "unplugged").mkdir()
+    assert place_images(cats_and_dogs(tmp_path / "in"), link / below).added == 3
+
+
 def test_an_image_of_several_labels_goes_to_each(tmp_path: Path) -> None:
     both = judged(image(tmp_path / "a.jpg", "a"), "multi", none=0.1, cat=0.75, dog=0.625)
     assert place_images([both], tmp_path / "out").added == 2

@@ -13,8 +13,34 @@ from clipsearch.serve.schemas import (
     QuestionsRequest,
     SearchRequest,
     SimilarRequest,
+    describe_faults,
     parse_form,
 )
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "said"),
+    [
+        (
+            SearchRequest,
+            {"text": 5, "min_score": "a", "relevant": "maybe"},
+            "text has to be a list; min_score has to be a number; relevant has to be true or false.",
+        ),
+        (SearchRequest, {"k": 0, "count": 3}, "k has to be at least 1; count is no field of this request."),
+        (SearchRequest, {"text": ["x" * 20_001]}, "text.0 has to be a text of at most 20000 characters."),
+        (ClassifyRequest, {"labels": 3}, "labels has to be a list or an object of names and values."),
+        (ClassifyRequest, {"mode": "x"}, "mode has to be one of 'open', 'multi' or 'closed'."),
+        (ClassifyRequest, {"threshold": "a"}, "threshold has to be a number or an object of names and values."),
+        (SimilarRequest, {}, "path is missing."),
+        (SimilarRequest, [1], "the request has to be an object of names and values."),
+        (AnswersRequest, {"answers": [{"path": "/a", "label": "b"}]}, "answers.0.holds is missing."),
+        (AnswersRequest, {"answers": []}, "answers has to hold at least 1."),
+    ],
+)  # fmt: skip
+def test_faults_are_described_in_plain_words(model: Any, given: Any, said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(given)
+    assert describe_faults(caught.value.errors()) == said
 
 
 def test_one_text_is_a_list_of_one() -> None:

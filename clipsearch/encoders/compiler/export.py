@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from timm.utils.model import reparameterize_model
 
+from clipsearch._util import describe_error
 from clipsearch._util.arrays import FloatArray
 from clipsearch.encoders.compiler.graph import OUTPUT
 from clipsearch.encoders.compiler.store import is_passing
@@ -179,9 +180,7 @@ class Towers:
             # torch's exporter and onnxruntime raise whatever they like; torch itself is left.
             except Exception as error:
                 if is_passing(error):
-                    raise OSError(
-                        f"cannot write {path}: {' '.join(str(error).split())[:200]}"
-                    ) from error
+                    raise OSError(f"cannot write {path}: {describe_error(error)}") from error
                 reason = " ".join(str(error).split())[:200]
                 reasons.append(f"{way}: {type(error).__name__} {reason}")
             else:
