@@ -42,6 +42,10 @@ FILE_NAME = "catalog.db"
 FORMAT = 5
 """Format of a library: the number of migrations (`schema.MIGRATIONS`) that it has had."""
 
+_NOT_MIGRATED = (
+    "the library in {} is of an earlier version and has to be upgraded, which cannot be written "
+    "there: use it once where it can be, or copy it to a folder of yours and name that with -L."
+)
 _NO_TABLES = 0
 _IDLE_READERS = 4  # connections kept open for reading
 
@@ -118,7 +122,13 @@ class Engine:
         if stored == _NO_TABLES:  # the process that made it was killed
             raise LibraryNotFound(self.folder)
         if stored < FORMAT:
-            self._migrate()
+            try:
+                self._migrate()
+            except LibraryError as error:
+                if type(error) is not LibraryError:  # locked, or damaged
+                    raise
+                message = f"{_NOT_MIGRATED.format(self.folder)} ({error})"
+                raise LibraryError(self.folder, message) from error
 
     def close(self) -> None:
         """Close every connection; the last one to close folds the write-ahead log into the file."""

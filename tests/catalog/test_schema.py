@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from catalog_rows import entry, failure, model, unit
+from unprivileged import forbid_writing, run_all
 
 from clipsearch.catalog import Catalog
 from clipsearch.catalog.connection import as_json
@@ -248,6 +249,19 @@ def test_a_library_of_every_format_keeps_all_it_holds(tmp_path: Path, stored: Pa
     Catalog.create(tmp_path / "new").close()
     with closing(sqlite3.connect(tmp_path / "new" / "catalog.db")) as connection:
         assert tables_of(connection) == now
+
+
+def test_an_older_library_that_cannot_be_upgraded_says_what_to_do(tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    with closing(sqlite3.connect(library / "catalog.db")) as connection:
+        connection.executescript((FORMATS / "format-1.sql").read_text())
+    before = (library / "catalog.db").read_bytes()
+    forbid_writing(library)
+    [(code, out, said)] = run_all([["status", "-L", library]])
+    assert (code, out) == (1, "") and len(said.splitlines()) == 1
+    assert f"the library in {library} is of an earlier version" in said and "copy it" in said
+    assert (library / "catalog.db").read_bytes() == before
 
 
 def tables_of(connection: sqlite3.Connection) -> dict[str, set[str]]:

@@ -246,7 +246,7 @@ def test_the_most_probable_of_each_label_are_put_there_where_a_number_is_given(
 
 def test_labels_whose_folders_have_other_names_are_told(tmp_path: Path) -> None:
     found = [
-        judged(image(tmp_path / f"{n}.jpg", str(n)), none=0.2, **{label: 0.8, "a:b": 0.1})
+        judged(image(tmp_path / f"{n}.jpg", str(n)), "open", none=0.2, **{label: 0.8, "a:b": 0.1})
         for n, label in enumerate(("cat", "Cat", "a/b", "dog"))
     ]
     report = place_images(found, tmp_path / "out")
