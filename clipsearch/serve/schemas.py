@@ -185,7 +185,7 @@ def parse_form(model: type[LibraryRequest], fields: Mapping[str, list[str]]) -> 
     )
 
 
-# --- what is wrong with a request ------------------------------------------------------------
+# --- faults of a request ----------------------------------------------------------------------
 
 _FAULTS = {
     "missing": "is missing",
@@ -211,7 +211,7 @@ _FIELD_NAME = re.compile(r"(?!(str|int|float|bool)$)\w+")
 
 
 def describe_faults(faults: Sequence[Any]) -> str:
-    """Say in plain words what is wrong with the fields of a request.
+    """Name the faults of a request in plain words.
 
     Parameters
     ----------
