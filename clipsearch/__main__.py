@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
+
+_GRACE_SECONDS = 1.5
+_INTERRUPTED = b"interrupted in the midst of a step: what was stored before is kept.\n"
 
 LIGHT = ("query", "similar")
 """Commands that multiply vectors, not matrices, and are over in a moment."""
@@ -14,6 +18,7 @@ LIGHT = ("query", "similar")
 def run() -> None:
     """Run the command, and end the process without taking it apart first."""
     start_lightly(sys.argv[1:2])
+    end_when_interrupted()
     from clipsearch.cli import console, main  # which is begun lightly, too
 
     code = main()
@@ -23,11 +28,42 @@ def run() -> None:
         console.say(f"error: {error.strerror}")
         code = 1
     sys.stderr.flush()
-    if threading.active_count() > 1:
+    main_thread = threading.main_thread()
+    if any(thread is not main_thread and not thread.daemon for thread in threading.enumerate()):
         sys.exit(code)
     # Libraries are closed, and what was written is on the disk. Freeing every object and module
     # one by one takes as long as the search of a query.
     os._exit(code)
+
+
+def end_when_interrupted() -> None:
+    """End the process soon after Ctrl-C whatever it does, and at once after a second one.
+
+    Python acts on a signal between two of its instructions, not in the midst of a call: building a
+    graph, or reading from a disk that does not answer, may take minutes. What was stored is safe
+    from the end of the process at any point.
+    """
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    threading.Thread(target=_watch_signals, args=(woken,), name="interrupt", daemon=True).start()
+
+
+def _watch_signals(woken: int) -> None:
+    while number := os.read(woken, 1):
+        if number[0] == signal.SIGINT:
+            break
+    timer = threading.Timer(_GRACE_SECONDS, _interrupt)
+    timer.daemon = True
+    timer.start()
+    while number := os.read(woken, 1):
+        if number[0] == signal.SIGINT:
+            _interrupt()
+
+
+def _interrupt() -> None:
+    os.write(2, _INTERRUPTED)
+    os._exit(128 + signal.SIGINT)
 
 
 def start_lightly(command: list[str]) -> None:

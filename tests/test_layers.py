@@ -187,7 +187,7 @@ def test_the_checker_sees_the_package() -> None:
     names = set(modules(PACKAGE))
     assert {"cli", "library", "catalog", "encoders/base", "vectors/exact", "__init__"} <= names
     assert "PIL:" in {
-        what for _, what in imports(PACKAGE / "images/decode.py", "images/decode", names)
+        what for _, what in imports(PACKAGE / "images/encoded.py", "images/encoded", names)
     }
     session = {
         what for _, what in imports(PACKAGE / "library/session.py", "library/session", names)

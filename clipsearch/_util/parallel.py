@@ -1,12 +1,18 @@
-"""Run work in threads: a loop over shares, a map with bounded look-ahead, a generator in a thread."""
+"""Run work in threads: a loop over shares, a map with bounded look-ahead, a generator in a thread.
+
+A thread cannot be ended from outside. So work that may hang (a share of the network that does not
+answer, a decoder in an endless loop) runs in `Workers`, whose threads nobody has to wait for: they
+are given up when they are silent for too long, and end with the process.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from threading import Event, Thread
-from typing import TYPE_CHECKING, TypeVar
+from threading import Condition, Event, Thread, get_ident
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from clipsearch._util import LazyModule
 
@@ -19,6 +25,8 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _LOOK_UP_SECONDS = 0.1
+# How long the end of a context waits for threads that work: SIGINT ends a command within two seconds.
+_LEAVE_SECONDS = 0.5
 
 
 def cores() -> int:
@@ -66,14 +74,138 @@ def parallel_for(work: Callable[[int, int], object], count: int, *, least: int) 
             raise error
 
 
+_signs: dict[int, float] = {}
+"""Thread of `Workers` -> when it last gave a sign of life, in seconds of the monotonic clock."""
+
+
+def give_sign_of_life(*, until: float | None = None) -> None:
+    """Tell that this thread goes on: it is not given up for what it did before.
+
+    Parameters
+    ----------
+    until
+        Time of the monotonic clock up to which it may be silent, for work that takes as long as it
+        takes; None for now.
+    """
+    if (thread := get_ident()) in _signs:
+        _signs[thread] = time.monotonic() if until is None else until
+
+
+class Task(Generic[_T, _R]):
+    """An item that a thread of `Workers` works on, or will.
+
+    Attributes
+    ----------
+    item
+        What the function is called with.
+    future
+        Of the result.
+    """
+
+    def __init__(self, item: _T) -> None:
+        self.item = item
+        self.future: futures.Future[_R] = futures.Future()
+        self._thread = 0
+
+    def run(self, function: Callable[[_T], _R]) -> None:
+        """Call the function, unless the task was cancelled."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        self._thread = get_ident()
+        give_sign_of_life()
+        try:
+            self.future.set_result(function(self.item))
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            self.future.set_exception(error)
+
+    def silent_for(self) -> float:
+        """Return the seconds since the thread gave a sign of life; 0 if none works on the task."""
+        since = _signs.get(self._thread) if self.future.running() else None
+        return 0.0 if since is None else time.monotonic() - since
+
+
+class Workers:
+    """Threads that work on tasks. Neither the end of the context nor of the process waits for them.
+
+    Parameters
+    ----------
+    count
+        Number of threads.
+    name
+        Of the threads.
+
+    >>> with Workers(2, "squares") as workers:
+    ...     list(map_ahead(workers, lambda number: number * number, range(3), 2))
+    [0, 1, 4]
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._name = name
+        self._tasks: deque[tuple[Task[Any, Any], Callable[[Any], Any]]] = deque()
+        self._changed = Condition()
+        self._closed = False
+        self._threads: list[Thread] = []
+        for _ in range(count):
+            self.add_thread()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._closed = True
+            for waiting in self._tasks:
+                waiting[0].future.cancel()
+            self._changed.notify_all()
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def submit(self, function: Callable[[_T], _R], item: _T) -> Task[_T, _R]:
+        """Have a thread call the function with an item; never waits."""
+        task: Task[_T, _R] = Task(item)
+        with self._changed:
+            self._tasks.append((task, function))
+            self._changed.notify()
+        return task
+
+    def add_thread(self) -> None:
+        """Start one more thread, in the place of one that is given up."""
+        thread = Thread(target=self._work, name=self._name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _work(self) -> None:
+        thread = get_ident()
+        _signs[thread] = time.monotonic()
+        task: Task[Any, Any]
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed or self._tasks)
+                    if self._closed:
+                        return
+                    task, function = self._tasks.popleft()
+                task.run(function)
+                del task  # and its result
+        finally:
+            del _signs[thread]
+
+
 def map_ahead(
-    pool: futures.ThreadPoolExecutor, function: Callable[[_T], _R], items: Iterable[_T], depth: int
+    workers: Workers,
+    function: Callable[[_T], _R],
+    items: Iterable[_T],
+    depth: int,
+    *,
+    give_up: Callable[[_T], Task[Any, _R]] | None = None,
+    patience: float = 60.0,
 ) -> Generator[_R, None, None]:
     """Map a function over items in threads, in order, with a bounded look-ahead.
 
     Parameters
     ----------
-    pool
+    workers
         The threads.
     function
         Called once per item.
@@ -81,22 +213,39 @@ def map_ahead(
         Iterated in the calling thread, at most `depth` items ahead of what was taken.
     depth
         Largest number of results that are waiting or being made.
+    give_up
+        Called with an item whose thread is silent: returns the task to wait for in its place, which
+        another thread does. None waits for ever.
+    patience
+        Seconds without a sign of life, after which a thread is given up.
 
     Yields
     ------
     The results, in the order of the items. Closing the generator cancels what has not begun.
     """
-    waiting: deque[futures.Future[_R]] = deque()
+    waiting: deque[Task[_T, _R]] = deque()
+
+    def finish(task: Task[Any, _R]) -> _R:
+        while True:
+            try:
+                return task.future.result(None if give_up is None else _LOOK_UP_SECONDS)
+            except TimeoutError:
+                if task.future.done():  # since then, or it is the error of the function
+                    return task.future.result()
+            if give_up is not None and task.silent_for() > patience:
+                workers.add_thread()
+                task = give_up(task.item)
+
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(workers.submit(function, item))
             if len(waiting) >= depth:
-                yield waiting.popleft().result()
+                yield finish(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield finish(waiting.popleft())
     finally:
-        for future in waiting:
-            future.cancel()
+        for task in waiting:
+            task.future.cancel()
 
 
 def in_background(
@@ -114,7 +263,7 @@ def in_background(
     Yields
     ------
     The items; None every tenth of a second while there is no item, so that the consumer can look
-    at the time. Closing the generator ends the thread.
+    at the time. Closing the generator ends the thread, or leaves it after half a second.
 
     Raises
     ------
@@ -161,4 +310,4 @@ def in_background(
             yield item
     finally:
         stopped.set()
-        thread.join()
+        thread.join(_LEAVE_SECONDS)

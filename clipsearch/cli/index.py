@@ -105,6 +105,16 @@ def index(
             show_default=False,
         ),
     ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MB",
+            min=1,
+            help="Memory for the files and images that are read at the same time; larger ones are "
+            "refused. Default: 640, and 64 more for each thread above two.",
+            show_default=False,
+        ),
+    ] = None,
     compile: Annotated[
         bool,
         typer.Option(
@@ -170,6 +180,7 @@ def index(
             precision=precision,
             batch_size=batch_size,
             workers=workers,
+            memory=memory,
             moved=moves,
             on_moved=_confirm_move,
             on_progress=on_progress,

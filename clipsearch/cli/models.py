@@ -133,7 +133,12 @@ def compile_at_first(
     ):
         return
     reason = compile_once(
-        model, device=get_device(), precision=precision, images=images, progress=draw or announce
+        model,
+        device=get_device(),
+        precision=precision,
+        images=images,
+        progress=draw or announce,
+        apart=True,
     )
     if reason:
         say(reason)

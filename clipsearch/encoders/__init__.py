@@ -23,7 +23,7 @@ from clipsearch.encoders.compiler.store import (
 )
 from clipsearch.encoders.registry import PRESETS, ModelSpec, check_files, resolve
 from clipsearch.errors import EncoderError, NotCompilable
-from clipsearch.types import OnProgress
+from clipsearch.types import OnProgress, ignore_progress
 
 if TYPE_CHECKING:
     from importlib import metadata
@@ -168,6 +168,7 @@ def compile_once(
     precision: str = "auto",
     images: Iterable[str | PathLike[str]] = (),
     progress: OnProgress | None = None,
+    apart: bool = False,
 ) -> str:
     """Compile a model that will run on the CPU, unless it is compiled already.
 
@@ -177,6 +178,8 @@ def compile_once(
         As for `load_encoder`; on another device than a CPU nothing is compiled.
     precision, images, progress
         As for `compile_model`.
+    apart
+        Do it in another process: this one does without the memory that compiling takes.
 
     Returns
     -------
@@ -194,6 +197,14 @@ def compile_once(
         return ""
     if reason := refusal(spec):
         return reason
+    images = [os.path.abspath(os.path.expanduser(image)) for image in images]
+    from clipsearch._util.processes import call_apart, can_start  # a query does without
+
+    if apart and can_start():
+        report = progress or ignore_progress
+        options = {"device": device, "precision": precision, "images": images}
+        done = call_apart("encoders", "compile_once", name, on_progress=report, **options)
+        return str(done or "")
     from clipsearch.encoders.compiler.compile import compile_model  # which imports torch
 
     try:

@@ -17,9 +17,9 @@ from clipsearch._util import LazyModule
 if TYPE_CHECKING:
     import PIL.Image
 
-    from clipsearch.images import decode
+    from clipsearch.images import encoded
 else:
-    PIL, decode = LazyModule("PIL"), LazyModule("clipsearch.images.decode")
+    PIL, encoded = LazyModule("PIL"), LazyModule("clipsearch.images.encoded")
 
 # An image of 1 x 50,000 pixels, enlarged until its short side fits, would fill the memory.
 _LONGEST_ASPECT = 64
@@ -64,7 +64,7 @@ class Preprocess:
         rows, columns = plan.rows, plan.columns
         return self._fill(pixels[rows.kept, columns.kept], plan)
 
-    def of_decoded(self, decoded: decode.DecodedImage) -> np.ndarray:
+    def of_decoded(self, decoded: encoded.DecodedImage) -> np.ndarray:
         """Resize and crop an image that was decoded smaller or in part; thread-safe.
 
         Parameters

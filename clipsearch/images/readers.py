@@ -11,6 +11,8 @@ from functools import cache
 from types import FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 # Named one by one: importing a plugin registers it in Image.OPEN, and Pillow's own search would
 # import all forty of them, a PostScript interpreter's among them, before it gave up on a file.
 from PIL import (
@@ -28,6 +30,7 @@ from PIL import (
 )
 
 from clipsearch.errors import ImageTooLarge, UnreadableImage
+from clipsearch.images.colours import BAND_ROWS
 from clipsearch.images.complaints import watch_libtiff, watch_plugins
 
 MAX_PIXELS = 250_000_000
@@ -90,6 +93,109 @@ def describe_excess(size: tuple[int, int], limit: int) -> str:
 def describe_pixels(size: tuple[int, int]) -> str:
     """Write a size as `60000 x 60000 = 3,600,000,000 pixels`."""
     return f"{size[0]} x {size[1]} = {size[0] * size[1]:,} pixels"
+
+
+# --- memory ------------------------------------------------------------------------------------
+
+# Bytes that Pillow keeps of a pixel; of other modes 4.
+_KEPT = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+# Bytes more of a pixel that the conversion to RGB takes; of other modes 13, of numbers 24.
+_CONVERTED = {"RGB": 0, "1": 4, "L": 4, "P": 4, "CMYK": 8, "YCbCr": 4, "LAB": 4, "HSV": 4}
+# Bytes of a pixel that a decoder holds beside the image: canvases, planes of colours.
+_CODEC = {"WEBP": 12, "AVIF": 8, "HEIF": 8, "BMP": 1, "DIB": 1}
+_JPEG2000_SAMPLE = 5.5  # an int32 of every sample, and the transform of a tile
+_COEFFICIENT = 2  # bytes
+_TIFF_BITS, _TIFF_ROWS, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 258, 278, 322, 323
+
+
+def decoding_memory(
+    image: ImageFile.ImageFile, pixels: int, scale: float, *, in_bands: bool, in_scans: bool
+) -> int:
+    """Estimate the most memory that decoding an image to RGB takes; measured, and rounded up.
+
+    Parameters
+    ----------
+    image
+        Its header.
+    pixels
+        Number that the file has.
+    scale
+        At which the decoder leaves out detail: 1, 1/2, ...
+    in_bands
+        Whether it is converted to RGB a few rows at a time.
+    in_scans
+        Whether the pixels come in several scans (JPEG): all coefficients are kept to the last.
+
+    Returns
+    -------
+    In bytes, without those of the file.
+    """
+    mode = image.mode
+    kept, converted = _KEPT.get(mode, 4), _CONVERTED.get(mode, 13)
+    if mode.startswith(("I", "F")):
+        converted = 24
+    elif mode == "P" and "transparency" in image.info:
+        converted = 13
+    each: float = kept + (0 if in_bands else converted) + _CODEC.get(image.format or "", 0)
+    if image.format == "JPEG2000":
+        each += _JPEG2000_SAMPLE * len(image.getbands())
+    total = each * pixels * scale**2
+    if in_bands:
+        total += max(image.size) * BAND_ROWS * converted
+    if in_scans:
+        layers = np.array([layer[1:3] for layer in getattr(image, "layer", [(0, 1, 1)])])
+        share = layers.prod(1).sum() / layers.max(0).prod()  # 3 for 4:4:4, 1.5 for 4:2:0
+        total += pixels * share * _COEFFICIENT
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.info.get("compression") != "raw":
+        total += _strip_memory(image)
+    return int(total)
+
+
+def _strip_memory(image: TiffImagePlugin.TiffImageFile) -> int:
+    """Return the bytes of a strip or tile of a TIFF file, which are decoded at once."""
+    tags = image.tag_v2
+    bits = tags.get(_TIFF_BITS, (8,))
+    sample = sum(bits) if isinstance(bits, tuple) else int(bits)
+    rows = min(int(tags.get(_TIFF_ROWS) or image.height), image.height)
+    tile = int(tags.get(_TIFF_TILE_WIDTH) or 0) * int(tags.get(_TIFF_TILE_HEIGHT) or 0)
+    return (tile or rows * image.width) * max(32, sample) // 8
+
+
+# --- less detail -------------------------------------------------------------------------------
+
+# Markers in the first header of a codestream: SIZ with the place of the image, COD with the levels.
+_SIZ, _COD = b"\xff\x51", b"\xff\x52"
+
+
+def leave_out_detail(
+    image: Jpeg2KImagePlugin.Jpeg2KImageFile, data: bytes, at_least: int
+) -> float | None:
+    """Let the decoder of JPEG 2000 leave out the finest levels of detail.
+
+    Parameters
+    ----------
+    image
+        Its header, nothing decoded yet.
+    data
+        The bytes of the file.
+    at_least
+        Both sides stay as long as this, in pixels.
+
+    Returns
+    -------
+    The scale, 1/2, 1/4, ...; None if nothing can be left out.
+    """
+    size, style = data.find(_SIZ), data.find(_COD)
+    if min(size, style) < 0 or any(data[size + 14 : size + 22]):  # it does not begin at 0, 0
+        return None
+    levels = int.from_bytes(data[style + 9 : style + 10])
+    for left_out in range(min(levels, (min(image.size) // at_least).bit_length() - 1), 0, -1):
+        step = 1 << left_out
+        # Pillow rounds sizes; the decoder rounds them up.
+        if all((side + step // 2) // step == -(-side // step) for side in image.size):
+            image.reduce = left_out
+            return 1 / step
+    return None
 
 
 # --- headers -----------------------------------------------------------------------------------

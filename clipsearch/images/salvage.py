@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
@@ -187,13 +187,23 @@ def _judge_scans(
     return Salvaged(found.image, None, "its end marker is missing, and nothing else")
 
 
+def comes_in_scans(data: bytes) -> bool:
+    """Tell whether the pixels of a JPEG file come in several scans: whether the first lacks any."""
+    components = 0
+    for marker, segment in _segments(data):
+        if marker in _SIZE:
+            if marker in _PROGRESSIVE:
+                return True
+            components = segment[5] if len(segment) > 5 else 0
+        if marker == _SCAN:
+            return segment[:1] != bytes([components])
+    return False
+
+
 def _scans(data: bytes) -> tuple[int, bool, list[_Scan]]:
     """Return the number of components, whether the file is progressive, and its scans."""
-    components, progressive, scans, place = 0, False, [], 2
-    while match := _MARKER.search(data, place):
-        marker, place = match[1][0], match.end()
-        length = int.from_bytes(data[place : place + 2])
-        segment = data[place + 2 : place + length]
+    components, progressive, scans = 0, False, []
+    for marker, segment in _segments(data):
         if marker in _SIZE:
             components, progressive = segment[5], marker in _PROGRESSIVE
         if marker == _SCAN:
@@ -201,8 +211,17 @@ def _scans(data: bytes) -> tuple[int, bool, list[_Scan]]:
             ids = frozenset(segment[1 : 1 + 2 * count : 2])
             first, last, bits = segment[1 + 2 * count : 4 + 2 * count]
             scans.append(_Scan(ids, first, last, bits & 15))
-        place += length
     return components, progressive, scans
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the segments of a JPEG file: its marker, and what stands in it."""
+    place = 2
+    while match := _MARKER.search(data, place):
+        marker, place = match[1][0], match.end()
+        length = int.from_bytes(data[place : place + 2])
+        yield marker, data[place + 2 : place + length]
+        place += length
 
 
 # --- fax ---------------------------------------------------------------------------------------

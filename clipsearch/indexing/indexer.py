@@ -9,20 +9,20 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from clipsearch._util import warn
-from clipsearch._util.parallel import cores, map_ahead
+from clipsearch._util.memory import MemoryBudget
+from clipsearch._util.parallel import Workers, cores
 from clipsearch.catalog import Catalog, Pending
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import VectorIndexError
 from clipsearch.images import FoundFile
 from clipsearch.images.ignore import lies_in_ignored
 from clipsearch.images.walk import Walk
-from clipsearch.indexing.loader import LoadedFile, Loader, hash_file
+from clipsearch.indexing.loader import LoadedFile, Loader, hash_files
 from clipsearch.indexing.moved import find_moved
 from clipsearch.indexing.pipeline import encode_stream
 from clipsearch.indexing.prune import find_missing, store_mounts, store_roots
@@ -42,6 +42,9 @@ _KEPT = (
     "{count:,} known images could not be read again; their stored content stays, and the next "
     "run tries them again."
 )
+# Megabytes for the bytes and pixels of files that are loaded at the same time, with two workers, and
+# what each further one adds: an image of 12 megapixels, and what its conversion takes.
+_MEMORY, _FEW_WORKERS, _MORE_MEMORY = 640, 2, 64
 _SCAN_STEP = 1_000  # files between two reports of progress
 
 
@@ -214,7 +217,7 @@ class Indexer:
             return
         encoder = self.encoder()
         self._store_precision(encoder)
-        loader = Loader(encoder, self._is_known, self.options.fast)
+        loader = Loader(encoder, self._is_known, self.options.fast, self._memory())
         total, done = len(scan.todo), 0
         pending = {found.file.path: found for found in scan.todo}
         self.on_progress(Progress("embed", 0, total))
@@ -232,6 +235,10 @@ class Indexer:
                 done += len(group)
                 self.on_progress(Progress("embed", done, total, group[-1].file.path))
 
+    def _memory(self) -> MemoryBudget:
+        more = _MORE_MEMORY * max(0, self._workers - _FEW_WORKERS)
+        return MemoryBudget((self.options.memory or _MEMORY + more) << 20)
+
     def _store_precision(self, encoder: Encoder) -> None:
         """Store how exactly this model's vectors are computed; there may be several answers."""
         precision = getattr(encoder, "precision", None)
@@ -244,9 +251,9 @@ class Indexer:
         """Count what `_embed` would do: reads and hashes, but neither decodes nor writes."""
         new: set[str] = set()
         pending = {found.file.path: found for found in scan.todo}
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="clipsearch-load") as pool:
+        with Workers(self._workers, "clipsearch-load") as threads:
             files = (found.file for found in scan.todo)
-            hashed = map_ahead(pool, hash_file, files, 4 * self._workers)
+            hashed = hash_files(files, threads, 4 * self._workers)
             for number, item in enumerate(hashed, 1):
                 same = self._same_bytes([item], pending)
                 tally.count(pending[item.file.path], item, same=item.file.path in same)

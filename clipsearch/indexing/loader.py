@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
-from threading import Condition
 
 from clipsearch._util.arrays import FloatArray, PixelArray
+from clipsearch._util.memory import MemoryBudget, Reservation
+from clipsearch._util.parallel import Workers, map_ahead
 from clipsearch.catalog import Entry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.preprocess import Prepares
 from clipsearch.errors import ImageError, UnreadableImage
 from clipsearch.images import FoundFile
-from clipsearch.images.decode import EncodedImage, read_file
+from clipsearch.images.apart import SECONDS, decode_all_apart
+from clipsearch.images.decode import BUDGET, decode_file
+from clipsearch.images.encoded import DecodedImage
+from clipsearch.images.files import open_regular
 from clipsearch.types import Facts
 
 # Least size at which images are decoded, in multiples of the size that the model sees.
 _DETAIL, _FAST_DETAIL = 2, 1
-# Bytes that all images being decoded may take together: 44 of 12 megapixels, in RGB.
-_MEMORY = 512 << 20
 # Stored as the time of change of a file that could not be read just now (permissions, a network
 # share): no file that is found has this one, so that the next run tries it again.
 _TRY_AGAIN = -(1 << 63)
@@ -79,41 +80,34 @@ class LoadedFile:
         )
 
 
-class MemoryBudget:
-    """An amount of memory that threads share; a thread that wants more than is free waits.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An image as the encoder takes it.
 
-    Parameters
+    Attributes
     ----------
-    amount
-        In bytes.
-
-    >>> with MemoryBudget(100).reserve(70):
-    ...     pass  # another thread could reserve 30 now
+    pixels
+        uint8 (H, W, 3).
+    facts
+        Of the file.
+    note
+        What a damaged image lacks; "" for nothing.
     """
 
-    def __init__(self, amount: int) -> None:
-        self._amount = self._free = amount
-        self._changed = Condition()
+    pixels: PixelArray
+    facts: Facts
+    note: str
 
-    @contextmanager
-    def reserve(self, wanted: int) -> Iterator[None]:
-        """Hold a part of the budget while the context is open.
 
-        Parameters
-        ----------
-        wanted
-            In bytes. More than the whole budget means all of it: the thread waits to be alone.
-        """
-        wanted = min(wanted, self._amount)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= wanted)
-            self._free -= wanted
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += wanted
-                self._changed.notify_all()
+@dataclass(slots=True)
+class _Loading:
+    """How far a thread has come with a file."""
+
+    sha256: str | None = None
+    held: Reservation | None = None
+
+    def hold(self, held: Reservation) -> None:
+        self.held = held
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +123,14 @@ class Loader:
     fast
         Decode with as much detail as the model sees, not with twice as much.
     budget
-        For all images that are decoded at the same time.
+        For the bytes and pixels of all files that are loaded at the same time.
     """
 
     encoder: Encoder
     is_known: Callable[[str], bool] = lambda sha256: False
     fast: bool = False
-    budget: MemoryBudget = field(default_factory=lambda: MemoryBudget(_MEMORY))
+    budget: MemoryBudget = BUDGET
+    _loading: dict[str, _Loading] = field(default_factory=dict)
 
     def load(self, file: FoundFile) -> LoadedFile:
         """Read a file once, and decode it unless its bytes are known.
@@ -149,46 +144,80 @@ class Loader:
         -------
         The file with its hash and pixels, or with its error: nothing is raised for a bad file.
         """
-        sha256 = None
-        try:
-            data, sha256 = read_file(file.path)
-            if self.is_known(sha256):
-                return LoadedFile(file, len(data), sha256)
-            pixels, facts, note = self.decode(data, file.path)
-        except ImageError as error:
-            return LoadedFile(file, sha256=sha256, error=error)
-        return LoadedFile(file, len(data), sha256, facts, pixels, note=note)
+        loading = self._loading[file.path] = _Loading()
 
-    def decode(self, data: bytes, path: str) -> tuple[PixelArray, Facts, str]:
+        def is_known(sha256: str) -> bool:
+            loading.sha256 = sha256
+            return self.is_known(sha256)
+
+        try:
+            size, sha256, prepared = self._decode(file.path, is_known, loading.hold)
+        except ImageError as error:
+            return LoadedFile(file, sha256=loading.sha256, error=error)
+        finally:
+            self._loading.pop(file.path, None)
+        if prepared is None:
+            return LoadedFile(file, size, sha256)
+        return LoadedFile(file, size, sha256, prepared.facts, prepared.pixels, note=prepared.note)
+
+    def decode(self, path: str) -> Prepared:
         """Decode an image at the size that the encoder needs.
 
         Parameters
         ----------
-        data
-            The bytes of the file.
         path
-            For messages.
+            Of the file.
 
         Returns
         -------
-        Pixels uint8 (H, W, 3), prepared for the encoder, the facts of the image, and a note on it.
+        The image, prepared for the encoder.
 
         Raises
         ------
         UnreadableImage, ImageTooLarge
-            As `clipsearch.images.decode.open_image` does.
+            As `clipsearch.images.decode.decode_file` does.
         """
+        *_, prepared = self._decode(path, lambda sha256: False, lambda held: None)
+        assert prepared is not None
+        return prepared
+
+    def _decode(
+        self, path: str, is_known: Callable[[str], bool], on_hold: Callable[[Reservation], None]
+    ) -> tuple[int, str, Prepared | None]:
         prepare = self.encoder.prepare if isinstance(self.encoder, Prepares) else None
         detail = _FAST_DETAIL if self.fast else _DETAIL
-        at_least = detail * max(prepare.size) if prepare else None
-        encoded = EncodedImage(data, path, at_least=at_least)
-        # Held until the image is small: otherwise as many large ones are decoded as there are
-        # threads.
-        with self.budget.reserve(encoded.memory):
-            image = encoded.decode()
-            if prepare:
-                return prepare.of_decoded(image), image.facts, image.note
-            return self.encoder.preprocess(image.image), image.facts, image.note
+
+        def use(image: DecodedImage) -> Prepared:
+            pixels = prepare.of_decoded(image) if prepare else self.encoder.preprocess(image.image)
+            return Prepared(pixels, image.facts, image.note)
+
+        return decode_file(
+            path,
+            use,
+            at_least=detail * max(prepare.size) if prepare else None,
+            budget=self.budget,
+            is_known=is_known,
+            on_hold=on_hold,
+        )
+
+    def give_up(self, file: FoundFile) -> LoadedFile:
+        """Return the error of a file whose thread hangs; the memory that it holds is given back.
+
+        Parameters
+        ----------
+        file
+            A file that another thread loads.
+
+        Returns
+        -------
+        The file with its error. Later images are decoded in processes that can be killed.
+        """
+        loading = self._loading.pop(file.path, _Loading())
+        if loading.held is not None:
+            loading.held.give_back()
+        if loading.sha256 is not None:
+            decode_all_apart()
+        return _hanging(file, loading.sha256)
 
 
 def hash_file(file: FoundFile) -> LoadedFile:
@@ -204,7 +233,38 @@ def hash_file(file: FoundFile) -> LoadedFile:
     The file with its hash, or with its error.
     """
     try:
-        data, sha256 = read_file(file.path)
+        with open_regular(file.path) as opened:
+            return LoadedFile(file, opened.size, opened.hash())
     except ImageError as error:
         return LoadedFile(file, error=error)
-    return LoadedFile(file, len(data), sha256)
+
+
+def hash_files(
+    files: Iterable[FoundFile], workers: Workers, depth: int
+) -> Generator[LoadedFile, None, None]:
+    """Read files for their hashes alone, in threads.
+
+    Parameters
+    ----------
+    files
+        As a walk finds them.
+    workers
+        The threads.
+    depth
+        As for `map_ahead`.
+
+    Yields
+    ------
+    The files, in order, each with its hash or with its error.
+    """
+    return map_ahead(
+        workers, hash_file, files, depth, give_up=lambda file: workers.submit(_hanging, file)
+    )
+
+
+def _hanging(file: FoundFile, sha256: str | None = None) -> LoadedFile:
+    """Return a file that takes too long to be decoded; to be read, if its hash is not known."""
+    doing, fault = ("decoding", "it") if sha256 else ("reading", "its disk")
+    reason = f"{doing} it takes longer than {SECONDS:.0f} seconds: {fault} may be damaged"
+    error = UnreadableImage(file.path, reason, transient=sha256 is None)
+    return LoadedFile(file, sha256=sha256, error=error)

@@ -15,11 +15,11 @@ run ahead of it.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
@@ -27,10 +27,11 @@ import numpy as np
 
 from clipsearch._util import warn
 from clipsearch._util.arrays import FloatArray
-from clipsearch._util.parallel import in_background, map_ahead
+from clipsearch._util.parallel import Workers, give_sign_of_life, in_background, map_ahead
 from clipsearch.encoders.base import Encoder, SharedEncoder
 from clipsearch.errors import ClipsearchError, UnreadableImage
 from clipsearch.images import FoundFile
+from clipsearch.images.apart import SECONDS
 from clipsearch.indexing.loader import LoadedFile, Loader
 
 _T = TypeVar("_T")
@@ -65,9 +66,9 @@ def encode_stream(
     Groups of files in their order, each file with its vector or its error. A finished file waits
     at most two seconds for others. Closing the generator ends the threads.
     """
-    with ThreadPoolExecutor(workers, thread_name_prefix="clipsearch-load") as pool:
+    with Workers(workers, "clipsearch-load") as threads:
         encode = _encode_in_workers if isinstance(loader.encoder, SharedEncoder) else _encode_alone
-        stage = encode(pool, files, loader, workers, batch_size)
+        stage = encode(threads, files, loader, _AHEAD * workers, batch_size)
         with closing(in_background(stage, name="clipsearch-encode")) as arriving:
             yield from group_until_due(arriving, batch_size)
 
@@ -105,36 +106,76 @@ def encode_files(
 # --- threads -----------------------------------------------------------------------------------
 
 
+@dataclass
+class _Chunk:
+    """Files that a worker loads one after the other."""
+
+    files: list[FoundFile]
+    loaded: list[LoadedFile] = field(default_factory=list)
+    given_up: bool = False
+
+    def load(self, loader: Loader) -> list[LoadedFile]:
+        """Load those that are left."""
+        for file in self.files[len(self.loaded) :]:
+            give_sign_of_life()
+            item = loader.load(file)
+            if self.given_up:
+                break
+            self.loaded.append(item)
+        return self.loaded
+
+    def without_hanging(self, loader: Loader) -> _Chunk:
+        """Return a chunk to go on with, in which the file that hangs has an error."""
+        self.given_up = True
+        loaded = list(self.loaded)
+        hanging = self.files[len(loaded) : len(loaded) + 1]
+        return _Chunk(self.files, [*loaded, *map(loader.give_up, hanging)])
+
+
 def _encode_in_workers(
-    pool: ThreadPoolExecutor,
-    files: Iterable[FoundFile],
-    loader: Loader,
-    workers: int,
-    batch_size: int,
+    workers: Workers, files: Iterable[FoundFile], loader: Loader, depth: int, batch_size: int
 ) -> _Groups:
     """Load and encode in the workers, a few files at a time."""
     assert isinstance(loader.encoder, SharedEncoder)
-    chunks = _split(files, min(loader.encoder.worker_chunk, batch_size))
+    size = min(loader.encoder.worker_chunk, batch_size)
 
-    def work(chunk: list[FoundFile]) -> list[LoadedFile]:
-        return _encode_group([loader.load(file) for file in chunk], loader.encoder)
+    def work(chunk: _Chunk) -> list[LoadedFile]:
+        loaded = chunk.load(loader)
+        give_sign_of_life(until=math.inf)  # a large model takes as long as it takes
+        return [] if chunk.given_up else _encode_group(loaded, loader.encoder)
 
-    return map_ahead(pool, work, chunks, _AHEAD * workers)
+    return _map_chunks(workers, work, files, loader, depth, size)
 
 
 def _encode_alone(
-    pool: ThreadPoolExecutor,
-    files: Iterable[FoundFile],
-    loader: Loader,
-    workers: int,
-    batch_size: int,
+    workers: Workers, files: Iterable[FoundFile], loader: Loader, depth: int, batch_size: int
 ) -> _Groups:
     """Load in the workers, and encode batches in the thread that iterates."""
     # A batch more than the encoder works on, or as much as keeps all workers busy.
-    depth = max(_AHEAD * workers, batch_size)
-    with closing(map_ahead(pool, loader.load, files, depth)) as loaded:
-        for batch in _batch(loaded, batch_size):
+    depth = max(depth, batch_size)
+    chunks = _map_chunks(workers, lambda chunk: chunk.load(loader), files, loader, depth, 1)
+    with closing(chunks):
+        for batch in _batch((item for chunk in chunks for item in chunk), batch_size):
             yield _encode_group(batch, loader.encoder)
+
+
+def _map_chunks(
+    workers: Workers,
+    work: Callable[[_Chunk], list[LoadedFile]],
+    files: Iterable[FoundFile],
+    loader: Loader,
+    depth: int,
+    size: int,
+) -> _Groups:
+    """Work on files in threads, `size` at a time; threads that hang are given up."""
+    return map_ahead(
+        workers,
+        work,
+        (_Chunk(part) for part in _split(files, size)),
+        depth,
+        give_up=lambda chunk: workers.submit(work, chunk.without_hanging(loader)),
+        patience=SECONDS,
+    )
 
 
 def _encode_group(group: Sequence[LoadedFile], encoder: Encoder) -> list[LoadedFile]:

@@ -39,6 +39,7 @@ class LibraryImages(OpenLibrary):
         precision: str = "auto",
         batch_size: int = 32,
         workers: int | None = None,
+        memory: int | None = None,
         default_ignores: bool = True,
         moved: Mapping[str, str] | None = None,
         on_moved: Callable[[parts.MovedFolder], bool] | None = None,
@@ -57,7 +58,7 @@ class LibraryImages(OpenLibrary):
             Embed with this one, beside the current one.
         exclude, hidden, dry_run, retry_failed, fast, engine, precision, batch_size, workers
             See `IndexOptions`.
-        default_ignores
+        memory, default_ignores
             See `IndexOptions`.
         moved
             Old folder -> new folder, to be taken as moved before, as `relocate` does; one that was
@@ -80,6 +81,7 @@ class LibraryImages(OpenLibrary):
         options = parts.IndexOptions(
             patterns,
             *(hidden, dry_run, retry_failed, fast, engine, precision, batch_size, workers),
+            memory=memory,
             default_ignores=default_ignores,
         )
         for old, new in (moved or {}).items():

@@ -136,14 +136,12 @@ def vector_of_image(session: Session, path: StrPath) -> FloatArray:
     stored = session.catalog.vector_of(file, session.model()[0])
     if stored is not None:
         return stored
-    from clipsearch.images.decode import read_file  # and with it Pillow
-    from clipsearch.indexing.loader import Loader
+    from clipsearch.indexing.loader import Loader  # and with it Pillow
 
-    data, _ = read_file(file)
-    pixels, _, note = Loader(session.encoder).decode(data, file)
-    if note:
-        warn(f"{file}: {note}")
-    return np.asarray(session.encoder.encode_images(pixels[None])[0])
+    image = Loader(session.encoder).decode(file)
+    if image.note:
+        warn(f"{file}: {image.note}")
+    return np.asarray(session.encoder.encode_images(image.pixels[None])[0])
 
 
 def head_of_vector(vector: FloatArray, info: ModelInfo) -> Head:

@@ -120,11 +120,11 @@ def _reread_contents(session: Session) -> list[Finding]:
 
 
 def _read_facts(path: str) -> tuple[str, int, Facts, str | None]:
-    from clipsearch.images.decode import EncodedImage, read_file
+    from clipsearch.images.decode import decode_file
 
-    data, sha256 = read_file(path)
-    image = EncodedImage(data, path, at_least=1).decode()
-    return sha256, len(data), image.facts, image.note or None
+    size, sha256, found = decode_file(path, lambda image: (image.facts, image.note), at_least=1)
+    assert found is not None
+    return sha256, size, found[0], found[1] or None
 
 
 def _reread_models(session: Session) -> list[Finding]:

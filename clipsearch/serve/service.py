@@ -19,7 +19,7 @@ from clipsearch.errors import NotAllowed, QueryError, UnknownImage, UnreadableIm
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import resolve_templates
 from clipsearch.heads.query import parse_term
-from clipsearch.images.decode import read_file
+from clipsearch.images.files import read_file
 from clipsearch.images.thumbnails import ThumbnailCache
 from clipsearch.library import Library
 from clipsearch.output.data import count_by_label

@@ -49,12 +49,16 @@ class IndexOptions:
     """Images in a batch of the encoder, and in a commit."""
     workers: int | None = None
     """Threads that read, and encode where that is best; None for one per core."""
+    memory: int | None = None
+    """Megabytes for the files and images that are read at the same time; larger ones are refused.
+    None for 640, and 64 more for each thread above two."""
     default_ignores: bool = True
     """Leave out the folders that systems and other programs keep for themselves."""
 
     def __post_init__(self) -> None:
         check_count("batch_size", self.batch_size)
         check_count("workers", self.workers, optional="one per core")
+        check_count("memory", self.memory, optional="640 MB with two threads")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from common import Cell, Chart, Claim, Options, Report, Table, in_turn, say, tim
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from clipsearch.encoders.preprocess import Preprocess
-from clipsearch.images.decode import EncodedImage
+from clipsearch.images.encoded import EncodedImage
 
 SIZE = 224
 COUNTS = {"12 MP": 8, "1 MP": 48}

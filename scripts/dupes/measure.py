@@ -25,7 +25,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 import clipsearch
 from clipsearch import Encoder, load_encoder
 from clipsearch.grouping.near_pairs import group_duplicates
-from clipsearch.images.decode import open_image, read_file
+from clipsearch.images.decode import open_image
+from clipsearch.images.files import read_file
 from clipsearch.types import ImageRecord
 
 Drawing = Image.Image

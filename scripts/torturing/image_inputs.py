@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pillow_heif
 
-from clipsearch.images.decode import EncodedImage
+from clipsearch.images.encoded import EncodedImage
 from torturing.corruption import DAMAGES
 from torturing.inputs import Check, Inputs
 from torturing.world import World

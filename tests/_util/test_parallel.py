@@ -5,15 +5,22 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Lock
 
 import pytest
 
 from clipsearch import __main__
 from clipsearch._util import parallel
-from clipsearch._util.parallel import cores, in_background, map_ahead, parallel_for
+from clipsearch._util.parallel import (
+    Workers,
+    cores,
+    give_sign_of_life,
+    in_background,
+    map_ahead,
+    parallel_for,
+)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 100, 101])
@@ -69,8 +76,8 @@ def test_a_map_in_threads_keeps_the_order_and_looks_ahead_by_its_depth() -> None
             taken.append(number)
             yield number
 
-    with ThreadPoolExecutor(3) as pool:
-        results = map_ahead(pool, lambda number: number * number, items(), 4)
+    with Workers(3, "squares") as workers:
+        results = map_ahead(workers, lambda number: number * number, items(), 4)
         assert next(results) == 0 and taken == [0, 1, 2, 3]
         assert list(results) == [1, 4, 9, 16, 25, 36, 49, 64, 81]
 
@@ -86,8 +93,8 @@ def test_closing_a_map_cancels_what_has_not_begun() -> None:
             release.wait(10)
         return number
 
-    with ThreadPoolExecutor(1) as pool:
-        results = map_ahead(pool, work, range(10), 4)
+    with Workers(1, "one") as workers:
+        results = map_ahead(workers, work, range(10), 4)
         assert next(results) == 0
         assert first.wait(10)
         results.close()
@@ -157,3 +164,82 @@ def test_a_query_starts_without_threads_of_blas(
         assert gc.get_threshold() > before
     finally:
         gc.set_threshold(*before)
+
+
+# --- threads that hang -------------------------------------------------------------------------
+
+
+def test_an_item_whose_thread_is_silent_is_given_up_and_the_others_go_on() -> None:
+    release = Event()
+
+    def work(number: int) -> str:
+        if number == 2:
+            release.wait(60)
+        return str(number)
+
+    with Workers(1, "hanging") as workers:
+        results = map_ahead(
+            workers,
+            work,
+            range(6),
+            4,
+            give_up=lambda number: workers.submit(lambda given: f"gave up {given}", number),
+            patience=0.2,
+        )
+        assert list(results) == ["0", "1", "gave up 2", "3", "4", "5"]
+    release.set()
+
+
+def test_a_thread_that_gives_signs_of_life_is_waited_for() -> None:
+    def work(number: int) -> int:
+        for _ in range(8):
+            threading.Event().wait(0.1)
+            give_sign_of_life()
+        give_sign_of_life(until=float("inf"))
+        threading.Event().wait(0.6)
+        return number
+
+    with Workers(2, "slow") as workers:
+        results = map_ahead(
+            workers, work, range(2), 2, give_up=lambda _: workers.submit(int, -1), patience=0.5
+        )
+        assert list(results) == [0, 1]
+
+
+def test_an_error_of_an_item_is_raised_for_it_even_a_timeout() -> None:
+    def work(number: int) -> int:
+        raise TimeoutError(f"of item {number}")
+
+    with Workers(1, "failing") as workers:
+        results = map_ahead(workers, work, range(3), 2, give_up=lambda _: workers.submit(int, 0))
+        with pytest.raises(TimeoutError, match="of item 0"):
+            next(results)
+
+
+def test_nobody_waits_long_for_threads_that_hang() -> None:
+    release, begun = Event(), Event()
+
+    def work(number: int) -> int:
+        begun.set()
+        release.wait(60)
+        return number
+
+    def items() -> Generator[int, None, None]:
+        with Workers(2, "hanging") as workers:
+            yield from map_ahead(workers, work, range(9), 4)
+
+    started = time.monotonic()
+    stream = in_background(items(), name="items")
+    assert next(stream) is None and begun.wait(10)
+    stream.close()
+    assert time.monotonic() - started < 10
+    release.set()
+
+
+def test_the_end_of_the_context_cancels_what_has_not_begun() -> None:
+    release = Event()
+    with Workers(1, "busy") as workers:
+        workers.submit(release.wait, 60)
+        waiting = workers.submit(int, 7)
+    assert waiting.future.cancelled() or waiting.future.cancel()
+    release.set()

@@ -14,7 +14,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from photographs import PHOTOGRAPHS, jpeg, upright
 
 from clipsearch.encoders.preprocess import Preprocess, limit_aspect
-from clipsearch.images.decode import DecodedImage, EncodedImage, open_image
+from clipsearch.images.decode import open_image
+from clipsearch.images.encoded import DecodedImage, EncodedImage
 from clipsearch.types import Facts
 
 MODES = ("shortest", "longest", "squash")

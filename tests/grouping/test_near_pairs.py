@@ -13,7 +13,8 @@ import pytest
 
 from clipsearch.grouping.duplicates import Duplicates, Tier
 from clipsearch.grouping.near_pairs import group_duplicates, near_pairs
-from clipsearch.images.decode import open_image, read_file
+from clipsearch.images.decode import open_image
+from clipsearch.images.files import read_file
 from clipsearch.types import ImageRecord, Progress
 
 

@@ -13,7 +13,7 @@ from PIL import Image, TiffImagePlugin
 
 from clipsearch.images import complaints
 from clipsearch.images.complaints import Complaints, collect_complaints, watch_libtiff
-from clipsearch.images.decode import EncodedImage
+from clipsearch.images.encoded import EncodedImage
 
 
 def fax(flipped: bool) -> bytes:

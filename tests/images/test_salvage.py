@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 
 from clipsearch.errors import UnreadableImage
 from clipsearch.images import salvage
-from clipsearch.images.decode import EncodedImage, open_image
+from clipsearch.images.decode import open_image
+from clipsearch.images.encoded import EncodedImage
 
 CASES = Path(__file__).parent / "cases"
 WIDTH, HEIGHT = 240, 192

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
-import time
 from collections.abc import Callable
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,14 +15,20 @@ import tiny_models
 from conftest import ToyEncoder
 from photographs import jpeg, upright
 
+from clipsearch._util.memory import MemoryBudget
+from clipsearch._util.parallel import Workers, map_ahead
 from clipsearch.encoders import Encoder, load_encoder
 from clipsearch.encoders.compiler.compile import compile_model
 from clipsearch.encoders.preprocess import Prepares
-from clipsearch.errors import UnreadableImage
-from clipsearch.images import FoundFile
+from clipsearch.errors import ImageTooLarge, UnreadableImage
+from clipsearch.images import FoundFile, apart
 from clipsearch.images.decode import open_image
+from clipsearch.images.encoded import DecodedImage, EncodedImage
+from clipsearch.images.files import RegularFile
+from clipsearch.images.found import found_file
 from clipsearch.images.walk import Walk
-from clipsearch.indexing.loader import LoadedFile, Loader, MemoryBudget, hash_file
+from clipsearch.indexing import pipeline
+from clipsearch.indexing.loader import LoadedFile, Loader, hash_file
 from clipsearch.library import Library
 
 Make = Callable[..., list[Path]]
@@ -49,17 +54,23 @@ def photographs() -> list[bytes]:
     return [jpeg(upright(size, seed), way) for seed, (size, way) in enumerate(PHOTOGRAPHS)]
 
 
-def test_vectors_are_those_of_exact_preprocessing(mini: Encoder, photographs: list[bytes]) -> None:
+def test_vectors_are_those_of_exact_preprocessing(
+    mini: Encoder, photographs: list[bytes], tmp_path: Path
+) -> None:
     assert isinstance(mini, Prepares)
+    paths = [tmp_path / f"{number}.jpg" for number in range(len(photographs))]
+    for path, data in zip(paths, photographs, strict=True):
+        path.write_bytes(data)
     exact = np.stack([mini.preprocess(open_image(data)[0]) for data in photographs])
     truth = mini.encode_images(exact)
     for fast, cosine, levels in ((False, 0.9999, 0.6), (True, 0.999, 2.5)):
-        loaded = [Loader(mini, fast=fast).decode(data, "a.jpg") for data in photographs]
-        pixels = np.stack([found for found, *_ in loaded])
+        loaded = [Loader(mini, fast=fast).decode(str(path)) for path in paths]
+        pixels = np.stack([found.pixels for found in loaded])
         apart = np.abs(pixels.astype(int) - exact.astype(int)).mean((1, 2, 3))
         assert apart.max() <= levels
         assert np.einsum("nd,nd->n", mini.encode_images(pixels), truth).min() >= cosine
-        assert [(f.width, f.height) for _, f, _ in loaded] == [size for size, _ in PHOTOGRAPHS]
+        sizes = [(found.facts.width, found.facts.height) for found in loaded]
+        assert sizes == [size for size, _ in PHOTOGRAPHS]
 
 
 def test_workers_of_a_compiled_model_give_the_vectors_of_torch(
@@ -150,52 +161,6 @@ def test_a_file_that_cannot_be_read_now_is_tried_again_by_the_next_run(
 # --- memory ------------------------------------------------------------------------------------
 
 
-def run_in_time(*works: Callable[[], object]) -> None:
-    """Run each in a thread; fail, and not hang, if one waits for memory that never comes back."""
-    threads = [threading.Thread(target=work, daemon=True) for work in works]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 10
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    waiting = sum(thread.is_alive() for thread in threads)
-    assert not waiting, f"{waiting} threads wait for memory that was not given back"
-
-
-def test_a_budget_is_never_overdrawn_and_every_thread_is_served() -> None:
-    budget, lock = MemoryBudget(100), threading.Lock()
-    held, most = 0, 0
-    served: list[int] = []
-
-    def hold(wanted: int) -> None:
-        nonlocal held, most
-        with budget.reserve(wanted):
-            with lock:
-                held += min(wanted, 100)
-                most = max(most, held)
-            threading.Event().wait(0.001)
-            with lock:
-                held -= min(wanted, 100)
-                served.append(wanted)
-
-    wishes = [30, 70, 1, 5000, 50, 100, 20, 20, 20, 0] * 5
-    run_in_time(*(partial(hold, wanted) for wanted in wishes))
-    assert sorted(served) == sorted(wishes)
-    assert held == 0 and 70 <= most <= 100
-
-
-def test_a_budget_is_given_back_after_an_error() -> None:
-    budget = MemoryBudget(10)
-
-    def fail_then_reserve_again() -> None:
-        with pytest.raises(KeyError), budget.reserve(10):
-            raise KeyError
-        with budget.reserve(10):
-            pass
-
-    run_in_time(fail_then_reserve_again)
-
-
 def test_a_loader_gives_the_memory_of_every_image_back(tmp_path: Path) -> None:
     """The budget holds two of these images, and bad ones are among them."""
     for number in range(9):
@@ -215,8 +180,112 @@ def test_a_loader_gives_the_memory_of_every_image_back(tmp_path: Path) -> None:
                 together -= 1
             return super().preprocess(image)
 
-    loader = Loader(Counting(), budget=MemoryBudget(2 * 400 * 300 * 4 + 1))
-    loaded: list[LoadedFile] = []
-    run_in_time(*(lambda file=file: loaded.append(loader.load(file)) for file in files))  # type: ignore[misc]
+    room = max(file.size for file in files) + 400 * 300 * 4
+    loader = Loader(Counting(), budget=MemoryBudget(2 * room + 1))
+    with Workers(9, "load") as workers:
+        loaded = list(map_ahead(workers, loader.load, files, 9))
     assert sorted(item.error is None for item in loaded) == [False] + [True] * 8
     assert 1 <= most <= 2
+
+
+def test_a_file_that_needs_more_than_the_budget_is_refused_and_says_what_would_do(
+    tmp_path: Path,
+) -> None:
+    PIL.Image.new("RGB", (1000, 1000)).save(tmp_path / "pixels.png")
+    (tmp_path / "bytes.png").write_bytes((tmp_path / "pixels.png").read_bytes() + bytes(3 << 20))
+    loader = Loader(ToyEncoder(), budget=MemoryBudget(2 << 20))
+    reasons = {}
+    for file in Walk([tmp_path]):
+        loaded = loader.load(file)
+        assert isinstance(loaded.error, ImageTooLarge) and not loaded.error.transient
+        assert loaded.error.__traceback__ is None or loaded.error.__context__ is None
+        reasons[Path(file.path).name] = loaded.error.reason
+    more = "more than 2: `clipsearch index --retry-failed --memory 100` reads it"
+    assert reasons == {
+        "bytes.png": f"takes 4 MB to read, {more}",
+        "pixels.png": f"takes 4 MB to read, {more}",
+    }
+    enough = Loader(ToyEncoder(), budget=MemoryBudget(8 << 20))
+    assert [enough.load(file).error for file in Walk([tmp_path])] == [None, None]
+
+
+def test_two_files_that_want_more_than_half_of_the_budget_are_loaded_one_after_the_other(
+    tmp_path: Path,
+) -> None:
+    """Both hold their bytes when they ask for the pixels: neither may wait for the other."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    for number in range(8):
+        PIL.Image.fromarray(noise + np.uint8(number)).save(tmp_path / f"{number}.bmp")
+    files = list(Walk([tmp_path]))
+    loader = Loader(ToyEncoder(), budget=MemoryBudget(files[0].size + 400 * 300 * 5 + 1000))
+    with Workers(4, "load") as workers:
+        loaded = list(map_ahead(workers, loader.load, files, 8))
+    assert [item.error for item in loaded] == [None] * 8
+    assert len({item.sha256 for item in loaded}) == 8
+
+
+# --- files that hang ---------------------------------------------------------------------------
+
+
+def test_a_decoder_that_hangs_fails_its_file_alone_and_later_ones_are_decoded_apart(
+    tmp_path: Path, make_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = make_images(7)
+    release = threading.Event()
+    real = EncodedImage._decode
+
+    def decode(image: EncodedImage) -> DecodedImage:
+        if image._name == str(paths[3]):
+            release.wait(60)
+        return real(image)
+
+    monkeypatch.setattr(EncodedImage, "_decode", decode)
+    monkeypatch.setattr(pipeline, "SECONDS", 0.3)
+    monkeypatch.setattr(apart, "_all_apart", [])
+    with Library.create(tmp_path / "library", encoder=ToyEncoder()) as library:
+        report = library.index(paths[0].parent, workers=2)
+        assert (report.added, report.failed) == (6, 1)
+        [failure] = report.failures
+        assert failure.path == str(paths[3])
+        assert failure.reason.startswith("decoding it takes longer than")
+        assert apart.is_for_apart("PNG")
+        # It is not tried again until it changes, or on request: in a process, with a real decoder.
+        assert library.index(paths[0].parent).failed == 1
+        assert library.index(paths[0].parent, retry_failed=True).updated == 1
+    release.set()
+
+
+def test_a_file_whose_disk_does_not_answer_is_tried_again_by_the_next_run(
+    tmp_path: Path, make_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = make_images(5)
+    release = threading.Event()
+    real = RegularFile.read
+
+    def read(file: RegularFile) -> tuple[bytes, str]:
+        if file.path == str(paths[1]):
+            release.wait(60)
+        return real(file)
+
+    monkeypatch.setattr(pipeline, "SECONDS", 0.3)
+    with Library.create(tmp_path / "library", encoder=ToyEncoder()) as library:
+        with monkeypatch.context() as patch:
+            patch.setattr(RegularFile, "read", read)
+            report = library.index(paths[0].parent, workers=1)
+        assert (report.added, report.failed) == (4, 1)
+        assert report.failures[0].reason.startswith("reading it takes longer than")
+        report = library.index(paths[0].parent, workers=1)
+        assert (report.added, report.failed, report.unchanged) == (1, 0, 4)
+    release.set()
+
+
+def test_pipes_and_files_of_the_system_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    status = os.stat(tmp_path / "pipe.png")
+    loaded = Loader(ToyEncoder()).load(found_file(str(tmp_path / "pipe.png"), status, ""))
+    assert loaded.error is not None and loaded.error.reason == "not a regular file"
+    if Path("/proc/kmsg").exists():
+        (tmp_path / "log.png").symlink_to("/proc/kmsg")
+        status = os.stat(tmp_path / "log.png")
+        loaded = Loader(ToyEncoder()).load(found_file(str(tmp_path / "log.png"), status, ""))
+        assert loaded.error is not None

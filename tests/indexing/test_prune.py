@@ -133,7 +133,7 @@ def test_an_empty_root_keeps_its_files_and_says_so(indexed: Library, root: Path)
 def test_a_file_that_cannot_be_read_again_keeps_what_is_known(
     indexed: Library, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: str) -> bytes:
+    def refuse(path: str) -> None:
         raise UnreadableImage(path, "Input/output error", transient=True)
 
     before = indexed.search("anything", k=99)
@@ -141,7 +141,7 @@ def test_a_file_that_cannot_be_read_again_keeps_what_is_known(
     other = ToyEncoder("mini", seed=1)
     monkeypatch.setattr(Session, "load", lambda *_: other)
     with monkeypatch.context() as patch:
-        patch.setattr("clipsearch.images.decode._read", refuse)
+        patch.setattr("clipsearch.images.decode.open_regular", refuse)
         report = indexed.index(root, model="mini")  # all are read for it
         assert (report.failed, report.removed, report.updated) == (6, 0, 0)
         assert report.warnings[0].startswith("6 known images could not be read again")

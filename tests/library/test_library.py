@@ -172,14 +172,14 @@ def test_a_file_without_permission_is_tried_again(
     from clipsearch.indexing import loader as loading
 
     (path,) = make_images(1)
-    real = loading.read_file
+    real = loading.decode_file
 
-    def denied(path: str) -> tuple[bytes, str]:
+    def denied(path: str, *args: object, **options: object) -> None:
         raise UnreadableImage(path, "permission denied", transient=True)
 
-    monkeypatch.setattr(loading, "read_file", denied)
+    monkeypatch.setattr(loading, "decode_file", denied)
     assert library.index([path]).failed == 1
-    monkeypatch.setattr(loading, "read_file", real)
+    monkeypatch.setattr(loading, "decode_file", real)
     assert counts(library.index([path]))["embedded"] == 1
     assert library.errors() == []
 

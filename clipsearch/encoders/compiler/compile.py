@@ -33,7 +33,7 @@ from clipsearch.encoders.sources import find_source
 from clipsearch.encoders.tokenizers import save_tokenizer
 from clipsearch.encoders.torch import OpenClipEncoder
 from clipsearch.errors import EncoderError, ImageError
-from clipsearch.images.decode import EncodedImage, read_file
+from clipsearch.images.decode import decode_file
 from clipsearch.images.walk import Walk
 from clipsearch.types import OnProgress, Progress, StrPath
 
@@ -273,9 +273,10 @@ def _gate_images(preprocess: Preprocess, images: Iterable[StrPath]) -> Iterator[
     """Yield the prepared images of the gate: bundled scenes, then some of the user's images."""
     for file in [*map(str, _scenes()), *_choose_images(images)]:
         try:
-            data, _ = read_file(file)
-            image = EncodedImage(data, file, at_least=2 * max(preprocess.size)).decode()
-            yield preprocess.of_decoded(image)
+            at_least = 2 * max(preprocess.size)
+            *_, pixels = decode_file(file, preprocess.of_decoded, at_least=at_least)
+            assert pixels is not None
+            yield pixels
         except ImageError:
             continue  # indexing reports it
 

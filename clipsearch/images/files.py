@@ -1,0 +1,139 @@
+"""Read files without waiting for what is no file: pipes, devices, files of the system that block."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+
+from clipsearch._util.parallel import give_sign_of_life
+from clipsearch.errors import ImageTooLarge, UnreadableImage
+
+MAX_BYTES = 2 << 30
+"""Largest file read: an image of MAX_PIXELS fits with 16 bits per channel and alpha."""
+
+_SLOWEST = 1 << 20  # bytes a second: a share of the network that gives less does not answer
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+
+
+class RegularFile:
+    """A regular file that is open for reading.
+
+    Attributes
+    ----------
+    path
+        As it was given.
+    size
+        In bytes when it was opened, 1 to MAX_BYTES. What is appended later is not read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], file: FileIO, size: int) -> None:
+        self.path, self.size = path, size
+        self._file = file
+
+    def read(self) -> tuple[bytes, str]:
+        """Read the file from its beginning.
+
+        Returns
+        -------
+        The bytes, and their sha256 in hex.
+
+        Raises
+        ------
+        UnreadableImage
+            It cannot be read (`transient`), or it is empty now.
+        ImageTooLarge
+            It does not fit into memory.
+        """
+        with self._reading():
+            data = self._file.read(self.size)
+            while len(data) < self.size and (more := self._file.read(self.size - len(data))):
+                data += more
+        if not data:
+            raise UnreadableImage(self.path, "the file is empty")
+        return data, hashlib.sha256(data).hexdigest()
+
+    def hash(self) -> str:
+        """Return the sha256 of the bytes, in hex, without holding them; raises UnreadableImage."""
+        with self._reading():
+            return hashlib.file_digest(self._file, "sha256").hexdigest()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        give_sign_of_life(until=time.monotonic() + self.size / _SLOWEST)
+        with _errors_of(self.path, self.size):
+            self._file.seek(0)
+            yield
+        give_sign_of_life()
+
+
+@contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[RegularFile]:
+    """Open a regular file; it never waits for a writer, as pipes do.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+
+    Yields
+    ------
+    The open file.
+
+    Raises
+    ------
+    UnreadableImage
+        The file cannot be opened (`transient`), is no regular file, or is empty, as files of the
+        system that block are by their size.
+    ImageTooLarge
+        It has more than MAX_BYTES.
+    """
+    with _errors_of(path):
+        # Before it is opened, too: that alone rewinds a tape.
+        _check_regular(path, os.stat(path))
+        file = open(path, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115
+    with file:
+        status = os.fstat(file.fileno())
+        _check_regular(path, status)
+        if status.st_size > MAX_BYTES:
+            raise ImageTooLarge(path, f"{status.st_size:,} bytes, more than {MAX_BYTES:,}")
+        if not status.st_size:
+            raise UnreadableImage(path, "the file is empty")
+        yield RegularFile(path, file, status.st_size)
+
+
+def read_file(path: str | os.PathLike[str]) -> tuple[bytes, str]:
+    """Read a file once, for its bytes and their sha256 in hex; raises as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | _NO_WAITING)
+
+
+def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableImage(path, "not a regular file")
+
+
+@contextmanager
+def _errors_of(path: str | os.PathLike[str], size: int = 0) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(path, _reason(error), transient=True) from error
+    except MemoryError as error:
+        raise ImageTooLarge(path, f"{size:,} bytes do not fit into memory") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "the file is not there (any more)"
+    if isinstance(error, PermissionError):
+        return "permission denied: make the file readable, or exclude it"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
