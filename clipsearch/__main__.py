@@ -9,7 +9,7 @@ import sys
 import threading
 
 _GRACE_SECONDS = 1.5
-_INTERRUPTED = b"interrupted in the midst of a step: what was stored before is kept.\n"
+_INTERRUPTED = b"interrupted in the midst of a step: all that was stored before is kept.\n"
 
 LIGHT = ("query", "similar")
 """Commands that multiply vectors, not matrices, and are over in a moment."""

@@ -57,7 +57,7 @@ def test_ctrl_c_ends_a_step_that_python_does_not_look_up_from(times: int, most: 
     assert process.stdout and process.stdout.readline() == "begun\n"
     code, said, seconds = interrupt(process, times)
     assert code == 130
-    assert said == "interrupted in the midst of a step: what was stored before is kept.\n"
+    assert said == "interrupted in the midst of a step: all that was stored before is kept.\n"
     assert seconds < most
 
 

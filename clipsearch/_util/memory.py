@@ -10,7 +10,7 @@ from threading import Condition
 from clipsearch._util.parallel import give_sign_of_life
 
 _LOOK_UP_SECONDS = 1.0
-_LARGE = 64 << 20  # bytes: what is less is soon used again
+_LARGE = 64 << 20  # bytes: smaller parts are soon used again
 
 
 class MemoryBudget:
@@ -45,7 +45,7 @@ class MemoryBudget:
 
         Yields
         ------
-        What is held.
+        The part that is held.
         """
         wanted = min(wanted, self.amount)
         with self._changed:
@@ -60,7 +60,7 @@ class MemoryBudget:
             held.give_back()
 
     def allows(self, wanted: int) -> bool:
-        """Tell whether so many bytes may ever be reserved."""
+        """Tell whether this number of bytes may ever be reserved."""
         return self._alone or wanted <= self.amount
 
     def _take(self, more: int) -> bool:
@@ -80,12 +80,12 @@ class Reservation:
         self._budget, self._amount = budget, amount
 
     def grow(self, to: int) -> bool:
-        """Hold `to` bytes in all, if so many are free now.
+        """Hold `to` bytes in all, if they are free now.
 
         Returns
         -------
         False if they are not. Nothing is taken then: who waited for them while holding a part could
-        wait for another thread that does the same. Give back what is held, and reserve all.
+        wait for another thread that does the same. Give back this part, and reserve all.
         """
         to = min(to, self._budget.amount)
         if not self._budget._take(to - self._amount):
@@ -102,6 +102,6 @@ class Reservation:
 
 
 def _return_free_memory() -> None:
-    """Have the C library give the system back what is free: glibc keeps it, for each thread."""
+    """Have the C library give free memory back to the system: glibc keeps it, for each thread."""
     with suppress(AttributeError, OSError, TypeError, ValueError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -91,7 +91,7 @@ def give_sign_of_life(*, until: float | None = None) -> None:
         _signs[thread] = time.monotonic() if until is None else until
 
 
-class Task(Generic[_T, _R]):
+class WorkItem(Generic[_T, _R]):
     """An item that a thread of `Workers` works on, or will.
 
     Attributes
@@ -141,7 +141,7 @@ class Workers:
 
     def __init__(self, count: int, name: str) -> None:
         self._name = name
-        self._tasks: deque[tuple[Task[Any, Any], Callable[[Any], Any]]] = deque()
+        self._tasks: deque[tuple[WorkItem[Any, Any], Callable[[Any], Any]]] = deque()
         self._changed = Condition()
         self._closed = False
         self._threads: list[Thread] = []
@@ -161,9 +161,9 @@ class Workers:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def submit(self, function: Callable[[_T], _R], item: _T) -> Task[_T, _R]:
+    def submit(self, function: Callable[[_T], _R], item: _T) -> WorkItem[_T, _R]:
         """Have a thread call the function with an item; never waits."""
-        task: Task[_T, _R] = Task(item)
+        task: WorkItem[_T, _R] = WorkItem(item)
         with self._changed:
             self._tasks.append((task, function))
             self._changed.notify()
@@ -178,7 +178,7 @@ class Workers:
     def _work(self) -> None:
         thread = get_ident()
         _signs[thread] = time.monotonic()
-        task: Task[Any, Any]
+        task: WorkItem[Any, Any]
         try:
             while True:
                 with self._changed:
@@ -198,7 +198,7 @@ def map_ahead(
     items: Iterable[_T],
     depth: int,
     *,
-    give_up: Callable[[_T], Task[Any, _R]] | None = None,
+    give_up: Callable[[_T], WorkItem[Any, _R]] | None = None,
     patience: float = 60.0,
 ) -> Generator[_R, None, None]:
     """Map a function over items in threads, in order, with a bounded look-ahead.
@@ -223,9 +223,9 @@ def map_ahead(
     ------
     The results, in the order of the items. Closing the generator cancels what has not begun.
     """
-    waiting: deque[Task[_T, _R]] = deque()
+    waiting: deque[WorkItem[_T, _R]] = deque()
 
-    def finish(task: Task[Any, _R]) -> _R:
+    def finish(task: WorkItem[Any, _R]) -> _R:
         while True:
             try:
                 return task.future.result(None if give_up is None else _LOOK_UP_SECONDS)

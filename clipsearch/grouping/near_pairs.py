@@ -12,7 +12,7 @@ import numpy as np
 
 from clipsearch._util import size_of, warn
 from clipsearch._util.atomic import sha256_of
-from clipsearch._util.parallel import cores
+from clipsearch._util.parallel import Workers, cores, map_ahead
 from clipsearch.errors import ImageError
 from clipsearch.grouping.duplicates import (
     CANDIDATE_SCORE,
@@ -30,6 +30,7 @@ from clipsearch.grouping.duplicates import (
     quality,
     same_image,
 )
+from clipsearch.images.apart import SECONDS, hanging_error
 from clipsearch.images.decode import decode_square
 from clipsearch.types import ImageRecord, OnProgress, Progress, ignore_progress
 from clipsearch.vectors.exact import FaissFlatIndex
@@ -244,17 +245,21 @@ def _coarse_looks(
     rows = np.unique(pairs).tolist()
     looks: dict[int, np.ndarray] = {}
     failed: list[ImageError] = []
-    pool = ThreadPoolExecutor(cores())
-    try:
-        found = pool.map(_look, [paths[row] for row in rows])
+    with Workers(cores(), "look") as workers:  # Ctrl-C ends now, not after the last image
+        found = map_ahead(
+            workers,
+            _look,
+            [paths[row] for row in rows],
+            4 * cores(),
+            give_up=lambda path: workers.submit(_look_no_more, path),
+            patience=SECONDS,
+        )
         for done, (row, look) in enumerate(zip(rows, found, strict=True)):
             on_progress(Progress("look", done, len(rows), paths[row]))
             if isinstance(look, ImageError):
                 failed.append(look)
             else:
                 looks[row] = look
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C ends now, not after the last image
     on_progress(Progress("look", len(rows), len(rows)))
     if failed:
         more = f" and {len(failed) - 1:,} more" if len(failed) > 1 else ""
@@ -265,6 +270,10 @@ def _coarse_looks(
     read = np.zeros(len(paths), dtype=bool)
     read[list(looks)] = True
     return looks, read
+
+
+def _look_no_more(path: str) -> np.ndarray | ImageError:
+    return hanging_error(path, read=False)
 
 
 def _look(path: str) -> np.ndarray | ImageError:

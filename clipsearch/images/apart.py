@@ -15,14 +15,12 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from threading import Timer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clipsearch._util.parallel import give_sign_of_life
 from clipsearch._util.processes import can_start, start, take_stdout
 from clipsearch.errors import ImageError, UnreadableImage
-
-if TYPE_CHECKING:
-    from clipsearch.images.encoded import DecodedImage
+from clipsearch.images.encoded import DecodedImage, EncodedImage
 
 SECONDS = 60.0
 """Longest time that an image may take to be decoded."""
@@ -37,28 +35,20 @@ def decode_all_apart() -> None:
     _all_apart[:] = [True]
 
 
-def is_for_apart(format_: str | None) -> bool:
-    """Tell whether images of this format, by Pillow's name, are decoded apart."""
-    if _answering or not can_start():
-        return False
-    return format_ in _HOLDS_THE_LOCK or bool(_all_apart)
+def is_for_apart(image: EncodedImage) -> bool:
+    """Tell whether an image is decoded apart."""
+    return (image.format in _HOLDS_THE_LOCK or bool(_all_apart)) and can_start()
 
 
-def decode_apart(
-    data: bytes, name: str, *, seconds: float = SECONDS, **options: Any
-) -> DecodedImage:
+def decode_apart(image: EncodedImage, *, seconds: float = SECONDS) -> DecodedImage:
     """Decode an image in another process.
 
     Parameters
     ----------
-    data
-        The bytes of the file.
-    name
-        Its path, for messages.
+    image
+        Of which the header was read here.
     seconds
         Longest time; then the process is killed.
-    options
-        Of `EncodedImage`.
 
     Returns
     -------
@@ -70,16 +60,18 @@ def decode_apart(
         As `EncodedImage.decode` does; UnreadableImage also if it takes too long, or if the decoder
         crashes.
     """
+    name, options = image.name, {"at_least": image.at_least, "max_pixels": image.max_pixels}
     give_sign_of_life(until=time.monotonic() + 2 * seconds)
     try:
         process = _idle.pop()
     except IndexError:
         process = _Process()
-    answer = process.ask((data, name, options, seconds), seconds)
+    answer = process.ask((image.data, name, options, seconds), seconds)
     give_sign_of_life()
     if answer is None:
-        fault = "takes too long" if process.late else "crashes"
-        raise UnreadableImage(name, f"decoding it {fault}: the file may be damaged")
+        if process.late:
+            raise hanging_error(name, read=True)
+        raise UnreadableImage(name, "the decoder crashes: the file may be damaged")
     _idle.append(process)
     found: DecodedImage
     found, error = answer
@@ -87,6 +79,21 @@ def decode_apart(
         kind, reason = error
         raise kind(name, reason)
     return found
+
+
+def hanging_error(path: str, *, read: bool) -> UnreadableImage:
+    """Return the error of a file that takes too long: to be decoded once it was read, or to be read.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    read
+        Whether its bytes have been read; if not, it is worth another attempt (`transient`).
+    """
+    doing, fault = ("decoding", "it") if read else ("reading", "its disk")
+    reason = f"{doing} it takes longer than {SECONDS:.0f} seconds: {fault} may be damaged"
+    return UnreadableImage(path, reason, transient=not read)
 
 
 class _Process:
@@ -134,16 +141,11 @@ def _end_idle() -> None:
 
 # --- in the other process ----------------------------------------------------------------------
 
-_answering: list[bool] = []
-
 
 def answer() -> None:
     """Decode what comes in at stdin until it ends."""
     import signal
 
-    from clipsearch.images.encoded import EncodedImage
-
-    _answering[:] = [True]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; who asked gets it too
     out = take_stdout()
     with suppress(EOFError, BrokenPipeError):

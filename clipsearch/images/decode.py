@@ -13,6 +13,7 @@ from PIL import Image
 from clipsearch._util.arrays import PixelArray
 from clipsearch._util.memory import MemoryBudget, Reservation
 from clipsearch.errors import ImageError, ImageTooLarge
+from clipsearch.images.apart import decode_apart, is_for_apart
 from clipsearch.images.encoded import DecodedImage, EncodedImage
 from clipsearch.images.files import RegularFile, open_regular
 from clipsearch.types import Facts
@@ -76,9 +77,9 @@ def decode_file(
             if is_known(sha256):
                 return len(data), sha256, None
             image = EncodedImage(data, name, at_least=at_least, max_pixels=max_pixels)
-            needed = file.size + image.memory
+            needed = file.size + _memory_of(image)
             _check_fits(name, needed, budget)
-            return (len(data), sha256, use(image.decode())) if held.grow(needed) else needed
+            return (len(data), sha256, use(_decode(image))) if held.grow(needed) else needed
         except ImageError as error:
             return type(error)(name, error.reason, transient=error.transient)
 
@@ -135,8 +136,8 @@ def open_image(
     if isinstance(source, bytes):
         name = os.fspath(path) if path is not None else "<bytes>"
         encoded = EncodedImage(source, name, at_least=at_least, max_pixels=max_pixels)
-        with BUDGET.reserve(encoded.memory):
-            found: DecodedImage | None = encoded.decode()
+        with BUDGET.reserve(_memory_of(encoded)):
+            found: DecodedImage | None = _decode(encoded)
     else:
         *_, found = decode_file(source, _keep, at_least=at_least, max_pixels=max_pixels)
     assert found is not None
@@ -168,6 +169,15 @@ def decode_square(source: str | os.PathLike[str] | bytes, size: int) -> PixelArr
     # With five pixels per cell the result no longer depends on how many more the file has.
     image, _ = open_image(source, at_least=5 * size)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _memory_of(image: EncodedImage) -> int:
+    """Return the memory that decoding takes; another process gets a copy of the file."""
+    return image.memory + len(image.data) * is_for_apart(image)
+
+
+def _decode(image: EncodedImage) -> DecodedImage:
+    return decode_apart(image) if is_for_apart(image) else image.decode()
 
 
 def _keep(image: DecodedImage) -> DecodedImage:

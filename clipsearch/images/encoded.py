@@ -12,7 +12,7 @@ from PIL import Image, ImageFile, Jpeg2KImagePlugin, JpegImagePlugin
 
 from clipsearch._util import printable
 from clipsearch.errors import ImageTooLarge, UnreadableImage
-from clipsearch.images import apart, salvage
+from clipsearch.images import salvage
 from clipsearch.images.colours import to_rgb, to_small_rgb
 from clipsearch.images.complaints import Complaints, collect_complaints
 from clipsearch.images.exif import facts_in
@@ -98,7 +98,7 @@ class EncodedImage:
     ) -> None:
         if not data:
             raise UnreadableImage(name, "the file is empty")
-        self._data, self._name = data, name
+        self.data, self.name = data, name
         self._complaints = Complaints()
         with collect_complaints(self._complaints):
             self._image: ImageFile.ImageFile = open_header(data, name)
@@ -106,7 +106,7 @@ class EncodedImage:
         self._scale = 1.0  # of the decoder
         self._factor = 1  # by which the conversion to RGB makes it smaller
         _check_size(self._size, name, MAX_PIXELS if max_pixels is None else max_pixels)
-        self._at_least, self._max_pixels = at_least, max_pixels
+        self.at_least, self.max_pixels = at_least, max_pixels
         if (scale := self._draft(self._image)) is not None:
             self._scale = scale
         decoded = self._size[0] * self._size[1] * self._scale**2
@@ -114,16 +114,21 @@ class EncodedImage:
             self._factor = max(1, int(min(self._size) * self._scale) // at_least)
 
     @property
+    def format(self) -> str:
+        """Pillow's name of the format."""
+        return self._image.format or ""
+
+    @property
     def memory(self) -> int:
         """Peak memory of decoding, in bytes without those of the file, as an estimate."""
         image = self._image
-        copies = apart.is_for_apart(image.format) + _KEPT_CODED * (image.format == "JPEG2000")
-        return copies * len(self._data) + decoding_memory(
+        copies = _KEPT_CODED if image.format == "JPEG2000" else 0
+        return copies * len(self.data) + decoding_memory(
             image,
             self._size[0] * self._size[1],
             self._scale,
             in_bands=self._factor > 1,
-            in_scans=image.format == "JPEG" and salvage.comes_in_scans(self._data),
+            in_scans=image.format == "JPEG" and salvage.comes_in_scans(self.data),
         )
 
     def decode(self) -> DecodedImage:
@@ -136,10 +141,6 @@ class EncodedImage:
         ImageTooLarge
             It does not fit into memory, or a part of it exceeds MAX_PIXELS.
         """
-        if apart.is_for_apart(self._image.format):
-            return apart.decode_apart(
-                self._data, self._name, at_least=self._at_least, max_pixels=self._max_pixels
-            )
         with collect_complaints(self._complaints):
             return self._decode()
 
@@ -159,14 +160,14 @@ class EncodedImage:
             if orientation in _UPRIGHT:
                 rgb = rgb.transpose(_UPRIGHT[orientation])
         except Image.DecompressionBombError as error:
-            raise ImageTooLarge(self._name, str(error)) from error
+            raise ImageTooLarge(self.name, str(error)) from error
         except MemoryError as error:
             raise ImageTooLarge(
-                self._name, f"{describe_pixels(size)} do not fit into memory"
+                self.name, f"{describe_pixels(size)} do not fit into memory"
             ) from error
         except Exception as error:
             said = self._complaints.summary()
-            raise damage_error(self._name, image.format, self._data, error, said) from error
+            raise damage_error(self.name, image.format, self.data, error, said) from error
         width, height = reversed(size) if orientation >= 5 else size
         facts = Facts(width, height, image.format or "", **known)
         notes = filter(None, (note, self._complaints.summary()))
@@ -184,7 +185,7 @@ class EncodedImage:
             found = self._salvage()
             if found is None:
                 raise
-            reason = damage_error(self._name, image.format, self._data, error).reason
+            reason = damage_error(self.name, image.format, self.data, error).reason
             share = salvage.describe_missing(found.missing)
             return found._replace(note=found.note or f"{share}: {reason}")
         lines = salvage.damaged_fax_lines(image, self._complaints)
@@ -198,11 +199,11 @@ class EncodedImage:
             return None
         with collect_complaints(Complaints()):  # the same ones, twice
             if self._image.format == "AVIF":
-                return salvage.decode_by_libheif(self._data)
-            return salvage.salvage(self._data, self._reopen, self._image.format)
+                return salvage.decode_by_libheif(self.data)
+            return salvage.salvage(self.data, self._reopen, self._image.format)
 
     def _reopen(self, data: bytes) -> ImageFile.ImageFile:
-        image = open_header(data, self._name)
+        image = open_header(data, self.name)
         self._draft(image)
         return image
 
@@ -211,16 +212,16 @@ class EncodedImage:
 
         Returns its scale; None if it does not.
         """
-        if self._at_least is None:
+        if self.at_least is None:
             return None
         if isinstance(image, JpegImagePlugin.JpegImageFile):
-            draft = image.draft(None, (self._at_least, self._at_least))
+            draft = image.draft(None, (self.at_least, self.at_least))
             return None if draft is None else draft[1][2] / self._size[0]
         if (
             isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile)
             and image.width * image.height > _SMALL
         ):
-            return leave_out_detail(image, self._data, self._at_least)
+            return leave_out_detail(image, self.data, self.at_least)
         return None
 
     def _box(

@@ -1,4 +1,4 @@
-"""Read files without waiting for what is no file: pipes, devices, files of the system that block."""
+"""Read files without waiting for pipes, devices and files of the system that block."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RegularFile:
     path
         As it was given.
     size
-        In bytes when it was opened, 1 to MAX_BYTES. What is appended later is not read.
+        In bytes when it was opened, 1 to MAX_BYTES. Bytes that are appended later are not read.
     """
 
     def __init__(self, path: str | os.PathLike[str], file: FileIO, size: int) -> None:

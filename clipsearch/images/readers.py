@@ -186,12 +186,10 @@ def leave_out_detail(
     The scale, 1/2, 1/4, ...; None if nothing can be left out.
     """
     size, style = data.find(_SIZ), data.find(_COD)
-    if min(size, style) < 0 or any(data[size + 14 : size + 22]):  # it does not begin at 0, 0
-        return None
-    levels = int.from_bytes(data[style + 9 : style + 10])
+    begins_at_0 = min(size, style) > 0 and not any(data[size + 14 : size + 22])
+    levels = data[style + 9] if begins_at_0 and style < len(data) - 9 else 0
     for left_out in range(min(levels, (min(image.size) // at_least).bit_length() - 1), 0, -1):
-        step = 1 << left_out
-        # Pillow rounds sizes; the decoder rounds them up.
+        step = 1 << left_out  # Pillow rounds sides by it, and the decoder rounds them up
         if all((side + step // 2) // step == -(-side // step) for side in image.size):
             image.reduce = left_out
             return 1 / step

@@ -13,7 +13,7 @@ from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.preprocess import Prepares
 from clipsearch.errors import ImageError, UnreadableImage
 from clipsearch.images import FoundFile
-from clipsearch.images.apart import SECONDS, decode_all_apart
+from clipsearch.images.apart import decode_all_apart, hanging_error
 from clipsearch.images.decode import BUDGET, decode_file
 from clipsearch.images.encoded import DecodedImage
 from clipsearch.images.files import open_regular
@@ -263,8 +263,4 @@ def hash_files(
 
 
 def _hanging(file: FoundFile, sha256: str | None = None) -> LoadedFile:
-    """Return a file that takes too long to be decoded; to be read, if its hash is not known."""
-    doing, fault = ("decoding", "it") if sha256 else ("reading", "its disk")
-    reason = f"{doing} it takes longer than {SECONDS:.0f} seconds: {fault} may be damaged"
-    error = UnreadableImage(file.path, reason, transient=sha256 is None)
-    return LoadedFile(file, sha256=sha256, error=error)
+    return LoadedFile(file, sha256=sha256, error=hanging_error(file.path, read=sha256 is not None))

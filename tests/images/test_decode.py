@@ -34,10 +34,11 @@ from image_files import (
 from photographs import STORED
 from PIL import Image
 
+from clipsearch._util.memory import MemoryBudget, Reservation
 from clipsearch.errors import ImageError, ImageTooLarge, UnreadableImage
-from clipsearch.images import IMAGE_SUFFIXES, files, readers
+from clipsearch.images import IMAGE_SUFFIXES, decode, files, readers
 from clipsearch.images import encoded as encoded_images
-from clipsearch.images.decode import open_image
+from clipsearch.images.decode import decode_file, open_image
 from clipsearch.images.encoded import EncodedImage
 from clipsearch.images.files import read_file
 
@@ -277,6 +278,39 @@ def test_a_jpeg_takes_the_memory_of_what_is_decoded_of_it(tmp_path: Path) -> Non
     path = tmp_path / "a.jpg"
     Image.new("RGB", (1600, 1200)).save(path)
     assert EncodedImage(path.read_bytes(), "a.jpg", at_least=140).memory == 200 * 150 * 4
+
+
+def test_the_bytes_of_a_file_count_beside_its_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(four_colours(), "PNG") + bytes(50_000))
+    needed = path.stat().st_size + 96 * 64 * 4
+    held: list[Reservation] = []
+
+    def decode(budget: MemoryBudget) -> tuple[int, int] | None:
+        *_, size = decode_file(
+            path, lambda found: found.image.size, budget=budget, on_hold=held.append
+        )
+        return size
+
+    assert decode(MemoryBudget(needed)) == (96, 64)
+    assert len(held) == 1 and held[0].grow(needed), "and it is given back"
+    with pytest.raises(ImageTooLarge, match=r"takes 1 MB to read, more than 0: .* --memory 100"):
+        decode(MemoryBudget(needed - 1))
+    assert decode(MemoryBudget(1000, alone=True)) == (96, 64)
+
+
+def test_bytes_that_are_known_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"no image")
+    known = hashlib.sha256(b"no image").hexdigest()
+    result = (8, known, None)
+    assert decode_file(path, repr, is_known=lambda sha256: sha256 == known) == result
+    # A large file is known before its bytes are held.
+    monkeypatch.setattr(decode, "_HASHED_FIRST", 4)
+    small = MemoryBudget(0)
+    assert decode_file(path, repr, budget=small, is_known=lambda sha256: sha256 == known) == result
 
 
 # --- what cannot be decoded --------------------------------------------------------------------

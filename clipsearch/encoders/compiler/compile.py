@@ -12,6 +12,7 @@ import os
 import random
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -271,14 +272,12 @@ def _overlap(exact: FloatArray, rounded: FloatArray, *, but_itself: bool = False
 
 def _gate_images(preprocess: Preprocess, images: Iterable[StrPath]) -> Iterator[FloatArray]:
     """Yield the prepared images of the gate: bundled scenes, then some of the user's images."""
+    detail = 2 * max(preprocess.size)
     for file in [*map(str, _scenes()), *_choose_images(images)]:
-        try:
-            at_least = 2 * max(preprocess.size)
-            *_, pixels = decode_file(file, preprocess.of_decoded, at_least=at_least)
-            assert pixels is not None
-            yield pixels
-        except ImageError:
-            continue  # indexing reports it
+        with suppress(ImageError):  # indexing reports it
+            *_, pixels = decode_file(file, preprocess.of_decoded, at_least=detail)
+            if pixels is not None:
+                yield pixels
 
 
 def _gate_captions() -> list[str]:
