@@ -275,7 +275,7 @@ def test_a_file_whose_disk_does_not_answer_is_tried_again_by_the_next_run(
         assert (report.added, report.failed) == (4, 1)
         assert report.failures[0].reason.startswith("reading it takes longer than")
         report = library.index(paths[0].parent, workers=1)
-        assert (report.added, report.failed, report.unchanged) == (1, 0, 4)
+        assert (report.embedded, report.failed, report.unchanged) == (1, 0, 4)
     release.set()
 
 
