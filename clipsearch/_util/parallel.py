@@ -223,29 +223,62 @@ def map_ahead(
     ------
     The results, in the order of the items. Closing the generator cancels what has not begun.
     """
-    waiting: deque[WorkItem[_T, _R]] = deque()
+    waiting: deque[WorkItem[Any, _R]] = deque()
 
-    def finish(task: WorkItem[Any, _R]) -> _R:
+    def finish_first() -> _R:
         while True:
+            first = waiting[0].future
             try:
-                return task.future.result(None if give_up is None else _LOOK_UP_SECONDS)
+                result = first.result(None if give_up is None else _LOOK_UP_SECONDS)
+                waiting.popleft()
+                return result
             except TimeoutError:
-                if task.future.done():  # since then, or it is the error of the function
-                    return task.future.result()
-            if give_up is not None and task.silent_for() > patience:
-                workers.add_thread()
-                task = give_up(task.item)
+                if first.done() and first.exception():  # it is the error of the function
+                    raise
+            # All of them: the threads may hang in later ones while the first has none.
+            for place, work in enumerate(waiting):
+                if give_up is not None and work.silent_for() > patience:
+                    workers.add_thread()
+                    waiting[place] = give_up(work.item)
 
     try:
         for item in items:
             waiting.append(workers.submit(function, item))
             if len(waiting) >= depth:
-                yield finish(waiting.popleft())
+                yield finish_first()
         while waiting:
-            yield finish(waiting.popleft())
+            yield finish_first()
     finally:
         for task in waiting:
             task.future.cancel()
+
+
+def map_files(
+    function: Callable[[_T], _R], files: Iterable[_T], otherwise: Callable[[_T], _R]
+) -> Generator[_R, None, None]:
+    """Map a function that reads a file over files, in as many threads as there are processors.
+
+    Parameters
+    ----------
+    function
+        Called once per file; gives signs of life.
+    files
+        Paths, or what `function` takes for them.
+    otherwise
+        Called in the place of `function` with a file that hangs.
+
+    Yields
+    ------
+    The results, in order. Neither a file that hangs nor Ctrl-C is waited for.
+    """
+    with Workers(cores(), "clipsearch-files") as workers:
+        yield from map_ahead(
+            workers,
+            function,
+            files,
+            4 * cores(),
+            give_up=lambda file: workers.submit(otherwise, file),
+        )
 
 
 def in_background(

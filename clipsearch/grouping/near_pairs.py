@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from clipsearch._util import size_of, warn
-from clipsearch._util.atomic import sha256_of
-from clipsearch._util.parallel import Workers, cores, map_ahead
+from clipsearch._util.parallel import map_files
 from clipsearch.errors import ImageError
 from clipsearch.grouping.duplicates import (
     CANDIDATE_SCORE,
@@ -30,8 +28,9 @@ from clipsearch.grouping.duplicates import (
     quality,
     same_image,
 )
-from clipsearch.images.apart import SECONDS, hanging_error
+from clipsearch.images.apart import hanging_error
 from clipsearch.images.decode import decode_square
+from clipsearch.images.files import open_regular
 from clipsearch.types import ImageRecord, OnProgress, Progress, ignore_progress
 from clipsearch.vectors.exact import FaissFlatIndex
 
@@ -102,8 +101,9 @@ def _unchanged(
     copies = Counter(record.sha256 for record in there)
     checked = [record for record in there if by_bytes and copies[record.sha256] > 1]
     changed = set()
-    with ThreadPoolExecutor(cores()) as pool:
-        hashes = pool.map(_hash, [record.path for record in checked])
+    with closing(
+        map_files(_hash, [record.path for record in checked], lambda path: None)
+    ) as hashes:
         for done, (record, sha256) in enumerate(zip(checked, hashes, strict=True)):
             on_progress(Progress("hash", done, len(checked), record.path))
             if sha256 != record.sha256:
@@ -121,8 +121,9 @@ def _unchanged(
 
 def _hash(path: str) -> str | None:
     try:
-        return sha256_of(Path(path))
-    except (OSError, ValueError):
+        with open_regular(path) as file:
+            return file.hash()
+    except ImageError:
         return None
 
 
@@ -245,15 +246,7 @@ def _coarse_looks(
     rows = np.unique(pairs).tolist()
     looks: dict[int, np.ndarray] = {}
     failed: list[ImageError] = []
-    with Workers(cores(), "look") as workers:  # Ctrl-C ends now, not after the last image
-        found = map_ahead(
-            workers,
-            _look,
-            [paths[row] for row in rows],
-            4 * cores(),
-            give_up=lambda path: workers.submit(_look_no_more, path),
-            patience=SECONDS,
-        )
+    with closing(map_files(_look, [paths[row] for row in rows], _look_no_more)) as found:
         for done, (row, look) in enumerate(zip(rows, found, strict=True)):
             on_progress(Progress("look", done, len(rows), paths[row]))
             if isinstance(look, ImageError):

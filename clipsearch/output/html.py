@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from clipsearch._util.parallel import map_files
 from clipsearch.errors import ImageError
 from clipsearch.images.thumbnails import make_thumbnail
 from clipsearch.output.formats import WriteOptions
@@ -171,8 +171,8 @@ def file_address(path: str) -> str:
 
 
 def _sheet(title: str, items: Items) -> _Sheet:
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        thumbnails = list(pool.map(_thumbnail, [item.path for item in items]))
+    paths = [item.path for item in items]
+    thumbnails = list(map_files(_thumbnail, paths, lambda path: None))
     best = max((item.score or 0.0 for item in items), default=0.0)
     groups: dict[str | None, list[_Card]] = {}
     for item, thumbnail in zip(items, thumbnails, strict=True):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from threading import Event, Lock
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,12 @@ from clipsearch import __main__
 from clipsearch._util import parallel
 from clipsearch._util.parallel import (
     Workers,
+    WorkItem,
     cores,
     give_sign_of_life,
     in_background,
     map_ahead,
+    map_files,
     parallel_for,
 )
 
@@ -190,6 +193,24 @@ def test_an_item_whose_thread_is_silent_is_given_up_and_the_others_go_on() -> No
     release.set()
 
 
+def test_threads_that_hang_in_several_items_are_all_given_up() -> None:
+    """More items than threads: one that is given up must not wait behind those that hang."""
+    release = Event()
+
+    def work(number: int) -> str:
+        if number < 3:
+            release.wait(60)
+        return str(number)
+
+    def go_on(number: int) -> WorkItem[Any, str]:
+        return workers.submit(lambda given: f"gave up {given}", number)
+
+    with Workers(2, "hanging") as workers:
+        results = map_ahead(workers, work, range(5), 8, give_up=go_on, patience=0.2)
+        assert list(results) == ["gave up 0", "gave up 1", "gave up 2", "3", "4"]
+    release.set()
+
+
 def test_a_thread_that_gives_signs_of_life_is_waited_for() -> None:
     def work(number: int) -> int:
         for _ in range(8):
@@ -242,4 +263,20 @@ def test_the_end_of_the_context_cancels_what_has_not_begun() -> None:
         workers.submit(release.wait, 60)
         waiting = workers.submit(int, 7)
     assert waiting.future.cancelled() or waiting.future.cancel()
+    release.set()
+
+
+def test_files_are_mapped_in_order_and_one_that_hangs_has_another_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release = Event()
+
+    def read(path: str) -> str:
+        if path == "hangs":
+            release.wait(60)
+        return path.upper()
+
+    monkeypatch.setitem(map_ahead.__kwdefaults__ or {}, "patience", 0.2)
+    found = map_files(read, ["a", "hangs", "b"], lambda path: f"not {path}")
+    assert list(found) == ["A", "not hangs", "B"]
     release.set()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from clipsearch._util.parallel import map_files
 from clipsearch.errors import FigureTooLarge, ImageError, TooFewExamples
 from clipsearch.images.decode import open_image
 from clipsearch.output.plots import (
@@ -49,8 +49,7 @@ _NOTE = "frame: best text of the image", "dot: best image of the text"
 
 def draw_matrix(found: Matrix, options: WriteOptions) -> Figure:
     """Draw a matrix with small images above its columns."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        images = list(pool.map(_thumbnail, found.paths))
+    images = list(map_files(_thumbnail, found.paths, lambda path: None))
     return heatmap(
         found.probabilities.T if options.probabilities else found.scores.T,
         captions=found.texts,
