@@ -16,7 +16,7 @@ from clipsearch.images import salvage
 from clipsearch.images.colours import to_rgb, to_small_rgb
 from clipsearch.images.complaints import Complaints, collect_complaints
 from clipsearch.images.exif import facts_in
-from clipsearch.images.metadata import read_metadata
+from clipsearch.images.metadata import exif_of, read_metadata
 from clipsearch.images.readers import (
     MAX_PIXELS,
     damage_error,
@@ -242,7 +242,7 @@ def _check_size(size: tuple[int, int], name: str, limit: int) -> None:
 def _orientation(image: Image.Image) -> int:
     """Return the orientation still to be applied (1-8, as EXIF counts)."""
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        orientation = exif_of(image).get(_ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001
         # Half-written EXIF is common, fails in many ways, and the pixels are fine without it.
         return 1

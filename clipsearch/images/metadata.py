@@ -36,6 +36,8 @@ _PREFIXES = {
     "http://ns.adobe.com/photoshop/1.0/": "photoshop",
 }
 
+_LARGEST_EXIF = 4 << 20  # bytes: those of cameras have 64 kB, and each number becomes an object
+
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
@@ -68,7 +70,7 @@ def read_metadata(image: Image.Image) -> Metadata:
     xmp: Tags = {}
     # Half-written metadata is common, fails in many ways, and the pixels are fine without it.
     with suppress(Exception):
-        base = image.getexif()
+        base = exif_of(image)
         exif |= dict(base)
         with suppress(Exception):
             exif |= base.get_ifd(_EXIF_DIRECTORY)
@@ -80,6 +82,18 @@ def read_metadata(image: Image.Image) -> Metadata:
         packet = info.get("xmp") or info.get("XML:com.adobe.xmp") or _raw_profile(image, "xmp")
         xmp = parse_xmp(packet)
     return Metadata(exif, gps, iptc, xmp)
+
+
+def exif_of(image: Image.Image) -> Image.Exif:
+    """Return the Exif of an image that Pillow has opened; none of it if it is of no sensible size.
+
+    Raises
+    ------
+    Exception
+        Of any type: it is damaged.
+    """
+    block = image.info.get("exif") or image.info.get("Raw profile type exif") or b""
+    return image.getexif() if len(block) <= _LARGEST_EXIF else Image.Exif()
 
 
 def _raw_profile(image: Image.Image, name: str) -> bytes:

@@ -32,6 +32,7 @@ from PIL import (
 from clipsearch.errors import ImageTooLarge, UnreadableImage
 from clipsearch.images.colours import BAND_ROWS
 from clipsearch.images.complaints import watch_libtiff, watch_plugins
+from clipsearch.images.tiff import check_tags, strip_memory
 
 MAX_PIXELS = 250_000_000
 """Largest image decoded: beyond every camera (200 MP), 1 GB as RGB."""
@@ -105,7 +106,6 @@ _CONVERTED = {"RGB": 0, "1": 4, "L": 4, "P": 4, "CMYK": 8, "YCbCr": 4, "LAB": 4,
 _CODEC = {"WEBP": 12, "AVIF": 8, "HEIF": 8, "BMP": 1, "DIB": 1}
 _JPEG2000_SAMPLE = 5.5  # an int32 of every sample, and the transform of a tile
 _COEFFICIENT = 2  # bytes
-_TIFF_BITS, _TIFF_ROWS, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 258, 278, 322, 323
 
 
 def decoding_memory(
@@ -146,19 +146,9 @@ def decoding_memory(
         layers = np.array([layer[1:3] for layer in getattr(image, "layer", [(0, 1, 1)])])
         share = layers.prod(1).sum() / layers.max(0).prod()  # 3 for 4:4:4, 1.5 for 4:2:0
         total += pixels * share * _COEFFICIENT
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.info.get("compression") != "raw":
-        total += _strip_memory(image)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        total += strip_memory(image)
     return int(total)
-
-
-def _strip_memory(image: TiffImagePlugin.TiffImageFile) -> int:
-    """Return the bytes of a strip or tile of a TIFF file, which are decoded at once."""
-    tags = image.tag_v2
-    bits = tags.get(_TIFF_BITS, (8,))
-    sample = sum(bits) if isinstance(bits, tuple) else int(bits)
-    rows = min(int(tags.get(_TIFF_ROWS) or image.height), image.height)
-    tile = int(tags.get(_TIFF_TILE_WIDTH) or 0) * int(tags.get(_TIFF_TILE_HEIGHT) or 0)
-    return (tile or rows * image.width) * max(32, sample) // 8
 
 
 # --- less detail -------------------------------------------------------------------------------
@@ -264,9 +254,10 @@ def open_header(data: bytes, name: str) -> ImageFile.ImageFile:
         if failure and format_ == "HEIF" and data[8:12] in _AV1_BRANDS and not _libheif_reads_av1():
             continue
         reader = _READERS.get(format_) or load_heif_reader()
-        if format_ == "TIFF":
-            watch_libtiff()
         try:
+            if format_ == "TIFF":
+                watch_libtiff()
+                check_tags(data)
             return _open(reader, data)
         except Image.DecompressionBombError as error:
             raise ImageTooLarge(name, str(error)) from error

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tiny_models
 
+from clipsearch._util import processes
 from clipsearch.cli import main
 from clipsearch.cli.models import choose_model
 from clipsearch.encoders import compile_once
@@ -113,6 +114,8 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CLIPSEARCH_COMPILE", "yes")
     monkeypatch.setenv("CLIPSEARCH_DEVICE", "cpu")
     monkeypatch.setattr(compiling, "_SCENES", 12)
+    # In this process, where it can be watched.
+    monkeypatch.setattr(processes, "can_start", lambda: False)
     return f"local-dir:{tiny_models.make_clip(tmp_path / 'clip')}"
 
 

@@ -20,6 +20,7 @@ from clipsearch.encoders.registry import resolve
 from clipsearch.encoders.tokenizers.bpe import BytePairTokenizer
 from clipsearch.encoders.torch import OpenClipEncoder
 from clipsearch.errors import EncoderError
+from clipsearch.types import Progress
 
 
 @pytest.fixture
@@ -96,6 +97,27 @@ def test_a_model_is_compiled_once_for_the_cpu_only(
     assert find_compiled(resolve(name)) is None
     assert encoders.compile_once(name, precision="fp32") == ""
     assert find_compiled(resolve(name)) is not None
+
+
+def test_a_model_is_compiled_in_a_process_of_its_own(
+    empty_cache: Path, clip: Path, no_gpu: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("compiled in this process")
+
+    monkeypatch.setattr("clipsearch.encoders.compiler.compile.compile_model", refuse)
+    name, steps = f"local-dir:{clip}", list[Progress]()
+    assert encoders.compile_once(name, precision="fp32", progress=steps.append, apart=True) == ""
+    assert find_compiled(resolve(name)) is not None
+    assert {step.phase for step in steps} == {"compile"}
+
+
+def test_why_a_model_cannot_be_compiled_comes_back_from_the_process(
+    clip: Path, no_gpu: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(clip / "open_clip_config.json"))  # no folder
+    reason = encoders.compile_once(f"local-dir:{clip}", precision="fp32", apart=True)
+    assert "could not be compiled (" in reason
 
 
 def test_models_are_listed_with_what_is_compiled(cache: Path) -> None:

@@ -10,7 +10,7 @@ from metadata import iptc_datasets, xmp_packet
 from PIL import Image, PngImagePlugin
 
 from clipsearch.images.decode import open_image
-from clipsearch.images.metadata import parse_iptc
+from clipsearch.images.metadata import parse_iptc, read_metadata
 from clipsearch.types import Facts
 
 XMP = xmp_packet("<exif:DateTimeOriginal>1988-12-01T18:53:44</exif:DateTimeOriginal>")
@@ -87,3 +87,14 @@ def test_iptc_is_utf8_where_it_says_so_or_is() -> None:
         5: ["été"],
         25: ["été"],
     }
+
+
+def test_exif_of_no_sensible_size_is_left_alone() -> None:
+    """Each of its numbers would become an object: the memory of many images for one tag."""
+    image = Image.new("RGB", (8, 8))
+    exif = Image.Exif()
+    exif[0x010F] = "Canon"
+    for size, camera in ((100, "Canon"), (5 << 20, None)):
+        image.info["exif"] = exif.tobytes() + bytes(size)
+        fresh = image.copy()
+        assert read_metadata(fresh).exif.get(0x010F) == camera
