@@ -256,9 +256,8 @@ class PartialDate(datetime):
         return read_date, (self.isoformat(),)
 
 
-_ISO_DATE = re.compile(
-    r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[Tt ](\d{2}):(\d{2})(?::(\d{2}))?)?)?)?", re.ASCII
-)
+# Compiled when the first date is read: a query shows the dates of a few images, or of none.
+_ISO_DATE = r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[Tt ](\d{2}):(\d{2})(?::(\d{2}))?)?)?)?"
 
 
 def read_date(text: str) -> datetime:
@@ -274,7 +273,7 @@ def read_date(text: str) -> datetime:
     ValueError
         It is something else, or no possible date.
     """
-    match = _ISO_DATE.fullmatch(text)
+    match = re.fullmatch(_ISO_DATE, text, re.ASCII)
     if match is None:
         raise ValueError(f"not a date: {text[:40]!r}")
     known = [int(part) for part in match.groups() if part is not None]
