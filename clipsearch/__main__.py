@@ -17,11 +17,19 @@ LIGHT = ("query", "similar")
 
 def run() -> None:
     """Run the command, and end the process without taking it apart first."""
+    interruptible = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN  # as of `nohup`
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # at once: there is nothing to tell yet
     start_lightly(sys.argv[1:2])
-    end_when_interrupted()
     from clipsearch.cli import console, main  # which is begun lightly, too
 
-    code = main()
+    if interruptible:
+        signal.signal(signal.SIGINT, console.raise_interrupt)
+        end_when_interrupted()
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = console.INTERRUPTED
     try:
         sys.stdout.flush()
     except OSError as error:  # a full disk, or nobody reads on

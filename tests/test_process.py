@@ -103,3 +103,51 @@ def test_ctrl_c_is_watched_without_taking_it_from_others(monkeypatch: pytest.Mon
     os.close(wake)
     thread.join(10)
     assert ended == [130, 130]
+
+
+@pytest.mark.parametrize(
+    ("code", "ended"),
+    [
+        # While modules are imported, before anything could be told.
+        ("sys.meta_path.insert(0, Finder())", (-signal.SIGINT, 130)),
+        # A module in C makes an error of another type of it.
+        ("import clipsearch.cli as cli; cli.app = imported", (130,)),
+    ],
+)
+def test_ctrl_c_while_modules_are_imported_is_no_fault(code: str, ended: tuple[int, ...]) -> None:
+    program = f"""
+import os, signal, sys, time
+import clipsearch.__main__ as command
+class Finder:
+    def find_spec(self, name, *more):
+        if name == "clipsearch.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+def imported(*arguments, **options):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    except KeyboardInterrupt:
+        raise ImportError("initialization failed")
+{code}
+sys.argv = ["clipsearch", "query", "x"]
+command.run()
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode in ended, run.stdout, run.stderr) == (True, "", "")
+
+
+def test_ctrl_c_that_the_shell_ignores_stays_ignored() -> None:
+    program = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+import clipsearch.__main__ as command, clipsearch.cli as cli
+def main():
+    os.kill(os.getpid(), signal.SIGINT)
+    return 7
+cli.main = main
+command.run()
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 7

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from clipsearch.errors import ClipsearchError
+
 _START = "import sys; sys.path[:] = {path!r}; from clipsearch.{module} import {name}; {name}()"
 
 
@@ -59,7 +61,12 @@ def call_apart(
 
     Returns
     -------
-    What the function returns; None if it raised an error, or if the process died.
+    What the function returns; None if the process died, or had a fault that is no error of ours.
+
+    Raises
+    ------
+    ClipsearchError
+        The message of the one that the function raised.
     """
     process = start("_util.processes", "answer_call")
     assert process.stdin and process.stdout
@@ -71,6 +78,8 @@ def call_apart(
                 kind, value = pickle.load(process.stdout)
                 if kind == "done":
                     return value
+                if kind == "failed":
+                    raise ClipsearchError(value)
                 on_progress(value)
         except (OSError, EOFError, pickle.UnpicklingError):
             return None
@@ -93,5 +102,7 @@ def answer_call() -> None:
     try:
         function = getattr(import_module(f"clipsearch.{module}"), name)
         send("done", function(*args, progress=lambda value: send("progress", value), **options))
+    except ClipsearchError as error:
+        send("failed", str(error))
     except Exception:  # noqa: BLE001 - who asked goes on without the result, and meets it again
         send("done", None)

@@ -105,19 +105,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(arguments if arguments is None else list(arguments), prog_name="clipsearch")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
-    except ClipsearchError as error:
-        console.say_error(error)
-    except OSError as error:
-        console.say(
-            f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        )
-    except Exception as error:  # a defect of ours: say so, keep the traceback for who asks for it
-        if os.environ.get("CLIPSEARCH_DEBUG"):
+    except Exception as error:
+        if console.was_interrupted():
+            return console.INTERRUPTED
+        if isinstance(error, ClipsearchError):
+            console.say_error(error)
+        elif isinstance(error, OSError):
+            where = f": {error.filename}" if error.filename else ""
+            console.say(f"error: {error.strerror or error}{where}")
+        elif os.environ.get("CLIPSEARCH_DEBUG"):
             raise
-        console.say(
-            f"error: {type(error).__name__}: {error}",
-            "This is a defect in clipsearch. Set CLIPSEARCH_DEBUG=1 to see where it happened.",
-        )
+        else:  # a defect of ours: the traceback is for who asks for it
+            console.say(
+                f"error: {type(error).__name__}: {error}",
+                "This is a defect in clipsearch. Set CLIPSEARCH_DEBUG=1 to see where it happened.",
+            )
     return 1
 
 

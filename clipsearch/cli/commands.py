@@ -220,6 +220,8 @@ def _text(value: Any) -> str:
 
 
 def _path(value: Any) -> Path:
+    if not value:
+        raise ValueError  # Path("") is the folder that one is in
     return Path(_text(value))
 
 

@@ -47,6 +47,20 @@ INTERRUPTED = 130
 """Exit codes."""
 
 
+_interrupts: list[int] = []
+
+
+def raise_interrupt(number: int, frame: object) -> None:
+    """Raise KeyboardInterrupt, as Python's own handler of SIGINT does, and remember it."""
+    _interrupts.append(number)
+    raise KeyboardInterrupt
+
+
+def was_interrupted() -> bool:
+    """Tell whether Ctrl-C was pressed: modules in C make errors of another type of it."""
+    return bool(_interrupts)
+
+
 class UsageError(typer.BadParameter):
     """The command line makes no sense as a whole; exit code 2."""
 

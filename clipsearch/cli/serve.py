@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
@@ -101,6 +102,9 @@ def serve(
     front_end = load_front_end("mcp" if mcp else "http")
     from clipsearch.serve.service import Service  # it imports pydantic, as both front-ends do
 
+    # Servers end by themselves, after the requests under way; a second Ctrl-C ends them at once.
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with Library.open(library, device=get_device()) as lib:
         service = Service(lib, _heads(head or ()), calibrates=calibrate)
         if mcp:

@@ -22,7 +22,7 @@ from clipsearch.encoders.compiler.store import (
     refusal,
 )
 from clipsearch.encoders.registry import PRESETS, ModelSpec, check_files, resolve
-from clipsearch.errors import EncoderError, NotCompilable
+from clipsearch.errors import ClipsearchError, EncoderError, NotCompilable
 from clipsearch.types import OnProgress, ignore_progress
 
 if TYPE_CHECKING:
@@ -203,7 +203,10 @@ def compile_once(
     if apart and can_start():
         report = progress or ignore_progress
         options = {"device": device, "precision": precision, "images": images}
-        done = call_apart("encoders", "compile_once", name, on_progress=report, **options)
+        try:
+            done = call_apart("encoders", "compile_once", name, on_progress=report, **options)
+        except ClipsearchError as error:
+            raise EncoderError(str(error)) from None
         return str(done or "")
     from clipsearch.encoders.compiler.compile import compile_model  # which imports torch
 

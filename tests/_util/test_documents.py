@@ -108,7 +108,7 @@ def test_yaml_keeps_texts_and_refuses_bombs_at_once() -> None:
         with pytest.raises(BadDocument, match="not YAML") as error:
             parse_yaml(text)
         assert "\n" not in str(error.value)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60  # without the limits, for ever
 
 
 # --- tables ------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 from clipsearch._util import processes
 from clipsearch._util.processes import call_apart, can_start
+from clipsearch.errors import BadGlob, ClipsearchError
 
 
 def work(*args: int, progress: Callable[[str], object], factor: int = 1) -> tuple[int, int]:
@@ -23,6 +24,10 @@ def work(*args: int, progress: Callable[[str], object], factor: int = 1) -> tupl
 
 def fail(**_: Any) -> None:
     raise ValueError("in the other process")
+
+
+def refuse(**_: Any) -> None:
+    raise BadGlob("a[", "no end")
 
 
 def die(**_: Any) -> None:
@@ -54,6 +59,12 @@ def test_a_function_that_fails_returns_nothing(
 ) -> None:
     assert call_apart("tried", name, on_progress=print) is None
     assert capfd.readouterr().out == ""
+
+
+def test_an_error_of_ours_comes_back_with_its_message() -> None:
+    with pytest.raises(ClipsearchError) as raised:
+        call_apart("tried", "refuse", on_progress=print)
+    assert str(raised.value) == str(BadGlob("a[", "no end"))
 
 
 def test_ctrl_c_here_ends_it_there() -> None:

@@ -197,7 +197,7 @@ def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_p
     line = "index a b --model ViT-B-32 --exclude *.gif --exclude d/ --hidden --dry-run"
     line += " --no-default-ignores"
     more = "--retry-failed --fast --engine torch --precision fp32 --batch-size 8 --workers 3 -L lib"
-    more += " --moved /old=/new --moved /a=b=c"
+    more += " --memory 900 --moved /old=/new --moved /a=b=c"
     run = cli(*line.split(), *more.split(), "--checkpoint", weights)
     assert run.code == 0
     opened = [call for call in notes.calls if call[0].startswith("open")]
@@ -221,6 +221,7 @@ def test_every_option_of_index_reaches_the_library(cli: Cli, notes: Notes, tmp_p
         "precision": "fp32",
         "batch_size": 8,
         "workers": 3,
+        "memory": 900,
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny_models
 
+from clipsearch._util import processes
 from clipsearch.cli import main
 from clipsearch.encoders.compiler import compile as compiling
 from clipsearch.encoders.compiler.store import find_compiled
@@ -23,6 +24,7 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CLIPSEARCH_COMPILE", "yes")
     monkeypatch.setenv("CLIPSEARCH_DEVICE", "cpu")
     monkeypatch.setattr(compiling, "_SCENES", 12)
+    monkeypatch.setattr(processes, "can_start", lambda: False)  # it is compiled here
     return f"local-dir:{tiny_models.make_clip(tmp_path / 'clip')}"
 
 
