@@ -128,13 +128,14 @@ def existing_spelling(path: str, exists: Callable[[str], bool] = os.path.lexists
     return folder
 
 
-def describe_error(error: BaseException) -> str:
+def describe_error(error: BaseException, *, first_line: bool = False) -> str:
     """Return what went wrong, in one line: for an error of the system its words without a number."""
     reason = getattr(error, "reason", None)
     if isinstance(reason, OSError):  # of urllib, around the one that says something
         error = reason
-    told = error.strerror if isinstance(error, OSError) else None
-    return printable(" ".join((told or str(error)).split()) or type(error).__name__, 300)
+    told = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    words = (told.strip().split("\n")[0] if first_line else told).split()
+    return printable(re.sub(r"^\[Errno -?\d+\] ", "", " ".join(words)) or type(error).__name__, 300)
 
 
 class ClipsearchWarning(UserWarning):

@@ -133,7 +133,7 @@ def _explain_unavailable(repo: str, model: str, error: Exception) -> ModelUnavai
     if constants.HF_HUB_OFFLINE:
         tried += "HF_HUB_OFFLINE forbids to download it."
     else:
-        reason = describe_error(error).rstrip(".")
+        reason = describe_error(error, first_line=True).rstrip(".")
         tried += f"downloading it from {_endpoint()} failed: {reason}."
     return ModelUnavailable(
         model,
