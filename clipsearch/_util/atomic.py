@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from clipsearch._util.arrays import AnyArray, ByteArray
+from clipsearch._util.verified import regular_only
 
 _SEAL = b"clipsum2"
 _SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
@@ -138,7 +139,7 @@ def sha256_of(path: Path) -> str:
     OSError
         If the file cannot be read.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular_only) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -179,7 +180,7 @@ def file_digest(path: Path) -> str:
     OSError
         If the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=regular_only) as file:
         size = file.seek(0, 2)
         return _digest_pages(_read_chunks(file, size), size).hex()
 
@@ -195,7 +196,7 @@ def seal_file(path: Path) -> None:
 
 def is_sealed(path: Path) -> bool:
     """Say whether a file ends with the digest of everything before it. Raises OSError."""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=regular_only) as file:
         return _ends_with_seal(file)
 
 
@@ -214,7 +215,7 @@ def read_arrays(path: Path, key: str) -> list[AnyArray] | None:
     The arrays; None if the file is missing, damaged, or of another key.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=regular_only) as file:
             if not _ends_with_seal(file):
                 return None
             file.seek(0)
@@ -261,7 +262,8 @@ def _ends_with_seal(file: BinaryIO) -> bool:
     if size < 0:
         return False
     file.seek(size)
-    return file.read() == _SEAL + _digest_pages(_read_chunks(file, size), size)
+    seal = file.read()
+    return seal.startswith(_SEAL) and seal == _SEAL + _digest_pages(_read_chunks(file, size), size)
 
 
 def _digest_pages(chunks: Iterable[bytes], size: int, *, columns: bool = True) -> bytes:

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any
 
 from clipsearch._util import describe_error, fold_label
+from clipsearch._util.verified import read_bounded
 
 LABEL_FILE_BYTES = 10_000_000
 """The largest file of labels."""
@@ -67,7 +68,7 @@ def read_document(path: str | os.PathLike[str], most: int = LABEL_FILE_BYTES) ->
     Parameters
     ----------
     path
-        The file.
+        The file, or a pipe.
     most
         The largest number of bytes.
 
@@ -77,12 +78,9 @@ def read_document(path: str | os.PathLike[str], most: int = LABEL_FILE_BYTES) ->
         It cannot be read, is too large, or is no text.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(most + 1)
+        data = read_bounded(path, most, pipes=True)
     except (OSError, ValueError) as error:
         raise BadDocument(describe_error(error)) from error
-    if len(data) > most:
-        raise BadDocument(f"it is larger than {most / 1e6:,.0f} MB")
     return decode_document(data)
 
 

@@ -1,4 +1,7 @@
-"""Compare files with their checksums once for each state of a file, not at every start.
+"""Read files within bounds, and compare them with their checksums once for each of their states.
+
+A pipe or a device in the place of a file would be waited for, or read, without an end: only regular
+files are opened.
 
 What was compared is noted in the cache folder, with size, inode and times of the file, until the
 machine starts again. The time of a change of a file (ctime) cannot be set back, so every write is
@@ -7,11 +10,15 @@ noticed; damage that the disk does by itself is, at the next start of the machin
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +26,90 @@ _CACHE = "CLIPSEARCH_CACHE"  # names the cache folder
 _NOTES = "verified.json"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MOST = 500  # files noted
+_MOST_BYTES = 10_000_000
 # Times of files go in steps of some milliseconds: a change within one would not be noticed.
 _STEP_NS = 20_000_000
+_CHUNK = 1 << 20
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_LEASE_SECONDS = 10.0
+"""How long a program that has a file to itself, such as a server of files, has to let go of it."""
+
+
+class NotRegular(OSError):
+    """A folder, a pipe or a device in the place of a file."""
+
+
+def regular_only(path: str, flags: int, *, pipes: bool = False) -> int:
+    """Open a regular file without waiting for a writer: an `opener` for `open`.
+
+    Parameters
+    ----------
+    path, flags
+        As for `os.open`.
+    pipes
+        Open a pipe, too, and wait for its writer.
+
+    Returns
+    -------
+    The descriptor.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened; NotRegular if it is none.
+    """
+    mode = os.stat(path).st_mode  # before it is opened, too: that alone rewinds a tape
+    if pipes and stat.S_ISFIFO(mode):
+        return os.open(path, flags)
+    _check_regular(mode, path)
+    deadline = time.monotonic() + _LEASE_SECONDS
+    while True:
+        try:
+            descriptor = os.open(path, flags | _NO_WAITING)
+            break
+        except BlockingIOError as error:  # its holder was asked to let go of it
+            if time.monotonic() > deadline:
+                raise BlockingIOError(
+                    error.errno, "it is in use by another program", path
+                ) from None
+            time.sleep(0.05)
+    try:
+        _check_regular(os.fstat(descriptor).st_mode, path)
+    except NotRegular:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(mode: int, path: str) -> None:
+    if not stat.S_ISREG(mode):
+        raise NotRegular(errno.EINVAL, "not a regular file", path)
+
+
+def read_bounded(path: str | os.PathLike[str], most: int, *, pipes: bool = False) -> bytes:
+    """Read a file of at most `most` bytes; raises OSError, also if it has more or is not regular.
+
+    Parameters
+    ----------
+    path
+        The file.
+    most
+        In bytes.
+    pipes
+        Read a pipe, too, which a user may name in the place of a file.
+    """
+    data = io.BytesIO()
+    with open(path, "rb", opener=partial(regular_only, pipes=pipes)) as file:
+        large = os.fstat(file.fileno()).st_size > most
+        while not large and (chunk := file.read(min(_CHUNK, most + 1 - data.tell()))):
+            data.write(chunk)
+            large = data.tell() > most
+    if large:
+        raise OSError(errno.EFBIG, f"it is larger than {most / 1e6:,.0f} MB", str(path))
+    return data.getvalue()
+
+
+# --- checksums ---------------------------------------------------------------------------------
 
 
 def cache_root() -> Path:
@@ -98,7 +187,7 @@ def note_verified(path: Path, digest: str, state: list[int] | None = None) -> No
 def _read_notes() -> dict[str, Any]:
     """Return path -> digest and state of the files that were compared since the machine started."""
     try:
-        found = json.loads((cache_root() / _NOTES).read_bytes())
+        found = json.loads(read_bounded(cache_root() / _NOTES, _MOST_BYTES))
         files = found["files"] if found["boot"] == _boot() else {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}

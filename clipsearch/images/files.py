@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 
 from clipsearch._util.parallel import give_sign_of_life
+from clipsearch._util.verified import NotRegular, regular_only
 from clipsearch.errors import ImageTooLarge, UnreadableImage
 
 MAX_BYTES = 2 << 30
 """Largest file read: an image of MAX_PIXELS fits with 16 bits per channel and alpha."""
 
 _SLOWEST = 1 << 20  # bytes a second: a share of the network that gives less does not answer
-_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 
 
 class RegularFile:
@@ -93,17 +92,14 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[RegularFile]:
         It has more than MAX_BYTES.
     """
     with _errors_of(path):
-        # Before it is opened, too: that alone rewinds a tape.
-        _check_regular(path, os.stat(path))
-        file = open(path, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115
+        file = open(path, "rb", buffering=0, opener=regular_only)  # noqa: SIM115
     with file:
-        status = os.fstat(file.fileno())
-        _check_regular(path, status)
-        if status.st_size > MAX_BYTES:
-            raise ImageTooLarge(path, f"{status.st_size:,} bytes, more than {MAX_BYTES:,}")
-        if not status.st_size:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise ImageTooLarge(path, f"{size:,} bytes, more than {MAX_BYTES:,}")
+        if not size:
             raise UnreadableImage(path, "the file is empty")
-        yield RegularFile(path, file, status.st_size)
+        yield RegularFile(path, file, size)
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[bytes, str]:
@@ -112,21 +108,13 @@ def read_file(path: str | os.PathLike[str]) -> tuple[bytes, str]:
         return file.read()
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | _NO_WAITING)
-
-
-def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableImage(path, "not a regular file")
-
-
 @contextmanager
 def _errors_of(path: str | os.PathLike[str], size: int = 0) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise UnreadableImage(path, _reason(error), transient=True) from error
+        transient = not isinstance(error, NotRegular)
+        raise UnreadableImage(path, _reason(error), transient=transient) from error
     except MemoryError as error:
         raise ImageTooLarge(path, f"{size:,} bytes do not fit into memory") from error
 

@@ -10,11 +10,14 @@ from typing import Protocol
 
 from pathspec import GitIgnoreSpec
 
+from clipsearch._util.verified import read_bounded
 from clipsearch.errors import BadGlob
 from clipsearch.images import file_suffix
 
 IGNORE_FILE = ".clipsearchignore"
 """Name of the file whose patterns apply to its folder and all below it."""
+_MOST_BYTES = 1_000_000
+_MOST_BYTES = 1_000_000
 
 SYSTEM_FOLDERS = {
     # network storage: thumbnails, deleted files, earlier states
@@ -179,12 +182,11 @@ def read_ignore_file(folder: str) -> IgnoreRules:
     BadGlob
         Names the first line that cannot be parsed.
     OSError
-        The file cannot be read.
+        The file cannot be read, is not regular, or has more than 1 MB.
     """
-    with open(
-        os.path.join(folder, IGNORE_FILE), encoding="utf-8-sig", errors="surrogateescape"
-    ) as file:
-        return IgnoreRules(folder_prefix(folder), compile_patterns(file.read().splitlines()))
+    text = read_bounded(os.path.join(folder, IGNORE_FILE), _MOST_BYTES)
+    lines = text.decode("utf-8-sig", "surrogateescape").splitlines()
+    return IgnoreRules(folder_prefix(folder), compile_patterns(lines))
 
 
 def is_ignored(rules: Iterable[Rules], path: str, *, is_folder: bool = False) -> bool:

@@ -228,8 +228,9 @@ def _bundled_vocabulary(session: Session) -> Head:
     fingerprint = session.info.fingerprint
     key = hashlib.sha256(fingerprint.encode() + TOPIC_VOCABULARY.read_bytes()).hexdigest()[:16]
     file = session.path / HEADS / f"vocabulary-{key}.json"
-    with suppress(BadLabelFile):  # not made yet, or damaged
-        return Head.load(file)
+    if file.is_file():  # no pipe, which would be waited for
+        with suppress(BadLabelFile):  # damaged
+            return Head.load(file)
     reader = ProgressReader(session.encoder, "vocabulary", session.on_progress)
     head = Head.from_prompts(reader, make_prompts(topic_phrases(), ["{}"]))
     with suppress(OSError):  # a library that may only be read works too: made each time

@@ -17,6 +17,8 @@ from clipsearch._util.atomic import (
     add_file,
     delete_leftovers,
     delete_quietly,
+    file_digest,
+    is_sealed,
     page_digest,
     read_arrays,
     replace_file,
@@ -229,7 +231,9 @@ def test_cached_arrays_come_back_under_their_key(tmp_path: Path) -> None:
     assert [*path.parent.iterdir()] == [path]
 
 
-@pytest.mark.parametrize("harm", ["cut", "flip", "swap", "grow", "empty", "missing"])
+@pytest.mark.parametrize(
+    "harm", ["cut", "flip", "swap", "grow", "empty", "missing", "pipe", "device"]
+)
 def test_damaged_arrays_are_not_read(tmp_path: Path, harm: str) -> None:
     path = tmp_path / "arrays"
     write_arrays(path, "key", *ARRAYS)
@@ -239,9 +243,20 @@ def test_damaged_arrays_are_not_read(tmp_path: Path, harm: str) -> None:
         content[8_256:8_320], content[9_024:9_088] = content[9_024:9_088], content[8_256:8_320]
     content += b"\0" * (harm == "grow")
     path.write_bytes(content[: {"cut": -5_000, "empty": 0}.get(harm, len(content))])
-    if harm == "missing":
+    if harm in ("missing", "pipe", "device"):
         path.unlink()
+    if harm == "pipe":
+        os.mkfifo(path)
+    if harm == "device":
+        path.symlink_to("/dev/zero")
     assert read_arrays(path, "key") is None
+
+
+def test_a_pipe_has_no_checksum(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (sha256_of, file_digest, is_sealed):
+        with pytest.raises(OSError, match="not a regular file"):
+            read(tmp_path / "pipe")
 
 
 def test_arrays_that_cannot_be_written_are_no_error(tmp_path: Path) -> None:

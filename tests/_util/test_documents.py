@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -63,8 +65,30 @@ def test_a_file_is_read_up_to_a_size(tmp_path: Path) -> None:
         read_document(file, 999)
     with pytest.raises(BadDocument, match=r"^No such file or directory$"):
         read_document(tmp_path / "gone")
-    with pytest.raises(BadDocument, match="larger than 10 MB"):
+    with pytest.raises(BadDocument, match=r"^not a regular file$"):
         read_document("/dev/zero")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    with file.open("wb") as content:
+        content.truncate(1 << 40)
+    with pytest.raises(BadDocument, match="larger than 10 MB"):
+        read_document(file)
+
+
+def test_a_pipe_that_a_user_names_is_read_up_to_a_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for size in (1000, 1001):
+        data = b"x" * size
+        writer = Thread(target=(tmp_path / "pipe").write_bytes, args=(data,), daemon=True)
+        writer.start()
+        if size == 1000:
+            assert read_document(tmp_path / "pipe", 1000).text == "x" * 1000
+        else:
+            with pytest.raises(BadDocument, match="larger than"):
+                read_document(tmp_path / "pipe", 1000)
+        writer.join()
 
 
 # --- data --------------------------------------------------------------------------------------

@@ -254,18 +254,26 @@ def test_an_exclude_that_is_no_pattern_is_refused_at_once(pattern: str) -> None:
     assert caught.value.pattern == pattern
 
 
-@pytest.mark.parametrize("content", ["*.gif\n!\n", None])
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda file: file.write_text("*.gif\n!\n"), "bad pattern '!'"),
+        (lambda file: file.write_bytes(b"#" * 1_000_001), "it is larger than 1 MB"),
+        (os.mkdir, "not a regular file"),
+        (os.mkfifo, "not a regular file"),
+        (lambda file: file.symlink_to("/dev/zero"), "not a regular file"),
+    ],
+)
 def test_a_folder_whose_ignore_file_cannot_be_read_is_not_indexed(
-    tree: Callable[..., Path], content: str | None
+    tree: Callable[..., Path], make: Callable[[Path], object], reason: str
 ) -> None:
     root = tree("a.jpg", "sub/b.jpg")
-    if content is None:
-        (root / "sub/.clipsearchignore").mkdir()
-    else:
-        (root / "sub/.clipsearchignore").write_text(content)
+    make(root / "sub/.clipsearchignore")
     walk = Walk([root])
     assert names(walk, root) == ["a.jpg"]
-    assert [problem.path for problem in walk.problems] == [str(root / "sub/.clipsearchignore")]
+    (problem,) = walk.problems
+    assert problem.path == str(root / "sub/.clipsearchignore")
+    assert problem.reason.startswith(reason)
     assert not walk.complete(root)
     assert names(Walk([root / "sub"]), root) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,6 +89,15 @@ def test_topics_of_a_part(two_colours: Library) -> None:
     assert sorted(names([hit.path for hit in topic.images])) == [f"blue-{i}" for i in range(4)]
     assert topic.separation is None
     assert two_colours.topics(where="width > 1000") == []
+
+
+def test_a_pipe_in_the_place_of_the_stored_vocabulary_is_replaced(two_colours: Library) -> None:
+    first = two_colours.topics(2)
+    (file,) = (two_colours.path / "heads").glob("vocabulary-*.json")
+    file.unlink()
+    os.mkfifo(file)
+    assert two_colours.topics(2) == first
+    assert file.is_file()
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from clipsearch._util.atomic import file_digest, replace_text
-from clipsearch._util.verified import cache_root, note_verified, verify_once
+from clipsearch._util.verified import cache_root, note_verified, read_bounded, verify_once
 from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.registry import ModelSpec, resolve
 
+_MOST_BYTES = 10_000_000  # of model.json and of a note
 _FORMAT = 1  # of model.json; a folder of another format is not used
 MANIFEST_FILE = "model.json"
 _COMPILERS = ("clipsearch", "onnx", "onnxruntime", "open_clip_torch", "timm", "torch")
@@ -89,7 +90,7 @@ class Manifest(NamedTuple):
     def read(cls, folder: Path) -> Manifest | None:
         """Read the manifest of a folder; None if it is not there, damaged, or of another format."""
         try:
-            found = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))
+            found = json.loads(read_bounded(folder / MANIFEST_FILE, _MOST_BYTES))
             if found.pop("format") != _FORMAT:
                 return None
             if "seal" in found and found.pop("seal") != _seal(found):
@@ -171,14 +172,14 @@ def find_compiled(spec: ModelSpec, precision: str = "auto") -> Path | None:
     The folder; None if it is missing or incomplete, or made from files that have changed since.
     """
     try:
-        note = json.loads(_note(spec).read_text("utf-8"))
+        note = _read_note(spec)
         made_from = note["made_from"]
         # Files that are gone say nothing: a compiled model outlives the weights it was made from.
         if any((now := _state(Path(path))) and now != then for path, then in made_from.items()):
             return None
         wanted = note["precision"] if precision == "auto" else precision
         folder = folder_of(note["fingerprint"], wanted)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return folder if is_whole(folder) else None
 
@@ -219,7 +220,7 @@ def remember(
 
 def prefer(spec: ModelSpec, precision: Precision) -> None:
     """Note in which of its precisions a model was compiled last."""
-    note = json.loads(_note(spec).read_text("utf-8"))
+    note = _read_note(spec)
     if note["precision"] != precision:
         _write_note(spec, {**note, "precision": precision})
 
@@ -235,10 +236,10 @@ def note_refusal(spec: ModelSpec, reason: str) -> None:
 def refusal(spec: ModelSpec) -> str:
     """Return why a model cannot be compiled; "" if nothing is noted."""
     try:
-        note = json.loads(_note(spec).read_text("utf-8"))
+        note = _read_note(spec)
         reason = str(note["refused"])
         return reason if note["with"] == _versions() and not is_passing(reason) else ""
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return ""
 
 
@@ -248,6 +249,11 @@ def is_passing(error: Exception | str) -> bool:
         return True
     said = str(error).lower()  # onnxruntime and torch have one type of error for all faults
     return any(phrase in said for phrase in _PASSING)
+
+
+def _read_note(spec: ModelSpec) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads(read_bounded(_note(spec), _MOST_BYTES))
+    return note
 
 
 def _write_note(spec: ModelSpec, note: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 
 from clipsearch._util.arrays import AnyArray, ByteArray
 from clipsearch._util.atomic import page_digest, sha256_of
-from clipsearch._util.verified import verify_once
+from clipsearch._util.verified import regular_only, verify_once
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
 
 _MAGIC, _END = b"clipvecs", b"clipseal"
@@ -120,7 +120,7 @@ class Sections:
         """
         name = fspath(path)
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=regular_only) as file:
                 sections = cls(name, file, _read_footer(file, name))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)

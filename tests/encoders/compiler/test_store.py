@@ -247,13 +247,33 @@ def test_another_format_is_not_used(made: Compilation) -> None:
     assert find_compiled(resolve(made.name)) is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"fingerprint": 3}', "null"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"fingerprint": 3}', "null", "[" * 100_000])
 def test_a_damaged_note_is_no_compiled_model(
     made: Compilation, empty_cache: Path, text: str
 ) -> None:
     for note in (empty_cache / "names").iterdir():
         note.write_text(text)
     assert find_compiled(resolve(made.name)) is None
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_lies_in_the_place_of_a_note_or_a_manifest_is_damage(
+    made: Compilation, empty_cache: Path, make: Callable[[Path], None]
+) -> None:
+    manifest = made.folder / MANIFEST_FILE
+    content = manifest.read_bytes()
+    manifest.unlink()
+    make(manifest)
+    assert Manifest.read(made.folder) is None
+    assert find_compiled(resolve(made.name)) is None
+    manifest.unlink()
+    manifest.write_bytes(content)
+    assert find_compiled(resolve(made.name)) == made.folder
+    for note in [*(empty_cache / "names").iterdir()]:
+        note.unlink()
+        make(note)
+    assert find_compiled(resolve(made.name)) is None
+    assert refusal(resolve(made.name)) == ""
 
 
 def test_an_interrupted_compilation_leaves_nothing_that_is_used(
