@@ -84,6 +84,15 @@ def printable(text: str, most: int = MESSAGE_LENGTH) -> str:
     return shorten_middle(escape_unprintable(shorten_middle(text, most)), most)
 
 
+def is_utf8(text: str) -> bool:
+    """Tell whether a text can be written in UTF-8: bytes of names that are not become surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def quote(value: object, most: int = 80) -> str:
     """Return a value as a message quotes it: in quotes or as Python writes it, cut to `most`."""
     text = value[: 2 * most] if isinstance(value, str) else value

@@ -174,7 +174,7 @@ class Engine:
                 connection.close()
                 raise Torn
             self._give_back(connection)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise faults.explain_fault(error, self.path) from error
 
     @contextmanager
@@ -202,7 +202,7 @@ class Engine:
                 connection.exec_driver_sql(
                     f"PRAGMA user_version={int.from_bytes(os.urandom(4)) >> 1}"
                 )
-        except (sqlite3.Error, UnicodeDecodeError) as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise faults.explain_fault(error, self.path) from error
         except DBAPIError as error:
             if isinstance(error.orig, sqlite3.Error):

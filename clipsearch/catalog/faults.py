@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from clipsearch._util import quote
 from clipsearch.catalog.checksums import SEALED
-from clipsearch.errors import LibraryCorrupt, LibraryError, LibraryLocked
+from clipsearch.errors import LibraryCorrupt, LibraryError, LibraryLocked, QueryError
 
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 """Codes of errors that pass when another process has finished."""
@@ -40,21 +41,25 @@ def code_of(error: Exception) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def explain_fault(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exception:
+def explain_fault(error: sqlite3.Error | UnicodeError, path: Path) -> Exception:
     """Return the error that says what SQLite's error means for a library.
 
     Parameters
     ----------
     error
-        Of sqlite3, or of its messages about names that are damaged.
+        Of sqlite3, of its messages about names that are damaged, or of a value that is not UTF-8.
     path
         The catalog.
 
     Returns
     -------
-    A LibraryError; the error itself for a mistake in a statement or in the use of SQLite, which is
-    no state of a library.
+    A LibraryError; a QueryError for a value that no library can hold; the error itself for a
+    mistake in a statement or in the use of SQLite, which is no state of a library.
     """
+    if isinstance(error, UnicodeEncodeError):
+        return QueryError(
+            f"{quote(error.object)} is not valid UTF-8: no library holds such a name."
+        )
     code, folder = code_of(error), path.parent
     said = " ".join(str(error).split())[:200]
     if isinstance(error, _MISUSE):

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from clipsearch._util import is_utf8
 from clipsearch.cli.console import (
     INTERRUPTED,
     SOME_FILES_FAILED,
@@ -148,8 +149,8 @@ def index(
     spec = f"{model}@{checkpoint.absolute()}" if checkpoint else model
     moves = dict(map(_split_move, moved or ()))
     missing = _missing(paths)
-    if len(missing) == len(paths):
-        raise NothingToIndex(_say_missing(missing))
+    if not any(path not in missing and is_utf8(os.path.abspath(path)) for path in paths):
+        raise NothingToIndex(_say_missing(missing) if missing else _say_not_utf8(paths))
     if _is_new(library) and not _holds_images(paths, exclude, hidden, not no_default_ignores):
         raise NothingToIndex(f"no images found in {_name_paths(paths)}: no library was made.")
     chosen = choose_model(spec, library)
@@ -204,6 +205,12 @@ def _missing(paths: Sequence[Path]) -> list[Path]:
 
 def _say_missing(paths: Sequence[Path]) -> str:
     return f"there is no such file or folder: {_name_paths(paths)}; is its disk connected?"
+
+
+def _say_not_utf8(paths: Sequence[Path]) -> str:
+    return (
+        f"{_name_paths(paths)}: the path is not valid UTF-8, so no library can hold it; rename it."
+    )
 
 
 def _name_paths(paths: Sequence[Path]) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from clipsearch._util import is_utf8
 from clipsearch.errors import BadFilter
 from clipsearch.filters.fields import FIELDS, OTHER_NAMES, Field, bounding_box, period
 from clipsearch.types import Where
@@ -257,7 +258,7 @@ class _Parser:
         quote = token.text[0]
         value = token.text[1:-1].replace(quote * 2, quote)
         # SQLite ends text at a NUL and cannot hold half of a surrogate pair.
-        if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+        if "\0" in value or not is_utf8(value):
             raise self._error("this text holds a character that no path or fact can hold", token)
         return value
 

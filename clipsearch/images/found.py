@@ -11,6 +11,8 @@ from clipsearch.images import FoundFile
 from clipsearch.images.ignore import IGNORE_FILE
 
 NOT_THERE = "there is no such file or folder; is its disk connected?"
+NOT_UTF8 = "its name is not valid UTF-8; rename it"
+NO_FILE = "neither a file nor a folder"
 _MAX_NS = (1 << 63) - 1
 
 
@@ -30,7 +32,7 @@ def stat_given(path: str) -> tuple[os.stat_result | None, str]:
         return None, reason_of(error)
     except (OSError, ValueError):
         return None, NOT_THERE
-    return (status, "") if stat.S_ISREG(status.st_mode) else (None, "neither a file nor a folder")
+    return (status, "") if stat.S_ISREG(status.st_mode) else (None, NO_FILE)
 
 
 def device_over(root: str) -> int:

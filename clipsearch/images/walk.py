@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from clipsearch._util import is_utf8
 from clipsearch.errors import BadGlob
 from clipsearch.images import (
     IMAGE_SUFFIXES,
@@ -70,7 +71,7 @@ class Walk:
     Attributes
     ----------
     roots
-        The paths given: absolute, spelled as they are stored, in their order, each once.
+        The paths given that are UTF-8: absolute, spelled as they are stored, in their order, once.
     problems
         What could not be read, and why.
     default_ignores
@@ -104,7 +105,7 @@ class Walk:
     ) -> None:
         # A str is a sequence of characters, "/" among them.
         several = [paths] if isinstance(paths, str | os.PathLike) else paths
-        self.roots: tuple[str, ...] = tuple(dict.fromkeys(found.spell_roots(several)))
+        self._given: tuple[str, ...] = tuple(dict.fromkeys(found.spell_roots(several)))
         self._exclude = tuple(exclude)
         self._hidden = hidden
         self.default_ignores = default_ignores
@@ -163,6 +164,7 @@ class Walk:
         self._images: Counter[str] = Counter()
         self._visited: set[tuple[int, int]] = set()
         self._links: deque[_Folder] = deque()
+        self.roots: tuple[str, ...] = tuple(filter(self._is_storable, self._given))
 
     def _images_of(self, root: str) -> Iterator[FoundFile]:
         """Walk one root, without regard to what another one has shown."""
@@ -271,13 +273,16 @@ class Walk:
     def _status(self, entry: os.DirEntry[str]) -> os.stat_result | None:
         """Stat one image in a folder. None if it is no file, gone, or cannot be stored."""
         try:
-            status = entry.stat() if entry.is_file() else None
+            status = entry.stat()
         except FileNotFoundError:
             return None
         except OSError as error:
             self._problem(entry.path, found.reason_of(error), unseen=entry.path)
             return None
-        return status if status and self._is_storable(entry.path) else None
+        if stat.S_ISREG(status.st_mode):
+            return status if self._is_storable(entry.path) else None
+        self._problem(entry.path, found.NO_FILE)
+        return None
 
     def _leads_to_folder(self, entry: os.DirEntry[str], rules: tuple[Rules, ...]) -> bool:
         """Follow a link. One that leads nowhere may lead to a disk that is not mounted."""
@@ -332,17 +337,14 @@ class Walk:
 
     def _is_storable(self, path: str) -> bool:
         """Report a path that is not UTF-8: the catalog, JSON and terminals could not hold it."""
-        try:
-            path.encode("utf-8")
-        except UnicodeEncodeError:
-            self._problem(path, "its name is not valid UTF-8; rename it")
-            return False
-        return True
+        if not (stored := is_utf8(path)):
+            self._problem(path, found.NOT_UTF8)
+        return stored
 
     def _problem(self, path: str, reason: str, *, unseen: str | None = None) -> None:
         if path not in self._reported:  # roots that lie in each other meet it again
             self._reported.add(path)
-            printable = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            self.problems.append(Failure(printable, reason))
+            shown = path.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            self.problems.append(Failure(shown, reason))
         if unseen is not None:
             self._unseen.setdefault(unseen, reason)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
-from clipsearch._util import existing_spelling, quote
+from clipsearch._util import existing_spelling, is_utf8, quote
 from clipsearch.errors import BadTerm, QueryError
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -203,13 +203,15 @@ MAX_CHARACTERS = 20_000
 
 
 def check_text(name: str, text: str) -> None:
-    """Check that a text is no longer than MAX_CHARACTERS: encoding it takes time for each of them.
+    """Check that a text is UTF-8, and no longer than MAX_CHARACTERS, each of which takes time.
 
     Raises
     ------
     QueryError
-        For a longer one.
+        For another one.
     """
+    if not is_utf8(text):
+        raise QueryError(f"{name}, {_short(text)}, is not valid UTF-8: write it in UTF-8.")
     if len(text) > MAX_CHARACTERS:
         raise QueryError(
             f"{name} of {len(text):,} characters is too long, {_short(text[:50])}: at most "

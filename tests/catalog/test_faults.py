@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from clipsearch.catalog import Catalog
 from clipsearch.catalog.faults import explain_fault
-from clipsearch.errors import LibraryCorrupt
+from clipsearch.errors import LibraryCorrupt, QueryError
 
 Use = Callable[[sqlite3.Connection], object]
 
@@ -42,6 +43,14 @@ def test_text_that_cannot_be_decoded_is_damage(tmp_path: Path) -> None:
 
     found = fault_of(read, tmp_path / "catalog.db")
     assert isinstance(found, LibraryCorrupt) and "catalog.db" in str(found)
+
+
+def test_a_value_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    with Catalog.create(tmp_path) as catalog:
+        for use in (catalog.knows_below, lambda path: catalog.move_folder(path, "/new")):
+            with pytest.raises(QueryError, match=r"'/caf\\udce9' is not valid UTF-8"):
+                use("/caf\udce9")
+        assert not catalog.knows_below("/caf")
 
 
 def test_a_file_that_is_no_database_is_damage(tmp_path: Path) -> None:

@@ -428,10 +428,13 @@ def test_a_missing_path_is_reported_and_the_others_are_walked(tree: Callable[...
 def test_a_pipe_is_neither_walked_nor_waited_for(tree: Callable[..., Path]) -> None:
     root = tree("a.jpg")
     os.mkfifo(root / "pipe.jpg")
-    assert names(Walk([root]), root) == ["a.jpg"]
-    walk = Walk([root / "pipe.jpg"])
-    assert list(walk) == []
-    assert walk.problems[0].reason == "neither a file nor a folder"
+    os.mkfifo(root / "pipe.txt")
+    for walk, found in ((Walk([root]), ["a.jpg"]), (Walk([root / "pipe.jpg"]), [])):
+        assert names(walk, root) == found
+        (problem,) = walk.problems
+        assert problem.path == str(root / "pipe.jpg")
+        assert problem.reason == "neither a file nor a folder"
+    assert Walk([root], exclude=["pipe.jpg"]).problems == []
 
 
 def test_an_unreadable_folder_is_reported_and_spoils_the_roots_it_is_in(
@@ -478,8 +481,15 @@ def test_a_name_that_is_not_utf_8_is_reported_in_printable_form(tree: Callable[.
     assert [p.path for p in walk.problems] == [f"{root}/caf\ufffd", f"{root}/gr\ufffdn.jpg"]
     # They are in no catalog, so there is nothing of theirs to be pruned wrongly.
     assert walk.complete(root)
-    walk = Walk([os.fsdecode(os.fsencode(root) + b"/gr\xfcn.jpg")])
-    assert list(walk) == [] and len(walk.problems) == 1
+    for given in (b"/gr\xfcn.jpg", b"/caf\xe9", b"/caf\xe9/b.jpg"):
+        walk = Walk([os.fsdecode(os.fsencode(root) + given), root / "a.jpg"])
+        assert walk.roots == (str(root / "a.jpg"),)
+        assert names(walk, root) == ["a.jpg"]
+        (problem,) = walk.problems
+        assert problem.path == os.fsencode(root).decode() + given.decode("utf-8", "replace")
+        assert problem.reason == "its name is not valid UTF-8; rename it"
+    walk = Walk(["/half of \ud83d"])  # of no name of a file, but a program may ask for it
+    assert [problem.path for problem in walk.problems] == ["/half of \ufffd"]
 
 
 def test_ten_thousand_files_take_a_fraction_of_a_second(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""What `index` says of folders that no library can hold, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clipsearch.cli import main
+from clipsearch.library import Library
+
+
+@pytest.fixture
+def folder(
+    tmp_path: Path, make_images: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Three images, and a folder of them that is named in no UTF-8."""
+    monkeypatch.setenv("CLIPSEARCH_LIBRARY", str(tmp_path / "library"))
+    made = make_images(3)[0].parent
+    shutil.copytree(made, tmp_path / os.fsdecode(b"caf\xe9"))
+    return made
+
+
+def test_a_folder_whose_name_is_not_utf_8_does_not_stop_the_others(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = tmp_path / os.fsdecode(b"caf\xe9")
+    assert main(["index", str(strange), str(folder), "--model", "mini", "--strict"]) == 3
+    assert "caf\ufffd: its name is not valid UTF-8; rename it" in capsys.readouterr().err
+    with Library.open() as library:
+        assert library.status().roots == (str(folder),)
+        assert library.status().files == 3
+
+
+def test_a_folder_whose_name_is_not_utf_8_makes_no_library(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    strange = tmp_path / os.fsdecode(b"caf\xe9")
+    assert main(["index", str(strange), "--model", "mini"]) == 1
+    monkeypatch.chdir(strange)
+    assert main(["index", ".", str(tmp_path / "gone"), "--model", "mini"]) == 1
+    assert not (tmp_path / "library").exists()
+    said = capsys.readouterr().err
+    assert "caf\\udce9: the path is not valid UTF-8" in said and "defect" not in said
+    assert main(["index", str(folder), "--model", "mini"]) == 0
+    assert main(["index", ".", "--model", "mini"]) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "query cat --under caf\udce9",
+        "dupes --under .",
+        "similar caf\udce9.jpg",
+        "query --image caf\udce9.jpg",
+        "remove caf\udce9",
+        "relocate caf\udce9 folder",
+        "index folder --moved caf\udce9=folder",
+        "classify caf\udce9 dog",
+        "query caf\udce9",
+    ],
+)
+def test_what_is_not_utf_8_is_refused_in_one_line(
+    line: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["index", str(folder), "--model", "mini"]) == 0
+    monkeypatch.chdir(tmp_path / os.fsdecode(b"caf\xe9"))
+    capsys.readouterr()
+    assert main(line.replace(" folder", f" {folder}").split()) == 1
+    (said,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error")]
+    assert "udce9" in said and "is not valid UTF-8" in said
