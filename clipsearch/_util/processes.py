@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-import pickle
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from clipsearch._util import LazyModule
 from clipsearch.errors import ClipsearchError
+
+if TYPE_CHECKING:  # few commands start a process
+    import pickle
+    import subprocess
+else:
+    pickle, subprocess = LazyModule("pickle"), LazyModule("subprocess")
 
 _START = "import sys; sys.path[:] = {path!r}; from clipsearch.{module} import {name}; {name}()"
 

@@ -9,18 +9,23 @@ decoder in a thread had to be given up (`decode_all_apart`).
 from __future__ import annotations
 
 import atexit
-import pickle
 import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
 from threading import Timer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from clipsearch._util import LazyModule
 from clipsearch._util.parallel import give_sign_of_life
 from clipsearch._util.processes import can_start, start, take_stdout
 from clipsearch.errors import ImageError, UnreadableImage
 from clipsearch.images.encoded import DecodedImage, EncodedImage
+
+if TYPE_CHECKING:  # few images are decoded apart
+    import pickle
+else:
+    pickle = LazyModule("pickle")
 
 SECONDS = 60.0
 """Longest time that an image may take to be decoded."""
