@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from clipsearch._util.verified import read_bounded
 from clipsearch.errors import BadGlob
@@ -17,6 +18,7 @@ from clipsearch.images import file_suffix
 IGNORE_FILE = ".clipsearchignore"
 """Name of the file whose patterns apply to its folder and all below it."""
 _MOST_BYTES = 1_000_000
+_LONGEST = 10_000  # characters of a pattern
 _MOST_BYTES = 1_000_000
 
 SYSTEM_FOLDERS = {
@@ -42,6 +44,17 @@ _PHOTO_LIBRARIES = {".photoslibrary", ".photolibrary", ".migratedphotolibrary", 
 _ORIGINALS = {"originals", "masters"}
 _SYSTEM_FILE_STARTS = ("._",)
 """A macOS file of attributes beside another file: it has the name and suffix of an image."""
+
+# What pathspec makes of `*`, of `**/` in the middle and of `**/` at the beginning of a pattern.
+_STAR, _FOLDERS, _LEADING = "[^/]*", "(?:/.+)?", "^(?:.+/)?"
+_FOLDERS_FEWEST, _LEADING_FEWEST = "(?:/.+?)??", "^(?:.+?/)??"
+_SEVERAL_STARS = re.compile(f"(?:{re.escape(_STAR)}){{2,}}")
+_BETWEEN_STARS = re.compile(
+    re.escape(_STAR)
+    + r"((?:\\.|\[\^?\]?[^\]]*\](?![*+])|[^]\\\[()/^$?*+|.])+)"  # letters, `?` and `[a-z]`
+    + f"(?={re.escape(_STAR)})",
+    re.DOTALL,
+)
 
 
 class Rules(Protocol):
@@ -164,14 +177,36 @@ def compile_patterns(lines: Sequence[str]) -> GitIgnoreSpec:
     Raises
     ------
     BadGlob
-        Names the first line that cannot be parsed.
+        Names the first line that cannot be parsed, or is too long.
     """
+    patterns: list[GitIgnoreSpecPattern] = []
     for line in lines:
+        if len(line) > _LONGEST and not line.startswith("#"):
+            raise BadGlob(f"{line[:50]}…", f"it has more than {_LONGEST:,} characters")
         try:
-            GitIgnoreSpec.from_lines([line])
+            patterns += GitIgnoreSpec.from_lines([line], backend="simple").patterns
         except (ValueError, re.error) as error:
             raise BadGlob(line, str(error).rstrip(".")) from error
-    return GitIgnoreSpec.from_lines(lines)
+    for pattern in patterns:
+        if pattern.regex is not None:
+            pattern.regex = re.compile(_without_backtracking(pattern.regex.pattern))
+    return GitIgnoreSpec(patterns, backend="simple")
+
+
+def _without_backtracking(regex: str) -> str:
+    """Rewrite the regular expression of a pattern so that its stars take no time exponential in them.
+
+    What lies between two stars may as well be found at the first place where it fits: an atomic
+    group tries no other one.
+    """
+    regex = _SEVERAL_STARS.sub(_STAR, regex)
+    regex = _BETWEEN_STARS.sub(r"(?>[^/]*?\1)", regex)
+    first, *inner = regex.split(_FOLDERS)
+    if not inner:
+        return regex
+    found = [f"(?>{first.replace(_LEADING, _LEADING_FEWEST)}(?=/))"]
+    found += [f"(?>{_FOLDERS_FEWEST}{part}(?=/))" for part in inner[:-1]]
+    return "".join(found) + _FOLDERS + inner[-1]
 
 
 def read_ignore_file(folder: str) -> IgnoreRules:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from pathspec import GitIgnoreSpec
 
 from clipsearch.errors import BadGlob
 from clipsearch.images.ignore import (
@@ -50,6 +53,51 @@ def test_the_strongest_rule_that_matches_decides() -> None:
 def test_the_first_line_that_is_no_pattern_is_named() -> None:
     with pytest.raises(BadGlob, match="'!'"):
         compile_patterns(["*.gif", "!", "/"])
+
+
+def test_a_pattern_is_refused_if_it_is_too_long_and_its_message_is_not() -> None:
+    compile_patterns(["a" * 10_000, "#" * 10_001])
+    with pytest.raises(BadGlob, match=r"more than 10,000 characters") as caught:
+        compile_patterns(["a" * 10_001])
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "ignored"),
+    [
+        ("a*b*c", "abcbc", True),
+        ("a*b*c", "acb", False),
+        ("a*?b*c", "ab.bc", True),
+        ("a*[bc]*d?", "axcd.", True),
+        ("a*[]x]*d", "a]d", True),
+        ("a*\\**d", "a*d", True),
+        ("a*\\**d", "abd", False),
+        ("a***b***", "a1b2", True),
+        ("/a*b*c/d*e*f", "abc/def", True),
+        ("/a*b*c/d*e*f", "abc/x/def", False),
+        ("a*b*c", "a/b/c", False),
+        ("**/a/**/b/**/c", "x/a/b/a/b/x/c/y", True),
+        ("**/a/**/b/**/c", "x/a/c/b", False),
+        ("a/**/b/**/c", "a/bb/b/cc/c", True),
+        ("a/**/b/**/c", "aa/b/c", False),
+        ("a/**/b*x*/**/c", "a/b/bxx/c", True),
+    ],
+)
+def test_stars_find_the_same_as_if_every_place_was_tried(
+    pattern: str, path: str, ignored: bool
+) -> None:
+    assert is_ignored([IgnoreRules("/", compile_patterns([pattern]))], f"/{path}") is ignored
+    assert bool(GitIgnoreSpec.from_lines([pattern]).match_file(path)) is ignored
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [("a*" * 5 + "b", "a" * 250 + ".jpg"), ("**/a/" * 5 + "b", "a/" * 150 + "c")],
+)
+def test_many_stars_take_no_time(pattern: str, path: str) -> None:
+    start = time.process_time()
+    assert not is_ignored([compile_exclude([pattern], "/photos")], f"/photos/{path}")
+    assert time.process_time() - start < 1
 
 
 def test_the_prefix_of_a_folder_ends_in_one_separator() -> None:
