@@ -42,6 +42,7 @@ _NAME_WIDTH = 40
 _MOST_INPUT = 1 << 20
 """Bytes; a text of this many is too long for any model."""
 
+NOTED = "{images} indexed though damaged or complained of: `clipsearch errors --notes`"
 SOME_FILES_FAILED = 3
 INTERRUPTED = 130
 """Exit codes."""

@@ -15,6 +15,7 @@ import typer
 from clipsearch._util import is_utf8
 from clipsearch.cli.console import (
     INTERRUPTED,
+    NOTED,
     SOME_FILES_FAILED,
     UsageError,
     get_device,
@@ -22,7 +23,6 @@ from clipsearch.cli.console import (
     say,
     warn_all,
 )
-from clipsearch.cli.library import NOTED
 from clipsearch.cli.models import choose_model, compile_at_first
 from clipsearch.cli.options import (
     LibraryOption,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from clipsearch.cli.console import (
+    NOTED,
     UsageError,
     get_device,
     say,
@@ -29,8 +30,6 @@ from clipsearch.output.formats import FORMATS, format_names
 from clipsearch.output.summaries import index_rows
 from clipsearch.output.text import plural
 from clipsearch.types import Embeddings, ImagePages, ImageRecord
-
-NOTED = "{images} indexed though damaged or complained of: `clipsearch errors --notes`"
 
 
 def export(

@@ -15,12 +15,11 @@ from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
+from clipsearch._util.arrays import BoolArray
 from clipsearch.images.readers import load_heif_reader
 
-MaskArray: TypeAlias = NDArray[np.bool_]
 Reopen: TypeAlias = Callable[[bytes], ImageFile.ImageFile]
 """Opens the bytes of a file again, as it was opened first."""
 
@@ -48,7 +47,7 @@ class Salvaged(NamedTuple):
 
     image: ImageFile.ImageFile
     """Loaded."""
-    missing: MaskArray | None
+    missing: BoolArray | None
     """(H, W), True where the file has no pixel; None if it has them all."""
     note: str = ""
     """How it differs from the image that was meant; "" where `missing` says it."""
@@ -114,7 +113,7 @@ def _paint_before_decoding(image: ImageFile.ImageFile, fill: int) -> None:
     image.load_prepare = paint  # type: ignore[method-assign]
 
 
-def _differing(images: Sequence[Image.Image]) -> MaskArray | None:
+def _differing(images: Sequence[Image.Image]) -> BoolArray | None:
     width, height = images[0].size
     differ = np.empty((height, width), dtype=np.bool_)
     for top in range(0, height, _BAND):
@@ -227,7 +226,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 # --- fax ---------------------------------------------------------------------------------------
 
 
-def damaged_fax_lines(image: ImageFile.ImageFile, complaints: Sequence[str]) -> MaskArray | None:
+def damaged_fax_lines(image: ImageFile.ImageFile, complaints: Sequence[str]) -> BoolArray | None:
     """Return which pixels of a fax are not to be trusted.
 
     Parameters
@@ -267,7 +266,7 @@ def damaged_fax_lines(image: ImageFile.ImageFile, complaints: Sequence[str]) -> 
 # --- missing pixels ----------------------------------------------------------------------------
 
 
-def describe_missing(missing: MaskArray | None) -> str:
+def describe_missing(missing: BoolArray | None) -> str:
     """Say how much of an image is missing."""
     if missing is None:
         return "all of the image is there"
@@ -275,7 +274,7 @@ def describe_missing(missing: MaskArray | None) -> str:
     return f"{percent or 'less than 1'} % of the image is missing"
 
 
-def fill_missing(image: Image.Image, missing: MaskArray) -> Image.Image:
+def fill_missing(image: Image.Image, missing: BoolArray) -> Image.Image:
     """Give the pixels that a file lacks the colours of what there is.
 
     Parameters
