@@ -93,6 +93,18 @@ def is_utf8(text: str) -> bool:
     return True
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun in the right number.
+
+    >>> plural(1, "file"), plural(2000, "file"), plural(0, "query")
+    ('1 file', '2,000 files', '0 queries')
+    """
+    if count == 1:
+        return f"1 {noun}"
+    ending = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else f"{noun}s"
+    return f"{count:,} {ending}"
+
+
 def quote(value: object, most: int = 80) -> str:
     """Return a value as a message quotes it: in quotes or as Python writes it, cut to `most`."""
     text = value[: 2 * most] if isinstance(value, str) else value

@@ -12,18 +12,19 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from clipsearch._util import describe_error, fold_label
+from clipsearch._util import describe_error, fold_label, is_utf8
 from clipsearch._util.verified import read_bounded
 
 LABEL_FILE_BYTES = 10_000_000
 """The largest file of labels."""
 _YAML_NODES = 500_000
 _YAML_DEPTH = 50
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _DELIMITERS = ",;\t|"
 _SNIFFED_ROWS = 200
 _SEPARATOR_LINE = re.compile(r'"?sep=(?P<mark>[^"\n]|\\t)"?', re.IGNORECASE)
@@ -120,13 +121,22 @@ def _encoding_of(data: bytes) -> str:
 def parse_json(text: str | bytes) -> Any:
     """Parse JSON. Raises BadDocument also where it is nested too deeply or has no finite numbers."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_int=_parse_int)
+        data = json.loads(text, parse_constant=_refuse_constant, parse_int=_parse_int)
+        # Half of a character can come by its escape alone, or by bytes that are not UTF-8.
+        if isinstance(text, bytes) or _HALF.search(text):
+            _check_letters([json.dumps(data, ensure_ascii=False)])
+        return data
     except BadDocument:
         raise
     except RecursionError:
         raise BadDocument("it is nested too deeply") from None
     except ValueError as error:
         raise BadDocument(f"it is not JSON: {describe_error(error)}") from error
+
+
+def _check_letters(texts: Iterable[Any]) -> None:
+    if not all(is_utf8(text) for text in texts if isinstance(text, str)):
+        raise BadDocument("it holds half of a character, as \\ud800 is: write the whole one")
 
 
 def _refuse_constant(name: str) -> Any:
@@ -156,13 +166,14 @@ def parse_yaml(text: str) -> Any:
         raise BadDocument("it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise BadDocument(f"it is not YAML: {describe_error(error)}") from error
-    _check_size(data)
+    _check_values(data)
     return data
 
 
-def _check_size(data: Any) -> None:
-    """Count the values of YAML with those of aliases as often as they are named."""
-    left, todo = _YAML_NODES, [(data, 0)]
+def _check_values(data: Any) -> None:
+    """Count the values of YAML with those of aliases as often as they are named, and check texts."""
+    left = _YAML_NODES
+    todo: list[tuple[Any, int]] = [([data], -1)]
     while todo:
         value, depth = todo.pop()
         inner = (
@@ -172,6 +183,7 @@ def _check_size(data: Any) -> None:
             if isinstance(value, list)
             else []
         )
+        _check_letters(inner)
         left -= 1 + len(inner)
         if left < 0 or depth > _YAML_DEPTH:
             raise BadDocument(f"its aliases make more than {_YAML_NODES:,} values of it")

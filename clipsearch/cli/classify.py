@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from clipsearch._util import plural
 from clipsearch.cli.commands import parse_by, take_many
 from clipsearch.cli.console import (
     SOME_FILES_FAILED,
@@ -50,7 +51,6 @@ from clipsearch.heads.label_file import labels_from_file
 from clipsearch.heads.prompts import resolve_templates
 from clipsearch.output.data import best_per_label, group_by_label
 from clipsearch.output.formats import FORMATS, Kind, WriteOptions
-from clipsearch.output.text import plural
 from clipsearch.types import Mode, Prediction, Results
 
 _PER_LABEL = 5

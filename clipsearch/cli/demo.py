@@ -11,12 +11,13 @@ from pathlib import Path
 import platformdirs
 
 import clipsearch
+from clipsearch._util import plural
 from clipsearch.cli.console import get_device, progress, say
 from clipsearch.cli.options import LibraryOption, OpenOption, show_in_browser
 from clipsearch.errors import ClipsearchError, ModelMismatch
 from clipsearch.library import Library
 from clipsearch.output.data import count_by_label
-from clipsearch.output.text import exact_percent, percent, plural, table
+from clipsearch.output.text import exact_percent, percent, table
 from clipsearch.types import Hit, Prediction
 
 _QUERY = "orange boy riding a blue horse"

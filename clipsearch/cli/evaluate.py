@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipsearch._util import printable
+from clipsearch._util import plural, printable
 from clipsearch.cli.console import UsageError, get_device, say, split_labels, warn_all
 from clipsearch.cli.options import (
     CalibrationFile,
@@ -32,7 +32,6 @@ from clipsearch.heads.prompts import resolve_templates
 from clipsearch.library import Library
 from clipsearch.output.data import write_json
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.text import plural
 from clipsearch.types import LabelAnswer, LabelQuestion
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from clipsearch._util import plural
 from clipsearch.cli.console import UsageError, get_device, progress, say
 from clipsearch.cli.options import (
     DuplicatesFile,
@@ -26,7 +27,7 @@ from clipsearch.grouping.duplicates import Duplicates
 from clipsearch.grouping.topics import GAP_HOURS, KILOMETRES
 from clipsearch.library import Library
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.text import bytes_text, plural
+from clipsearch.output.text import bytes_text
 
 
 def topics(

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from clipsearch._util import is_utf8
+from clipsearch._util import is_utf8, plural
 from clipsearch.cli.console import (
     INTERRUPTED,
     NOTED,
@@ -33,7 +33,7 @@ from clipsearch.cli.options import (
 from clipsearch.errors import LibraryNotFound, NothingToIndex
 from clipsearch.library import Library
 from clipsearch.output.summaries import describe_left_out
-from clipsearch.output.text import plural, shorten_path
+from clipsearch.output.text import shorten_path
 from clipsearch.types import IndexReport, MovedFolder
 
 _FAILURES_SHOWN = 5

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from clipsearch._util import plural
 from clipsearch.cli.console import UsageError, get_device, say, warn_all
 from clipsearch.cli.options import (
     HeadOption,
@@ -32,7 +33,6 @@ from clipsearch.heads.prompts import resolve_templates
 from clipsearch.library import Library
 from clipsearch.output.data import write_json
 from clipsearch.output.formats import Kind, WriteOptions
-from clipsearch.output.text import plural
 
 
 def learn(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from clipsearch._util import plural
 from clipsearch.cli.console import (
     NOTED,
     UsageError,
@@ -28,7 +29,6 @@ from clipsearch.cli.options import (
 from clipsearch.library import Library
 from clipsearch.output.formats import FORMATS, format_names
 from clipsearch.output.summaries import index_rows
-from clipsearch.output.text import plural
 from clipsearch.types import Embeddings, ImagePages, ImageRecord
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from clipsearch._util import quote
+from clipsearch._util import plural, quote
 from clipsearch.cli.console import SOME_FILES_FAILED, UsageError, progress, say
 from clipsearch.cli.options import Output
 from clipsearch.library import Library
-from clipsearch.output.text import Items, plural, shorten_path
+from clipsearch.output.text import Items, shorten_path
 from clipsearch.types import PlaceMethod, ignore_progress
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from clipsearch._util import warn
+from clipsearch._util import plural, warn
 from clipsearch._util.memory import MemoryBudget
 from clipsearch._util.parallel import Workers, cores
 from clipsearch.catalog import Catalog, Pending
@@ -38,10 +38,7 @@ from clipsearch.types import (
 )
 from clipsearch.vectors.snapshots import Snapshots
 
-_KEPT = (
-    "{count:,} known images could not be read again; their stored content stays, and the next "
-    "run tries them again."
-)
+_KEPT = "{images} could not be read again; the stored content stays, and the next run tries again."
 # Megabytes for the bytes and pixels of files that are loaded at the same time, with two workers, and
 # what each further one adds: an image of 12 megapixels, and what its conversion takes.
 _MEMORY, _FEW_WORKERS, _MORE_MEMORY = 640, 2, 64
@@ -155,7 +152,7 @@ class Indexer:
             else:
                 self._embed(scan, tally)
             if tally.kept:
-                self.on_warning(_KEPT.format(count=tally.kept))
+                self.on_warning(_KEPT.format(images=plural(tally.kept, "known image")))
             removed, renamed = self._prune(scan, tally, started)
             if not dry_run:
                 self._publish()
@@ -318,8 +315,8 @@ class Indexer:
         if there:
             verb = "would leave" if self.options.dry_run else "left"
             self.on_warning(
-                f"{len(there):,} images known before {verb} the library, for their folders are left "
-                f"out by default: {there[0]} is one. --no-default-ignores takes them in again."
+                f"{plural(len(there), 'image')} known before {verb} the library, for folders are left "
+                f"out by default: {there[0]} is in one. --no-default-ignores takes them in again."
             )
 
     def _publish(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from clipsearch._util import plural
 from clipsearch.catalog import Catalog
 from clipsearch.images.ignore import folder_prefix
 from clipsearch.images.walk import Walk
@@ -41,8 +42,10 @@ class Missing:
     def warnings(self) -> list[str]:
         """Say what was not seen, and how to forget it."""
         return [
-            f"{count:,} known {'image was' if count == 1 else 'images were'} not seen below "
-            f"{path}: {reason}. They stay in the library until `clipsearch remove {path}`."
+            f"{plural(count, 'known image')} {'was' if count == 1 else 'were'} not seen below "
+            f"{path}: {reason}. "
+            f"{'It stays' if count == 1 else 'They stay'} in the library until `clipsearch remove "
+            f"{path}`."
             for path, (count, reason) in sorted(self.unseen.items())
         ]
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from clipsearch._util import plural
 from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import cores
 from clipsearch.errors import QueryError, UnreadableImage
@@ -128,7 +129,7 @@ def _modalities(session: Session, examples: FloatArray, on_warning: OnWarning) -
     _, known = next(batches, nothing)
     if len(known) < _FEW:
         on_warning(
-            f"the library holds {len(known)} images: too few to tell what an example image "
+            f"the library holds {plural(len(known), 'image')}: too few to tell what an example image "
             f"has in common with all images. Index at least {_FEW} for labels with images."
         )
         known = np.concatenate([known, examples])

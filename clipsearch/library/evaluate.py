@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from clipsearch._util import plural
 from clipsearch._util.arrays import FloatArray, IdArray, softmax
 from clipsearch.calibration import (
     open_set_probabilities,
@@ -100,7 +101,7 @@ def evaluate_models(
     folders = {os.path.dirname(path) for path in paths}
     inside = {file for folder in folders for file in session.catalog.files_under(folder)}
     if outside := sum(path not in inside for path in paths):
-        warned.append(f"{outside:,} images are not in the library; they were encoded for this.")
+        warned.append(f"{plural(outside, 'image')} outside of the library had to be encoded.")
     return Evaluation(
         source=truth.source,
         layout=truth.layout,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from clipsearch._util import plural
 from clipsearch._util.parallel import map_files
 from clipsearch.errors import ImageError
 from clipsearch.images.thumbnails import make_thumbnail
@@ -26,7 +27,6 @@ from clipsearch.output.text import (
     exact_percent,
     fact_details,
     percent,
-    plural,
     relevant_count,
     runners_up,
     size_and_time,

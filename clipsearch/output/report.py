@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TextIO
 
+from clipsearch._util import plural
 from clipsearch.calibration.fit import ReliabilityBins
 from clipsearch.evaluation.results import (
     Classification,
@@ -25,7 +26,6 @@ from clipsearch.output.text import (
     exact_percent,
     number_with_interval,
     percent_with_interval,
-    plural,
     rank_with_interval,
     shorten_path,
     three_digits,

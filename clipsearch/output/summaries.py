@@ -10,15 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from clipsearch._util import escape_unprintable
+from clipsearch._util import escape_unprintable, plural
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.text import (
-    bytes_text,
-    plural,
-    shorten_path,
-    table,
-    three_digits,
-)
+from clipsearch.output.text import bytes_text, shorten_path, table, three_digits
 from clipsearch.types import Failure, Finding, IndexReport, PlacementReport, Status
 
 if TYPE_CHECKING:

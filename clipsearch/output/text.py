@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol, TextIO, TypeAlias
 
 from clipsearch import types
-from clipsearch._util import escape_unprintable
+from clipsearch._util import escape_unprintable, plural
 from clipsearch.types import NONE, Hit, Results
 from clipsearch.types.facts import show_date
 
@@ -40,18 +40,6 @@ class Estimate(Protocol):
 
 
 # --- numbers ---------------------------------------------------------------------------------
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun in the right number.
-
-    >>> plural(1, "file"), plural(2000, "file"), plural(0, "query")
-    ('1 file', '2,000 files', '0 queries')
-    """
-    if count == 1:
-        return f"1 {noun}"
-    ending = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else f"{noun}s"
-    return f"{count:,} {ending}"
 
 
 def percent(share: float | None) -> str:

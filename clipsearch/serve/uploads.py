@@ -12,6 +12,7 @@ from typing import Any, Self
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from clipsearch._util import quote
 from clipsearch._util.documents import BadDocument, parse_json
 from clipsearch.errors import ImageError, QueryError
 from clipsearch.serve.schemas import LibraryRequest, parse_form
@@ -134,7 +135,12 @@ def _text_fields(form: FormData) -> dict[str, list[str]]:
     fields: dict[str, list[str]] = {}
     for name, value in form.multi_items():
         if name != _UPLOAD:
-            fields.setdefault(name, []).append(str(value))
+            if isinstance(value, UploadFile):
+                raise QueryError(
+                    f"{quote(name)} holds a file: send images as {_UPLOAD!r}, "
+                    f"`curl -F {_UPLOAD}=@image.jpg`."
+                )
+            fields.setdefault(name, []).append(value)
     return fields
 
 

@@ -104,9 +104,12 @@ def test_a_pipe_that_a_user_names_is_read_up_to_a_size(tmp_path: Path) -> None:
         ("[-Infinity]", "Infinity"),
         ("", "Expecting value"),
         ('{"a": 1', "Expecting"),
+        (r'{"caf\ud800": 1}', "half of a character"),
+        (r'["a \uDC00"]', "half of a character"),
+        (b'["\xed\xa0\x80"]', "half of a character"),
     ],
 )
-def test_json_that_cannot_be_used_is_refused(text: str, reason: str) -> None:
+def test_json_that_cannot_be_used_is_refused(text: str | bytes, reason: str) -> None:
     with pytest.raises(BadDocument, match=reason) as error:
         parse_json(text)
     assert len(str(error.value)) < 400 and "\n" not in str(error.value)
@@ -115,6 +118,13 @@ def test_json_that_cannot_be_used_is_refused(text: str, reason: str) -> None:
 def test_json_is_parsed() -> None:
     assert parse_json('{"a": [1, -2, 0.5, null, true]}') == {"a": [1, -2, 0.5, None, True]}
     assert parse_json(b"[1]") == [1]
+    assert parse_json(r'["\ud83d\ude00"]') == parse_json(rb'["\ud83d\ude00"]') == ["\U0001f600"]
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '["a", "\\ud800"]', '{"\\ud800": [a]}'])
+def test_yaml_with_half_of_a_character_is_refused(text: str) -> None:
+    with pytest.raises(BadDocument, match="half of a character"):
+        parse_yaml(text)
 
 
 def test_yaml_keeps_texts_and_refuses_bombs_at_once() -> None:

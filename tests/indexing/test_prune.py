@@ -81,6 +81,7 @@ def test_a_dead_link_keeps_what_was_behind_it_and_stops_nothing_else(
     report = indexed.index(root)
     assert (report.removed, report.failed) == (1, 1)
     assert report.warnings[0].startswith(f"1 known image was not seen below {root / 'link'}")
+    assert ". It stays in the library until" in report.warnings[0]
     (root / "link").unlink()
     report = indexed.index(root)
     assert (report.removed, report.failed, report.warnings) == (1, 0, ())
@@ -145,6 +146,8 @@ def test_a_file_that_cannot_be_read_again_keeps_what_is_known(
         report = indexed.index(root, model="mini")  # all are read for it
         assert (report.failed, report.removed, report.updated) == (6, 0, 0)
         assert report.warnings[0].startswith("6 known images could not be read again")
+        one = indexed.index(root / "a" / "0000.png").warnings[0]
+        assert one.startswith("1 known image could not be read again")
         report = indexed.index(root)  # one was touched, and all are tried again
         assert (report.failed, report.removed, report.updated) == (6, 0, 0)
     assert len(indexed.errors()) == 6

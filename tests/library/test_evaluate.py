@@ -255,7 +255,7 @@ def test_images_outside_the_library_are_encoded_and_missing_ones_said(
     assert {Path(failure.path).name for failure in found.missing} == {"gone.png", "broken.png"}
     first, second = found.warnings
     assert first.startswith("2 images cannot be read and are left out: ")
-    assert second == "2 images are not in the library; they were encoded for this."
+    assert second == "2 images outside of the library had to be encoded."
 
 
 def test_nothing_there_is_an_error_that_names_the_remedy(library: Library, truth: Path) -> None:

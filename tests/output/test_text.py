@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from result_values import Terminal
 
-from clipsearch.output.text import bytes_text, percent, plural, relevant_count, table
+from clipsearch._util import plural
+from clipsearch.output.text import bytes_text, percent, relevant_count, table
 from clipsearch.types import Hit, Results
 
 Draw = Callable[..., list[str]]

@@ -84,6 +84,14 @@ def test_an_upload_that_is_no_file_is_an_error() -> None:
         read(form(("upload", None, b"a.png")))
 
 
+@pytest.mark.parametrize("field", ["image", "text", "images"])
+def test_a_file_in_another_field_is_an_error_that_names_the_right_one(field: str) -> None:
+    with pytest.raises(QueryError) as error:
+        read(form((field, "a.png", b"one")))
+    said = f"'{field}' holds a file: send images as 'upload', `curl -F upload=@image.jpg`."
+    assert str(error.value) == said
+
+
 def test_answers_name_uploads_as_their_sender_does() -> None:
     def ask(request: SearchRequest, *, uploads: list[Path]) -> dict[str, Any]:
         [path] = uploads
