@@ -12,6 +12,7 @@ import numpy as np
 
 from clipsearch._util import warn
 from clipsearch._util.arrays import FloatArray, unit
+from clipsearch._util.parallel import map_files
 from clipsearch.calibration.cohort import cohort_weights
 from clipsearch.errors import QueryError
 from clipsearch.heads.head import Head
@@ -130,17 +131,22 @@ def vector_of_image(session: Session, path: StrPath) -> FloatArray:
     Raises
     ------
     UnreadableImage, ImageTooLarge
-        The library does not know the file and it cannot be decoded.
+        The library does not know the file and it cannot be decoded, or hangs.
     """
     file = known_path(session, path)
     stored = session.catalog.vector_of(file, session.model()[0])
     if stored is not None:
         return stored
+    from clipsearch.images import FoundFile
     from clipsearch.indexing.loader import Loader  # and with it Pillow
 
-    image = Loader(session.encoder).decode(file)
+    loader = Loader(session.encoder)
+    (image,) = map_files(loader.load, [FoundFile(file, 0, 0, "")], loader.give_up)
+    if image.error is not None:
+        raise image.error
     if image.note:
         warn(f"{file}: {image.note}")
+    assert image.pixels is not None  # no bytes are known
     return np.asarray(session.encoder.encode_images(image.pixels[None])[0])
 
 

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clipsearch._util.parallel import map_ahead
 from clipsearch.encoders import Encoder
-from clipsearch.errors import EmptyQuery, LibraryError, QueryError
+from clipsearch.errors import EmptyQuery, LibraryError, QueryError, UnreadableImage
+from clipsearch.images import apart
+from clipsearch.images.encoded import EncodedImage
 from clipsearch.library import Library
 from clipsearch.library.session import Session
 
@@ -169,3 +172,28 @@ def test_labels_are_texts(folder: Path, toy_encoder: Encoder, labels: Any) -> No
         pytest.raises(QueryError, match="label"),
     ):
         library.classify(labels)
+
+
+def test_an_image_of_another_folder_that_hangs_is_given_up(
+    folder: Path,
+    tmp_path: Path,
+    toy_encoder: Encoder,
+    make_images: Callable[..., list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outside = make_images(1)[0].rename(tmp_path / "outside.png")
+    release = threading.Event()
+
+    def hang(self: EncodedImage) -> Any:
+        release.wait(60)
+
+    monkeypatch.setattr(apart, "_all_apart", [])
+    monkeypatch.setattr(EncodedImage, "decode", hang)
+    monkeypatch.setitem(map_ahead.__kwdefaults__ or {}, "patience", 0.2)
+    with Library.open(folder, encoder=toy_encoder) as library:
+        for ask in (library.similar, lambda path: library.search(images=[path])):
+            apart._all_apart.clear()
+            with pytest.raises(UnreadableImage, match="decoding it takes longer") as raised:
+                ask(outside)
+            assert raised.value.path == str(outside)
+    release.set()
