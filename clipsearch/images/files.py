@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -124,4 +125,6 @@ def _reason(error: OSError | ValueError) -> str:
         return "the file is not there (any more)"
     if isinstance(error, PermissionError):
         return "permission denied: make the file readable, or exclude it"
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return "its symbolic links lead in a circle: delete them, or exclude them"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

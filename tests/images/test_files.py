@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from hashlib import sha256
 from pathlib import Path
@@ -44,7 +45,11 @@ def test_what_is_appended_later_is_not_read(tmp_path: Path) -> None:
         (lambda path: path.mkdir(), "not a regular file", False),
         (os.mkfifo, "not a regular file", False),
         (lambda path: path.symlink_to("/dev/zero"), "not a regular file", False),
-        (lambda path: path.symlink_to(path), "Too many levels of symbolic links", True),
+        (
+            lambda path: path.symlink_to(path),
+            "its symbolic links lead in a circle: delete them, or exclude them",
+            True,
+        ),
         (lambda path: path.symlink_to("/proc/self/status"), "the file is empty", False),
     ],
 )
@@ -70,6 +75,21 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(
     monkeypatch.setattr(files.os, "stat", lambda path: seen)
     with pytest.raises(UnreadableImage, match="not a regular file"):
         read_file(path)
+
+
+def test_a_file_that_another_program_keeps_is_tried_again_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object, flags: int) -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    path = tmp_path / "a.png"
+    path.write_bytes(b"a file")
+    monkeypatch.setattr("clipsearch._util.verified._LEASE_SECONDS", 0)
+    monkeypatch.setattr(files.os, "open", refuse)
+    with pytest.raises(UnreadableImage) as raised:
+        read_file(path)
+    assert raised.value.reason == "it is in use by another program" and raised.value.transient
 
 
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
