@@ -112,6 +112,7 @@ class Catalog:
     publish_snapshot = _writes(settings.publish_snapshot)
     drop_snapshot = _writes(settings.drop_snapshot)
     record_scan = _writes(settings.record_scan)
+    store_problems = _writes(settings.store_problems)
     last_scan = _reads(settings.last_scan)
     roots = _reads(settings.roots)
     status_counts = _reads(settings.status_counts)

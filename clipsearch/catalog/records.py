@@ -14,6 +14,7 @@ from clipsearch._util import read_date
 from clipsearch._util.arrays import IdArray
 from clipsearch.catalog.connection import Connection, as_json, below, column
 from clipsearch.catalog.embeddings import parts
+from clipsearch.catalog.settings import problems
 from clipsearch.types import Facts, ImageRecord, Where
 from clipsearch.types.facts import FACTS
 
@@ -209,9 +210,11 @@ def read_searchable(
 
 
 def errors(connection: Connection) -> list[types.Failure]:
-    """Return the files that failed, by path."""
-    rows = connection.execute("SELECT path, error FROM file WHERE error IS NOT NULL ORDER BY path")
-    return [types.Failure(path, error) for path, error in rows]
+    """Return the files that failed, and what walks could not read, by path."""
+    rows = connection.execute("SELECT path, error FROM file WHERE error IS NOT NULL")
+    failed = {path: types.Failure(path, error) for path, error in rows}
+    unread = {one.path: one for one in problems(connection)}
+    return [one for _, one in sorted({**unread, **failed}.items())]
 
 
 def notes(connection: Connection) -> list[types.Failure]:

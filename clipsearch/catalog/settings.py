@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -11,8 +14,9 @@ from clipsearch._util import warn_once
 from clipsearch.catalog.checksums import is_damaged_sql
 from clipsearch.catalog.connection import Connection, cell, column
 from clipsearch.errors import ModelMismatch, UnknownModel
-from clipsearch.types import ModelInfo
+from clipsearch.types import Failure, ModelInfo
 
+_PROBLEMS = "problems of walks"
 _CURRENT = "model"  # the setting that holds the id of the current model
 
 
@@ -220,6 +224,32 @@ def record_scan(
             "complete": int(complete),
             "files": files,
         },
+    )
+
+
+def store_problems(
+    connection: Connection, roots: Sequence[str], problems: Sequence[Failure]
+) -> None:
+    """Store what walks could not read below roots, in the place of what they could not before."""
+    kept = [one for one in _problems(connection) if not _lies_in(one.path, roots)]
+    found = [*kept, *(one for one in problems if _lies_in(one.path, roots))]
+    if found != _problems(connection):
+        set_meta(connection, _PROBLEMS, json.dumps(list(map(dataclasses.astuple, found))))
+
+
+def problems(connection: Connection) -> list[Failure]:
+    """Return what the last walk over each root could not read, as far as the root holds files."""
+    known = roots(connection)
+    return [one for one in _problems(connection) if _lies_in(one.path, known)]
+
+
+def _problems(connection: Connection) -> list[Failure]:
+    return [Failure(*one) for one in json.loads(get_meta(connection, _PROBLEMS) or "[]")]
+
+
+def _lies_in(path: str, folders: Sequence[str]) -> bool:
+    return any(
+        path == folder or path.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders
     )
 
 

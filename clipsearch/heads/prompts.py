@@ -22,8 +22,8 @@ from clipsearch.types import Labels, OnWarning, Prompt, Term
 from clipsearch.types.options import as_texts, check_text
 
 _SLOT = "{}"
-MOST_LABELS = 100_000
-"""Of one head."""
+MOST_LABELS, _MOST_PROMPTS = 100_000, 10_000
+"""Of one head, and of one label."""
 
 # Few, since every label costs one text each, and not of photographs alone.
 DEFAULT_TEMPLATES = (
@@ -224,6 +224,8 @@ def _as_prompts(given: Any) -> tuple[Prompt, ...]:
             f"the prompts of a label are a list of texts and terms: not {quote(given)}."
         )
     prompts = tuple(prompts)
+    if (count := len(prompts)) > _MOST_PROMPTS:
+        raise QueryError(f"{count:,} prompts of one label: at most {_MOST_PROMPTS:,} are taken.")
     if strange := [one for one in prompts if not isinstance(one, str | Term)]:
         raise QueryError(f"a prompt is a text or a Term: not {quote(strange[0])}.")
     return prompts
@@ -287,7 +289,7 @@ def encode_prompts(
     Parameters
     ----------
     encoder
-        Encodes all texts in one call.
+        Encodes all texts in one call, each once.
     prompts
         Label -> its prompts.
     images
@@ -305,14 +307,14 @@ def encode_prompts(
         If the prompts of a label cancel out.
     """
     terms = {label: [_term(prompt) for prompt in given] for label, given in prompts.items()}
-    texts = [t.value for given in terms.values() for t in given if t.kind == "text"]
-    encoded = iter(encode_texts(encoder, texts) if texts else ())
+    texts = list({t.value: None for given in terms.values() for t in given if t.kind == "text"})
+    encoded = dict(zip(texts, encode_texts(encoder, texts) if texts else (), strict=True))
     for label, given in terms.items():
         if not given:
             raise TooFewLabels(f"the label {label!r} has no prompts.")
         # float64: the mean of many rows is right to the last digit that float32 keeps.
         rows = np.stack(
-            [next(encoded) if t.kind == "text" else (images or {})[t.value] for t in given]
+            [encoded[t.value] if t.kind == "text" else (images or {})[t.value] for t in given]
         ).astype(np.float64)
         weights = coefficients(rows, [t.kind == "image" for t in given], [t.weight for t in given])
         if weights is None:

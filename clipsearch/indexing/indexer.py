@@ -305,6 +305,7 @@ class Indexer:
                 )
             if vanished:
                 self.catalog.remove_paths(vanished)
+            self.catalog.store_problems(walk.roots, walk.problems)
             store_roots(self.catalog, walk)
             store_mounts(self.catalog, walk)
         return len(vanished) - renamed, renamed

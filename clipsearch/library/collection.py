@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
 
@@ -95,7 +96,8 @@ def index_files(
         on_moved or (lambda folder: False),
     )
     before = session.catalog.snapshots(model_id)[:1]
-    with session.write_lock(), session.telling(on_progress):
+    lock = nullcontext() if options.dry_run else session.write_lock()
+    with lock, session.telling(on_progress):
         chosen = {"hidden": options.hidden, "default_ignores": options.default_ignores}
         report = indexer.run(Walk(roots, exclude=options.exclude, **chosen))
         if report.embedded and not (report.dry_run or report.interrupted):

@@ -244,7 +244,7 @@ class LibraryImages(OpenLibrary):
         return parts.collection.library_status(self._session)
 
     def errors(self) -> list[parts.Failure]:
-        """Return the files that could not be indexed, and why.
+        """Return what could not be indexed, and why: files, dead links, folders.
 
         Returns
         -------

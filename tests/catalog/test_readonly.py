@@ -188,6 +188,7 @@ def test_reading_works_where_writing_does_not(
         *READING,
         ("similar", image, "-f", "json"),
         ("matrix", image, "--texts", "cat", "-f", "csv"),
+        ("index", image, "--dry-run"),
     ]
     if not log:  # names of topics are read by the model each time where they cannot be stored
         reading.append(("topics", "-f", "json"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ToyEncoder
 
-from clipsearch.errors import BadTemplate, EmptyQuery, TooFewLabels
+from clipsearch.errors import BadTemplate, EmptyQuery, QueryError, TooFewLabels
 from clipsearch.heads.prompts import (
     DEFAULT_TEMPLATES,
     OPENCLIP_80,
@@ -24,6 +24,26 @@ from clipsearch.heads.prompts import (
     template_set,
 )
 from clipsearch.types import Term
+
+
+def test_equal_prompts_are_encoded_once(
+    toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+    encode = toy_encoder.encode_texts
+    monkeypatch.setattr(toy_encoder, "encode_texts", lambda t: calls.append(list(t)) or encode(t))
+    given = {"cat": ["a pet", "a cat", "a pet"], "dog": ["a dog", "a pet"]}
+    rows = [rows for rows, _ in encode_prompts(toy_encoder, given)]
+    assert calls == [["a pet", "a cat", "a dog"]]
+    for own, texts in zip(rows, given.values(), strict=True):
+        np.testing.assert_allclose(own, encode(texts), atol=1e-6)
+
+
+def test_a_label_has_no_more_prompts_than_can_be_encoded_in_a_minute() -> None:
+    prompts = [f"cat {number}" for number in range(10_001)]
+    assert len(make_prompts({"cat": prompts[1:]})["cat"]) == 10_000
+    with pytest.raises(QueryError, match="10,001 prompts of one label: at most 10,000 are taken"):
+        make_prompts({"cat": prompts})
 
 
 def test_the_label_goes_where_the_braces_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -94,6 +95,23 @@ def test_the_vectors_in_the_catalog_are_those_of_the_encoder(runs: Runs) -> None
         stored = runs.catalog.vector_of(str(path), runs.model_id)
         assert stored is not None
         np.testing.assert_allclose(stored, expected, atol=1e-3)
+
+
+def test_what_a_walk_cannot_read_is_listed_until_it_can_be(runs: Runs) -> None:
+    (runs.folder / "gone").symlink_to("nowhere")
+    (runs.folder / os.fsdecode(b"caf\xe9.png")).touch()
+    (runs.folder / "broken.png").write_bytes(b"no image")
+    assert runs.run(dry_run=True).failed == 2 and runs.catalog.errors() == []
+    report = runs.run()
+    assert report.failed == 3 and runs.catalog.errors() == list(report.failures)
+    runs.indexer().run(Walk([runs.folder / "0000.png"]))  # sees nothing of these
+    assert runs.catalog.errors() == list(report.failures)
+    (runs.folder / "gone").unlink()
+    left = runs.run().failures
+    assert len(left) == 2 and runs.catalog.errors() == list(left)
+    runs.catalog.remove_paths(runs.paths())
+    runs.catalog.remove_paths([str(runs.folder / "broken.png")])
+    assert runs.catalog.errors() == []
 
 
 def test_known_images_in_folders_left_out_by_default_leave_with_a_word(runs: Runs) -> None:
