@@ -81,7 +81,7 @@ class LoadedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class _Prepared:
     """An image as the encoder takes it.
 
     Attributes
@@ -160,36 +160,15 @@ class Loader:
             return LoadedFile(file, size, sha256)
         return LoadedFile(file, size, sha256, prepared.facts, prepared.pixels, note=prepared.note)
 
-    def decode(self, path: str) -> Prepared:
-        """Decode an image at the size that the encoder needs.
-
-        Parameters
-        ----------
-        path
-            Of the file.
-
-        Returns
-        -------
-        The image, prepared for the encoder.
-
-        Raises
-        ------
-        UnreadableImage, ImageTooLarge
-            As `clipsearch.images.decode.decode_file` does.
-        """
-        *_, prepared = self._decode(path, lambda sha256: False, lambda held: None)
-        assert prepared is not None
-        return prepared
-
     def _decode(
         self, path: str, is_known: Callable[[str], bool], on_hold: Callable[[Reservation], None]
-    ) -> tuple[int, str, Prepared | None]:
+    ) -> tuple[int, str, _Prepared | None]:
         prepare = self.encoder.prepare if isinstance(self.encoder, Prepares) else None
         detail = _FAST_DETAIL if self.fast else _DETAIL
 
-        def use(image: DecodedImage) -> Prepared:
+        def use(image: DecodedImage) -> _Prepared:
             pixels = prepare.of_decoded(image) if prepare else self.encoder.preprocess(image.image)
-            return Prepared(pixels, image.facts, image.note)
+            return _Prepared(pixels, image.facts, image.note)
 
         return decode_file(
             path,

@@ -64,12 +64,12 @@ def test_vectors_are_those_of_exact_preprocessing(
     exact = np.stack([mini.preprocess(open_image(data)[0]) for data in photographs])
     truth = mini.encode_images(exact)
     for fast, cosine, levels in ((False, 0.9999, 0.6), (True, 0.999, 2.5)):
-        loaded = [Loader(mini, fast=fast).decode(str(path)) for path in paths]
-        pixels = np.stack([found.pixels for found in loaded])
+        loaded = [Loader(mini, fast=fast).load(file) for file in Walk(paths)]
+        pixels = np.stack([item.pixels for item in loaded if item.pixels is not None])
         apart = np.abs(pixels.astype(int) - exact.astype(int)).mean((1, 2, 3))
         assert apart.max() <= levels
         assert np.einsum("nd,nd->n", mini.encode_images(pixels), truth).min() >= cosine
-        sizes = [(found.facts.width, found.facts.height) for found in loaded]
+        sizes = [(item.facts.width, item.facts.height) for item in loaded if item.facts]
         assert sizes == [size for size, _ in PHOTOGRAPHS]
 
 
