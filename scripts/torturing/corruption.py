@@ -81,7 +81,7 @@ class Corruption(Attack):
     """Damages one file of a library, or one value of its catalog, and asks."""
 
     name = "corruption of a library"
-    share = 20.0
+    share = 24.0
     counts = "corruptions"
 
     def _attack(self, random: Random, tally: Tally) -> str:

@@ -43,7 +43,7 @@ class Images(Inputs):
     """Damages files of every format that is read, and decodes them."""
 
     name = "image files"
-    share = 0.6
+    share = 0.5
     what = "an image file"
     _count = 60
 

@@ -126,7 +126,7 @@ class Filters(Inputs):
     """Writes where-clauses and terms by their grammars, some of them damaged, and reads them."""
 
     name = "queries and filters"
-    share = 0.8
+    share = 0.6
     what = "a filter or a term"
     _count = 250
 

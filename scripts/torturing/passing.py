@@ -35,7 +35,7 @@ class Unreadable(Attack):
     """Indexes while a part of the images cannot be read, then with all of them readable."""
 
     name = "files that cannot be read"
-    share = 3.0
+    share = 2.0
     counts = "faults"
 
     def _attack(self, random: Random, tally: Tally) -> str:

@@ -20,7 +20,7 @@ class Upgrades(Attack):
     """Opens a library of an old format, kills it or lets calls fail meanwhile, and opens it again."""
 
     name = "upgrades that are killed"
-    share = 1.0
+    share = 3.0
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
