@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from clipsearch import types  # some of it is loaded on use
 from clipsearch._util import warn_once
 from clipsearch.catalog.checksums import is_damaged_sql
 from clipsearch.catalog.connection import Connection, cell, column
 from clipsearch.errors import ModelMismatch, UnknownModel
-from clipsearch.types import Failure, ModelInfo
+from clipsearch.types import ModelInfo
 
 _PROBLEMS = "problems of walks"
 _CURRENT = "model"  # the setting that holds the id of the current model
@@ -228,7 +229,7 @@ def record_scan(
 
 
 def store_problems(
-    connection: Connection, roots: Sequence[str], problems: Sequence[Failure]
+    connection: Connection, roots: Sequence[str], problems: Sequence[types.Failure]
 ) -> None:
     """Store what walks could not read below roots, in the place of what they could not before."""
     kept = [one for one in _problems(connection) if not _lies_in(one.path, roots)]
@@ -237,14 +238,14 @@ def store_problems(
         set_meta(connection, _PROBLEMS, json.dumps(list(map(dataclasses.astuple, found))))
 
 
-def problems(connection: Connection) -> list[Failure]:
+def problems(connection: Connection) -> list[types.Failure]:
     """Return what the last walk over each root could not read, as far as the root holds files."""
     known = roots(connection)
     return [one for one in _problems(connection) if _lies_in(one.path, known)]
 
 
-def _problems(connection: Connection) -> list[Failure]:
-    return [Failure(*one) for one in json.loads(get_meta(connection, _PROBLEMS) or "[]")]
+def _problems(connection: Connection) -> list[types.Failure]:
+    return [types.Failure(*one) for one in json.loads(get_meta(connection, _PROBLEMS) or "[]")]
 
 
 def _lies_in(path: str, folders: Sequence[str]) -> bool:

@@ -23,7 +23,7 @@ from clipsearch.encoders.compiler.store import (
 )
 from clipsearch.encoders.registry import PRESETS, ModelSpec, check_files, resolve
 from clipsearch.errors import ClipsearchError, EncoderError, NotCompilable
-from clipsearch.types import OnProgress, ignore_progress
+from clipsearch.types import OnProgress
 
 if TYPE_CHECKING:
     from importlib import metadata
@@ -201,7 +201,7 @@ def compile_once(
     from clipsearch._util.processes import call_apart, can_start  # a query does without
 
     if apart and can_start():
-        report = progress or ignore_progress
+        report = progress or (lambda step: None)
         options = {"device": device, "precision": precision, "images": images}
         try:
             done = call_apart("encoders", "compile_once", name, on_progress=report, **options)
