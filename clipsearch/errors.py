@@ -9,9 +9,9 @@ ClipsearchError
 ├ QueryError            EmptyQuery · BadTerm · BadTemplate · TooFewLabels · BadLabelFile · BadFilter
 │                       BadTruthFile · BadGlob · BadOutputFile · FigureTooLarge · UnknownLabel · TooFewExamples
 │                       BadGrouping · UnknownImage
-├ CannotServe           the server cannot start as it was asked to
-├ CannotPlace           files cannot be put into a folder
+├ CannotServe           the server cannot start · CannotPlace  files cannot be put into a folder
 ├ CannotRelocate        a folder cannot be taken as moved
+├ BadParts              a file of embeddings that cannot be ingested
 └ NothingToIndex        there are no such files and folders, or no images in them
 
 A message says what happened, to which thing, and what to do about it.
@@ -335,6 +335,15 @@ class CannotPlace(ClipsearchError):
 
 class CannotRelocate(ClipsearchError):
     """A folder cannot be taken as moved to another one."""
+
+
+class BadParts(ClipsearchError):
+    """A file of embeddings that cannot be ingested."""
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        super().__init__(f"{path} cannot be ingested: {reason}.")
+        self.path = str(path)
+        self.reason = reason
 
 
 class NothingToIndex(ClipsearchError):

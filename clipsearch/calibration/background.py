@@ -6,7 +6,7 @@ Both are derived, and stored in the library's folder; missing parts are computed
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from clipsearch._util import arrays
 from clipsearch._util.arrays import TINY, BoolArray, FloatArray, IdArray, unit
 from clipsearch._util.atomic import read_arrays, write_arrays
 from clipsearch.calibration import (
@@ -31,6 +32,7 @@ from clipsearch.calibration.cohort import (
     genericity,
 )
 from clipsearch.calibration.image_cohort import ImageCohort, Prototypes, reduce_weights
+from clipsearch.encoders.compiler.store import folder_of
 from clipsearch.types import ModelInfo
 
 BACKGROUND_FOLDER = "background"
@@ -81,7 +83,7 @@ class Background:
 
     @classmethod
     def open(cls, library: Path, info: ModelInfo, encode: _Encode) -> Self:
-        """Read the vectors stored in a library's folder; else encode the captions and store them.
+        """Read the vectors stored in a library's folder, or with the compiled model; else encode them.
 
         Parameters
         ----------
@@ -90,16 +92,20 @@ class Background:
         info
             Of the model.
         encode
-            Encodes texts; called only if nothing is stored.
+            Encodes texts; called only if nothing is stored. Its vectors are stored in both places:
+            they depend on the model alone, and a library may be moved to another machine.
         """
-        path = _path(library, info, "captions")
-        if (kept := read_arrays(path, _key())) and kept[0].shape == (
-            len(background_captions()),
-            info.dim,
-        ):
-            return cls(kept[0], info.logit_scale, info)
-        vectors = encode(background_captions())
-        write_arrays(path, _key(), vectors)
+        shape = (len(background_captions()), info.dim)
+        missing = []
+        for place in _caption_places(library, info):
+            if (kept := read_arrays(place, _key())) and kept[0].shape == shape:
+                vectors = kept[0]
+                break
+            missing.append(place)
+        else:
+            vectors = encode(background_captions())
+        for place in missing:
+            write_arrays(place, _key(), vectors)
         return cls(vectors, info.logit_scale, info)
 
     def log_mean_exp(self, vectors: FloatArray) -> FloatArray:
@@ -148,12 +154,14 @@ class Background:
                 looks=looks,
                 weights=known.weights,
             )
-        if statistics is not None:
-            statistics = LabelStatistics(*(values[column] for values in statistics))
+        if len(rows) > 1:  # else they broadcast against the cosines as they are
+            penalties = penalties[column]
+            if statistics is not None:
+                statistics = LabelStatistics(*(values[column] for values in statistics))
         return replace(
             context,
             log_mean_exp=log_mean_exps,
-            genericity=penalties[column],
+            genericity=penalties,
             statistics=statistics,
             weights=known.weights,
         )
@@ -177,14 +185,14 @@ class Background:
             As for `cohort_weights`; of one label alone this is as without.
         """
         among = among and len(rows) > 1
-        scores, log_mean_exp = images.vectors @ rows.T, images.log_mean_exps[:, None]
+        scores, log_mean_exp = images.cosines(rows), images.log_mean_exps[:, None]
         penalties = genericity(rows, self._centre)
         line = CohortCalibration.of_model(self.model)
         alone = self.weights(among=False)
         plain = cohort_normalised_scores(
             scores, log_mean_exp, self.scale, alone.genericity * penalties
         )
-        statistics = images.statistics(rows, plain, line.slope, line.offset)
+        statistics = images.statistics(rows, scores, plain, (line.slope, line.offset))
         weights, mean = self.weights(among=among), float(images.log_mean_exps.mean())
         if not (among and weights.looks):
             return LibraryLabels(weights, mean, statistics)
@@ -287,8 +295,8 @@ class StoredLogMeanExps:
     def open(cls, library: Path, info: ModelInfo, key: str) -> Self:
         """Read the stored ones; none if there are none for this catalog, which `key` names."""
         kept = read_arrays(_path(library, info, "levels"), _key(key))
-        if kept and len(kept) == 2 and kept[1].shape == kept[0].shape:
-            return cls(kept[0], kept[1])
+        if kept and len(kept) == 3 and kept[1].sum() == len(kept[2]):
+            return cls(arrays.from_runs(kept[0], kept[1], step=1), kept[2])
         return cls(np.empty(0, np.int64), np.empty(0, np.float32))
 
     def of(self, ids: IdArray) -> tuple[FloatArray, BoolArray]:
@@ -297,7 +305,7 @@ class StoredLogMeanExps:
             return np.full(len(ids), _UNKNOWN), np.zeros(len(ids), bool)
         if np.array_equal(ids, self.ids):
             return self.values, np.ones(len(ids), bool)
-        places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        places = arrays.places_in(self.ids, ids)
         known = self.ids[places] == ids
         return np.where(known, self.values[places], _UNKNOWN), known
 
@@ -309,7 +317,8 @@ class StoredLogMeanExps:
 
     def store(self, library: Path, info: ModelInfo, key: str) -> None:
         """Write them into a library's folder; a folder that cannot be written to is no error."""
-        write_arrays(_path(library, info, "levels"), _key(key), self.ids, self.values)
+        runs = arrays.to_runs(self.ids, step=1)
+        write_arrays(_path(library, info, "levels"), _key(key), *runs, self.values)
 
 
 def _stored(vectors: FloatArray) -> FloatArray:
@@ -322,6 +331,14 @@ def _stored(vectors: FloatArray) -> FloatArray:
 
 def _path(library: Path, info: ModelInfo, kind: str) -> Path:
     return library / BACKGROUND_FOLDER / f"{info.fingerprint[:16]}.{kind}"
+
+
+def _caption_places(library: Path, info: ModelInfo) -> Iterator[Path]:
+    """Yield where the vectors of the captions are stored: in the library, and with the model."""
+    yield _path(library, info, "captions")
+    # Only of a model that is compiled here: the fingerprint of another may be no hash of weights.
+    if info.fingerprint and (model := folder_of(info.fingerprint, "")).is_dir():
+        yield model / "background.captions"
 
 
 def _key(key: str = "") -> str:

@@ -106,8 +106,22 @@ class ImageCohort(NamedTuple):
         spread = max(float(np.median(cosines.std(axis=0))), TINY)
         return cls(vectors, log_mean_exps, scale, centre, line, spread)
 
+    def cosines(self, rows: FloatArray) -> FloatArray:
+        """Return the cosines (n, labels) of the images with unit rows (labels, dim).
+
+        With one row in this thread alone: BLAS would wake others, which then wait for further work at
+        full speed for a tenth of a second.
+        """
+        if len(rows) == 1:
+            return np.asarray(np.einsum("nd,d->n", self.vectors, rows[0]))[:, None]
+        return np.asarray(self.vectors @ rows.T)
+
     def statistics(
-        self, rows: FloatArray, evidence: FloatArray, slope: float, offset: float
+        self,
+        rows: FloatArray,
+        cosines: FloatArray,
+        evidence: FloatArray,
+        line: tuple[float, float],
     ) -> LabelStatistics:
         """Return the usual cosines of labels.
 
@@ -115,16 +129,17 @@ class ImageCohort(NamedTuple):
         ----------
         rows
             Unit rows (labels, dim).
+        cosines
+            Of the images with them, (n, labels).
         evidence
-            How well each image of the cohort seems to show each label, (n, labels); a logit after
-            `slope * evidence + offset`.
-        slope, offset
-            Of that line.
+            How well each image of the cohort seems to show each label, (n, labels).
+        line
+            Slope and offset: `slope * evidence + offset` is a logit.
         """
         expected = self.line[0] + self.line[1] * (rows @ self.centre).astype(np.float64)
-        shown = sigmoid(slope * evidence + offset)
-        cosines = (self.vectors @ rows.T).astype(np.float64)
-        mean, spread = _reference_moments(cosines, shown, expected, _GAIN / self.scale, self.spread)
+        shown = sigmoid(line[0] * evidence + line[1])
+        wide = cosines.astype(np.float64)
+        mean, spread = _reference_moments(wide, shown, expected, _GAIN / self.scale, self.spread)
         return LabelStatistics(mean - expected, mean, spread)
 
     def move_rows(self, rows: FloatArray, shown: FloatArray) -> FloatArray:
@@ -174,7 +189,9 @@ class Prototypes(NamedTuple):
         vectors
             Unit rows (n, dim) of images.
         """
-        cosines = unit(vectors - self.centre) @ self.rows.T
+        centred = vectors - self.centre
+        lengths = np.sqrt(np.einsum("ij,ij->i", centred, centred))[:, None]
+        cosines = centred @ self.rows.T / np.maximum(lengths, TINY)
         return np.asarray(self.weight * (cosines - self.mean) / self.spread)
 
     @classmethod

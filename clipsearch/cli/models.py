@@ -58,7 +58,7 @@ def compile(
         list[Path] | None,
         typer.Option(
             metavar="PATH",
-            help="Compare int8 with fp32 on up to 256 of these images too: by default the "
+            help="Compare int8 with fp32 on up to 32 of these images too: by default the "
             "folders of the library. Repeatable.",
             show_default=False,
         ),

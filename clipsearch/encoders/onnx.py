@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from clipsearch.encoders.compiler.store import (
     find_compiled,
 )
 from clipsearch.encoders.registry import ModelSpec, multilingual
-from clipsearch.encoders.tokenizers import open_tokenizer
+from clipsearch.encoders.tokenizers import filled, group_by_length, open_tokenizer, token_rows
 from clipsearch.errors import ClipsearchError, EncoderError
 from clipsearch.types import ModelInfo
 
@@ -179,8 +179,10 @@ class OnnxEncoder:
             raise TypeError("encode_texts takes a list of texts, not one text")
         rows = token_rows(self.tokenizer, texts, cut=self._manifest.cut)
         run = self._text_run(len(rows))
+        if self._manifest.fills and self._texts_read <= _FEW_TEXTS:
+            rows = filled(rows)
         vectors = np.empty((len(rows), self.info.dim), np.float32)
-        for group in _group_by_length(rows):
+        for group in group_by_length(rows, _TEXT_BATCH):
             vectors[group] = run(np.array([rows[number] for number in group], np.int32))
         return self._check_finite(vectors)
 
@@ -294,53 +296,10 @@ def _raise_gate(spec: ModelSpec, precision: str) -> None:
     folder = find_compiled(spec, "fp32") if precision == "int8" else None
     manifest = Manifest.read(folder) if folder else None
     if manifest and manifest.gate and not manifest.gate.passed:
-        near = f"mean cosine {manifest.gate.cosine:.5f}, overlap {manifest.gate.overlap:.3f}"
+        near = f"mean cosine {manifest.gate.cosine:.5f}"
         raise EncoderError(
             f"{spec.name} does not pass the gate in int8 ({near}): use fp32 or auto."
         )
-
-
-# --- tokens --------------------------------------------------------------------------------
-
-
-def token_rows(
-    tokenizer: Tokenizer, texts: Iterable[str], *, cut: str | int | None
-) -> list[list[int]]:
-    """Return the rows of tokens that a text tower reads for texts.
-
-    Parameters
-    ----------
-    tokenizer
-        The tokenizer of the model.
-    texts
-        Texts of any length; what does not fit is cut.
-    cut
-        None for rows of full length. `highest`: a row ends with its highest token (CLIP's end); a
-        number: with the first of that number, or with the first token if it has none, which is
-        the one that open_clip uses then.
-    """
-    length = tokenizer.context_length
-    room = length - len(tokenizer.start + tokenizer.end + tokenizer.last)
-    rows = []
-    for ids in tokenizer.ids(list(texts)):
-        row = [*tokenizer.start, *ids[:room], *tokenizer.end]
-        row += [tokenizer.padding] * (length - len(row) - len(tokenizer.last))
-        row += tokenizer.last
-        if cut is not None:
-            wanted = max(row) if cut == "highest" else cut
-            row = row[: row.index(wanted) + 1] if wanted in row else row[:1]
-        rows.append(row)
-    return rows
-
-
-def _group_by_length(rows: Sequence[Sequence[int]]) -> Iterable[list[int]]:
-    """Yield the places of rows of one length, _TEXT_BATCH at most."""
-    groups: dict[int, list[int]] = {}
-    for number, row in enumerate(rows):
-        groups.setdefault(len(row), []).append(number)
-    for group in groups.values():
-        for start in range(0, len(group), _TEXT_BATCH):
-            yield group[start : start + _TEXT_BATCH]
 
 
 def proof_image(size: tuple[int, int]) -> np.ndarray:

@@ -107,6 +107,8 @@ class ModelSpec(NamedTuple):
         return self.name
 
 
+_CONFIG = ".json"  # of architectures
+
 # Vocabularies for English have 30 to 65 thousand tokens; those of mBERT, XLM-R, mT5, NLLB and
 # Gemma, made for many languages, 120 thousand and more.
 _MANY_TOKENS = 100_000
@@ -206,11 +208,11 @@ def _arch_and_tag(name: str) -> tuple[str, str]:
 @cache
 def architectures() -> frozenset[str]:
     """Return the names of open_clip's architectures, read from its files without importing it."""
-    try:
-        configs = open_clip_folder() / "model_configs"
-    except FileNotFoundError:
+    try:  # a query comes here: names alone, without a Path each
+        names = os.listdir(open_clip_folder() / "model_configs")
+    except OSError:
         return frozenset()
-    return frozenset(file.stem for file in configs.glob("*.json"))
+    return frozenset(name[: -len(_CONFIG)] for name in names if name.endswith(_CONFIG))
 
 
 def open_clip_folder() -> Path:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from clipsearch.errors import ModelUnavailable, UnknownModel
 
 _PREPROCESS = ("mean", "std", "interpolation", "resize_mode")  # the size is the architecture's
 
+_AT_ONCE = 8  # weights in memory while they are hashed
 PROBES = (
     "a photo of a cat",
     "The  QUICK brown-fox's 3.14 &amp; <b>",
@@ -236,9 +238,11 @@ def fingerprint(tensors: Iterable[tuple[str, np.ndarray]], structure: Mapping[st
     SHA-256 in hexadecimal.
     """
     digest = hashlib.sha256(json.dumps(structure, sort_keys=True).encode())
+    remaining = iter(tensors)
     with ThreadPoolExecutor() as pool:  # hashing releases the lock: seconds less for large models
-        for line in pool.map(_line, tensors):
-            digest.update(line)
+        while few := list(islice(remaining, _AT_ONCE)):  # they may be read from a file as they come
+            for line in pool.map(_line, few):
+                digest.update(line)
     return digest.hexdigest()
 
 

@@ -17,6 +17,7 @@ from clipsearch.calibration.background import (
     background_version,
 )
 from clipsearch.calibration.cohort import CohortCentre, cohort_log_mean_exp, genericity
+from clipsearch.encoders.compiler.store import folder_of
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -84,6 +85,33 @@ def test_it_is_encoded_once_and_then_read(tmp_path: Path, encode: Counting) -> N
     np.testing.assert_array_equal(first.vectors, encode.encoder.encode_texts(background_captions()))
     np.testing.assert_array_equal(first.vectors, second.vectors)
     assert [p.suffix for p in (tmp_path / "background").iterdir()] == [".captions"]
+
+
+def test_libraries_of_a_compiled_model_share_what_was_encoded(
+    tmp_path: Path, encode: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path / "cache"))
+    info = encode.encoder.info
+    libraries = [tmp_path / name for name in "abc"]
+    for library in libraries:
+        library.mkdir()
+    Background.open(libraries[0], info, encode)
+    Background.open(libraries[1], info, encode)
+    assert encode.calls == 2  # the model is not compiled
+    folder_of(info.fingerprint, "fp32").mkdir(parents=True)
+    first = Background.open(libraries[0], info, encode)
+    assert encode.calls == 2
+    assert not list((tmp_path / "cache").rglob("*.captions"))  # the library had them
+    Background.open(tmp_path / "new", info, encode)
+    second = Background.open(libraries[2], info, encode)
+    assert encode.calls == 3
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    (stored,) = (tmp_path / "cache").rglob("*.captions")
+    stored.write_bytes(_cut(stored.read_bytes()))
+    # Moved to where nothing is compiled, a library still has its own.
+    assert len(list((libraries[2] / "background").iterdir())) == 1
+    Background.open(libraries[2], info, encode)
+    assert encode.calls == 3
 
 
 def _cut(data: bytes) -> bytes:

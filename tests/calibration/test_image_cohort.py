@@ -57,7 +57,7 @@ def test_mean_and_spread_are_stated_for_one_image_in_ten() -> None:
         cohort, rows, truth = world([share], n=20_000)
         shown = truth == 0
         evidence = np.where(shown, 50.0, -50.0)[:, None]
-        excess, mean, spread = cohort.statistics(rows, evidence, 1.0, 0.0)
+        excess, mean, spread = cohort.statistics(rows, cohort.cosines(rows), evidence, (1.0, 0.0))
         cosines = (cohort.vectors @ rows[0]).astype(np.float64)
         low, high = cosines[~shown], cosines[shown]
         expected = 0.9 * low.mean() + 0.1 * high.mean()
@@ -75,7 +75,7 @@ def test_a_library_of_nothing_else_does_not_make_a_label_usual() -> None:
     for share in (0.1, 0.98):
         cohort, rows, truth = world([share], n=3000)
         evidence = np.where(truth == 0, 8.0, -8.0)[:, None]
-        statistics = cohort.statistics(rows, evidence, 1.0, 0.0)
+        statistics = cohort.statistics(rows, cohort.cosines(rows), evidence, (1.0, 0.0))
         means.append(statistics.mean[0])
         cosines = cohort.vectors[truth == 0] @ rows[0]
     assert means[1] == pytest.approx(means[0], abs=0.04)

@@ -15,7 +15,7 @@ from clipsearch.cli import main
 from clipsearch.cli.models import choose_model
 from clipsearch.encoders import compile_once
 from clipsearch.encoders.compiler import compile as compiling
-from clipsearch.encoders.compiler import export, store
+from clipsearch.encoders.compiler import export, gate, store
 from clipsearch.encoders.compiler.store import Manifest, find_compiled
 from clipsearch.encoders.registry import resolve
 from clipsearch.library import Library
@@ -47,13 +47,13 @@ def test_a_model_is_compiled_once_and_its_figures_are_shown(capsys: Out) -> None
     assert main(["compile", "mini", "--precision", "int8"]) == 0
     first = capsys.readouterr()
     assert "int8" in first.out and "written by hand" in first.out
-    assert "with fp32 on 100 images" in first.out and "mean cosine" in first.out
+    assert "with fp32 on 64 images" in first.out and "mean cosine" in first.out
     assert "compiled in" in first.err
     assert main(["compile", "mini", "-f", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["model"], found["fresh"], found["precision"]) == ("mini", False, "int8")
     assert found["towers"] == {"text": "written", "image": "written"}
-    assert found["gate"]["passed"] and found["gate"]["images"] == 100
+    assert found["gate"]["passed"] and found["gate"]["images"] == 64
     files = [path for path in Path(found["folder"]).iterdir() if path.name != "model.json"]
     assert found["bytes"] == sum(path.stat().st_size for path in files)
 
@@ -113,7 +113,7 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make a model that is quickly compiled, on a machine without a graphics card."""
     monkeypatch.setenv("CLIPSEARCH_COMPILE", "yes")
     monkeypatch.setenv("CLIPSEARCH_DEVICE", "cpu")
-    monkeypatch.setattr(compiling, "_SCENES", 12)
+    monkeypatch.setattr(gate, "_IMAGES", 12)
     # In this process, where it can be watched.
     monkeypatch.setattr(processes, "can_start", lambda: False)
     return f"local-dir:{tiny_models.make_clip(tmp_path / 'clip')}"
@@ -138,7 +138,7 @@ def test_the_first_index_compiles_the_model(
     assert said.startswith(f"model: {clip}\ncompiling the model, once for each model: ")
     found = Manifest.read(find_compiled(spec) or tmp_path)
     assert found is not None and found.gate is not None
-    assert found.gate.images == 12 + 3
+    assert found.gate.images == 12
     calls = asked(monkeypatch)
     capsys.readouterr()
     assert main(["index", str(folder)]) == 0

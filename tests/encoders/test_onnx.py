@@ -16,9 +16,10 @@ import tiny_models
 
 from clipsearch.encoders.base import SharedEncoder
 from clipsearch.encoders.compiler.compile import Compilation, compile_model
-from clipsearch.encoders.onnx import OnnxEncoder, proof_image, token_rows
+from clipsearch.encoders.onnx import OnnxEncoder, proof_image
 from clipsearch.encoders.registry import ModelSpec, resolve
 from clipsearch.encoders.sources import PROBES
+from clipsearch.encoders.tokenizers import token_rows
 from clipsearch.encoders.torch import OpenClipEncoder
 from clipsearch.errors import EncoderError
 
@@ -45,6 +46,29 @@ def test_its_vectors_are_those_of_open_clip(
     assert texts.std(axis=0).max() > 0.02
     np.testing.assert_allclose(encoder.encode_images(batch), images, atol=1e-5)
     np.testing.assert_allclose(encoder.encode_texts(LABELS), texts, atol=1e-5)
+
+
+def test_a_few_texts_of_different_lengths_are_encoded_at_once(
+    exact: Compilation, spec: ModelSpec
+) -> None:
+    texts = ["a dog", "a photo of an old man with a hat", "snow"]
+    encoder = OnnxEncoder(exact.folder, exact.manifest, spec)
+    shapes: list[tuple[int, ...]] = []
+    graph = encoder._part("few", lambda: encoder._graph("text", prepack=False))
+
+    def counting(rows: np.ndarray) -> np.ndarray:
+        shapes.append(rows.shape)
+        return np.asarray(graph(rows))
+
+    encoder._parts["few"] = counting
+    together = encoder.encode_texts(texts)
+    assert [shape[0] for shape in shapes] == [3]
+    # A model that an earlier version compiled takes them one by one.
+    before = OnnxEncoder(exact.folder, exact.manifest._replace(fills=False), spec)
+    before._parts["few"] = counting
+    np.testing.assert_allclose(before.encode_texts(texts), together, atol=1e-6)
+    cut = exact.manifest.cut is not None  # else all rows have the full length
+    assert [shape[0] for shape in shapes] == ([3, 1, 1, 1] if cut else [3, 3])
 
 
 def test_few_texts_and_many_have_the_same_vectors(exact: Compilation, spec: ModelSpec) -> None:

@@ -1,41 +1,29 @@
-"""Write the towers of a model as ONNX: by a hand-built graph where there is one, else by torch's exporter.
+"""Write the towers of a model as ONNX: by a hand-built graph where there is one, else by torch.
 
 A tower is kept only if its vectors are those of the model.
 """
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Protocol
 
 import numpy as np
-import torch
-from timm.utils.model import reparameterize_model
 
 from clipsearch._util import describe_error
 from clipsearch._util.arrays import FloatArray
-from clipsearch.encoders.compiler.graph import OUTPUT
-from clipsearch.encoders.compiler.store import is_passing
+from clipsearch.encoders.base import Tokenizer
+from clipsearch.encoders.compiler.graph import Unsupported
+from clipsearch.encoders.compiler.store import Cut, is_passing
 from clipsearch.encoders.compiler.towers import (
-    IMAGE_INPUT,
-    TOKEN_INPUT,
+    ImageTower,
     Linear,
+    TextTower,
     TowerGraph,
     write_image_graph,
     write_text_graph,
-)
-from clipsearch.encoders.compiler.weights import (
-    Unsupported,
-    image_tower,
-    text_end,
-    text_pool,
-    text_tower,
 )
 from clipsearch.encoders.onnx import (
     FEW_FILE,
@@ -45,16 +33,15 @@ from clipsearch.encoders.onnx import (
     Run,
     open_graph,
     proof_image,
-    token_rows,
 )
 from clipsearch.encoders.preprocess import Preprocess
-from clipsearch.encoders.torch import OpenClipEncoder
+from clipsearch.encoders.tokenizers import filled, token_rows
 from clipsearch.errors import NotCompilable
+from clipsearch.types import ModelInfo
 
 _TOLERANCE = 1e-4  # greatest difference of a number of a unit vector to open_clip's
 WHOLE_INT8, REDUCED_INT8 = 127, 63
 """Greatest weight in int8; reduced where the processor's sums of products overflow."""
-_OPSET = 18
 # Texts that both tokenizers and both towers are compared on: accents, entities, emoji, scripts,
 # case, white space, nothing.
 _SAMPLE_TEXTS = (
@@ -66,7 +53,47 @@ _SAMPLE_TEXTS = (
     "tabs\tand\r\nlines\u00a0\u200b end </s> <end_of_text>",
     "word " * 200,
 )
-_Cut = Literal["highest"] | int | None  # see `Manifest.cut`
+
+
+class Original(Protocol):
+    """A model in float32 on the CPU, which is to be compiled."""
+
+    info: ModelInfo
+    context_length: int
+    preprocess: Preprocess
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What makes the same tokens, and can be saved."""
+        ...
+
+    def raw_rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the rows of tokens that the model itself reads, of full length."""
+        ...
+
+    def encode_images(self, batch: np.ndarray) -> FloatArray:
+        """Encode uint8 (n, H, W, 3) to float32 unit rows (n, dim)."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Encode n texts to float32 unit rows (n, dim)."""
+        ...
+
+    def read_image(self) -> ImageTower:
+        """Read the image tower. Raises Unsupported."""
+        ...
+
+    def read_text(self) -> tuple[TextTower, Cut]:
+        """Read the text tower, and where rows of tokens end. Raises Unsupported."""
+        ...
+
+    def export_image(self, path: Path) -> None:
+        """Write the image tower by torch's exporter; raises whatever that does."""
+        ...
+
+    def export_text(self, rows: Sequence[Sequence[int]], path: Path) -> None:
+        """Write the text tower for rows of full length by torch's exporter; raises likewise."""
+        ...
 
 
 class Towers:
@@ -74,18 +101,19 @@ class Towers:
 
     Parameters
     ----------
-    encoder
-        The model in float32 on the CPU.
+    original
+        The model.
     folder
         Where the files go.
     """
 
-    def __init__(self, encoder: OpenClipEncoder, folder: Path) -> None:
-        self._encoder, self._model, self._folder = encoder, encoder.model, folder
-        self.preprocess = Preprocess.of(self._model.visual.preprocess_cfg)
+    def __init__(self, original: Original, folder: Path) -> None:
+        self._original, self._folder = original, folder
+        self.preprocess = original.preprocess
         self.ways: dict[str, str] = {}
         """How each was made: `written` or `exported`."""
-        self.cut: _Cut = None
+        self.cut: Cut = None
+        self.fills = False
         self.proof: dict[str, list[float]] = {}
         """What each gives for the image and the text that prove it."""
 
@@ -97,32 +125,34 @@ class Towers:
         NotCompilable
             No way of writing it gives the vectors of the model.
         """
-        encoder, path = self._encoder, self._folder / TEXT_FILE
-        rows = token_rows(encoder.tokenizer, _SAMPLE_TEXTS, cut=None)
-        if rows != encoder.raw_tokenizer(list(_SAMPLE_TEXTS)).tolist():
+        original, path = self._original, self._folder / TEXT_FILE
+        rows = token_rows(original.tokenizer, _SAMPLE_TEXTS, cut=None)
+        if rows != original.raw_rows(_SAMPLE_TEXTS):
             raise NotCompilable(
-                encoder.info.name, "its tokens are not those of any known tokenizer"
+                original.info.name, "its tokens are not those of any known tokenizer"
             )
 
         def write_by_hand() -> None:
-            self.cut = self._find_cut()
-            write_text_graph(text_tower(self._model), path)
+            tower, self.cut = original.read_text()
+            self.fills = write_text_graph(tower, path, self.cut)
 
         def export() -> None:
-            self.cut = None
-            export_texts(self._model, rows[:2], path)
+            self.cut, self.fills = None, False
+            original.export_text(rows[:2], path)
 
         def run_all(run: Run) -> FloatArray:
-            short = token_rows(encoder.tokenizer, (PROOF_TEXT, *_SAMPLE_TEXTS), cut=self.cut)
+            short = token_rows(original.tokenizer, (PROOF_TEXT, *_SAMPLE_TEXTS), cut=self.cut)
             few, runs = self._folder / FEW_FILE, [run]
             if few.exists():
                 runs.append(open_graph(few, optimise=False, prepack=False))
             vectors = [
                 np.concatenate([one(np.array([row], np.int32)) for row in short]) for one in runs
             ]
+            if self.fills:
+                vectors.append(runs[-1](np.array(filled(short), np.int32)))
             return max(vectors, key=lambda rows: float(np.abs(rows - exact).max()))
 
-        exact = encoder.encode_texts([PROOF_TEXT, *_SAMPLE_TEXTS])
+        exact = original.encode_texts([PROOF_TEXT, *_SAMPLE_TEXTS])
         self._keep_first_right(
             TEXT_FILE, {"written": write_by_hand, "exported": export}, run_all, exact
         )
@@ -133,10 +163,10 @@ class Towers:
         noise = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
         batch = np.concatenate([proof_image(size), noise])
         ways: dict[str, Callable[[], None]] = {
-            "written": lambda: write_image_graph(image_tower(self._model), path),
-            "exported": lambda: export_images(self._model, path),
+            "written": lambda: write_image_graph(self._original.read_image(), path),
+            "exported": lambda: self._original.export_image(path),
         }
-        exact = self._encoder.encode_images(batch)
+        exact = self._original.encode_images(batch)
         self._keep_first_right(IMAGE_FILE, ways, lambda run: run(batch), exact)
 
     def write_rounded_image(self, folder: Path) -> list[float]:
@@ -147,19 +177,11 @@ class Towers:
         Its vector of `proof_image`.
         """
         limit = REDUCED_INT8 if overflows() else WHOLE_INT8
-        write_image_graph(image_tower(self._model), folder / IMAGE_FILE, int8=limit)
+        write_image_graph(self._original.read_image(), folder / IMAGE_FILE, int8=limit)
         run = open_graph(folder / IMAGE_FILE, optimise=False)
         return _round(run(proof_image(self.preprocess.size))[0])
 
     # --- inside ----------------------------------------------------------------------------
-
-    def _find_cut(self) -> _Cut:
-        """Return where rows of tokens end for a causal tower: what follows changes nothing."""
-        text = getattr(self._model, "text", self._model)
-        if getattr(text, "attn_mask", None) is None:
-            return None
-        ends: dict[str, _Cut] = {"argmax": "highest", "eos": text_end(self._model)}
-        return ends.get(text_pool(self._model))
 
     def _keep_first_right(
         self,
@@ -191,7 +213,7 @@ class Towers:
                 reasons.append(f"{way}: its vectors differ by {apart:.1g}")
             for left in set(self._folder.iterdir()) - before:
                 left.unlink()
-        raise NotCompilable(self._encoder.info.name, f"{path.stem} tower, {'; '.join(reasons)}")
+        raise NotCompilable(self._original.info.name, f"{path.stem} tower, {'; '.join(reasons)}")
 
 
 def overflows() -> bool:
@@ -213,90 +235,3 @@ def overflows() -> bool:
 
 def _round(vector: FloatArray) -> list[float]:
     return [round(float(number), 6) for number in vector]
-
-
-# --- torch's exporter ------------------------------------------------------------------------
-
-
-class _Images(torch.nn.Module):
-    """From uint8 (n, H, W, 3) to unit rows."""
-
-    def __init__(self, model: Any, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.visual = model.visual
-        self._mean, self._std = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        floats = images.permute(0, 3, 1, 2).float().div(255)
-        features = self.visual((floats - self._mean) / self._std)
-        return torch.nn.functional.normalize(features, dim=-1)
-
-
-class _Texts(torch.nn.Module):
-    """From int32 (n, tokens) to unit rows."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.normalize(self.model.encode_text(tokens.long()), dim=-1)
-
-
-def export_images(model: Any, path: Path) -> None:
-    """Write the image tower of an open_clip model by torch's exporter; raises whatever that does.
-
-    Branches that exist only for training are merged first, where timm can (MobileCLIP). Input and
-    output are those of `write_image_graph`.
-    """
-    preprocess = model.visual.preprocess_cfg
-    size = preprocess["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    tower = _Images(model, preprocess["mean"], preprocess["std"])
-    tower.visual = reparameterize_model(tower.visual)  # a copy
-    pixels = torch.arange(2 * height * width * 3).remainder(251).to(torch.uint8)
-    _export(tower, pixels.view(2, height, width, 3), path, IMAGE_INPUT)
-
-
-def export_texts(model: Any, rows: Sequence[Sequence[int]], path: Path) -> None:
-    """Write the text tower for rows of full length by torch's exporter; raises whatever that does."""
-    _export(_Texts(model), torch.tensor(rows, dtype=torch.int32), path, TOKEN_INPUT)
-
-
-def _export(tower: torch.nn.Module, example: torch.Tensor, path: Path, name: str) -> None:
-    with _quiet(), _plain_attention(), torch.no_grad():
-        torch.onnx.export(
-            tower.eval(),
-            (example,),
-            str(path),
-            input_names=[name],
-            output_names=[OUTPUT],
-            dynamic_axes={name: {0: "batch"}, OUTPUT: {0: "batch"}},
-            opset_version=_OPSET,
-            # The other exporter needs one more package, and takes several times as long.
-            dynamo=False,
-        )
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Keep torch from its fused attention, which has no ONNX operator."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide what the exporter prints: warnings, and whole graphs when it fails."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -26,6 +26,10 @@ _INLINE_BYTES = 1024  # arrays up to this size stand in the graph itself
 _PAGE_BYTES = 4096
 
 
+class Unsupported(Exception):
+    """A tower has a part that no hand-built graph has."""
+
+
 class Graph:
     """An ONNX graph that grows by one operator per call; a call returns the name of its output.
 
@@ -123,6 +127,24 @@ class Graph:
     def flat(self, x: str, width: int) -> str:
         """Drop the axis of tokens: (batch, 1, D) to (batch, D)."""
         return self.op("Reshape", x, self.constant([-1, width]))
+
+    def up_to(self, places: str, x: str) -> str:
+        """Append a mask of (batch, tokens, D): int32 (batch, tokens), 1 up to a place of each.
+
+        places: as `which` of `token`, by name.
+        """
+        count = self.op("Squeeze", self.op("Shape", x, start=1, end=2))
+        numbers = self.op("Range", self.constant(0), count, self.constant(1))
+        last = self.op("Squeeze", places, self.constant([2]))
+        return self.cast(self.op("LessOrEqual", numbers, last), np.int32)
+
+    def attention(self, query: str, key: str, value: str, mask: str = "", **options: int) -> str:
+        """Append attention of several heads to keys and values (batch, tokens, D).
+
+        mask: int32 (batch, tokens), 0 for tokens that are not seen; options: `num_heads`, `unidirectional`.
+        """
+        inputs = (query, key, value, *(("", mask) if mask else ()))
+        return self.op("MultiHeadAttention", *inputs, domain=FUSED, **options)
 
     # --- the file --------------------------------------------------------------------------
 

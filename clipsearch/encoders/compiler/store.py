@@ -4,9 +4,9 @@
     <cache>/compiled/<fingerprint>/<precision>/              graphs, weights, tokens, model.json
 
 A folder is written under another name and renamed when it is complete; model.json has the size and
-the checksum of each file, and one of itself. An incomplete folder, or one made from files that have
-changed since, is not found; checksums are compared when a part is opened (`damaged_files`). A query
-only reads: what only writing needs is imported where it is used.
+the checksum of each file, and its own. An incomplete folder, or one made from files that have changed
+since, is not found; checksums are compared when a part is opened (`damaged_files`). A query only
+reads: what only writing needs is imported where it is used.
 """
 
 from __future__ import annotations
@@ -38,19 +38,20 @@ _PASSING = (
 _ABANDONED_SECONDS = 24 * 3600.0
 
 Precision = Literal["fp32", "int8"]
+Cut = Literal["highest"] | int | None  # see `Manifest.cut`
 
 
 class Gate(NamedTuple):
-    """How near int8 is to fp32 on images; measured by `compile.measure_gate`."""
+    """How near int8 is to fp32 on images; measured by `gate.measure_gate`."""
 
     images: int
     cosine: float
-    """Mean cosine of an image's two vectors."""
     worst: float
-    """The least of them."""
-    overlap: float
-    """Share of the ten nearest images, to images and to texts, that both have."""
+    """Mean and least cosine of an image's two vectors."""
     passed: bool
+    error: float | None = None
+    deviation: float | None = None
+    """Of scores, relative to how these differ between images, and its standard error."""
 
 
 class Manifest(NamedTuple):
@@ -65,17 +66,17 @@ class Manifest(NamedTuple):
     preprocess: Preprocess
     tokenizer: dict[str, Any]
     """`kind`, and what that kind of tokenizer is made with."""
-    cut: Literal["highest"] | int | None
+    cut: Cut
     """Rows of tokens end after the first of this number, or after their highest one."""
     ways: dict[str, str]
     """How each tower was compiled: `written` by hand, or `exported` by torch."""
     proof: dict[str, list[float]]
     """The vectors of a fixed image and a fixed text, to know a damaged tower by."""
     gate: Gate | None = None
+    fills: bool = False  # few texts of several lengths are one batch, see `filled`
     files: Mapping[str, int] = {}
     """The size of each file in bytes."""
-    digests: Mapping[str, str] = {}
-    """The `file_digest` of each file; empty in a folder of an earlier version."""
+    digests: Mapping[str, str] = {}  # `file_digest` of each file; empty of an earlier version
 
     def to_json(self) -> str:
         """Return the text of model.json."""
@@ -98,7 +99,8 @@ class Manifest(NamedTuple):
             found["preprocess"]["size"] = tuple(found["preprocess"]["size"])
             preprocess = Preprocess(**found.pop("preprocess"))
             gate = found.pop("gate")
-            return cls(preprocess=preprocess, gate=gate and Gate(**gate), **found)
+            gate = gate and Gate(**{name: gate.get(name) for name in Gate._fields})
+            return cls(preprocess=preprocess, gate=gate, **found)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
@@ -220,8 +222,7 @@ def remember(
 
 def prefer(spec: ModelSpec, precision: Precision) -> None:
     """Note in which of its precisions a model was compiled last."""
-    note = _read_note(spec)
-    if note["precision"] != precision:
+    if (note := _read_note(spec))["precision"] != precision:
         _write_note(spec, {**note, "precision": precision})
 
 
@@ -252,8 +253,7 @@ def is_passing(error: Exception | str) -> bool:
 
 
 def _read_note(spec: ModelSpec) -> dict[str, Any]:
-    note: dict[str, Any] = json.loads(read_bounded(_note(spec), _MOST_BYTES))
-    return note
+    return dict(json.loads(read_bounded(_note(spec), _MOST_BYTES)))
 
 
 def _write_note(spec: ModelSpec, note: dict[str, Any]) -> None:

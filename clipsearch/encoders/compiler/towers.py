@@ -6,7 +6,7 @@ keeps apart (layer scale, the normalisation of pixels) are multiplied into the w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch.encoders.compiler.graph import FUSED, Graph
+from clipsearch.encoders.compiler.store import Cut
 from clipsearch.encoders.onnx import FEW_FILE
 
 IMAGE_INPUT = "images"
@@ -122,7 +123,7 @@ class TextTower:
     pool: Literal["first", "last", "highest"] | int
     """The token that stands for the text: at an end, the highest, or the first of this number.
 
-    Rows for a causal tower are cut after that token, which is the last one then.
+    Rows for a causal tower are cut after that token: the last one.
     """
     norm: Norm
     projection: Linear | None
@@ -218,24 +219,18 @@ class TowerGraph(Graph):
             x, wanted = (self.token(each, only) for each in (x, normed))
             query = self.linear(wanted, query_part)
             key, value = self.ops("Split", 2, self.linear(normed, rest), axis=-1, num_outputs=2)
-        # One token alone is the last if the tower is causal: it sees all, and needs no mask.
+        # One token alone of a causal tower is the last, which sees all, or those up to its place.
         masked = {"unidirectional": 1} if causal and only is None else {}
-        seen = self.attention(query, key, value, heads=block.heads, **masked)
+        mask = self.up_to(only, key) if causal and isinstance(only, str) else ""
+        seen = self.attention(query, key, value, mask, num_heads=block.heads, **masked)
         x = self.op("Add", x, self.linear(seen, block.out))
         return self.op("Add", x, self.mlp(self.norm(x, block.norm2), block.mlp))
-
-    def attention(self, query: str, key: str, value: str, **attributes: int) -> str:
-        """Append attention of several heads to keys and values (batch, tokens, D)."""
-        heads = attributes.pop("heads")
-        return self.op(
-            "MultiHeadAttention", query, key, value, domain=FUSED, num_heads=heads, **attributes
-        )
 
     def attention_pool(self, x: str, pool: AttentionPool) -> str:
         """Append SigLIP's pooling of (batch, tokens, D) to (batch, 1, D)."""
         key, value = self.ops("Split", 2, self.linear(x, pool.key_value), axis=-1, num_outputs=2)
         query = self.repeat(pool.query, like=x)
-        pooled = self.linear(self.attention(query, key, value, heads=pool.heads), pool.out)
+        pooled = self.linear(self.attention(query, key, value, num_heads=pool.heads), pool.out)
         if pool.mlp is None:
             return pooled
         return self.op("Add", pooled, self.mlp(self.norm(pooled, pool.norm), pool.mlp))
@@ -279,17 +274,34 @@ def write_image_graph(tower: ImageTower, path: Path, *, int8: int = 0) -> None:
     graph.save(path, x, width)
 
 
-def write_text_graph(tower: TextTower, path: Path) -> None:
+def write_text_graph(tower: TextTower, path: Path, cut: Cut = None) -> bool:
     """Write two graphs over one file of weights: `path` for many texts, FEW_FILE beside it for few.
 
     They take rows of tokens of any length up to the context length, equally long in a batch. The
     last block is computed only for the token that stands for the text.
+
+    Parameters
+    ----------
+    tower
+        The tower.
+    path
+        File of the graph for many texts.
+    cut
+        Where rows end, see `token_rows`.
+
+    Returns
+    -------
+    Whether FEW_FILE takes rows that are filled up with zeros after their end, so that texts of
+    different lengths are one batch: of a causal tower whose rows do not end with a zero.
     """
+    fills = tower.causal and cut is not None and cut != 0
+    few = replace(tower, pool=cut) if fills and cut else tower
     orders: dict[Path, WeightOrder] = {path: "many", path.with_name(FEW_FILE): "few"}
     for place, order in orders.items():
         graph = TowerGraph(order=order)
-        # Written twice with equal bytes: both graphs add their arrays in one order.
-        graph.save(place, *_append_text(graph, tower), data=path.with_suffix(".bin"))
+        last = _append_text(graph, few if order == "few" else tower)
+        graph.save(place, *last, data=path.with_suffix(".bin"))  # twice, with equal bytes
+    return fills
 
 
 def _append_text(graph: TowerGraph, tower: TextTower) -> tuple[str, int]:

@@ -12,6 +12,8 @@ import numpy as np
 from timm.layers.pos_embed import resample_abs_pos_embed
 
 from clipsearch._util.arrays import FloatArray
+from clipsearch.encoders.compiler.graph import Unsupported
+from clipsearch.encoders.compiler.plain import patch_layer
 from clipsearch.encoders.compiler.towers import (
     Activation,
     AttentionPool,
@@ -22,10 +24,6 @@ from clipsearch.encoders.compiler.towers import (
     TextTower,
     TransformerBlock,
 )
-
-
-class Unsupported(Exception):
-    """A tower has a part that no hand-built graph has."""
 
 
 def image_tower(model: Any) -> ImageTower:
@@ -251,21 +249,10 @@ def _mlp(mlp: Any) -> Mlp:
 
 
 def _patch_layer(convolution: Any, preprocess: Any) -> tuple[Linear, FloatArray]:
-    """Return the projection of patches for pixels 0-255, and what positions gain by it: (D,).
-
-    The model takes (pixel / 255 - mean) / std, and a linear function of that is linear in the
-    pixel.
-    """
+    """Return the projection of patches for pixels 0-255, and what positions gain by it: (D,)."""
     _require(_pair(convolution.stride) == _pair(convolution.kernel_size), "patches that overlap")
     _require(_pair(convolution.padding) == (0, 0) and convolution.groups == 1, "padded patches")
-    mean, std = (np.asarray(preprocess[key], np.float64) for key in ("mean", "std"))
-    kernel = _array(convolution.weight).astype(np.float64)
-    shift = -np.einsum("dchw,c->d", kernel, mean / std)
-    if convolution.bias is not None:
-        shift += _array(convolution.bias)
-    scaled = (kernel / (255 * std)[:, None, None]).transpose(2, 3, 1, 0)
-    weight = scaled.reshape(-1, len(kernel)).astype(np.float32)
-    return Linear(weight), shift.astype(np.float32)
+    return patch_layer(_array(convolution.weight), _array_if(convolution.bias), preprocess)
 
 
 def _activation(layer: Any) -> Activation:

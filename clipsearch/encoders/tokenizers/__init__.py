@@ -6,11 +6,12 @@ Both are set up as open_clip sets up its own, and give all tokens of a text inst
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from clipsearch.encoders.base import Tokenizer
 from clipsearch.encoders.tokenizers.bpe import (
     BytePairTokenizer,
     Cleaning,
@@ -22,9 +23,12 @@ from clipsearch.encoders.tokenizers.bpe import (
 __all__ = [
     "BytePairTokenizer",
     "HubTokenizer",
+    "filled",
     "from_open_clip",
+    "group_by_length",
     "open_tokenizer",
     "save_tokenizer",
+    "token_rows",
 ]
 
 _BYTE_PAIRS_FILE, _HUB_FILE = "tokens.db", "tokenizer.json"
@@ -202,3 +206,52 @@ def open_tokenizer(
     from tokenizers import Tokenizer  # models with CLIP's tokens do without it
 
     return HubTokenizer(Tokenizer.from_file(str(folder / _HUB_FILE)), **options)
+
+
+# --- rows for a text tower --------------------------------------------------------------------------------
+
+
+def token_rows(
+    tokenizer: Tokenizer, texts: Iterable[str], *, cut: str | int | None
+) -> list[list[int]]:
+    """Return the rows of tokens that a text tower reads for texts.
+
+    Parameters
+    ----------
+    tokenizer
+        The tokenizer of the model.
+    texts
+        Texts of any length; what does not fit is cut.
+    cut
+        None for rows of full length. `highest`: a row ends with its highest token (CLIP's end); a
+        number: with the first of that number, or with the first token if it has none, which is
+        the one that open_clip uses then.
+    """
+    length = tokenizer.context_length
+    room = length - len(tokenizer.start + tokenizer.end + tokenizer.last)
+    rows = []
+    for ids in tokenizer.ids(list(texts)):
+        row = [*tokenizer.start, *ids[:room], *tokenizer.end]
+        row += [tokenizer.padding] * (length - len(row) - len(tokenizer.last))
+        row += tokenizer.last
+        if cut is not None:
+            wanted = max(row) if cut == "highest" else cut
+            row = row[: row.index(wanted) + 1] if wanted in row else row[:1]
+        rows.append(row)
+    return rows
+
+
+def filled(rows: list[list[int]]) -> list[list[int]]:
+    """Fill up rows of tokens with zeros, which a tower for few texts skips, to one length."""
+    longest = max(map(len, rows), default=0)
+    return [row + [0] * (longest - len(row)) for row in rows]
+
+
+def group_by_length(rows: Sequence[Sequence[int]], most: int) -> Iterable[list[int]]:
+    """Yield the places of rows of one length, at most `most`."""
+    groups: dict[int, list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(len(row), []).append(number)
+    for group in groups.values():
+        for start in range(0, len(group), most):
+            yield group[start : start + most]

@@ -16,12 +16,13 @@ import open_clip
 import pytest
 import torch
 
-from clipsearch.encoders.compiler.export import export_images
+from clipsearch.encoders.compiler.graph import Unsupported
+from clipsearch.encoders.compiler.original import export_images
 from clipsearch.encoders.compiler.towers import (
     write_image_graph,
     write_text_graph,
 )
-from clipsearch.encoders.compiler.weights import Unsupported, image_tower, text_tower
+from clipsearch.encoders.compiler.weights import image_tower, text_tower
 from clipsearch.encoders.onnx import open_graph
 
 TOLERANCE = 1e-4

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from clipsearch.encoders import load_encoder
-from clipsearch.encoders.compiler import export
+from clipsearch.encoders.compiler import original
 from clipsearch.encoders.compiler.export import Towers, overflows
-from clipsearch.encoders.compiler.weights import Unsupported
+from clipsearch.encoders.compiler.graph import Unsupported
+from clipsearch.encoders.compiler.original import TorchModel
 from clipsearch.encoders.onnx import open_graph, proof_image
 from clipsearch.encoders.torch import OpenClipEncoder
 from clipsearch.errors import NotCompilable
@@ -30,7 +30,7 @@ def refuse(*anything: object) -> None:
 
 
 def test_towers_are_written_by_hand_first(encoder: OpenClipEncoder, tmp_path: Path) -> None:
-    towers = Towers(encoder, tmp_path)
+    towers = Towers(TorchModel(encoder), tmp_path)
     towers.write_image()
     towers.write_text()
     assert towers.ways == {"image": "written", "text": "written"}
@@ -42,9 +42,9 @@ def test_towers_are_written_by_hand_first(encoder: OpenClipEncoder, tmp_path: Pa
 def test_what_is_not_known_is_exported_with_the_same_vectors(
     encoder: OpenClipEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "image_tower", refuse)
-    monkeypatch.setattr(export, "text_tower", refuse)
-    towers = Towers(encoder, tmp_path)
+    monkeypatch.setattr(original, "image_tower", refuse)
+    monkeypatch.setattr(original, "text_tower", refuse)
+    towers = Towers(TorchModel(encoder), tmp_path)
     towers.write_image()
     towers.write_text()
     assert towers.ways == {"image": "exported", "text": "exported"}
@@ -60,21 +60,13 @@ def test_where_no_way_gives_the_vectors_each_reason_is_told_and_nothing_is_left(
     def fail(*anything: object) -> None:
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr(export, "image_tower", refuse)
-    monkeypatch.setattr(export, "export_images", fail)
+    monkeypatch.setattr(original, "image_tower", refuse)
+    monkeypatch.setattr(original, "export_images", fail)
     with pytest.raises(NotCompilable) as raised:
-        Towers(encoder, tmp_path).write_image()
+        Towers(TorchModel(encoder), tmp_path).write_image()
     assert "written: not possible with a part that is not known" in str(raised.value)
     assert "exported: RuntimeError no such operator" in str(raised.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_exporting_leaves_torchs_settings_as_they_were(
-    encoder: OpenClipEncoder, tmp_path: Path
-) -> None:
-    before = torch.backends.mha.get_fastpath_enabled()
-    export.export_images(encoder.model, tmp_path / "image.onnx")
-    assert torch.backends.mha.get_fastpath_enabled() == before
 
 
 def test_int8_products_overflow_on_x86_without_vnni_only() -> None:

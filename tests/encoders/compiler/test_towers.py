@@ -19,7 +19,7 @@ from clipsearch.encoders.compiler.towers import (
     write_image_graph,
     write_text_graph,
 )
-from clipsearch.encoders.compiler.weights import image_tower, text_tower
+from clipsearch.encoders.compiler.weights import image_tower, text_end, text_pool, text_tower
 from clipsearch.encoders.onnx import FEW_FILE, open_graph
 
 TEXTS = torch.tensor([[49406, 320, 1125, 539, 320, 2368, 49407], [49406, 1, 2, 3, 49407, 0, 0]])
@@ -120,6 +120,28 @@ def test_text_vectors_are_those_of_open_clip(
     else:
         found = run(tokens)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_a_few_texts_of_different_lengths_are_one_batch(tmp_path: Path, kind: str) -> None:
+    model = make(text=TEXT[kind])
+    tower = text_tower(model)
+    cut: Any = {"argmax": "highest", "eos": text_end(model)}.get(text_pool(model))
+    fills = write_text_graph(tower, tmp_path / "text.onnx", cut)
+    assert fills == (tower.causal and cut is not None)
+    if not fills:
+        return
+    rows = torch.zeros(2, 77, dtype=torch.long)
+    rows[:, : TEXTS.shape[1]] = TEXTS
+    run = open_graph(tmp_path / FEW_FILE, optimise=False, prepack=False)
+    expected = model.encode_text(rows, normalize=True).numpy()
+    for length in (7, 9, 77):
+        found = run(rows[:, :length].numpy().astype(np.int32))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_rows_that_may_end_with_a_zero_are_not_filled_up(tmp_path: Path) -> None:
+    assert not write_text_graph(text_tower(make()), tmp_path / "text.onnx", 0)
 
 
 @pytest.mark.parametrize("size", [160, 48])

@@ -11,7 +11,8 @@ import tiny_models
 import torch
 from tiny_models import make
 
-from clipsearch.encoders.compiler.weights import Unsupported, image_tower, text_tower
+from clipsearch.encoders.compiler.graph import Unsupported
+from clipsearch.encoders.compiler.weights import image_tower, text_tower
 
 
 def resnet(model: Any) -> None:
