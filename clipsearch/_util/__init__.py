@@ -278,8 +278,10 @@ class PartialDate(datetime):
         return read_date, (self.isoformat(),)
 
 
-# Compiled when the first date is read: a query shows the dates of a few images, or of none.
+# Compiled when the first date that is not whole is read: most libraries have none.
 _ISO_DATE = r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[Tt ](\d{2}):(\d{2})(?::(\d{2}))?)?)?)?"
+_WHOLE = ("--T::", "--t::", "-- ::")
+"""Every third character, from the fifth on, of a date that is known to the second."""
 
 
 def read_date(text: str) -> datetime:
@@ -295,6 +297,8 @@ def read_date(text: str) -> datetime:
     ValueError
         It is something else, or no possible date.
     """
+    if len(text) == 19 and text[4::3] in _WHOLE:  # nearly all: it takes a tenth of the time
+        return datetime.fromisoformat(text)
     match = re.fullmatch(_ISO_DATE, text, re.ASCII)
     if match is None:
         raise ValueError(f"not a date: {text[:40]!r}")
@@ -302,8 +306,15 @@ def read_date(text: str) -> datetime:
     return datetime(*known) if len(known) == 6 else PartialDate(*known)  # type: ignore[arg-type]
 
 
+def is_remote(path: str) -> bool:
+    """Tell whether a path is an address, such as `https://...` or `s3://...`."""
+    return re.match("[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
+
+
 def is_gone(path: str) -> bool:
-    """Tell whether a file is not there; one that may not be looked at may be."""
+    """Tell whether a file is not there; one that may not be looked at, and a remote one, may be."""
+    if is_remote(path):
+        return False
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

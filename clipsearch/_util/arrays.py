@@ -73,3 +73,70 @@ def sigmoid(logits: FloatArray) -> FloatArray:
     Array of the same shape and type.
     """
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
+
+
+def to_runs(values: IdArray, *, step: int) -> tuple[IdArray, IdArray]:
+    """Return runs of numbers that grow by `step`: ids that mostly follow each other take little room so.
+
+    Parameters
+    ----------
+    values
+        int64 (n,).
+    step
+        0 or 1.
+
+    Returns
+    -------
+    The first number of each run and its length, int64 (runs,) both.
+
+    Examples
+    --------
+    >>> [part.tolist() for part in to_runs(np.array([3, 4, 5, 9]), step=1)]
+    [[3, 9], [3, 1]]
+    """
+    starts = np.flatnonzero(np.diff(values, prepend=values[:1] - step - 1) != step)
+    return values[starts], np.diff(starts, append=len(values))
+
+
+def from_runs(first: IdArray, lengths: IdArray, *, step: int) -> IdArray:
+    """Return the numbers that `to_runs` made runs of.
+
+    Parameters
+    ----------
+    first, lengths
+        int64 (runs,).
+    step
+        0 or 1.
+
+    Returns
+    -------
+    int64 (n,); of one run that does not grow, a view of its number that takes no room.
+    """
+    count = int(lengths.sum())
+    if not step:
+        return np.broadcast_to(first, count) if len(first) == 1 else np.repeat(first, lengths)
+    values = np.arange(count, dtype=np.int64)
+    begins = first - (np.cumsum(lengths) - lengths)
+    values += begins if len(first) == 1 else np.repeat(begins, lengths)
+    return values
+
+
+def places_in(known: IdArray, ids: IdArray) -> IdArray:
+    """Return the place of each id among known ones; that of any other where it is not among them.
+
+    Parameters
+    ----------
+    known
+        int64 (n,), n > 0, ascending, none twice.
+    ids
+        int64, any shape.
+
+    Returns
+    -------
+    int64, the shape of `ids`, from 0 to n - 1. Where the known ids follow each other, as mostly, they are
+    not searched: of a million that takes as long as a search.
+    """
+    last = len(known) - 1
+    if known[last] - known[0] == last:
+        return np.asarray(np.clip(ids - known[0], 0, last))
+    return np.minimum(np.searchsorted(known, ids), last)

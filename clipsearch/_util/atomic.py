@@ -167,7 +167,12 @@ def page_digest(content: ByteArray) -> str:
     """
     starts = range(0, content.size, _READ_BYTES)
     chunks = (content[start : start + _READ_BYTES].tobytes() for start in starts)
-    return _digest_pages(chunks, content.size, columns=False).hex()
+    return digest_chunks(chunks, content.size)
+
+
+def digest_chunks(chunks: Iterable[bytes], size: int) -> str:
+    """Compute the `page_digest` of bytes that come in chunks, each but the last of whole pages."""
+    return _digest_pages(chunks, size, columns=False).hex()
 
 
 def file_digest(path: Path) -> str:

@@ -97,6 +97,8 @@ def answer_call() -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # who asks gets it, too, and tells of it
+    # Compiling multiplies small matrices by BLAS: more threads would wait, not compute.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     out = take_stdout()
 
     def send(kind: str, value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.errors import UnknownVectorIndex, VectorIndexError
+from clipsearch.vectors.ranking import Estimates
 
 KINDS = {
     "exact": "clipsearch.vectors.exact:ExactIndex",
@@ -27,7 +28,7 @@ TUNED_KINDS = frozenset({"compressed", "ivf"})
 """The kinds that approximate; they are tuned with queries when they are written."""
 
 _ENTRY_POINTS = "clipsearch.vectors"
-_EXACT_ROWS = 50_000
+_EXACT_ROWS, _COMPRESSED_ROWS = 50_000, 400_000
 
 # --- what an index is --------------------------------------------------------------------------
 
@@ -173,15 +174,104 @@ class ComparesAll(Protocol):
         ...
 
 
+@runtime_checkable
+class ComparesSome(Protocol):
+    """A vector index that can compare queries with some of its vectors, and leave the rest alone."""
+
+    def cosines_among(self, queries: FloatArray, among: IdArray) -> tuple[IdArray, FloatArray]:
+        """Compare queries with some vectors.
+
+        Parameters
+        ----------
+        queries
+            float32 (m, dim), unit rows.
+        among
+            int64 (w,), ascending: ids to compare with; those that the index does not have are left
+            out.
+
+        Returns
+        -------
+        As `ComparesAll.cosines`, of those ids alone.
+        """
+        ...
+
+
+@runtime_checkable
+class SearchesWide(Protocol):
+    """A vector index that compares many candidates exactly, and can return more of these."""
+
+    def search_wide(
+        self, queries: FloatArray, k: int, width: int, *, among: IdArray | None = None
+    ) -> tuple[IdArray, FloatArray]:
+        """Find the `k` nearest vectors of each query, and return the best `width` of those compared.
+
+        Parameters
+        ----------
+        queries, among
+            As for `search`.
+        k
+            How many are to be found as surely as by `search`.
+        width
+            How many to return, at least `k`.
+
+        Returns
+        -------
+        As `search`, with up to `width` columns: of those after the k-th more may be missing.
+        """
+        ...
+
+
+@runtime_checkable
+class EstimatesCosines(Protocol):
+    """A vector index that estimates the cosines of many vectors sooner than it compares few."""
+
+    def estimate(
+        self, query: FloatArray, k: int, depth: int, *, among: IdArray | None = None
+    ) -> Estimates:
+        """Estimate the cosines of the vectors nearest to a query: float32 (1, dim), a unit row.
+
+        At least `depth`, or what share of these passes; the `k` nearest as surely as `search` does.
+        """
+        ...
+
+
+@runtime_checkable
+class HoldsRows(Protocol):
+    """A vector index that gives its vectors back."""
+
+    def take(self, ids: IdArray) -> tuple[IdArray, FloatArray]:
+        """Return the ids int64 (n,) that are there, ascending, and their unit rows float32 (n, dim)."""
+        ...
+
+
+@runtime_checkable
+class HasSample(Protocol):
+    """A vector index that keeps an even sample of its vectors at hand, for estimates."""
+
+    def sample_cosines(self, queries: FloatArray) -> tuple[IdArray, FloatArray, float]:
+        """Compare queries with the sample.
+
+        Parameters
+        ----------
+        queries
+            float32 (m, dim), unit rows.
+
+        Returns
+        -------
+        Ids int64 (n,), cosines float32 (m, n) as of `ComparesAll`, and how many vectors of the index
+        each stands for.
+        """
+        ...
+
+
 # --- the kinds ---------------------------------------------------------------------------------
 
 
 def kind_for(rows: int) -> str:
     """Choose the kind of index for a number of vectors.
 
-    Comparing with all takes about 10 ms at 50,000 vectors of 512 numbers. Beyond, importing FAISS
-    pays off even for a single search. `ivf` is never chosen: texts lie so far from the images that
-    a search has to visit most cells (docs/guides/scale.md).
+    Comparing with all takes a few milliseconds at 50,000 vectors of 512 numbers. Beyond 400,000 the
+    codes take longer to read than a search may: `ivf` reads an eighth of them (docs/guides/scale.md).
 
     Parameters
     ----------
@@ -190,14 +280,16 @@ def kind_for(rows: int) -> str:
 
     Returns
     -------
-    `exact` or `compressed`.
+    `exact`, `compressed` or `ivf`.
 
     Examples
     --------
     >>> kind_for(50_000), kind_for(50_001)
     ('exact', 'compressed')
     """
-    return "exact" if rows <= _EXACT_ROWS else "compressed"
+    if rows <= _EXACT_ROWS:
+        return "exact"
+    return "compressed" if rows <= _COMPRESSED_ROWS else "ivf"
 
 
 def index_kinds() -> dict[str, str]:

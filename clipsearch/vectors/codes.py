@@ -1,4 +1,4 @@
-"""PQ codes of one bit per number, which find the candidates of a search (FAISS fast scan).
+"""PQ codes of two bits per number, which find the candidates of a search (FAISS fast scan).
 
 Product quantization (Jegou, Douze & Schmid 2011) of the vectors' principal axes, 4 bits per part.
 The fast scan compares 32 codes at a time, with tables that stay in registers (Andre, Kermarrec &
@@ -12,25 +12,29 @@ part by two or by four, and the last ones are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import ceil, sqrt
-from typing import Self
+from typing import BinaryIO, Protocol, Self
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch._util.parallel import cores
 from clipsearch.errors import SnapshotUnreadable
+from clipsearch.vectors.cells import SECTION, StoredCells, write_cells
+from clipsearch.vectors.storage.container import Sections, SectionWriter
 
-_Bytes = npt.NDArray[np.uint8]
 _Found = tuple[FloatArray, IdArray]
 
 _BITS = 4
 _AXES_PER_PART = 4
+# Numbers per part. With twice as many parts texts of a real CLIP need a seventh of the candidates
+# (184 for 1,663 of 60,000), and reading a vector takes as long as comparing a thousand codes. Of very
+# many vectors the codes would take too much memory.
+_NUMBERS_PER_PART, _OF_MANY, _MANY_ROWS = 2, 3, 4_000_000
 _SHARED = (1, 2, _AXES_PER_PART)
 # Share of the variance of an axis that a part of 16 values loses if 1, 2 or 4 axes share it: that
 # of the best scalar quantizers of a Gaussian with 16, 4 and 2 levels (Max 1960, table I).
@@ -45,6 +49,14 @@ _THREADS = 8
 _DEVIATIONS, _MORE_CANDIDATES = 4, 16
 
 
+class _Readable(Protocol):
+    """What a file that is read can do."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def tell(self) -> int: ...
+    def seek(self, place: int, /) -> int: ...
+
+
 class PQCodes:
     """The codes of vectors in the order of their rows, in one or several shards.
 
@@ -52,7 +64,9 @@ class PQCodes:
     and no shard has to select all of them: selecting takes as long as comparing.
     """
 
-    def __init__(self, shards: list[faiss.Index], axes: FloatArray) -> None:
+    def __init__(
+        self, shards: list[faiss.Index], axes: FloatArray, stored: StoredCells | None = None
+    ) -> None:
         """Take FAISS indexes that vectors were dealt to in turn, and the axes they are coded by.
 
         Parameters
@@ -61,9 +75,12 @@ class PQCodes:
             Indexes over the products of the vectors with `axes`.
         axes
             float32 (parts * 4, dim), see `principal_axes`.
+        stored
+            The cells of the one shard, where they are in a file.
         """
         self._shards = shards
         self.axes = axes
+        self._stored = stored
         self._pool: ThreadPoolExecutor | None = None
 
     @classmethod
@@ -88,11 +105,14 @@ class PQCodes:
         rows
             Number of rows in all blocks.
         """
-        axes = principal_axes(sample, ceil(sample.shape[1] / _AXES_PER_PART))
+        share = _NUMBERS_PER_PART if rows <= _MANY_ROWS else _OF_MANY
+        # FAISS takes parts by two.
+        axes = principal_axes(sample, 2 * ceil(sample.shape[1] / share / 2))
         untrained = _make_ivf(len(axes), cells) if cells else _make_flat(len(axes))
         # FAISS cannot train on fewer vectors than a part has values.
         training = np.resize(sample, (max(len(sample), 1 << _BITS), sample.shape[1]))
         untrained.train(np.asarray(training @ axes.T, np.float32))
+        del training
         # All shards have the same centres, so that their estimates compare.
         blank = faiss.serialize_index(untrained)
         count = 1 if cells else max(1, ceil(rows / _SHARD_ROWS))
@@ -107,14 +127,30 @@ class PQCodes:
             place += len(vectors)
         return cls(shards, axes)
 
+    def save(self, writer: SectionWriter) -> None:
+        """Write sections of a file; the cells of an inverted file are empty afterwards."""
+        if self.cells:
+            write_cells(writer, self._shards[0])
+        else:
+            writer.write_checked_by("codes", self.write)
+        writer.write_checked("axes", self.axes.astype("<f4"))
+
     @classmethod
-    def from_bytes(cls, content: _Bytes, axes: FloatArray, name: str) -> Self:
-        """Read joined `parts`.
+    def open(cls, sections: Sections, axes: FloatArray) -> Self:
+        """Open what `save` wrote. Raises SnapshotUnreadable if it is damaged."""
+        if sections.has(SECTION):
+            stored = StoredCells(sections)
+            return cls([stored.index], axes, stored)
+        return cls.read(sections.stream("codes"), axes, sections.name)
+
+    @classmethod
+    def read(cls, file: _Readable, axes: FloatArray, name: str) -> Self:
+        """Read what `write` wrote.
 
         Parameters
         ----------
-        content
-            uint8 (n,).
+        file
+            At the start of what was written.
         axes
             As in `PQCodes`.
         name
@@ -125,34 +161,34 @@ class PQCodes:
         SnapshotUnreadable
             If FAISS cannot read them.
         """
-        shards, place = [], 0
-
-        def read(size: int) -> bytes:
-            nonlocal place
-            place += size
-            return content[place - size : place].tobytes()
-
-        count = int.from_bytes(read(8), "little")
+        shards = []
         try:
-            for _ in range(count):
+            for _ in range(int.from_bytes(file.read(8), "little")):
                 # Piece by piece: FAISS would first copy all of it.
-                size = int.from_bytes(read(8), "little")
-                end = place + size
+                size = int.from_bytes(file.read(8), "little")
+                end = file.tell() + size
                 # FAISS's stubs do not know all of its Python classes and attributes.
-                reader = faiss.PyCallbackIOReader(read, _BUFFER_BYTES)  # type: ignore[attr-defined]
+                reader = faiss.PyCallbackIOReader(file.read, _BUFFER_BYTES)  # type: ignore[attr-defined]
                 shards.append(faiss.read_index(reader))
-                place = end  # it reads ahead
+                file.seek(end)  # it reads ahead
         except (RuntimeError, MemoryError) as error:
             raise SnapshotUnreadable(f"{name} cannot be read by FAISS: {error}") from error
         return cls(shards, axes)
 
-    def parts(self) -> Iterator[_Bytes]:
-        """Yield the number of shards, then the size and the bytes of each: uint8 (n,) arrays."""
-        yield _to_bytes(len(self._shards))
+    def write(self, file: BinaryIO) -> None:
+        """Write the number of shards, then the size and the bytes of each; no copy of them is made."""
+        file.write(len(self._shards).to_bytes(8, "little"))
         for shard in self._shards:
-            content = np.asarray(faiss.serialize_index(shard))
-            yield _to_bytes(len(content))
-            yield content
+            start = file.tell()
+            file.write(bytes(8))
+            # FAISS's stubs do not know all of its Python classes.
+            writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]
+            faiss.write_index(shard, writer)
+            del writer  # which writes what it holds back
+            end = file.tell()
+            file.seek(start)
+            file.write((end - start - 8).to_bytes(8, "little"))
+            file.seek(end)
 
     def __len__(self) -> int:
         return sum(int(shard.ntotal) for shard in self._shards)
@@ -168,6 +204,10 @@ class PQCodes:
         return int(getattr(self._shards[0], "nlist", 0))
 
     def candidates(self, queries: FloatArray, depth: int, probes: int) -> IdArray:
+        """Return the places of `estimate` alone."""
+        return self.estimate(queries, depth, probes)[1]
+
+    def estimate(self, queries: FloatArray, depth: int, probes: int) -> _Found:
         """Find the rows with the highest estimated cosines.
 
         Parameters
@@ -181,20 +221,22 @@ class PQCodes:
 
         Returns
         -------
-        Places int64 (m, depth), the highest estimate first; -1 where the visited cells held no
-        more, or no estimate was better than the least possible one.
+        Estimated cosines float32 and places int64, (m, depth) each, the highest estimate first; -1 where
+        the visited cells held no more, or no estimate was better than the least possible one.
         """
         # Not a product of matrices, whose last bits depend on the number of queries.
         rotated = np.einsum("md,ed->me", queries, self.axes)
+        if self._stored is not None:
+            return self._stored.estimate(rotated, depth, probes)
         found = self._search_shards(partial(_search, rotated, self._depth_per_shard(depth), probes))
         if len(found) == 1:
-            return found[0][1]
+            return found[0]
         scores = np.concatenate([part for part, _ in found], axis=1)
         places = np.concatenate(
             [self._to_places(part, number) for number, (_, part) in enumerate(found)], axis=1
         )
         best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-        return np.take_along_axis(places, best, axis=1)
+        return np.take_along_axis(scores, best, axis=1), np.take_along_axis(places, best, axis=1)
 
     def _depth_per_shard(self, depth: int) -> int:
         if len(self._shards) == 1:
@@ -241,10 +283,6 @@ def _search(queries: FloatArray, depth: int, probes: int, shard: faiss.Index) ->
     params = faiss.SearchParametersIVF(nprobe=probes) if probes else None  # type: ignore[call-arg]
     scores, places = shard.search(queries, min(depth, shard.ntotal), params=params)
     return np.asarray(scores), np.asarray(places)
-
-
-def _to_bytes(value: int) -> _Bytes:
-    return np.frombuffer(value.to_bytes(8, "little"), np.uint8)
 
 
 # --- principal axes ------------------------------------------------------------------------

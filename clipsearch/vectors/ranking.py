@@ -7,10 +7,11 @@ vectors tie exactly, and ties are broken by the lower id.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from clipsearch._util.arrays import BoolArray, FloatArray, IdArray
+from clipsearch._util.arrays import BoolArray, FloatArray, IdArray, places_in
 from clipsearch.errors import VectorIndexError
 
 _TakeRows = Callable[[IdArray], FloatArray]
@@ -98,6 +99,30 @@ def check_queries(queries: FloatArray, dim: int) -> FloatArray:
     return queries
 
 
+class Estimates(NamedTuple):
+    """Ids int64 (n,) of some vectors, and estimates of their cosines with a query, float32 (n,)."""
+
+    ids: IdArray
+    cosines: FloatArray
+    exact: BoolArray
+    """Which are no estimates (n,)."""
+    deep: BoolArray
+    """Which are in the lower half of the highest (n,): lower ones follow that are not known."""
+    partial: BoolArray
+    """Which are of an index of which a part was left out (n,): higher ones may be there."""
+
+    @classmethod
+    def of_all(cls, ids: IdArray, cosines: FloatArray) -> Self:
+        """Take all that may be returned, with their cosines."""
+        no = np.zeros(len(ids), bool)
+        return cls(ids, cosines, ~no, no, no)
+
+    def only(self, places: IdArray | BoolArray) -> Self:
+        """Return those at some places."""
+        columns: Any = (column[places] for column in self)
+        return type(self)(*columns)
+
+
 def is_in(ids: IdArray, among: IdArray, *, ascending: bool = False) -> BoolArray:
     """Test which ids are among others, as np.isin does.
 
@@ -118,9 +143,8 @@ def is_in(ids: IdArray, among: IdArray, *, ascending: bool = False) -> BoolArray
     """
     if not len(among):
         return np.zeros(ids.shape, bool)
-    others = among if ascending or (np.diff(among) > 0).all() else np.sort(among)
-    places = np.minimum(np.searchsorted(others, ids), len(others) - 1)
-    return np.asarray(others[places] == ids)
+    others = among if ascending or (np.diff(among) > 0).all() else np.unique(among)
+    return np.asarray(others[places_in(others, ids)] == ids)
 
 
 def error_margins(queries: FloatArray) -> FloatArray:
@@ -226,10 +250,13 @@ def rank_all(
     step = max(1, _SCORES_AT_ONCE // len(ids))
     for start in range(0, len(queries), step):
         block = queries[start : start + step]
-        rough = compare(block)
-        least = np.partition(rough, len(ids) - k, axis=1)[:, len(ids) - k] - error_margins(block)
+        if k < len(ids):
+            rough = compare(block)
+            least = np.partition(rough, len(ids) - k, axis=1)[:, len(ids) - k] - error_margins(
+                block
+            )
         for i in range(len(block)):
-            rows = np.flatnonzero(rough[i] >= least[i])
+            rows = np.flatnonzero(rough[i] >= least[i]) if k < len(ids) else np.arange(k)
             exact = score_exactly(block[i : i + 1], take, rows[None])
             best = best_first(ids[rows][None], exact, k)
             best_ids[start + i], cosines[start + i] = best[0][0], best[1][0]

@@ -2,7 +2,7 @@
 
     all vectors of a model = newest snapshot (ids <= watermark) + tail (read from the catalog)
 
-A row in the catalog publishes a file. A file without a row is swept away; a row without a sound
+The snapshot of a large library consists of several segments, a row and a file each (`segments`). A row in the catalog publishes a file. A file without a row is swept away; a row without a sound
 file is dropped. So at every moment, also after a kill, a search finds exactly what the catalog
 holds.
 """
@@ -10,16 +10,14 @@ holds.
 from __future__ import annotations
 
 import os
-import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path, PurePosixPath
 
 from clipsearch import types
 from clipsearch._util import log_fault
-from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch._util.arrays import FloatArray
 from clipsearch._util.atomic import delete_quietly, replace_file, sha256_of
 from clipsearch._util.verified import note_verified
 from clipsearch.catalog import Catalog, SnapshotRow
@@ -37,6 +35,7 @@ from clipsearch.vectors import (
 )
 from clipsearch.vectors.exact import FlatIndex
 from clipsearch.vectors.searcher import Searcher
+from clipsearch.vectors.segments import Journal, choose_kept, find_chain, list_strays
 from clipsearch.vectors.storage.container import check_file
 
 _FOLDER = "snapshots"
@@ -45,9 +44,6 @@ _TAIL_ROWS = 1000
 _TAIL_SHARE = 0.1
 _TAIL_MOST = 50_000  # 100 MB at 512 numbers each
 _STALE_SHARE = 0.1
-# A file of ours without a row may be one that another process is about to publish.
-_STRAY_SECONDS = 60.0
-_OURS = re.compile(r"\.?\d+-[0-9a-f]{16}\.[\w.-]+")
 
 
 class Snapshots:
@@ -91,6 +87,7 @@ class Snapshots:
         """Open the newest snapshot that can be read, and the tail after it.
 
         A snapshot that cannot be read is dropped and rebuilt, which is logged; it is never an error.
+        Of one of several segments, those before the damage stay.
         """
         searcher, dropped = self._open_newest()
         if dropped and self._rebuild_if_due():
@@ -100,26 +97,32 @@ class Snapshots:
 
     def _open_newest(self) -> tuple[Searcher, bool]:
         dropped = False
-        tried: set[int] = set()
+        opened: dict[int, VectorIndex] = {}
+        unusable: set[int] = set()
         # Rows are read again after a failure: another process may have published a newer
         # snapshot and swept this one between our look at the row and at the file.
-        while rows := [row for row in self.rows() if row.id not in tried]:
-            row = rows[0]
-            tried.add(row.id)
+        while chain := find_chain([row for row in self.rows() if row.id not in unusable]):
+            missing = [row for row in chain if row.id not in opened]
+            if not missing:
+                indexes = [opened[row.id] for row in chain]
+                return self._search_in(indexes, chain[-1].watermark), dropped
+            row = missing[0]
             try:
-                return self._search_in(self._load(row), row.watermark), dropped
+                opened[row.id] = self._load(row)
             except SnapshotUnreadable as error:
+                unusable.add(row.id)
                 if any(row.id == other.id for other in self.rows()):
                     self._on_fault(
                         f"{error} The catalog has everything in it; it is rebuilt from there."
                     )
-                    dropped |= self._drop(row)
+                    dropped |= self._drop_all(chain[chain.index(row) :])
             except VectorIndexError as error:
+                unusable.add(row.id)
                 self._on_fault(f"cannot use the snapshot {row.file}: {error}")  # sound: not dropped
-        return self._search_in(FlatIndex(self._dim), 0), dropped
+        return self._search_in([FlatIndex(self._dim)], 0), dropped
 
-    def _search_in(self, index: SearchableVectors, watermark: int) -> Searcher:
-        return Searcher(self._catalog, self._model_id, index=index, watermark=watermark)
+    def _search_in(self, indexes: Sequence[SearchableVectors], watermark: int) -> Searcher:
+        return Searcher(self._catalog, self._model_id, indexes=indexes, watermark=watermark)
 
     def _load(self, row: SnapshotRow, *, compare: bool = True) -> VectorIndex:
         path = self.path(row)
@@ -135,8 +138,13 @@ class Snapshots:
         return index
 
     def replace_damaged(self, fault: str) -> None:
-        """Drop the newest snapshot, whose `fault` has shown in use, and rebuild it."""
-        if all(self._drop(row) for row in self.rows()[:1]):
+        """Drop the newest snapshot, whose `fault` has shown in use, and rebuild it.
+
+        Of several segments, those before the one that the fault names stay.
+        """
+        chain = self.chain()
+        named = [place for place, row in enumerate(chain) if self.path(row).name in fault]
+        if self._drop_all(chain[min(named, default=0) :]):
             self._on_fault(f"{fault} It was dropped: the catalog has everything in it.")
             self._rebuild_if_due()
 
@@ -158,6 +166,10 @@ class Snapshots:
         # By publication, not by watermark: a rebuild after a purge may end at a lower id.
         return sorted(rows, key=lambda row: row.id, reverse=True)
 
+    def chain(self) -> list[SnapshotRow]:
+        """Return the segments of the newest snapshot, in the order of their ids: one, mostly."""
+        return find_chain(self.rows())
+
     def path(self, row: SnapshotRow) -> Path:
         """Return the path of a row's file; never outside of the folder of snapshots."""
         return self.folder / PurePosixPath(row.file).name
@@ -173,7 +185,10 @@ class Snapshots:
         return tail > most or stale > _STALE_SHARE * rows
 
     def publish(self, *, purge: bool = False) -> None:
-        """Write all vectors of the model to a new snapshot and publish it.
+        """Write the vectors of the model to a new snapshot and publish it.
+
+        These are all vectors; of a large library, where no kind and no recall is requested and few
+        are stale, those that the last segments of the snapshot lack, see `segments.choose_kept`.
 
         Parameters
         ----------
@@ -188,17 +203,21 @@ class Snapshots:
         LibraryError
             If the catalog cannot be written.
         """
-        _, stale, rows = self.drift()
-        if purge or stale > _STALE_SHARE * rows:
+        tail, stale, rows = self.drift()
+        purge = purge or stale > _STALE_SHARE * rows
+        if purge:
             self._catalog.purge_stale(self._model_id)
+        everything = bool(purge or self._kind or self._recall)
+        kept = [] if everything else choose_kept(self.chain(), tail)
         setting = self._read_setting()
-        row = self._write(*setting)
+        row = self._write(*setting, after=kept[-1].watermark if kept else 0)
         self._write_setting(*setting)
         if row:
             # The row publishes the file. A kill before it leaves a stray file, one after it old rows.
             self._catalog.publish_snapshot(row)
-        for old in self.rows()[1 if row else 0 :]:
-            self._drop(old)
+        # As it is now: another process may have published, and dropped what was to be kept.
+        chain = self.chain() if row or kept else []
+        self._drop_all([old for old in self.rows()[::-1] if old not in chain])
         self.sweep()
         if row:  # last, when the file is old enough for its times to be trusted
             note_verified(self.path(row), row.sha256)
@@ -206,34 +225,40 @@ class Snapshots:
     def sweep(self) -> None:
         """Delete files that a killed process left: ours, without a row, over a minute old."""
         # The folder before the rows: a file published in between is then seen with its row.
-        strays = _list_strays(self.folder)
+        strays = list_strays(self.folder)
         published = {self.path(row) for row in self._catalog.snapshots()} if strays else set()
         for path in set(strays) - published:
             delete_quietly(path)
 
     def info(self) -> IndexInfo | None:
-        """Return the properties of the newest snapshot; None if none can be opened."""
+        """Return the properties of the newest snapshot, by its footer; None if none can be opened.
+
+        Of several segments, those of the one with the least recall, and the memory of all.
+        """
         with suppress(VectorIndexError):
-            for row in self.rows()[:1]:
-                return self._load(row).info
+            if found := [self._load(row, compare=False).info for row in self.chain()]:
+                least = min(found, key=lambda info: info.recall)
+                return least._replace(resident=sum(info.resident for info in found))
         return None
 
     def drift(self) -> tuple[int, int, int]:
         """Count vectors not in the newest snapshot, those without a file, and all in it."""
-        newest = next(iter(self.rows()), None)
-        total = self._catalog.live_count(self._model_id)
-        if newest is None:
-            return total, 0, 0
-        live = self._catalog.live_count(self._model_id, upto=newest.watermark)
-        later = self._catalog.stale_count(self._model_id, after=newest.watermark)
-        return total - live, newest.rows - live + later, newest.rows
+        chain = self.chain()
+        if not chain:
+            return self._catalog.live_count(self._model_id), 0, 0
+        watermark, rows = chain[-1].watermark, sum(row.rows for row in chain)
+        live = self._catalog.live_count(self._model_id, upto=watermark)
+        tail = self._catalog.live_count(self._model_id, after=watermark)
+        later = self._catalog.stale_count(self._model_id, after=watermark)
+        return tail, rows - live + later, rows
 
-    def _write(self, kind: str, recall: float) -> SnapshotRow | None:
-        """Write a file of all vectors; None if there are none."""
+    def _write(self, kind: str, recall: float, *, after: int) -> SnapshotRow | None:
+        """Write a file of all vectors with higher ids than `after`; None if there are none."""
         if kind == AUTO_KIND:
-            kind = kind_for(self._catalog.live_count(self._model_id))
-        index_class, journal = vector_index(kind), _Journal(self._catalog, self._model_id)
-        if not journal.last:
+            kind = kind_for(self._catalog.live_count(self._model_id, after=after))
+        journal = Journal(self._catalog, self._model_id, after=after)
+        index_class = vector_index(kind)
+        if journal.last <= after:
             return None
         target = TuningTarget(recall, self._queries() if kind in TUNED_KINDS else None)
         path = self.folder / f"{self._model_id}-{os.urandom(8).hex()}.{kind}"
@@ -255,6 +280,7 @@ class Snapshots:
             sha256=digest,
             file=f"{_FOLDER}/{path.name}",
             bytes=size,
+            after=after,
         )
 
     def _read_setting(self) -> tuple[str, float]:
@@ -282,6 +308,11 @@ class Snapshots:
         delete_quietly(self.path(row))
         return True
 
+    def _drop_all(self, rows: Sequence[SnapshotRow]) -> bool:
+        """Drop rows in the order of their ids, the last one first; return whether all were."""
+        # So what a kill leaves in between is a chain.
+        return all(self._drop(row) for row in reversed(rows))
+
     def check(self, *, deep: bool = True, repair: bool = False) -> list[types.Finding]:
         """Open every snapshot of the model, and return a finding for each that is damaged.
 
@@ -294,8 +325,7 @@ class Snapshots:
         """
         damaged = [(row, fault) for row in self.rows() if (fault := self._fault(row, deep=deep))]
         if repair and damaged:
-            for row, _ in damaged:
-                self._drop(row)
+            self._drop_all([row for row, _ in damaged][::-1])
             self.publish()
         remedy = "Rebuild it with `clipsearch rebuild`; nothing is lost."
         return [types.Finding("snapshot-damaged", said, remedy, repair) for _, said in damaged]
@@ -313,38 +343,3 @@ class Snapshots:
     @property
     def _dim(self) -> int:
         return self._catalog.models()[self._model_id].dim
-
-
-class _Journal:
-    """The vectors of a model, read once in batches, and the highest id that was read.
-
-    Batches are read one after another while others may commit. That is sound: ids are given in
-    the order of commits, so nothing can appear later below an id that was seen. It ends at what
-    was there at the start; otherwise a busy indexer could keep it going forever.
-    """
-
-    def __init__(self, catalog: Catalog, model_id: int) -> None:
-        self._batches = catalog.iter_vectors(model_id)
-        self.last = catalog.max_id(model_id)
-        self.watermark = 0
-        self.rows = 0
-
-    def __iter__(self) -> Iterator[tuple[IdArray, FloatArray]]:
-        for ids, vectors in self._batches:
-            self.watermark = int(ids.max(initial=self.watermark))
-            self.rows += len(ids)
-            yield ids, vectors
-            if self.watermark >= self.last:
-                return
-
-
-def _list_strays(folder: Path) -> list[Path]:
-    """Return files of ours that no process is about to publish any more."""
-    strays = []
-    with suppress(OSError):
-        for path in sorted(folder.iterdir()):
-            with suppress(OSError):  # deleted meanwhile
-                old = time.time() - path.stat().st_mtime > _STRAY_SECONDS
-                if old and _OURS.fullmatch(path.name):
-                    strays.append(path)
-    return strays

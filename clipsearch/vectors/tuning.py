@@ -8,7 +8,7 @@ hard (docs/guides/scale.md has the measurements).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from clipsearch.vectors.storage.rows import StoredRows
 
 RECALL_K = 10
 """The k of recall@k."""
+_LARGE_K = 100
 TEXTS, SIMULATED, BOTH = QUERIES = ("texts", "simulated", "both")
 """What an index can be tuned with; `both` is a few texts topped up with simulated ones."""
 
@@ -38,7 +39,7 @@ _NEAR, _ASIDE, _SCATTER, _LIKENESS = 0.23, 0.785, 0.57, 0.16
 _GAPS = 8
 # Cost in nanoseconds on one core: comparing a code, visiting a cell (FAISS prepares the query for
 # each), and re-ranking a candidate. Only their ratios count.
-_CODE_COST, _CELL_COST, _VECTOR_COST = 3, 20_000, 2_000
+_CODE_COST, _CELL_COST, _VECTOR_COST = 4, 2_000, 2_000
 _ROWS_AT_ONCE = 8_192
 
 
@@ -58,6 +59,8 @@ class TuningResult:
     """Queries that were used: a value of `QUERIES`."""
     texts: int = 0
     """How many of them are texts of the model; the others are simulated."""
+    growth: float = 1.0
+    """The depth for the k nearest is that for ten, times (k / 10)^growth."""
 
     def parameters(self) -> dict[str, int]:
         """Return depth, probes and cells, those that are not 0."""
@@ -92,20 +95,26 @@ def tune(
     """
     queries, texts = _choose_queries(rows, target)
     source = TEXTS if texts == len(queries) else BOTH if texts else SIMULATED
-    nearest = nearest_places(rows, queries, RECALL_K)
+    nearest = nearest_places(rows, queries, _LARGE_K)
     deepest = min(len(rows), _MAX_DEPTH)
-    best: tuple[float, TuningResult] | None = None
+    best = TuningResult(deepest, cells=cells, recall=-1.0)
     for probes in _probe_counts(cells):
+        reached = best.recall >= target.recall
+        visiting = _cost(replace(best, probes=probes, depth=0), len(rows))
+        if reached and visiting >= _cost(best, len(rows)):
+            break  # visiting the cells alone takes longer
         ranks = _rank_nearest(candidates(queries, deepest, probes), nearest)
-        depth, recall = _choose_depth(ranks, target.recall, deepest)
-        result = TuningResult(depth, probes, cells, recall, source, texts)
-        cost = _cost(result, len(rows))
-        if best and best[1].recall >= target.recall and cost >= best[0]:
-            break  # more cells bring no more by now
-        if best is None or recall >= target.recall or recall > best[1].recall:
-            best = cost, result
-    assert best is not None
-    return best[1]
+        depth, recall = _choose_depth(ranks[:, :RECALL_K], target.recall, deepest)
+        growth = _measure_growth(ranks, depth)
+        result = TuningResult(depth, probes, cells, recall, source, texts, growth)
+        if not reached:
+            better = recall > best.recall
+        else:
+            cheaper = _cost(result, len(rows)) < _cost(best, len(rows))
+            better = cheaper and recall >= target.recall
+        if better:
+            best = result
+    return best
 
 
 def _cost(result: TuningResult, rows: int) -> float:
@@ -209,6 +218,16 @@ def _rank_nearest(candidates: IdArray, nearest: IdArray) -> IdArray:
         at = np.minimum(np.searchsorted(row[order], true), len(row) - 1)
         ranks[i] = np.where(row[order][at] == true, order[at], len(row))
     return ranks
+
+
+def _measure_growth(ranks: IdArray, depth: int) -> float:
+    """Return how the depth grows with k, so that as many of the hundred nearest are found as of the ten."""
+    if ranks.shape[1] <= RECALL_K:
+        return 1.0
+    found = float((ranks[:, :RECALL_K] < depth).mean())
+    larger = float(np.quantile(ranks, found, method="higher"))
+    growth = np.log(max(larger, 1) / depth) / np.log(ranks.shape[1] / RECALL_K)
+    return round(float(np.clip(growth, 0, 1)), 3)
 
 
 def _choose_depth(ranks: IdArray, recall: float, deepest: int) -> tuple[int, float]:

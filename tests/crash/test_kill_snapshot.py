@@ -74,6 +74,42 @@ def test_a_kill_before_any_line_of_publishing_leaves_searches_exact(
     assert rows_seen == ({(1, 40), (2, 44), (1, 44)} if published else {(0, 0), (1, 50)})
 
 
+def test_a_kill_while_a_segment_is_added_leaves_a_chain_that_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = VectorLibrary(tmp_path / "library")
+    with monkeypatch.context() as patch:
+        patch.setattr("clipsearch.vectors.segments._SEGMENTED_ROWS", 100)
+        for names in (range(100), range(100, 130), range(130, 140)):
+            library.add(names)
+            library.snapshots(None).publish()
+    library.remove(range(95, 102))
+    library.add(range(140, 150))  # with the last segment 20: it is written again, 30 are kept
+    library.catalog.close()
+    process = victim("segments", tmp_path / "library", tmp_path / "out", "auto")
+    said = [line.split() for line in process.communicate()[0].split("\n")[:-1]]
+    assert process.returncode == 0 and said[-1][1] == "finished" and len(said) > 50
+    seen: set[tuple[tuple[int, ...], int]] = set()
+    for number, _ in said:
+        again = reopened(library, tmp_path / "out" / number)
+        snapshots = again.snapshots(None)
+        chain = snapshots.chain()
+        assert chain[0].after == 0 and {snapshots.path(row) for row in chain} <= {
+            *snapshots.folder.iterdir()
+        }
+        ends = tuple(row.watermark for row in chain)
+        searcher = snapshots.open()
+        assert searcher.tail == 150 - ends[-1]
+        again.assert_exact(searcher)
+        state = ends, len(snapshots.rows())
+        if state not in seen:
+            assert_sound(again)
+        seen.add(state)
+        again.catalog.close()
+    before, after = (100, 130, 140), (100, 150)
+    assert seen == {(before, 3), (after, 4), (after, 3), (after, 2)}
+
+
 def test_a_kill_at_any_moment_of_writing_a_large_snapshot_leaves_searches_exact(
     tmp_path: Path,
 ) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from conftest import ToyEncoder
 from vector_library import VectorLibrary, batch_names, batch_rows
 
-import clipsearch
+import clipsearch.vectors.segments
 from clipsearch.catalog import Catalog
 from clipsearch.library import Library
 from clipsearch.types import Progress
@@ -32,10 +32,16 @@ TRACED = {
 }
 
 
-def lines(template: Path, out: Path, kind: str) -> None:
+def segments(template: Path, out: Path, _: str) -> None:
+    """Do what `lines` does where a hundred vectors are many, and their snapshot grows by segments."""
+    clipsearch.vectors.segments._SEGMENTED_ROWS = 100
+    lines(template, out, None, step=3)
+
+
+def lines(template: Path, out: Path, kind: str | None, *, step: int = 1) -> None:
     """Publish in a copy `out/N` of the library for N = 1, 2, ..., killed before the N-th line."""
-    vector_index(kind)  # imported once, before the forks
-    for number in count(1):
+    vector_index(kind or "exact")  # imported once, before the forks
+    for number in count(1, step):
         folder = out / str(number)
         shutil.copytree(template, folder)
         if (child := os.fork()) == 0:
@@ -116,5 +122,11 @@ def index(folder: Path, images: Path, kind: str) -> None:
 if __name__ == "__main__":
     job, *arguments = sys.argv[1:]
     *folders, wanted = arguments
-    jobs: dict[str, Any] = {"lines": lines, "publish": publish, "commit": commit, "index": index}
+    jobs: dict[str, Any] = {
+        "lines": lines,
+        "segments": segments,
+        "publish": publish,
+        "commit": commit,
+        "index": index,
+    }
     jobs[job](*map(Path, folders), wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from itertools import combinations_with_replacement
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def rows() -> np.ndarray:
     found = np.random.default_rng(0).standard_normal((ROWS, DIM), dtype=np.float32)
     found /= np.linalg.norm(found, axis=1, keepdims=True)
     return found
+
+
+def written(codes: PQCodes) -> np.ndarray:
+    """Return the bytes that codes write, uint8 (n,)."""
+    file = BytesIO()
+    codes.write(file)
+    return np.frombuffer(file.getvalue(), np.uint8).copy()
 
 
 def built(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch, shard: int) -> PQCodes:
@@ -56,8 +64,8 @@ def test_vectors_are_candidates_for_themselves(
     rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = built(rows, monkeypatch, 500)
-    content = np.concatenate([*codes.parts()])
-    for found in (codes, PQCodes.from_bytes(content, codes.axes, "codes")):
+    content = written(codes)
+    for found in (codes, PQCodes.read(BytesIO(content.tobytes()), codes.axes, "codes")):
         assert themselves(found, rows) > 0.95
 
 
@@ -159,16 +167,16 @@ def test_the_allocation_of_axes_loses_the_least_of_all_ways() -> None:
 def test_codes_that_faiss_cannot_read_are_an_error_that_names_the_file(rows: np.ndarray) -> None:
     ids = np.arange(len(rows))
     codes = PQCodes.build(rows, [(ids, rows)], cells=0, rows=len(rows))
-    content = np.concatenate([*codes.parts()])
+    content = written(codes)
     content[16:20] = 0
     with pytest.raises(SnapshotUnreadable, match="some file cannot be read by FAISS"):
-        PQCodes.from_bytes(content, codes.axes, "some file")
+        PQCodes.read(BytesIO(content.tobytes()), codes.axes, "some file")
 
 
-def test_a_code_takes_a_bit_per_number(rows: np.ndarray) -> None:
+def test_a_code_takes_two_bits_per_number(rows: np.ndarray) -> None:
     ids = np.arange(len(rows))
     flat = PQCodes.build(rows, [(ids, rows)], cells=0, rows=len(rows))
-    assert (flat.resident, flat.cells) == (3_001 * 32 // 8, 0)
+    assert (flat.resident, flat.cells) == (3_001 * 32 // 4, 0)
     assert PQCodes.build(rows, [(ids, rows)], cells=16, rows=len(rows)).cells == 16
 
 
@@ -180,7 +188,7 @@ def test_an_index_whose_codes_are_of_fewer_vectors_is_unreadable(
     with path.open("w+b") as file:
         writer = SectionWriter(file)
         info = StoredRowsWriter(writer, DIM).write([(np.arange(ROWS), rows)])
-        writer.write_checked("codes", np.concatenate([*codes.parts()]))
+        writer.write_checked("codes", written(codes))
         writer.write_checked("axes", codes.axes)
         tuned = {"depth": 50, "probes": 0, "cells": 0, "recall": 1.0, "queries": "texts"}
         writer.finish(info | {"kind": "compressed", "axes": len(codes.axes), "tuned": tuned})

@@ -8,7 +8,7 @@ from oracle import assert_same, brute_force, unit_rows
 
 from clipsearch.errors import VectorIndexError
 from clipsearch.vectors import exact
-from clipsearch.vectors.exact import FaissFlatIndex, FlatIndex
+from clipsearch.vectors.exact import FaissFlatIndex, FlatIndex, nearest_of
 
 
 @pytest.mark.parametrize("n", [0, 1, 900, 1_001, 9_000])
@@ -61,3 +61,11 @@ def test_cosines_of_a_growing_index_are_those_of_all_that_was_added() -> None:
     ids, cosines = index.cosines(queries)
     assert ids.tolist() == [8, 2, *range(10, 17)]
     np.testing.assert_allclose(cosines, queries @ vectors.T, atol=1e-6)
+
+
+def test_the_nearest_points_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(3)
+    points, rows = rng.standard_normal((50, 7)), rng.standard_normal((9, 7))
+    distances = np.square(rows[:, None] - points).sum(axis=2)
+    found = nearest_of(points)(rows, 4)
+    np.testing.assert_array_equal(found, np.argsort(distances, axis=1)[:, :4])

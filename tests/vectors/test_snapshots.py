@@ -22,6 +22,7 @@ from vector_library import DIM, VectorLibrary, entry_of, path_of
 from clipsearch.catalog import Catalog, SnapshotRow
 from clipsearch.errors import LibraryLocked, UnknownVectorIndex, VectorIndexError
 from clipsearch.vectors import KINDS, kind_for, vector_index
+from clipsearch.vectors.compressed import CompressedIndex
 from clipsearch.vectors.snapshots import Snapshots
 
 
@@ -526,6 +527,21 @@ def test_kind_and_recall_are_kept_and_facts_say_what_was_reached(library: Vector
     [row] = library.snapshots().rows()
     cut(library.folder / row.file)
     assert library.snapshots().info() is None
+
+
+@pytest.mark.parametrize("kind", ["compressed", "ivf"])
+def test_the_memory_of_codes_is_known_without_reading_them(
+    library: VectorLibrary, kind: str
+) -> None:
+    library.add(range(2500))
+    library.snapshots(kind).publish()
+    [row] = library.snapshots().rows()
+    found = vector_index(kind).load(library.folder / row.file)
+    assert isinstance(found, CompressedIndex)
+    told = found.info.resident
+    assert found._codes is None
+    codes = found._load_codes()
+    assert told == found._rows.resident + codes.resident and codes.cells == found.cells(2500)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,13 @@ from oracle import as_stored, brute_force, stored_rows, unit_rows
 from clipsearch.vectors import TuningTarget
 from clipsearch.vectors.storage.container import Sections, SectionWriter
 from clipsearch.vectors.storage.rows import StoredRows, StoredRowsWriter
-from clipsearch.vectors.tuning import TuningResult, nearest_places, simulate_texts, tune
+from clipsearch.vectors.tuning import (
+    TuningResult,
+    _measure_growth,
+    nearest_places,
+    simulate_texts,
+    tune,
+)
 
 N, DIM = 1_000, 16
 
@@ -55,7 +61,7 @@ def test_the_depth_is_the_least_step_that_holds_all_true_neighbours(
 ) -> None:
     codes = Codes(rows, rank)
     result = tune(rows, codes.candidates, 0, TuningTarget(1.0, queries()))
-    assert result == TuningResult(depth, 0, 0, 1.0, "texts", 120)
+    assert result == TuningResult(depth, 0, 0, 1.0, "texts", 120, result.growth)
     assert codes.calls == [(120, 1000, 0)]
     assert result.parameters() == {"depth": depth}
 
@@ -91,6 +97,18 @@ def test_cells_are_visited_until_more_bring_no_more(rows: StoredRows) -> None:
     assert (result.probes, result.cells, result.depth, result.recall) == (16, 64, 32, 1.0)
     assert [probes for _, _, probes in codes.calls] == [4, 8, 16, 32]
     assert result.parameters() == {"depth": 32, "probes": 16, "cells": 64}
+
+
+def test_more_cells_are_tried_while_they_may_spare_candidates(rows: StoredRows) -> None:
+    # With up to 16 cells one of ten stands last among the candidates; with 32 all are first.
+    def candidates(texts: np.ndarray, depth: int, probes: int) -> np.ndarray:
+        found = Codes(rows, 0, cells=8).candidates(texts, depth, probes)
+        if 8 <= probes < 32:
+            found[:, [9, 990]] = found[:, [990, 9]]
+        return found
+
+    result = tune(rows, candidates, 256, TuningTarget(0.99, queries()))
+    assert (result.probes, result.depth, result.recall) == (32, 32, 1.0)
 
 
 def test_where_the_recall_is_out_of_reach_the_best_is_taken_and_says_so(rows: StoredRows) -> None:
@@ -183,3 +201,15 @@ def test_few_images_and_numbers_are_enough_to_simulate_texts(images: int, dim: i
     texts = simulate_texts(rows, 80)
     assert texts.shape == (80, dim)
     np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("last", "depth", "growth"), [(100, 10, 1.0), (64, 64, 0.0), (128, 32, 0.602), (9_000, 10, 1.0)]
+)
+def test_the_depth_for_more_neighbours_grows_as_their_ranks_do(
+    last: int, depth: int, growth: float
+) -> None:
+    ten, others = np.linspace(0, depth - 1, 10), np.linspace(depth, last, 90)
+    ranks = np.tile(np.concatenate([ten, others]).astype(int), (40, 1))
+    assert _measure_growth(ranks, depth) == pytest.approx(growth, abs=0.01)
+    assert _measure_growth(ranks[:, :10], depth) == 1.0  # a library of ten

@@ -14,21 +14,23 @@ import json
 import mmap
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from clipsearch._util.arrays import AnyArray, ByteArray
-from clipsearch._util.atomic import page_digest, sha256_of
+from clipsearch._util.arrays import AnyArray
+from clipsearch._util.atomic import digest_chunks, page_digest, sha256_of
 from clipsearch._util.verified import regular_only, verify_once
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
 
 _MAGIC, _END = b"clipvecs", b"clipseal"
 _FORMAT = 1
 _PAGE = 4096
+_STREAMED = 1 << 20
 _TRAILER = 8 + hashlib.sha256().digest_size + len(_END)
 
 # Where a section starts, its bytes, and its checksum (empty: a mapped section).
@@ -56,6 +58,15 @@ class SectionWriter:
         start, raw = self._align(), np.ascontiguousarray(content).reshape(-1).view(np.uint8)
         self._file.write(raw.data)
         self._places[name] = (start, raw.size, page_digest(raw))
+
+    def write_checked_by(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+        """Let `write` write a section that will be read as a whole; its checksum is taken afterwards."""
+        start = self._align()
+        write(self._file)
+        end = self._file.tell()
+        self._file.seek(start)
+        digest = digest_chunks(iter(partial(self._file.read, _STREAMED), b""), end - start)
+        self._places[name] = (start, end - start, digest)
 
     def map_written(self, info: dict[str, Any]) -> Sections:
         """Map the sections written so far; the file must be open for reading too."""
@@ -100,6 +111,7 @@ class Sections:
         self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.info: dict[str, Any] = footer["info"]
         self._places: dict[str, _Place] = footer["sections"]
+        self._compared: set[str] = set()
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, kind: str) -> Self:
@@ -152,19 +164,70 @@ class Sections:
             raise SnapshotUnreadable(f"{self.name} is damaged: its {name} are not as written.")
         return raw.view(dtype).reshape(shape)
 
-    def bytes_of(self, name: str) -> ByteArray:
-        """Return a section as bytes, uint8 (size,), as `array` does."""
-        return self.array(name, "u1", (self._places.get(name, (0, 0, ""))[1],))
+    def has(self, name: str) -> bool:
+        """Return whether there is a section of this name."""
+        return name in self._places
 
-    def release(self, name: str) -> None:
-        """Give the memory of a section's pages back; they are read again when they are touched."""
-        start, size, _ = self._places[name]
-        if hasattr(mmap, "MADV_DONTNEED") and size:
-            self._mapped.madvise(mmap.MADV_DONTNEED, start, size)
+    def size_of(self, name: str) -> int:
+        """Return the bytes of a section; 0 where it is missing."""
+        return self._places.get(name, (0, 0, ""))[1]
+
+    def compare(self, name: str) -> None:
+        """Compare a section with its checksum, once. Raises SnapshotUnreadable if it is damaged."""
+        if name in self._compared:
+            return
+        start, size, digest = self._places.get(name, (0, 0, ""))
+        stream = SectionStream(self, start, size)
+        if digest and digest_chunks(iter(partial(stream.read, _STREAMED), b""), size) != digest:
+            raise SnapshotUnreadable(f"{self.name} is damaged: its {name} are not as written.")
+        self._compared.add(name)
+
+    def stream(self, name: str) -> SectionStream:
+        """Return a section to be read in pieces, once it has been compared with its checksum.
+
+        Raises
+        ------
+        SnapshotUnreadable
+            If the section is damaged.
+        """
+        self.compare(name)
+        start, size, _ = self._places.get(name, (0, 0, ""))
+        return SectionStream(self, start, size)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Read bytes of the file, without mapped pages that would count as memory of the process."""
+        if hasattr(os, "pread"):
+            return os.pread(self.descriptor, size, offset)
+        return self._mapped[offset : offset + size]
 
     def start_of(self, name: str) -> int:
         """Return the offset in the file, in bytes, at which a section starts."""
         return self._places[name][0]
+
+
+class SectionStream:
+    """A section as a binary file that is read."""
+
+    def __init__(self, sections: Sections, start: int, size: int) -> None:
+        """Begin at the start of a section of `size` bytes, which is at `start` of its file."""
+        self._sections, self._start, self._size = sections, start, size
+        self._place = 0
+
+    def read(self, size: int) -> bytes:
+        """Read the next bytes; fewer at the end."""
+        wanted = min(size, self._size - self._place)
+        content = self._sections.read_at(self._start + self._place, wanted)
+        self._place += len(content)
+        return content
+
+    def tell(self) -> int:
+        """Return the place of the next byte."""
+        return self._place
+
+    def seek(self, place: int) -> int:
+        """Go on at another place."""
+        self._place = place
+        return place
 
 
 def check_file(path: Path, size: int, sha256: str) -> None:

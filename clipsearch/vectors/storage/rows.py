@@ -7,25 +7,30 @@ catalog's vectors to the last bit.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from clipsearch._util.arrays import AnyArray, FloatArray, HalfArray, IdArray
+from clipsearch._util.arrays import AnyArray, FloatArray, HalfArray, IdArray, places_in
 from clipsearch._util.parallel import parallel_for
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
 from clipsearch.vectors.ranking import check_rows, is_in
 from clipsearch.vectors.storage.container import Sections, SectionWriter
+from clipsearch.vectors.storage.float16 import choose_multiplier, float16_to_float32, to_float16
 
 _STORED = "<f2"
-_NUMBERS_AT_ONCE = 1 << 18  # int32 numbers: 1 MiB, which stays in the cache of a core
 _ROWS_PER_THREAD = 8_192
 # Pages of a map that were touched count as memory of the process, on some systems with hundreds
 # around each: after a few searches all of a large file would be resident. So the vectors of files
 # beyond this size are read, where the system can read from an offset.
 _MAP_UP_TO = 128 << 20
 _LENGTH_TOLERANCE = 0.01
+_CACHED_SECONDS = 2e-5  # the most that a row in the page cache takes on average
+_SAMPLE_LEAST, _SAMPLE_MOST, _SAMPLE_SHARE = 8_192, 65_536, 64
+_MANY = 16  # below one of 16, ids are looked up one by one
 
 # --- reading -------------------------------------------------------------------------------
 
@@ -54,6 +59,9 @@ class StoredRows:
         self._lengths = sections.array("lengths", "<f4", (count,))
         self._vectors: HalfArray = sections.array("vectors", _STORED, (count, self.dim))
         most = _MAP_UP_TO if map_up_to is None else map_up_to
+        self._from_disk = True
+        self._last: tuple[IdArray, IdArray] | None = None
+        self._sample: tuple[IdArray, HalfArray] | None = None
         self._reads = hasattr(os, "pread") and self._vectors.nbytes > most
 
     def __len__(self) -> int:
@@ -65,8 +73,26 @@ class StoredRows:
         return int(self.ids.nbytes + self._lengths.nbytes)
 
     def places_of(self, ids: IdArray) -> IdArray:
-        """Return the places of these ids, int64 (w,) ascending; unknown ids are ignored."""
-        return np.flatnonzero(is_in(self.ids, ids))
+        """Return the places of these ids, int64 (w,) ascending; unknown ids are ignored.
+
+        Those of the last array that cannot be written are kept: filters are mostly used again.
+        """
+        last = self._last
+        if last is not None and last[0] is ids:
+            return last[1]
+        few = _MANY * len(ids) < len(self.ids) and self._ascending
+        if few and (np.diff(ids) > 0).all():
+            places = places_in(self.ids, ids)
+            places = places[self.ids[places] == ids]
+        else:
+            places = np.flatnonzero(is_in(self.ids, ids))
+        if not ids.flags.writeable:
+            self._last = ids, places
+        return places
+
+    @cached_property
+    def _ascending(self) -> bool:
+        return bool((np.diff(self.ids) > 0).all())
 
     def take(self, places: IdArray) -> FloatArray:
         """Return the unit rows at some places.
@@ -112,22 +138,60 @@ class StoredRows:
         SnapshotUnreadable
             If a cosine is not finite.
         """
-        count = len(self) if places is None else len(places)
+        if places is None:
+            return self._multiply(queries, len(self), self._read, lambda some: some)
+        return self._multiply(
+            queries, len(places), lambda some: self._read(places[some]), places.__getitem__
+        )
+
+    def _multiply(
+        self,
+        queries: FloatArray,
+        count: int,
+        read: Callable[[slice], HalfArray],
+        places: Callable[[slice], IdArray | slice],
+    ) -> FloatArray:
+        """Return the cosines float32 (m, count) with rows that `read` reads, at some places of all."""
         cosines = np.empty((len(queries), count), np.float32)
-        step = max(1, _NUMBERS_AT_ONCE // self.dim)
+        make_multiplier, numbers_at_once = choose_multiplier(cosines.size * self.dim)
+        step = max(1, numbers_at_once // self.dim)
 
         def compare(first: int, last: int) -> None:
-            room = np.empty((step, self.dim), np.int32)
+            multiply = make_multiplier()
             for start in range(first, last, step):
-                end = min(start + step, last)
-                some = np.arange(start, end) if places is None else places[start:end]
-                part = float16_products(queries, self._read(some), room)
-                np.divide(part, self._lengths[some], out=cosines[:, start:end])
+                some = slice(start, min(start + step, last))
+                part = multiply(queries, read(some))
+                np.divide(part, self._lengths[places(some)], out=cosines[:, some])
 
         parallel_for(compare, count, least=_ROWS_PER_THREAD)
         if not np.isfinite(cosines).all():
             raise self._explain_damage()
         return cosines
+
+    # --- a sample ---
+
+    def sample_places(self) -> IdArray:
+        """Return places that are spread evenly, int64 (s,): one in 64, from 8,192 to 65,536."""
+        share = min(len(self) // _SAMPLE_SHARE, _SAMPLE_MOST)
+        count = min(len(self), max(_SAMPLE_LEAST, share))
+        return np.linspace(0, len(self) - 1, count).astype(np.int64)
+
+    def read_sample(self) -> HalfArray:
+        """Return the stored numbers of the sample, float16 (s, dim)."""
+        return self._read(self.sample_places())
+
+    def sample_cosines(self, queries: FloatArray) -> tuple[IdArray, FloatArray]:
+        """Return the places (s,) of the sample and its cosines, float32 (m, s), as `cosines`."""
+        if self._sample is None:
+            places = self.sample_places()
+            shape = (len(places), self.dim)
+            if self._sections.has("sample"):
+                self._sample = places, self._sections.array("sample", _STORED, shape)
+            else:  # of an earlier version
+                self._sample = places, self._read(places)
+        places, numbers = self._sample
+        cosines = self._multiply(queries, len(places), numbers.__getitem__, places.__getitem__)
+        return places, cosines
 
     def blocks(self, step: int) -> Iterator[tuple[IdArray, FloatArray]]:
         """Yield all ids int64 (n,) and unit rows float32 (n, dim), `step` at a time."""
@@ -135,8 +199,12 @@ class StoredRows:
             places = np.arange(start, min(start + step, len(self)))
             yield self.ids[places], self.take(places)
 
-    def _read(self, places: IdArray) -> HalfArray:
+    def _read(self, places: IdArray | slice) -> HalfArray:
         """Return the stored numbers at these places, float16 (w, dim)."""
+        if isinstance(places, slice):
+            if not self._reads:
+                return self._vectors[places]
+            places = np.arange(places.start, places.stop)
         ends = np.flatnonzero(np.diff(places) != 1) + 1
         if not self._reads:
             adjacent = len(places) and not len(ends)
@@ -145,25 +213,29 @@ class StoredRows:
         row = self._vectors.strides[0]
         sizes = np.diff(firsts, append=len(places)) * row
         offsets = self._sections.start_of("vectors") + places[firsts] * row
-        content = _read_runs(self._sections.descriptor, sizes.tolist(), offsets.tolist())
+        content = self._read_runs(sizes.tolist(), offsets.tolist())
         if len(content) != len(places) * row:
             raise self._explain_damage()
         return np.frombuffer(content, _STORED).reshape(len(places), self.dim)
+
+    def _read_runs(self, sizes: list[int], offsets: list[int]) -> bytes:
+        """Read runs of bytes and join them; the result is short if the file ends before."""
+        descriptor = self._sections.descriptor
+        # All are announced first, so that the disk is not waited for once per run; not while the last
+        # ones came from the page cache, where an announcement takes as long as reading.
+        if self._from_disk and len(sizes) > 1 and hasattr(os, "posix_fadvise"):
+            for size, offset in zip(sizes, offsets, strict=True):
+                os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
+        started = time.perf_counter()
+        content = b"".join([os.pread(descriptor, *run) for run in zip(sizes, offsets, strict=True)])
+        self._from_disk = time.perf_counter() - started > _CACHED_SECONDS * len(sizes)
+        return content
 
     def _explain_damage(self) -> SnapshotUnreadable:
         return SnapshotUnreadable(
             f"{self._sections.name} is damaged: it holds a row that is not a unit vector. Nothing "
             "is lost: `clipsearch rebuild` writes it again from the catalog."
         )
-
-
-def _read_runs(descriptor: int, sizes: list[int], offsets: list[int]) -> bytes:
-    """Read runs of bytes and join them; the result is short if the file ends before."""
-    # All are announced first, so that the disk is not waited for once per run.
-    if len(sizes) > 1 and hasattr(os, "posix_fadvise"):
-        for size, offset in zip(sizes, offsets, strict=True):
-            os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
-    return b"".join([os.pread(descriptor, *run) for run in zip(sizes, offsets, strict=True)])
 
 
 # --- writing -------------------------------------------------------------------------------
@@ -212,95 +284,3 @@ class StoredRowsWriter:
         self._ids.append(ids)
         self._lengths.append(lengths)
         return numbers.astype(_STORED, copy=False)
-
-
-# --- float16 -------------------------------------------------------------------------------
-
-# numpy widens float16 one number at a time where it was built for older processors. Moving the bits
-# to their places in float32 (sign, five bits of exponent, ten of fraction) gives the number times
-# 2**-112, and a multiplication the rest (F. Giesen, "Half to float done quick", 2012). It is exact
-# for all finite numbers, and twice as fast in a search of the kind `exact` (docs/guides/scale.md).
-_SHIFT = 13  # 23 bits of fraction in float32, 10 in float16
-_MASK = np.int32(-0x70000001)  # without the three bits that the sign has spread into
-_ROOT_OF_SCALE = np.float32(2.0**56)  # twice, since 2**112 times a long query would be infinite
-_SAME = np.float32(2e-7)
-_LEAST_LENGTH = np.float32(1e-30)
-
-
-def float16_to_float32(numbers: HalfArray) -> FloatArray:
-    """Convert float16 (n, dim) to float32, bit for bit as `astype` does."""
-    wide = _move_bits(numbers, np.empty(numbers.shape, np.int32))
-    wide *= _ROOT_OF_SCALE
-    wide *= _ROOT_OF_SCALE
-    return wide
-
-
-def float16_products(queries: FloatArray, numbers: HalfArray, room: AnyArray) -> FloatArray:
-    """Multiply queries with float16 rows.
-
-    Parameters
-    ----------
-    queries
-        float32 (m, dim).
-    numbers
-        float16 (n, dim).
-    room
-        Scratch memory, int32 (at least n, dim); passed in so that it stays in the processor's
-        cache from call to call.
-
-    Returns
-    -------
-    Dot products float32 (m, n).
-    """
-    products = (queries * _ROOT_OF_SCALE) @ _move_bits(numbers, room[: len(numbers)]).T
-    products *= _ROOT_OF_SCALE
-    return np.asarray(products)
-
-
-def to_float16(rows: FloatArray) -> tuple[HalfArray, FloatArray]:
-    """Find the float16 numbers that unit rows were made from.
-
-    Rounding gives them back, except where their length was so far from 1 that some numbers are
-    nearer to a neighbour: there the length is found by trying neighbours of the largest number.
-
-    Parameters
-    ----------
-    rows
-        float32 (n, dim), float16 rows divided by their length, as the catalog returns them.
-
-    Returns
-    -------
-    The numbers float16 (n, dim), and the lengths float32 (n,) that they have to be divided by.
-    """
-    numbers, lengths, errors = _round(rows, rows)
-    off = np.flatnonzero(errors > _SAME)
-    if len(off):
-        some = rows[off]
-        largest = np.abs(some).argmax(axis=1)[:, None]
-        value = np.take_along_axis(some, largest, axis=1)
-        nearest = np.take_along_axis(numbers[off], largest, axis=1)
-        for step in (0, 1, -1, 2, -2):
-            beside = (nearest.view(np.int16) + np.int16(step)).view(np.float16)
-            trial = _round(some * (beside.astype(np.float32) / value), some)
-            better = trial[2] < errors[off]
-            numbers[off[better]], lengths[off[better]], errors[off[better]] = (
-                part[better] for part in trial
-            )
-    return numbers, lengths
-
-
-def _round(scaled: FloatArray, rows: FloatArray) -> tuple[HalfArray, FloatArray, FloatArray]:
-    """Return rounded rows, their lengths, and how far from `rows` they are at unit length."""
-    numbers = scaled.astype(np.float16)
-    wide = float16_to_float32(numbers)
-    lengths = np.linalg.norm(wide, axis=1)
-    wide /= np.maximum(lengths, _LEAST_LENGTH)[:, None]
-    return numbers, lengths, np.abs(wide - rows).max(axis=1, initial=0)
-
-
-def _move_bits(numbers: HalfArray, room: AnyArray) -> FloatArray:
-    """Return float32 numbers that are 2**-112 times the float16 numbers."""
-    np.copyto(room, numbers.view(f"{numbers.dtype.str[0]}i2"))
-    np.left_shift(room, _SHIFT, out=room)
-    np.bitwise_and(room, _MASK, out=room)
-    return room.view(np.float32)

@@ -37,7 +37,8 @@ def test_sections_come_back_with_their_info(path: Path) -> None:
     path.unlink()
     np.testing.assert_array_equal(sections.array("mapped", "<i8", (3_000, 2)), MAPPED)
     np.testing.assert_array_equal(sections.array("checked", "<f4", (7,)), CHECKED)
-    assert sections.bytes_of("checked").tobytes() == CHECKED.tobytes()
+    assert sections.stream("checked").read(999) == CHECKED.tobytes()
+    assert (sections.has("checked"), sections.has("other")) == (True, False)
     assert sections.array("empty", "u1", (0,)).size == 0
     assert sections.info == {"kind": "test", "note": [1, "two"]}
 
@@ -53,12 +54,37 @@ def test_sections_start_on_pages_and_cannot_be_changed(path: Path) -> None:
         sections.array("mapped", "<i8", (3_000, 2))[0] = 1
 
 
-def test_a_released_section_is_read_again(path: Path) -> None:
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_section_is_read_in_pieces(
+    path: Path, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    if not reads:  # as on Windows
+        monkeypatch.delattr("os.pread")
+    stream = opened(path).stream("mapped")
+    content = MAPPED.tobytes()
+    assert stream.read(10) == content[:10] and stream.tell() == 10
+    stream.seek(len(content) - 3)
+    assert (stream.read(8), stream.read(8)) == (content[-3:], b"")
+    assert opened(path).stream("empty").read(5) == b""
+
+
+def test_a_damaged_section_is_not_read_in_pieces(path: Path) -> None:
     sections = opened(path)
-    checked = sections.array("checked", "<f4", (7,))
-    for name in ("checked", "empty"):
-        sections.release(name)
-    np.testing.assert_array_equal(checked, CHECKED)
+    with path.open("r+b") as file:
+        file.seek(sections.start_of("checked") + 5)
+        file.write(b"\xff")
+    with pytest.raises(SnapshotUnreadable, match="its checked are not as written"):
+        sections.stream("checked")
+
+
+def test_a_section_may_be_written_by_a_function(tmp_path: Path) -> None:
+    with (tmp_path / "sections").open("w+b") as file:
+        writer = SectionWriter(file)
+        writer.write_checked_by("first", lambda beside: beside.write(b"abc"))
+        writer.write_checked_by("none", lambda beside: None)
+        writer.finish({"kind": "test"})
+    sections = opened(tmp_path / "sections")
+    assert (sections.stream("first").read(9), sections.stream("none").read(9)) == (b"abc", b"")
 
 
 def test_sections_can_be_mapped_before_the_file_is_finished(tmp_path: Path) -> None:

@@ -11,13 +11,8 @@ from oracle import stored_rows, unit_rows
 
 from clipsearch.errors import SnapshotUnreadable, VectorIndexError
 from clipsearch.vectors.storage.container import Sections, SectionWriter
-from clipsearch.vectors.storage.rows import (
-    StoredRows,
-    StoredRowsWriter,
-    float16_products,
-    float16_to_float32,
-    to_float16,
-)
+from clipsearch.vectors.storage.float16 import to_float16
+from clipsearch.vectors.storage.rows import StoredRows, StoredRowsWriter
 
 ROWS, DIM = 500, 24
 IDS = np.random.default_rng(2).permutation(10_000)[:ROWS]
@@ -203,15 +198,39 @@ def test_rows_off_from_unit_length_are_stored_to_the_precision_of_float32(length
     assert np.abs(lengths - length).max() < 0.003
 
 
-def test_float16_becomes_float32_bit_for_bit() -> None:
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    finite = every[np.isfinite(every)].reshape(-1, 64)
-    np.testing.assert_array_equal(
-        float16_to_float32(finite).view(np.int32), finite.astype(np.float32).view(np.int32)
-    )
-    queries, room = unit_rows(np.random.default_rng(2), 3, 64), np.empty((2048, 64), np.int32)
-    np.testing.assert_allclose(
-        float16_products(queries, finite[:900], room),
-        queries @ finite[:900].astype(np.float32).T,
-        rtol=1e-5,
-    )
+@pytest.mark.parametrize("ids", [[], [5], [3, 9, 11], list(range(40)), [9_999]])
+@pytest.mark.parametrize("ascending", [True, False])
+def test_places_of_ids_are_found_whether_few_or_many(
+    tmp_path: Path, ids: list[int], ascending: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = np.sort(IDS) if ascending else IDS
+    rows = stored(tmp_path, known)
+    wanted = np.array(ids, np.int64)
+    expected = np.flatnonzero(np.isin(known, wanted))
+    # It imports numpy.ma, which takes a tenth of a query in a fresh process.
+    monkeypatch.delattr(np, "unique")
+    np.testing.assert_array_equal(rows.places_of(wanted), expected)
+    wanted.flags.writeable = False
+    for _ in range(2):  # the second time they are known
+        np.testing.assert_array_equal(rows.places_of(wanted), expected)
+    other = np.array([known[0]])
+    assert rows.places_of(other).tolist() == [0]
+
+
+def test_a_sample_is_spread_evenly_and_compared_as_the_rows_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipsearch.vectors.storage.rows._SAMPLE_LEAST", 50)
+    rows = stored(tmp_path, IDS)
+    queries = unit_rows(np.random.default_rng(8), 2, DIM)
+    places, cosines = rows.sample_cosines(queries)
+    assert len(places) == 50 and set(np.diff(places)) <= {10, 11}
+    np.testing.assert_allclose(cosines, rows.cosines(queries)[:, places], atol=1e-6)
+
+
+def stored(folder: Path, ids: np.ndarray) -> StoredRows:
+    with (folder / "rows").open("wb") as file:
+        writer = SectionWriter(file)
+        info = StoredRowsWriter(writer, DIM).write([(ids, VECTORS)])
+        writer.finish(info | {"kind": "rows"})
+    return StoredRows(Sections.open(folder / "rows", kind="rows"))
