@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from clipsearch import types
 from clipsearch._util.arrays import FloatArray, IdArray
-from clipsearch.catalog import embeddings, files, integrity, settings
+from clipsearch.catalog import embeddings, files, integrity, selection, settings
 from clipsearch.catalog import records as _records
 from clipsearch.catalog.connection import Connection
 from clipsearch.catalog.embeddings import Parts
@@ -129,9 +129,10 @@ class Catalog:
     sizes_under = _reads(_records.sizes_under)
     knows_below = _reads(_records.knows_below)
     hits = _reads(_records.hits)
-    live_ids = _reads(_records.live_ids)
-    allowed_ids = _reads(_records.allowed_ids)
-    read_searchable = _reads(_records.read_searchable)
+    live_ids = _reads(selection.live_ids)
+    allowed_ids = _reads(selection.allowed_ids)
+    passing_contents = _reads(selection.passing_contents)
+    read_searchable = _reads(selection.read_searchable)
     errors = _reads(_records.errors)
     notes = _reads(_records.notes)
 
@@ -141,17 +142,20 @@ class Catalog:
     max_id = _reads(embeddings.max_id)
     live_count = _reads(embeddings.live_count)
     stale_count = _reads(embeddings.stale_count)
+    contents_of = _reads(selection.contents_of)
     parts = _reads(embeddings.parts)
     places = _reads(embeddings.places)
     purge_stale = _writes(embeddings.purge_stale)
     sweep_contents = _writes(embeddings.sweep_contents)
 
+    image_paths = _reads(integrity.image_paths)
     damaged_contents = _reads(integrity.damaged_contents)
     restore_content = _writes(integrity.restore_content)
     damaged_models = _reads(integrity.damaged_models)
     restore_model = _writes(integrity.restore_model)
 
     save_labels = _writes(_records.save_labels)
+    save_label_batches = _writes(_records.save_label_batches)
     label_counts = _reads(_records.label_counts)
     read_labels = _reads(_records.read_labels)
 

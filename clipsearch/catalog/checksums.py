@@ -26,7 +26,10 @@ SEALED: Mapping[str, tuple[str, ...]] = {
     "file": ("path", "content_id", "size", "mtime_ns", "root", "error"),
     "embedding": ("content_id", "model_id", "part", "at", "vector"),
     "label": ("content_id", "name", "source", "score", "created_at"),
-    "snapshot": ("model_id", "kind", "watermark", "rows", "sha256", "file", "bytes", "created_at"),
+    "snapshot": (
+        *("model_id", "kind", "watermark", "rows", "sha256", "file", "bytes", "created_at"),
+        "after",
+    ),
     "scan": ("root", "started_at", "finished_at", "complete", "files"),
 }
 """Table -> its columns that a checksum covers, beside its id."""
@@ -35,8 +38,9 @@ _KINDS = {table: number for number, table in enumerate(SEALED, 1)}  # stored: ad
 
 def row_checksum(*values: object) -> int:
     """Compute the CRC-32 of values of SQLite; NULL is left out, so that a new column changes nothing."""
-    known = (value for value in values if value is not None)
-    return zlib.crc32(b"\0".join(v if isinstance(v, bytes) else repr(v).encode() for v in known))
+    # Lists and not generators: a check calls this for every row.
+    known = [v if isinstance(v, bytes) else repr(v).encode() for v in values if v is not None]
+    return zlib.crc32(b"\0".join(known))
 
 
 def vector_checksum(
@@ -55,8 +59,16 @@ CHECKSUM_FUNCTIONS: Mapping[str, tuple[int, Callable[..., int]]] = {
 """SQL functions that every connection has: name -> (number of arguments, function)."""
 
 
-def checksum_sql(table: str) -> str:
-    """Return SQL that computes the checksum of a row of a table as it is stored."""
+def checksum_sql(table: str, *, without: str = "") -> str:
+    """Return SQL that computes the checksum of a row of a table as it is stored.
+
+    Parameters
+    ----------
+    table
+        A key of `SEALED`.
+    without
+        A column to leave out, for a catalog of a format that lacks it.
+    """
     if table == "embedding":
         at = "CAST(embedding.at AS BLOB)"
         names = "embedding.id, content_id, model_id, part"
@@ -66,6 +78,8 @@ def checksum_sql(table: str) -> str:
     parts = [] if table == "meta" else [f"{table}.id"]
     kinds = []
     for name in SEALED[table]:
+        if name == without:
+            continue
         own = f"{table}.{name}"
         real = f"CASE typeof({own}) WHEN 'real' THEN {own} ELSE CAST({own} AS BLOB) END"
         parts.append(real if name in _REAL else f"CAST({own} AS BLOB)")
@@ -87,9 +101,9 @@ def stored_sql(table: str) -> str:
     )
 
 
-def is_damaged_sql(table: str) -> str:
-    """Return SQL that holds for a row of a table that is not as it was written."""
-    return f"coalesce({stored_sql(table)} <> {checksum_sql(table)}, 0)"
+def is_damaged_sql(table: str, *, without: str = "") -> str:
+    """Return SQL that holds for a row of a table that is not as it was written, see `checksum_sql`."""
+    return f"coalesce({stored_sql(table)} <> {checksum_sql(table, without=without)}, 0)"
 
 
 def _put_sql(table: str, condition: str) -> str:
@@ -127,6 +141,13 @@ SEAL_SETTINGS = (
     _put_sql("meta", "TRUE"),
 )
 """Statements that store the checksums of all settings, as they are now."""
+SEAL_SEGMENTS = (
+    # Damaged ones are not sealed as they are now: they are derived, and written again.
+    f"DELETE FROM snapshot WHERE {is_damaged_sql('snapshot', without='after')}",
+    f"DELETE FROM checksum WHERE kind = {_KINDS['snapshot']}",
+    _put_sql("snapshot", "TRUE"),
+)
+"""Statements after the column `after` was added: its value is in the checksums of snapshots."""
 SEAL_ALL = tuple(_put_sql(table, f"{stored_sql(table)} IS NULL") for table in SEALED)
 """Statements that store the checksums of all rows without one, as they are now."""
 

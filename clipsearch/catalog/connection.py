@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
+import numpy as np
+
+from clipsearch._util.arrays import IdArray
+
+_CHUNK = 65_536
 Parameters = Sequence[Any] | Mapping[str, Any]
 """The values bound to the `?`, or the `:name`, of a statement."""
 
@@ -48,6 +54,15 @@ def cell(cursor: Cursor) -> Any:
 def column(cursor: Cursor) -> list[Any]:
     """Return the first column of all rows."""
     return [row[0] for row in cursor]
+
+
+def pairs(cursor: Cursor) -> tuple[IdArray, IdArray]:
+    """Return the two columns of all rows, int64 (n,) both, without an object for each row at once."""
+    chunks = [np.empty((0, 2), np.int64)]
+    while rows := list(islice(cursor, _CHUNK)):
+        chunks.append(np.array(rows, dtype=np.int64))
+    first, second = np.concatenate(chunks).T
+    return first.copy(), second.copy()
 
 
 def as_json(ids: Iterable[int]) -> str:

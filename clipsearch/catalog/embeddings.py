@@ -113,12 +113,12 @@ def vectors(
 
 def content_vectors(
     connection: Connection, model_id: int, contents: Iterable[int]
-) -> tuple[IdArray, FloatArray]:
+) -> tuple[IdArray, IdArray, FloatArray]:
     """Read one vector per content, of its lowest part; damaged ones are left out, with a warning.
 
     Returns
     -------
-    int64 ids of contents (n,), ascending, and the float32 unit rows (n, dim).
+    int64 ids of contents (n,), ascending, those of their vectors (n,), and float32 unit rows (n, dim).
     """
     rows = connection.execute(
         f"SELECT {_CHECKED} FROM embedding "
@@ -126,8 +126,10 @@ def content_vectors(
         f"AND {_LOWEST_PART} ORDER BY content_id",
         {"contents": as_json(contents), "model": model_id},
     ).fetchall()
-    contents = [row[1] for row in rows]
-    return _decode(contents, sound_vectors(rows, model_id), _dim(connection, model_id))
+    pairs = np.array([row[:2] for row in rows], dtype=np.int64).reshape(-1, 2)
+    blobs, dim = sound_vectors(rows, model_id), _dim(connection, model_id)
+    sound, found = _decode(range(len(rows)), blobs, dim)
+    return pairs[sound, 1], pairs[sound, 0], found
 
 
 def vector_of(connection: Connection, path: str, model_id: int) -> FloatArray | None:
@@ -203,9 +205,9 @@ def max_id(connection: Connection, model_id: int) -> int:
     return cell(newest) or 0
 
 
-def live_count(connection: Connection, model_id: int, *, upto: int | None = None) -> int:
-    """Count the vectors, ids <= `upto`, with a live file."""
-    return _count(connection, model_id, _LIVE, upto=_LAST if upto is None else upto)
+def live_count(connection: Connection, model_id: int, *, after: int = 0, upto: int = _LAST) -> int:
+    """Count the vectors, ids > `after` and <= `upto`, with a live file."""
+    return _count(connection, model_id, _LIVE, after=after, upto=upto)
 
 
 def stale_count(connection: Connection, model_id: int, *, after: int = 0) -> int:
@@ -295,12 +297,8 @@ def _read(
         wanted += f" AND {_LOWEST_PART}"
     rows = connection.execute(
         f"SELECT {_CHECKED} FROM embedding WHERE {wanted} ORDER BY id LIMIT :limit",
-        {
-            "model": model_id,
-            "after": after,
-            "limit": limit,
-            **({} if ids is None else {"ids": as_json(ids)}),
-        },
+        {"model": model_id, "after": after, "limit": limit}
+        | ({} if ids is None else {"ids": as_json(ids)}),
     ).fetchall()
     if rows and rows[-1][0] <= after:  # the next page would be this one again
         raise ValueError("the vectors of the catalog are not in order")

@@ -39,7 +39,7 @@ else:  # a query does without them where nothing is wrong
     readonly = LazyModule("clipsearch.catalog.readonly")
 
 FILE_NAME = "catalog.db"
-FORMAT = 5
+FORMAT = 6
 """Format of a library: the number of migrations (`schema.MIGRATIONS`) that it has had."""
 
 _NOT_MIGRATED = (

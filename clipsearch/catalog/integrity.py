@@ -211,6 +211,17 @@ def _drop_rows(connection: Connection, table: str, rows: Sequence[int]) -> None:
     )
 
 
+def image_paths(connection: Connection, *, after: str, limit: int) -> list[str]:
+    """Return the paths of files that hold an image, in order: `limit` of those that come after one."""
+    # Damaged, a path need not be a text.
+    rows = connection.execute(
+        "SELECT path FROM file WHERE content_id IS NOT NULL AND typeof(path) = 'text' "
+        "AND path > :after ORDER BY path LIMIT :limit",
+        {"after": after, "limit": limit},
+    )
+    return column(rows)
+
+
 # --- restored from outside -------------------------------------------------------------------
 
 

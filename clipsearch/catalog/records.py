@@ -5,31 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeAlias
 
 from clipsearch import types
 from clipsearch._util import read_date
-from clipsearch._util.arrays import IdArray
-from clipsearch.catalog.connection import Connection, as_json, below, column
-from clipsearch.catalog.embeddings import parts
+from clipsearch.catalog.connection import Connection, as_json, below
+from clipsearch.catalog.selection import condition_of
 from clipsearch.catalog.settings import problems
 from clipsearch.types import Facts, ImageRecord, Where
 from clipsearch.types.facts import FACTS
-
-
-def _condition(where: Where | None, under: str | None) -> tuple[str, dict[str, Any]]:
-    """Return SQL over `file` and `content`, and its values: live files that pass both."""
-    sql = "TRUE"  # what failed has no content, and every query joins with that
-    params: dict[str, Any] = {}
-    if under is not None:
-        inside, params = below(under)
-        sql += f" AND {inside}"
-    if where is not None:
-        sql += f" AND {where.sql}"
-        params |= where.params
-    return sql, params
 
 
 def files_under(connection: Connection, root: str) -> dict[str, int | None]:
@@ -87,7 +71,7 @@ def records(
     -------
     One record per file that could be read, by path.
     """
-    sql, params = _condition(where, under)
+    sql, params = condition_of(where, under)
     if after is not None:
         sql += " AND file.path > :after"
     rows = connection.execute(
@@ -129,7 +113,7 @@ def hits(
     -------
     Id -> the records of the files with this image, by path; ids without a file are left out.
     """
-    sql, params = _condition(where, under)
+    sql, params = condition_of(where, under)
     rows = connection.execute(
         f"SELECT {_RECORD}, embedding.id FROM embedding "
         "JOIN file ON file.content_id = embedding.content_id "
@@ -143,70 +127,6 @@ def hits(
     for row in rows:
         found.setdefault(row[-1], []).append(_record(row, labels))
     return found
-
-
-def live_ids(connection: Connection, ids: Iterable[int]) -> IdArray:
-    """Return which of the ids of vectors, int64 ascending, belong to an image with a file."""
-    rows = connection.execute(
-        "SELECT id FROM embedding WHERE id IN (SELECT value FROM json_each(:ids)) AND EXISTS ("
-        "SELECT 1 FROM file WHERE file.content_id = embedding.content_id) ORDER BY id",
-        {"ids": as_json(ids)},
-    )
-    return np.array(column(rows), dtype=np.int64)
-
-
-def allowed_ids(
-    connection: Connection, model_id: int, *, where: Where | None = None, under: str | None = None
-) -> IdArray:
-    """Return the ids of the vectors, int64 ascending, of images with a file that passes.
-
-    Parameters
-    ----------
-    model_id
-        Whose vectors.
-    where, under
-        Only files that match a filter, and lie below a folder.
-    """
-    sql, params = _condition(where, under)
-    rows = connection.execute(
-        "SELECT id FROM embedding WHERE model_id = :model AND content_id IN ("
-        f"SELECT content.id FROM file JOIN content ON content.id = file.content_id WHERE {sql}"
-        ") ORDER BY id",
-        params | {"model": model_id},
-    )
-    return np.array(column(rows), dtype=np.int64)
-
-
-def read_searchable(
-    connection: Connection, model_id: int, *, where: Where | None = None, under: str | None = None
-) -> tuple[IdArray, IdArray]:
-    """Return the ids of vectors to search, and how many files each stands for.
-
-    Parameters
-    ----------
-    model_id
-        Whose vectors.
-    where, under
-        Only files that match a filter, and lie below a folder.
-
-    Returns
-    -------
-    The ids of `allowed_ids`, and the number of files that pass of each, int64 (n,) both. Of the
-    vectors of one image the lowest part has its files and the others have 0, so that their sum
-    counts each file once.
-    """
-    sql, params = _condition(where, under)
-    rows = connection.execute(
-        "SELECT embedding.id, count(*) FROM embedding "
-        "JOIN file ON file.content_id = embedding.content_id "
-        f"{'JOIN content ON content.id = embedding.content_id ' if where else ''}"
-        f"WHERE model_id = :model AND {sql} GROUP BY embedding.id ORDER BY embedding.id",
-        params | {"model": model_id},
-    ).fetchall()
-    ids, files = np.array(rows, dtype=np.int64).reshape(-1, 2).T.copy()
-    if several := parts(connection, model_id):
-        files[several.images_of(ids) != ids] = 0
-    return ids, files
 
 
 def errors(connection: Connection) -> list[types.Failure]:
@@ -306,6 +226,32 @@ def save_labels(
             ],
         )
     return len(rows)
+
+
+LabelBatch: TypeAlias = tuple[Sequence[LabelRow], Iterable[int]]
+"""Labels, and the ids of all contents that were classified for them."""
+
+
+def save_label_batches(
+    connection: Connection, batches: Iterable[LabelBatch], *, sources: Iterable[str]
+) -> int:
+    """Write many labels in place of those before, a batch in memory at a time: all or none.
+
+    Parameters
+    ----------
+    batches
+        Each is written as `save_labels` does it. They are read while the catalog is locked.
+    sources
+        The sources to replace.
+
+    Returns
+    -------
+    How many labels were written.
+    """
+    sources = tuple(sources)
+    return sum(
+        save_labels(connection, rows, sources=sources, among=among) for rows, among in batches
+    )
 
 
 def label_counts(connection: Connection) -> dict[str, int]:

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-from clipsearch.catalog.checksums import SEAL_ALL, SEAL_SETTINGS
+from clipsearch.catalog.checksums import SEAL_ALL, SEAL_SEGMENTS, SEAL_SETTINGS
 from clipsearch.types.facts import FACTS
 
 METADATA = MetaData()
@@ -76,6 +76,9 @@ Table(
     Column("error", TEXT),
     # Both: the content of a file that could not be read again, and the reason.
     CheckConstraint("content_id IS NOT NULL OR error IS NOT NULL", name="content_or_error"),
+    # Which roots there are, and which files failed, without going through all files.
+    Index("file_root", "root"),
+    Index("file_error", "error", sqlite_where=text("error IS NOT NULL")),
 )
 
 Table(
@@ -122,6 +125,8 @@ Table(
     Column("file", TEXT, nullable=False),
     Column("bytes", INTEGER, nullable=False),
     Column("created_at", TEXT, nullable=False),
+    # It covers the embedding ids in (after, watermark].
+    Column("after", INTEGER, nullable=False, server_default=text("0")),
     sqlite_autoincrement=True,
 )
 
@@ -146,13 +151,32 @@ Table(
 )
 
 
+_AFTER = ("after", "INTEGER DEFAULT 0 NOT NULL")
+_FILE_INDEXES = ("file_root", "file_error")
+
+
 def _add_checksums(connection: Connection) -> None:
     """Add the table of checksums, with those of all rows as they are now."""
     add_fact_columns(connection)  # of today, as the statements below name them
-    _add_column(connection, "note", "TEXT")
+    _add_column(connection, "content", "note", "TEXT")
+    _add_column(connection, "snapshot", *_AFTER)
     METADATA.tables["checksum"].create(connection, checkfirst=True)
     for statement in SEAL_ALL:
         connection.exec_driver_sql(statement)
+
+
+def _add_notes(connection: Connection) -> None:
+    _add_column(connection, "content", "note", "TEXT")
+
+
+def _add_segments(connection: Connection) -> None:
+    """Add what a segment of a snapshot comes after, and the indexes of roots and of failures."""
+    if _add_column(connection, "snapshot", *_AFTER):
+        for statement in SEAL_SEGMENTS:
+            connection.exec_driver_sql(statement)
+    for index in METADATA.tables["file"].indexes:
+        if index.name in _FILE_INDEXES:
+            index.create(connection, checkfirst=True)
 
 
 Migration = tuple[str, Callable[[Connection], None]]
@@ -163,7 +187,8 @@ def _allow_content_beside_error(connection: Connection) -> None:
     """Make the table `file` again, whose check refused a content and an error in one row."""
     columns = "id, path, content_id, size, mtime_ns, root, error"
     connection.exec_driver_sql("ALTER TABLE file RENAME TO file_before")
-    connection.exec_driver_sql("DROP INDEX ix_file_content_id")
+    for index in ("ix_file_content_id", *_FILE_INDEXES):
+        connection.exec_driver_sql(f"DROP INDEX IF EXISTS {index}")
     METADATA.tables["file"].create(connection)
     connection.exec_driver_sql(
         f"INSERT INTO file ({columns}) SELECT {columns} FROM file_before ORDER BY id"
@@ -177,7 +202,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     ("an error beside the content of a file", _allow_content_beside_error),
     ("offsets from UTC", lambda connection: add_fact_columns(connection)),
     ("checksums of rows", _add_checksums),
-    ("notes on damaged images", lambda connection: _add_column(connection, "note", "TEXT")),
+    ("notes on damaged images", _add_notes),
+    ("segments of snapshots, indexes of files", _add_segments),
 )
 
 
@@ -190,14 +216,16 @@ def add_fact_columns(connection: Connection) -> None:
         In a transaction.
     """
     for fact in FACTS:
-        _add_column(connection, fact.name, _TYPES[fact.kind]().compile())
+        _add_column(connection, "content", fact.name, _TYPES[fact.kind]().compile())
 
 
-def _add_column(connection: Connection, column: str, kind: str) -> None:
-    """Add a column to the table `content`, if it lacks it."""
-    rows = connection.exec_driver_sql("PRAGMA table_info(content)")
-    if column not in {name for _, name, *_ in rows}:
-        connection.exec_driver_sql(f"ALTER TABLE content ADD COLUMN {column} {kind}")
+def _add_column(connection: Connection, table: str, column: str, kind: str) -> bool:
+    """Add a column to a table, if it lacks it; return whether it did."""
+    rows = connection.exec_driver_sql(f"PRAGMA table_info({table})")
+    lacks = column not in {name for _, name, *_ in rows}
+    if lacks:
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+    return lacks
 
 
 def migrate(connection: Connection, stored: int) -> None:

@@ -22,11 +22,12 @@ _CURRENT = "model"  # the setting that holds the id of the current model
 
 
 class SnapshotRow(NamedTuple):
-    """A published snapshot: an index file of `rows` vectors, all with ids <= `watermark`."""
+    """A published snapshot, or a segment of one: a file of `rows` vectors, see `watermark`, `after`."""
 
     model_id: int
     kind: str
     watermark: int
+    """The highest id that it covers."""
     rows: int
     sha256: str
     file: str
@@ -38,6 +39,8 @@ class SnapshotRow(NamedTuple):
     """UTC; given when it is published."""
     damaged: bool = False
     """Whether the row is not as it was written."""
+    after: int = 0
+    """Only higher ids are in it; those up to here are in the segment with this watermark."""
 
 
 class Counts(NamedTuple):
@@ -167,6 +170,7 @@ def use_model(connection: Connection, name: str) -> int:
 _SNAPSHOT = (
     "model_id, kind, watermark, rows, sha256, file, bytes, id, created_at, "
     + is_damaged_sql("snapshot")
+    + ", after"
 )
 
 
@@ -177,15 +181,16 @@ def snapshots(connection: Connection, model_id: int | None = None) -> list[Snaps
         "WHERE :model IS NULL OR model_id = :model ORDER BY id DESC",
         {"model": model_id},
     )
-    return [SnapshotRow(*(*row[:-2], _time(row[-2]), bool(row[-1]))) for row in rows]
+    return [SnapshotRow(*(*row[:-3], _time(row[-3]), bool(row[-2]), row[-1])) for row in rows]
 
 
 def publish_snapshot(connection: Connection, row: SnapshotRow) -> SnapshotRow:
     """Publish a snapshot whose file is complete and synced; return it with its id and time."""
     now = datetime.now(UTC)
     added = connection.execute(
-        "INSERT INTO snapshot (model_id, kind, watermark, rows, sha256, file, bytes, created_at) "
-        "VALUES (:model_id, :kind, :watermark, :rows, :sha256, :file, :bytes, :created_at)",
+        "INSERT INTO snapshot "
+        "(model_id, kind, watermark, rows, sha256, file, bytes, created_at, after) VALUES "
+        "(:model_id, :kind, :watermark, :rows, :sha256, :file, :bytes, :created_at, :after)",
         {**row._asdict(), "created_at": now.isoformat()},
     )
     return row._replace(id=int(added.lastrowid or 0), created_at=now)
@@ -275,9 +280,13 @@ def roots(connection: Connection) -> tuple[str, ...]:
 
 def status_counts(connection: Connection) -> Counts:
     """Count files, images, failures and vectors."""
-    files, contents, failed = connection.execute(
-        "SELECT count(content_id), count(DISTINCT content_id), count(error) FROM file"
-    ).fetchone()
+    # Two of them from the index on `content_id` alone, in its order: counting all in one query
+    # would go through the rows, and sort them.
+    query = "SELECT count(*) FROM file WHERE content_id IS NOT NULL"
+    files = cell(connection.execute(query))
+    query = "SELECT DISTINCT content_id FROM file WHERE content_id IS NOT NULL"
+    contents = cell(connection.execute(f"SELECT count(*) FROM ({query})"))
+    failed = cell(connection.execute("SELECT count(error) FROM file"))
     vectors = connection.execute(
         "SELECT name, (SELECT count(*) FROM embedding WHERE model_id = model.id) "
         "FROM model ORDER BY id"

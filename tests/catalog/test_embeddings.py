@@ -139,6 +139,7 @@ def test_vectors_without_a_file_are_stale_until_it_returns(catalog: Catalog) -> 
     assert catalog.stale_count(1, after=ids[3]) == 1
     assert catalog.live_count(1) == 4
     assert catalog.live_count(1, upto=ids[3]) == 3
+    assert catalog.live_count(1, after=ids[3]) == 1
     assert catalog.allowed_ids(1).tolist() == [ids[0], ids[2], ids[3], ids[5]]
     catalog.commit([entry(paths[4])], 1)
     assert catalog.stale_count(1) == 1

@@ -208,6 +208,19 @@ def test_a_label_of_no_image_takes_the_whole_batch_back(labelled: Catalog) -> No
     assert labels(labelled)["/a"] == ("cat",)
 
 
+def test_batches_replace_what_their_source_said_all_or_none(labelled: Catalog) -> None:
+    a, b, c = (content(labelled, path) for path in ("/a", "/b", "/c"))
+    labelled.save_labels([(a, "cat", "toy", 0.9), (b, "eel", "toy", 0.5), (c, "owl", "toy", 0.5)])
+    batches = [([(a, "dog", "toy", 0.8), (a, "ape", "toy", 0.7)], [a, b]), ([], [b])]
+    assert labelled.save_label_batches(iter(batches), sources=["toy"]) == 2
+    assert labels(labelled) == {"/a": ("dog", "ape"), "/b": (), "/c": ("owl",)}
+    with pytest.raises(Exception, match="FOREIGN KEY"):
+        labelled.save_label_batches(
+            [([], [c]), ([(999, "dog", "toy", 0.9)], [999])], sources=["toy"]
+        )
+    assert labels(labelled)["/c"] == ("owl",)
+
+
 def test_counts_are_of_images_with_a_file_most_first(labelled: Catalog) -> None:
     a, b, c = (content(labelled, path) for path in ("/a", "/b", "/c"))
     labelled.save_labels(

@@ -20,7 +20,7 @@ from clipsearch.errors import LibraryCorrupt, LibraryNotFound, LibraryTooNew
 from clipsearch.types import Facts, PartialDate
 
 FORMATS = Path(__file__).parent / "formats"
-"""A dump of a library of every format that was released."""
+"""Dumps of libraries of earlier formats: the first one, and the last without segments."""
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_ids_of_vectors_are_never_given_twice(raw: sqlite3.Connection) -> None:
         "INSERT INTO file VALUES (1, '/a', 7, 1, 1, '/', NULL)",  # no such content
         "INSERT INTO label VALUES (1, 7, 'cat', 'me', 1, '')",
         "INSERT INTO embedding VALUES (1, 7, 7, 0, NULL, x'00')",
-        "INSERT INTO snapshot VALUES (1, 7, 'flat', 1, 1, '', '', 1, '')",
+        "INSERT INTO snapshot VALUES (1, 7, 'flat', 1, 1, '', '', 1, '', 0)",
     ],
 )
 def test_rows_that_make_no_sense_are_refused(raw: sqlite3.Connection, statement: str) -> None:
@@ -249,6 +249,21 @@ def test_a_library_of_every_format_keeps_all_it_holds(tmp_path: Path, stored: Pa
     Catalog.create(tmp_path / "new").close()
     with closing(sqlite3.connect(tmp_path / "new" / "catalog.db")) as connection:
         assert tables_of(connection) == now
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_library_of_format_5_keeps_the_snapshots_that_are_as_they_were_written(
+    tmp_path: Path, damaged: bool
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
+        connection.executescript((FORMATS / "format-5.sql").read_text())
+        if damaged:
+            connection.execute("UPDATE snapshot SET watermark = 1")
+            connection.commit()
+    with Catalog.open(tmp_path) as catalog:
+        found = [(row.after, row.watermark, row.damaged) for row in catalog.snapshots()]
+        assert found == ([] if damaged else [(0, 2, False)])
+        assert catalog.check() == []
 
 
 def test_an_older_library_that_cannot_be_upgraded_says_what_to_do(tmp_path: Path) -> None:
