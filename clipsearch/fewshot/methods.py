@@ -306,20 +306,23 @@ def sample_margins(vectors: FloatArray, margin: FloatArray, n: int, *, seed: int
     -------
     int64 (n,).
     """
-    pool = _choose_distinct(
-        vectors, np.argsort(margin, kind="stable"), _CANDIDATES_PER_IMAGE * max(n, 0)
-    )
+    pool = choose_undecided(vectors, margin, n)
     if len(pool) <= n:
         return pool
     chosen = pool[_centres(vectors[pool], 1 - margin[pool], n, seed)]
     return np.asarray(chosen[np.argsort(margin[chosen], kind="stable")])
 
 
-def _choose_distinct(vectors: FloatArray, order: IdArray, n: int) -> IdArray:
-    """Return the first n of `order` whose vectors differ: copies add nothing."""
+def choose_undecided(vectors: FloatArray, margin: FloatArray, n: int) -> IdArray:
+    """Return the indices of the images that `sample_margins` chooses n from, least certain first.
+
+    Their vectors differ: copies add nothing. Of images in parts, those of all parts together are
+    among those of each part.
+    """
+    most = _CANDIDATES_PER_IMAGE * max(n, 0)
     found: dict[bytes, int] = {}
-    for i in order.tolist():
-        if len(found) == n:
+    for i in np.argsort(margin, kind="stable").tolist():
+        if len(found) == most:
             break
         found.setdefault(vectors[i].tobytes(), i)
     return np.array(list(found.values()), dtype=np.int64)

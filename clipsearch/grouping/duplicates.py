@@ -7,7 +7,7 @@ docs/guides/duplicates.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -117,14 +117,6 @@ def quality(record: ImageRecord) -> tuple[Any, ...]:
 
 
 # --- groups --------------------------------------------------------------------------------
-
-
-def group_by_bytes(records: Iterable[ImageRecord]) -> list[tuple[ImageRecord, ...]]:
-    """Group files by their bytes, also those that stand alone; the best path first."""
-    groups: dict[str, list[ImageRecord]] = {}
-    for record in records:
-        groups.setdefault(record.sha256, []).append(record)
-    return [tuple(sorted(group, key=quality)) for group in groups.values()]
 
 
 def group_around_best(

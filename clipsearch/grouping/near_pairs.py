@@ -1,15 +1,21 @@
-"""Search for duplicates: near pairs by their vectors, then compared by their pixels."""
+"""Search for duplicates: near pairs by their vectors, then compared by their pixels.
+
+Images are known by the numbers of their vectors. Of all images only numbers are held, and records
+of those that are in a pair.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from clipsearch._util import size_of, warn
+from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch._util.parallel import map_files
 from clipsearch.errors import ImageError
 from clipsearch.grouping.duplicates import (
@@ -23,27 +29,40 @@ from clipsearch.grouping.duplicates import (
     cells,
     coarsen,
     group_around_best,
-    group_by_bytes,
     layout_likeness,
     quality,
     same_image,
 )
+from clipsearch.grouping.neighbours import near_pairs
 from clipsearch.images.apart import hanging_error
 from clipsearch.images.decode import decode_square
 from clipsearch.images.files import open_regular
 from clipsearch.types import ImageRecord, OnProgress, Progress, ignore_progress
-from clipsearch.vectors.exact import FaissFlatIndex
 
-NEIGHBOURS = 32
-"""Of an image, the nearest that are looked at; more copies of one image fall into two groups."""
-_QUERIES_AT_ONCE = 1024
+_RECORDS_AT_ONCE = 2_000
 _PAIRS_AT_ONCE = 256
 _CLOSE_LOOKS_KEPT = 256
 
 
+Files: TypeAlias = Mapping[int, Sequence[ImageRecord]]
+"""The files of images, by the numbers of their vectors."""
+
+
+class ImageSource(Protocol):
+    """Images with vectors, and the files that have them."""
+
+    def pages(self) -> Iterable[Files]:
+        """Return the files of all images, some at a time, in the order of their numbers."""
+
+    def files(self, numbers: IdArray) -> Files:
+        """Return the files of some images."""
+
+    def vectors(self, numbers: IdArray) -> FloatArray:
+        """Return the unit rows of some images, float32 (m, dim)."""
+
+
 def group_duplicates(
-    records: Sequence[ImageRecord],
-    vectors: np.ndarray,
+    images: ImageSource,
     *,
     tiers: Sequence[Tier] = TIERS,
     scene_score: float = SCENE_SCORE,
@@ -59,10 +78,8 @@ def group_duplicates(
 
     Parameters
     ----------
-    records
-        Of n files.
-    vectors
-        float32 (n, dim), the unit row of each record.
+    images
+        Read twice, and once more those that are near to others.
     tiers
         Those that are wanted.
     scene_score
@@ -70,53 +87,123 @@ def group_duplicates(
     on_progress
         Called as images are compared.
     """
-    row = {record.path: i for i, record in enumerate(records)}
-    found = group_by_bytes(_unchanged(records, on_progress, by_bytes="same-bytes" in tiers))
-    groups = {"same-bytes": [group for group in found if len(group) > 1]}
+    there = _FilesThere(images, on_progress, by_bytes="same-bytes" in tiers)
+    groups: dict[Tier, list[list[ImageRecord]]] = {"same-bytes": there.copies()}
     if set(tiers) - {"same-bytes"}:
-        kept = sorted((group[0] for group in found), key=quality)
-        images = _Images(kept, vectors[[row[r.path] for r in kept]], on_progress)
-        groups["same-image"] = images.same_images()
+        pairs, scores = near_pairs(
+            _Vectors(images, there.numbers), least=CANDIDATE_SCORE, on_progress=on_progress
+        )
+        near = np.unique(pairs)
+        best = zip(near.tolist(), there.best(there.numbers[near]), strict=True)
+        kept = sorted((quality(r), row, r) for row, r in best if r is not None)
+        rank = np.full(len(there.numbers), -1)
+        rank[[row for _, row, _ in kept]] = np.arange(len(kept))
+        pairs = np.sort(rank[pairs], axis=1)
+        order = np.lexsort(pairs.T[::-1])
+        order = order[pairs[order, 0] >= 0]
+        records = [record for _, _, record in kept]
+        compared = _Images(records, pairs[order], scores[order], on_progress)
+        groups["same-image"] = compared.same_images()
         if "same-scene" in tiers:
-            groups["same-scene"] = images.same_scenes(scene_score)
+            groups["same-scene"] = compared.same_scenes(scene_score)
     return [
         group
         for tier in TIERS
         if tier in tiers
         for group in sorted(
-            (
-                _duplicates(tier, members, vectors[[row[r.path] for r in members]])
-                for members in groups[tier]
-            ),
+            (_duplicates(tier, members, there.vectors(members)) for members in groups[tier]),
             key=lambda group: (-group.bytes_saved, group.best),
         )
     ]
 
 
-def _unchanged(
-    records: Sequence[ImageRecord], on_progress: OnProgress, *, by_bytes: bool
-) -> list[ImageRecord]:
-    """Leave out files that are not what the library knows; read those that have the same bytes."""
-    there = [record for record in records if size_of(record.path) == record.bytes]
-    copies = Counter(record.sha256 for record in there)
-    checked = [record for record in there if by_bytes and copies[record.sha256] > 1]
-    changed = set()
-    with closing(
-        map_files(_hash, [record.path for record in checked], lambda path: None)
-    ) as hashes:
-        for done, (record, sha256) in enumerate(zip(checked, hashes, strict=True)):
-            on_progress(Progress("hash", done, len(checked), record.path))
-            if sha256 != record.sha256:
-                changed.add(record.path)
-    kept = [record for record in there if record.path not in changed]
-    if len(kept) < len(records):
-        paths = {record.path for record in kept}
-        first = next(record.path for record in records if record.path not in paths)
-        warn(
-            f"left out, as they are not there or have changed: {len(records) - len(kept):,}, "
-            f"{first} among them. `clipsearch index` of their folders brings the library up to date."
-        )
-    return kept
+class _FilesThere:
+    """The images with a file that is what the library knows of it; warns of the files that are not."""
+
+    def __init__(self, images: ImageSource, on_progress: OnProgress, *, by_bytes: bool) -> None:
+        self._images = images
+        self._number: dict[str, int] = {}
+        """Of the files whose records were read."""
+        self._changed: set[str] = set()
+        left_out, first = 0, ""
+        numbers, several = array("q"), array("q")
+        for page in images.pages():
+            for number, records in page.items():
+                gone = [record.path for record in records if not _is_there(record)]
+                if gone:
+                    left_out += len(gone)
+                    first = min(filter(None, (first, *gone)))
+                if len(records) > len(gone):
+                    numbers.append(number)
+                if len(records) > len(gone) + 1:
+                    several.append(number)
+        self.numbers = np.array(numbers, np.int64)
+        self._several = np.array(several, np.int64)
+        if by_bytes:
+            self._read_again(on_progress)
+        if left_out := left_out + len(self._changed):
+            first = min(filter(None, (first, *self._changed)))
+            warn(
+                f"left out, as they are not there or have changed: {left_out:,}, {first} among them. "
+                "`clipsearch index` of their folders brings the library up to date."
+            )
+
+    def _read_again(self, on_progress: OnProgress) -> None:
+        """Find the files of several that have the same bytes no longer."""
+        checked = [record for files in self._files(self._several) for record in files]
+        paths = [record.path for record in checked]
+        with closing(map_files(_hash, paths, lambda path: None)) as hashes:
+            for done, (record, sha256) in enumerate(zip(checked, hashes, strict=True)):
+                on_progress(Progress("hash", done, len(checked), record.path))
+                if sha256 != record.sha256:
+                    self._changed.add(record.path)
+        if self._changed:
+            left = zip(self._several, self._files(self._several), strict=True)
+            gone = [number for number, files in left if not files]
+            self.numbers = np.setdiff1d(self.numbers, gone)
+
+    def copies(self) -> list[list[ImageRecord]]:
+        """Return the files with the same bytes, the best of each group first."""
+        return [files for files in self._files(self._several) if len(files) > 1]
+
+    def best(self, numbers: IdArray) -> list[ImageRecord | None]:
+        """Return the best file of each image; None if there is none any more."""
+        return [next(iter(files), None) for files in self._files(numbers)]
+
+    def vectors(self, records: Sequence[ImageRecord]) -> FloatArray:
+        """Return the unit row of each of some files that were returned."""
+        return self._images.vectors(np.array([self._number[record.path] for record in records]))
+
+    def _files(self, numbers: IdArray) -> Iterator[list[ImageRecord]]:
+        """Yield the files of each image that are as the library knows them, the best first."""
+        for start in range(0, len(numbers), _RECORDS_AT_ONCE):
+            some = numbers[start : start + _RECORDS_AT_ONCE]
+            found = self._images.files(some)
+            for number in some.tolist():
+                files = [
+                    record
+                    for record in found.get(number, ())
+                    if record.path not in self._changed and _is_there(record)
+                ]
+                self._number |= {record.path: number for record in files}
+                yield sorted(files, key=quality)
+
+
+class _Vectors:
+    """The rows of images by their places; see `neighbours.RowSource`."""
+
+    def __init__(self, images: ImageSource, numbers: IdArray) -> None:
+        self._images, self._numbers = images, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, some: IdArray) -> FloatArray:
+        return self._images.vectors(self._numbers[some])
+
+
+def _is_there(record: ImageRecord) -> bool:
+    return size_of(record.path) == record.bytes
 
 
 def _hash(path: str) -> str | None:
@@ -133,33 +220,36 @@ def _duplicates(tier: Tier, members: Sequence[ImageRecord], vectors: np.ndarray)
 
 
 class _Images:
-    """Different contents, best first, and which pairs of them are near by their vectors."""
+    """Different contents, best first, and pairs of them that are near by their vectors."""
 
     def __init__(
-        self, records: Sequence[ImageRecord], vectors: np.ndarray, on_progress: OnProgress
+        self,
+        records: Sequence[ImageRecord],
+        pairs: IdArray,
+        scores: FloatArray,
+        on_progress: OnProgress,
     ) -> None:
         self._records = records
-        pairs, scores = near_pairs(vectors, least=CANDIDATE_SCORE, on_progress=on_progress)
         self._looks, read = _coarse_looks([r.path for r in records], pairs, on_progress)
         readable = read[pairs].all(axis=1)
         self._pairs, self._scores = pairs[readable], scores[readable]
         self._kept = np.ones(len(records), dtype=bool)
         self._close = lru_cache(_CLOSE_LOOKS_KEPT)(self._decode_closer)
 
-    def same_images(self) -> list[tuple[ImageRecord, ...]]:
+    def same_images(self) -> list[list[ImageRecord]]:
         """Group what differs by compression only; the best of each group stays for `same_scenes`."""
         near = self._pairs[_mask(self._pairs, self._compare_closely)]
         groups = group_around_best(range(len(self._records)), near, self._is_same)
         for group in groups:
             self._kept[group[1:]] = False
-        return [tuple(self._records[i] for i in group) for group in groups]
+        return [[self._records[i] for i in group] for group in groups]
 
-    def same_scenes(self, least: float) -> list[tuple[ImageRecord, ...]]:
+    def same_scenes(self, least: float) -> list[list[ImageRecord]]:
         """Group images near by vector (cosine `least` and up) and alike in layout and colour."""
         pairs = self._pairs[(self._scores >= least) & self._kept[self._pairs].all(axis=1)]
         near = pairs[_mask(pairs, self._compare_layout)]
         groups = group_around_best(range(len(self._records)), near, lambda one, other: True)
-        return [tuple(self._records[i] for i in group) for group in groups]
+        return [[self._records[i] for i in group] for group in groups]
 
     def _compare_layout(self, pairs: np.ndarray) -> np.ndarray:
         found: np.ndarray = layout_likeness(*self._looks_of(pairs)) >= SCENE_LOOK
@@ -192,45 +282,6 @@ class _Images:
 
     def _cells(self, one: int, other: int) -> int:
         return cells(self._records[one].facts, self._records[other].facts)
-
-
-def near_pairs(
-    vectors: np.ndarray,
-    *,
-    least: float,
-    neighbours: int = NEIGHBOURS,
-    on_progress: OnProgress = ignore_progress,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Find the rows that are near each other: exact, one search of a vector index per block of rows.
-
-    Parameters
-    ----------
-    vectors
-        float32 (m, dim), unit rows.
-    least
-        Least cosine of a pair.
-    neighbours
-        How many of the nearest of each row are paired with it.
-    on_progress
-        Called per block.
-
-    Returns
-    -------
-    int64 (n, 2), each pair once, and cosines float32 (n,).
-    """
-    index = FaissFlatIndex(vectors)
-    pairs, scores = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
-    for start in range(0, len(vectors), _QUERIES_AT_ONCE):
-        on_progress(Progress("compare", start, len(vectors)))
-        block = np.arange(start, min(start + _QUERIES_AT_ONCE, len(vectors)))
-        found, cosines = index.search(vectors[block], neighbours + 1)
-        own = np.repeat(block[:, None], found.shape[1], axis=1)
-        near = (cosines >= least) & (found != own)
-        pairs.append(np.sort(np.stack([own[near], found[near]], axis=1), axis=1))
-        scores.append(cosines[near])
-    on_progress(Progress("compare", len(vectors), len(vectors)))
-    unique, first = np.unique(np.concatenate(pairs), axis=0, return_index=True)
-    return unique, np.concatenate(scores)[first]
 
 
 def _mask(pairs: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

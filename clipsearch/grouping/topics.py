@@ -1,13 +1,13 @@
 """Topics and events: images grouped by what they show, or by when and where they were taken.
 
-Topics are k-means clusters of vectors, named by the phrases that fit them best. Events are runs of
+Topics are clusters of vectors, named by the phrases that fit them best. Events are runs of
 images in time, split at long gaps and large distances.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -16,24 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from clipsearch._util.arrays import FloatArray, IdArray, unit
+from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.errors import BadGrouping
 from clipsearch.filters.fields import distance_km
+from clipsearch.grouping.clusters import UnitRows, group_means, split_rows
 from clipsearch.heads.label_file import labels_from_file
-from clipsearch.types import Facts, Hit, OnProgress, Progress, Prompt, ignore_progress
+from clipsearch.types import Facts, Hit, Prompt
 
 TOPIC_VOCABULARY = Path(__file__).with_name("vocabulary.txt")
 
-_MOST_TOPICS = 30
-"""Topics that `auto` chooses at most: more than a person reads through."""
-_SAMPLE = 2_000
-"""Images by which `auto` chooses a number, and separations are measured."""
-_LARGE = 10_000
-"""Images from which k-means goes through them in small batches."""
 _FIT_WEIGHT = 0.5
 """Weight, in a name, of how well it fits beside how much better than elsewhere."""
 _NAMES = 3
 """Names kept of each topic."""
+_PAIRS_AT_ONCE = 10_000
+_PAIRS_HELD = 1_000_000
+"""Pairs of groups and phrases that are held before those that are not needed are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,147 +79,11 @@ def topic_phrases(path: str | os.PathLike[str] | None = None) -> Mapping[str, Se
     return labels_from_file(TOPIC_VOCABULARY if path is None else path)
 
 
-# --- by what they show ---------------------------------------------------------------------
+# --- names -----------------------------------------------------------------------------------
 
 
-def clusters(
-    vectors: FloatArray,
-    count: int | None = None,
-    *,
-    seed: int = 0,
-    on_progress: OnProgress = ignore_progress,
-) -> np.ndarray:
-    """Group unit rows (n, dim) by k-means (scikit-learn); the same rows give the same groups.
-
-    Parameters
-    ----------
-    count
-        How many groups, at most one for each different row. None: the number from 2 to sqrt(n), at
-        most 30, with the best mean silhouette (Rousseeuw 1987, on cosines) over a sample of 2,000;
-        one group if there are fewer than 3 different rows.
-
-    Returns
-    -------
-    int64 (n,): the group of each row; the largest group is 0. Raises BadGrouping for a count below
-    1.
-    """
-    if count is not None and count < 1:
-        raise BadGrouping(f"{count} topics make no sense: ask for 1 or more, or for auto.")
-    different = len(np.unique(vectors, axis=0))
-    if count is None:
-        count = _best_count(vectors, different, seed, on_progress)
-    count = min(count, different)
-    if count <= 1:
-        return np.zeros(len(vectors), dtype=np.int64)
-    return _by_size(_k_means(vectors, count, seed))
-
-
-def _k_means(vectors: FloatArray, count: int, seed: int) -> np.ndarray:
-    from sklearn.cluster import KMeans, MiniBatchKMeans
-
-    # Of unit rows the squared distance is 2 - 2 cos: k-means on them groups by cosine.
-    model = (
-        KMeans(count, n_init=10, random_state=seed)
-        if len(vectors) < _LARGE
-        else MiniBatchKMeans(count, n_init=3, batch_size=4096, random_state=seed)
-    )
-    return np.asarray(model.fit_predict(vectors))
-
-
-def _best_count(vectors: FloatArray, different: int, seed: int, on_progress: OnProgress) -> int:
-    some = vectors[sample(len(vectors), seed)]
-    most = min(_MOST_TOPICS, max(2, round(len(vectors) ** 0.5)), different - 1)
-    best, found = -2.0, 1
-    for count in range(2, most + 1):
-        on_progress(Progress("topics", count - 2, most - 1))
-        groups = _k_means(some, count, seed)
-        if len(np.unique(groups)) < 2:  # a sample may hold fewer different images than the whole
-            continue
-        score = float(_silhouettes(some, groups).mean())
-        if score > best:
-            best, found = score, count
-    return found
-
-
-def _silhouettes(vectors: FloatArray, groups: IdArray) -> FloatArray:
-    from sklearn.metrics import silhouette_samples
-
-    return np.asarray(silhouette_samples(vectors, groups, metric="cosine"))
-
-
-def sample(count: int, seed: int) -> np.ndarray:
-    """Return the rows that stand for all: all of them up to 2,000, else 2,000 drawn at random, ascending."""
-    if count <= _SAMPLE:
-        return np.arange(count)
-    drawn = np.random.default_rng(seed).choice(count, _SAMPLE, replace=False)
-    return np.sort(drawn)
-
-
-def _by_size(groups: IdArray) -> np.ndarray:
-    """Renumber groups: the largest is 0, equal ones by their first member."""
-    _, first, renumbered, sizes = np.unique(
-        groups, return_index=True, return_inverse=True, return_counts=True
-    )
-    rank = np.empty(len(sizes), dtype=np.int64)
-    rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))
-    return np.asarray(rank[renumbered], dtype=np.int64)
-
-
-# --- what they are like --------------------------------------------------------------------
-
-
-def means(vectors: FloatArray, groups: IdArray) -> np.ndarray:
-    """Return the mean row of each group: float64 (groups, dim), not of unit length."""
-    sums = np.zeros((int(groups.max(initial=-1)) + 1, vectors.shape[1]))
-    np.add.at(sums, groups, vectors.astype(np.float64))
-    return np.asarray(sums / np.bincount(groups)[:, None])
-
-
-def rank_typical(vectors: FloatArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of a group, most typical first, and their cosines with its middle.
-
-    The first is the medoid: among unit rows, the cosine with the mean orders rows as their mean
-    cosine with all of them does. int64 (n,) and float32 (n,); equal ones in their order.
-    """
-    middle = vectors.astype(np.float64).mean(axis=0)
-    cosines = vectors @ (middle / max(float(np.linalg.norm(middle)), 1e-12))
-    order = np.argsort(-cosines.round(6), kind="stable")
-    return order, cosines[order].astype(np.float32)
-
-
-def measure_separations(
-    vectors: FloatArray, groups: IdArray, *, seed: int = 0
-) -> list[float | None]:
-    """Return the mean silhouette of each group, on cosines, over a sample; None where unknown."""
-    count = int(groups.max(initial=-1)) + 1
-    rows = sample(len(vectors), seed)
-    some = groups[rows]
-    if not 1 < len(np.unique(some)) < len(rows):
-        return [None] * count
-    values = _silhouettes(vectors[rows], some)
-    return [float(values[some == g].mean()) if (some == g).any() else None for g in range(count)]
-
-
-def separation_by_chance(vectors: FloatArray, count: int, *, seed: int = 0) -> float:
-    """Return the separation of the best of `count` groups of vectors without groups; -1 if unknown.
-
-    They are drawn from the Gaussian with the mean and the covariance of the unit rows (n, dim), a
-    reference as in the gap statistic (Tibshirani, Walther & Hastie 2001).
-    """
-    some = vectors[sample(len(vectors), seed)].astype(np.float64)
-    if not 1 < count < len(some):
-        return -1.0
-    mean = some.mean(axis=0)
-    mixing = np.random.default_rng(seed).standard_normal((len(some), len(some)))
-    drawn = unit(mean + mixing @ (some - mean) / len(some) ** 0.5).astype(np.float32)
-    if len(np.unique(drawn, axis=0)) < count:  # all images are the same
-        return -1.0
-    found = measure_separations(drawn, _k_means(drawn, count, seed), seed=seed)
-    return max((value for value in found if value is not None), default=-1.0)
-
-
-def name_scores(vectors: FloatArray, groups: IdArray, phrases: np.ndarray) -> np.ndarray:
-    """Return how well phrases (p, dim) name groups of unit rows (n, dim): float64 (groups, p).
+def name_scores(vectors: UnitRows, groups: IdArray, phrases: FloatArray) -> Iterator[FloatArray]:
+    """Tell how well phrases (p, dim) name groups of unit rows (n, dim), some groups at a time.
 
     The score is (in - out) + 0.5 * in, with the mean cosine of the phrase with the images of the
     group and with all others. The first part takes what tells the group from the rest, as TF-IDF
@@ -230,35 +92,128 @@ def name_scores(vectors: FloatArray, groups: IdArray, phrases: np.ndarray) -> np
     counts. `scripts/topics/compare.py` compares it with others on groups whose best name is known:
     it is the first in 76 %, by the difference alone in 73 %, by the cosine alone in 64 %, by
     class-based TF-IDF over the model's probabilities (Grootendorst 2022) in 34 %.
+
+    Parameters
+    ----------
+    vectors
+        Unit rows (n, dim).
+    groups
+        As for `group_means`.
+    phrases
+        float32 (p, dim), unit rows.
+
+    Yields
+    ------
+    float64 (groups, p), higher is better.
     """
-    inside = means(vectors, groups) @ phrases.T.astype(np.float64)
-    if len(inside) < 2:
-        return _FIT_WEIGHT * inside
+    columns = phrases.T.astype(np.float64)
     sizes = np.bincount(groups)[:, None]
-    outside = ((inside * sizes).sum(axis=0) - inside * sizes) / (len(vectors) - sizes)
-    return np.asarray((1 + _FIT_WEIGHT) * inside - outside)
+    everything = np.zeros(vectors.shape[1])
+    for block in split_rows(vectors):
+        everything += block.sum(axis=0, dtype=np.float64)
+    total, first = everything @ columns, 0
+    for middles in group_means(vectors, groups):
+        inside, size = middles @ columns, sizes[first : first + len(middles)]
+        first += len(middles)
+        if len(sizes) < 2:
+            yield _FIT_WEIGHT * inside
+        else:
+            outside = (total - inside * size) / (len(vectors) - size)
+            yield (1 + _FIT_WEIGHT) * inside - outside
 
 
-def choose_distinct_names(scores: FloatArray, phrases: Sequence[str]) -> list[tuple[str, ...]]:
-    """Give each group (row of scores) its three best phrases, the first of each its own alone.
+def choose_distinct_names(
+    scores: Iterable[FloatArray], phrases: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Give each group its three best phrases, the first of each its own alone.
 
     Groups that want the same first phrase: it goes to the one with the higher score.
+
+    Parameters
+    ----------
+    scores
+        float64 (groups, p), some groups at a time.
+    phrases
+        p of them.
     """
-    order = np.argsort(-scores, axis=1, kind="stable")[:, : len(scores) + _NAMES]
-    best = np.full(len(scores), -1)
+    pairs, best = _ScoredPairs(len(phrases)), []
+    for block in scores:
+        pairs.add(block)
+        best.append(_best_phrases(block))
+    wanted = np.concatenate(best) if best else np.empty((0, 0), np.int64)
+    own = np.full(len(wanted), -1)
     taken: set[int] = set()
-    ranked = sorted((-scores[g, p], g, int(p)) for g in range(len(scores)) for p in order[g])
-    for _, group, phrase in ranked:
-        if best[group] < 0 and phrase not in taken:
-            best[group] = phrase
+    for group, phrase in pairs.ranked():
+        if own[group] < 0 and phrase not in taken:
+            own[group] = phrase
             taken.add(phrase)
+            if len(taken) == min(len(phrases), len(own)):
+                break
     names = []
-    for group, wanted in enumerate(order.tolist()):
-        own = [best[group]] if best[group] >= 0 else []
-        rest = [p for p in wanted if p != best[group]]
-        names.append(tuple(phrases[p] for p in [*own, *rest][:_NAMES]))
+    for mine, others in zip(own.tolist(), wanted.tolist(), strict=True):
+        order = [mine] * (mine >= 0) + [p for p in others if p != mine]
+        names.append(tuple(phrases[p] for p in order[:_NAMES]))
     return names
 
+
+def _best_phrases(scores: FloatArray) -> IdArray:
+    """Return the numbers of the best phrases of each group (groups, 3), the best first."""
+    left = scores.copy()
+    rows = np.arange(len(left))
+    found = []
+    for _ in range(min(_NAMES, left.shape[1])):
+        found.append(left.argmax(axis=1))
+        left[rows, found[-1]] = -np.inf
+    return np.stack(found, axis=1)
+
+
+class _ScoredPairs:
+    """Groups with phrases, of each of the p phrases the p groups that it scores highest with.
+
+    One of the p groups is free for it, whatever the other phrases are given to: no other pair is
+    needed. So memory grows with the square of the phrases, and not with the groups.
+    """
+
+    def __init__(self, phrases: int) -> None:
+        self._phrases = phrases
+        self._added = 0
+        self._least = np.full(phrases, -np.inf)
+        """The least score of a pair that may be needed, of each phrase."""
+        self._scores: list[FloatArray] = [np.empty(0)]
+        self._pairs: list[IdArray] = [np.empty(0, np.int64)]
+        """Number of the group times p, and that of the phrase."""
+
+    def add(self, scores: FloatArray) -> None:
+        """Add the scores of the groups that come next, float64 (groups, p)."""
+        pairs = np.flatnonzero(scores >= self._least)
+        self._scores.append(scores.ravel()[pairs])
+        self._pairs.append(pairs + self._added)
+        self._added += scores.size
+        if sum(map(len, self._pairs)) > max(2 * self._phrases**2, _PAIRS_HELD):
+            self._drop()
+
+    def ranked(self) -> Iterator[tuple[int, int]]:
+        """Yield groups and phrases, the highest score first; equal ones by their numbers."""
+        scores, pairs = np.concatenate(self._scores), np.concatenate(self._pairs)
+        pairs = pairs[np.lexsort((pairs, -scores))]
+        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+            some = pairs[start : start + _PAIRS_AT_ONCE]
+            groups, phrases = np.divmod(some, self._phrases)
+            yield from zip(groups.tolist(), phrases.tolist(), strict=True)
+
+    def _drop(self) -> None:
+        scores, pairs = np.concatenate(self._scores), np.concatenate(self._pairs)
+        phrases = pairs % self._phrases
+        order = np.lexsort((-scores, phrases))
+        counts = np.bincount(phrases, minlength=self._phrases)
+        last = np.cumsum(counts) - counts + self._phrases - 1
+        full = counts >= self._phrases
+        self._least[full] = scores[order[last[full]]]
+        kept = scores >= self._least[phrases]  # those that are as good as the last one too
+        self._scores, self._pairs = [scores[kept]], [pairs[kept]]
+
+
+# --- by when and where they were taken -------------------------------------------------------
 
 GAP_HOURS = 6.0
 """A night, or the way home."""
@@ -315,20 +270,36 @@ def span(facts: Iterable[Facts]) -> tuple[datetime | None, datetime | None]:
     return (times[0], times[-1]) if times else (None, None)
 
 
-def centre(facts: Iterable[Facts]) -> tuple[float, float] | tuple[None, None]:
-    """Return the middle of where images were taken, (lat, lon) in degrees; None for both if unknown.
+def centres(
+    facts: Sequence[Facts], groups: IdArray
+) -> list[tuple[float, float] | tuple[None, None]]:
+    """Return the middle of where the images of each group were taken.
 
     The mean of the points on the sphere: places either side of the date line meet there.
+
+    Parameters
+    ----------
+    facts
+        Of n images.
+    groups
+        int64 (n,): the group of each image.
+
+    Returns
+    -------
+    (lat, lon) in degrees of each group; None for both where no image says where it was taken.
     """
-    places = np.radians([place for f in facts if (place := _place(f)) is not None])
-    if not len(places):
-        return None, None
-    lat, lon = places.T
+    count = int(groups.max(initial=-1)) + 1
+    known = [(row, place) for row, f in enumerate(facts) if (place := _place(f)) is not None]
+    lat, lon = np.radians(np.array([place for _, place in known]).reshape(-1, 2)).T
+    own = groups[[row for row, _ in known]]
     x, y, z = (
-        float(part.mean())
+        np.bincount(own, part, minlength=count)
         for part in (np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat))
     )
-    return float(np.degrees(np.arctan2(z, np.hypot(x, y)))), float(np.degrees(np.arctan2(y, x)))
+    lats, lons = np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
+    placed = np.bincount(own, minlength=count).tolist()
+    found = zip(lats.tolist(), lons.tolist(), strict=True)
+    return [place if some else (None, None) for place, some in zip(found, placed, strict=True)]
 
 
 def event_title(

@@ -4,7 +4,7 @@
 
 Images: bundled drawings, the two photographs of scikit-learn with windows of them, and pages of
 text. Each is changed in every way below and written to files; what decides is the product's own
-`twins.find` on the two files. The table is that of docs/guides/duplicates.md.
+`group_duplicates` on the two files. The table is that of docs/guides/duplicates.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -195,9 +195,26 @@ def record(path: Path, encoder: Encoder) -> tuple[ImageRecord, np.ndarray]:
     return ImageRecord(str(path), 0, digest, len(data), facts), row
 
 
+class _Images:
+    """Different images in memory, as `group_duplicates` reads them."""
+
+    def __init__(self, images: Sequence[tuple[ImageRecord, np.ndarray]]) -> None:
+        records, rows = zip(*images, strict=True)
+        self._records, self._rows = records, np.stack(rows)
+
+    def pages(self) -> Iterator[dict[int, list[ImageRecord]]]:
+        yield self.files(np.arange(len(self._records)))
+
+    def files(self, numbers: np.ndarray) -> dict[int, list[ImageRecord]]:
+        return {number: [self._records[number]] for number in numbers.tolist()}
+
+    def vectors(self, numbers: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self._rows[numbers]
+        return found
+
+
 def verdict(*images: tuple[ImageRecord, np.ndarray]) -> str:
-    records, rows = zip(*images, strict=True)
-    found = group_duplicates(records, np.stack(rows))
+    found = group_duplicates(_Images(images))
     return found[0].tier if found else "neither"
 
 
@@ -229,9 +246,8 @@ def main() -> None:
             path = Path(folder, f"{number}.png")
             base.save(path)
             others.append(record(path, encoder))
-        records, rows = zip(*others, strict=True)
         counts = Counter()
-        for group in group_duplicates(records, np.stack(rows)):
+        for group in group_duplicates(_Images(others)):
             counts[group.tier] += len(list(combinations(group.records, 2)))
         counts["neither"] = len(list(combinations(others, 2))) - counts.total()
         show("different", "all pairs of different images", counts)

@@ -25,7 +25,8 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score
 
 import clipsearch
 from clipsearch import Head, load_encoder
-from clipsearch.grouping.topics import clusters, means, name_scores, topic_phrases
+from clipsearch.grouping.clusters import clusters, group_means
+from clipsearch.grouping.topics import name_scores, topic_phrases
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.images.decode import open_image
 
@@ -123,10 +124,11 @@ def compare_groups(vectors: np.ndarray, captions: list[str]) -> None:
 
 def rivals(vectors: np.ndarray, groups: np.ndarray, head: Head) -> Iterator[tuple[str, np.ndarray]]:
     """Yield ways to score phrases for groups: name, scores (groups, phrases)."""
-    inside = means(vectors, groups) @ head.vectors.T
+    inside = np.concatenate(list(group_means(vectors, groups))) @ head.vectors.T
     sizes = np.bincount(groups)[:, None]
     outside = ((inside * sizes).sum(axis=0) - inside * sizes) / (len(vectors) - sizes)
-    yield "in - out + in / 2 (taken)", name_scores(vectors, groups, head.vectors)
+    scored = np.concatenate(list(name_scores(vectors, groups, head.vectors)))
+    yield "in - out + in / 2 (taken)", scored
     yield "in - out", inside - outside
     yield "in", inside
     scores = head.scores(vectors)

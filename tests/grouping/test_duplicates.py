@@ -13,7 +13,6 @@ from clipsearch.grouping.duplicates import (
     cells,
     coarsen,
     group_around_best,
-    group_by_bytes,
     layout_likeness,
     quality,
     same_image,
@@ -46,19 +45,6 @@ def test_the_best_copy_comes_first() -> None:
         record("/a/small.png", size=(100, 75), format="PNG", bytes=9000),
     ]
     assert sorted(best_first[::2] + best_first[1::2], key=quality) == best_first
-
-
-def test_equal_bytes_are_grouped_whatever_their_names() -> None:
-    records = [
-        record("/b/copy of one.jpg", sha256="1"),
-        record("/a/two.jpg", sha256="2"),
-        record("/a/one.jpg", sha256="1"),
-    ]
-    groups = group_by_bytes(records)
-    assert [[r.path for r in group] for group in groups] == [
-        ["/a/one.jpg", "/b/copy of one.jpg"],
-        ["/a/two.jpg"],
-    ]
 
 
 def test_a_group_says_what_could_be_saved() -> None:

@@ -1,7 +1,8 @@
-"""Finding duplicates among real files: neighbours against brute force, tiers on known images."""
+"""Finding duplicates among real files: tiers on known images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import PIL.ImageEnhance
 import pytest
 
 from clipsearch.grouping.duplicates import Duplicates, Tier
-from clipsearch.grouping.near_pairs import group_duplicates, near_pairs
+from clipsearch.grouping.near_pairs import group_duplicates
 from clipsearch.images.decode import open_image
 from clipsearch.images.files import read_file
 from clipsearch.types import ImageRecord, Progress
@@ -31,6 +32,28 @@ def scene(seed: int, size: tuple[int, int] = (384, 288)) -> PIL.Image.Image:
     for x, y, r in rng.integers(10, 280, (12, 3)):
         draw.ellipse((x, y, x + r // 8, y + r // 8), fill=tuple(rng.integers(0, 256, 3).tolist()))
     return image
+
+
+class InMemory:
+    """Images of which everything is in memory: an `ImageSource`."""
+
+    def __init__(self, records: list[ImageRecord], rows: np.ndarray) -> None:
+        self.rows = rows
+        self.found: dict[int, list[ImageRecord]] = {}
+        first: dict[str, int] = {}
+        for number, record in enumerate(records):
+            self.found.setdefault(first.setdefault(record.sha256, number), []).append(record)
+
+    def pages(self) -> Iterator[dict[int, list[ImageRecord]]]:
+        for number, records in self.found.items():
+            yield {number: records}
+
+    def files(self, numbers: np.ndarray) -> dict[int, list[ImageRecord]]:
+        return {number: self.found[number] for number in numbers.tolist()}
+
+    def vectors(self, numbers: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self.rows[numbers]
+        return found
 
 
 class Files:
@@ -54,7 +77,7 @@ class Files:
         return str(path)
 
     def find(self, **options: Any) -> list[Duplicates]:
-        return group_duplicates(self.records, unit(np.stack(self.rows)), **options)
+        return group_duplicates(InMemory(self.records, unit(np.stack(self.rows))), **options)
 
 
 @pytest.fixture
@@ -62,35 +85,11 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-# --- neighbours ----------------------------------------------------------------------------
-
-
-def test_near_pairs_are_those_of_brute_force() -> None:
-    rng = np.random.default_rng(0)
-    vectors = unit(rng.normal(size=(1500, 6)))
-    scores = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
-    expected = np.argwhere(np.triu(scores >= 0.93, 1))
-    most = int((scores >= 0.93).sum(axis=1).max())
-    pairs, cosines = near_pairs(vectors, least=0.93, neighbours=most)
-    assert len(expected) > 400
-    assert pairs.tolist() == expected.tolist()
-    np.testing.assert_allclose(cosines, scores[tuple(expected.T)], atol=1e-6)
-
-
-def test_a_few_nearest_of_each_are_enough() -> None:
-    vectors = unit(np.array([[1, 0.01 * i] for i in range(10)]))
-    pairs, _ = near_pairs(vectors, least=0.5, neighbours=1)
-    assert {abs(a - b) for a, b in pairs.tolist()} == {1}
-    assert set(pairs.ravel().tolist()) == set(range(10))
-
-
-def test_nothing_is_near_in_an_empty_or_tiny_library() -> None:
-    assert near_pairs(np.empty((0, 4), np.float32), least=0.5)[0].shape == (0, 2)
-    assert near_pairs(unit(np.ones((1, 4))), least=0.5)[0].shape == (0, 2)
-    assert group_duplicates([], np.empty((0, 4), np.float32)) == []
-
-
 # --- tiers ---------------------------------------------------------------------------------
+
+
+def test_no_images_are_no_duplicates() -> None:
+    assert group_duplicates(InMemory([], np.empty((0, 4), np.float32))) == []
 
 
 def test_copies_in_other_formats_sizes_and_qualities_are_the_same_image(files: Files) -> None:
@@ -219,6 +218,19 @@ def test_no_file_that_has_changed_is_a_copy_or_has_any(
     assert len(group.others) == 1
 
 
+def test_a_file_that_vanishes_after_it_was_seen_is_in_no_group(files: Files) -> None:
+    image = scene(9)
+    for name, quality in (("a.jpg", 95), ("b.jpg", 60), ("c.jpg", 30)):
+        files.add(name, image, 0, quality=quality)
+    (files.folder / "a.jpg").with_suffix(".old").write_bytes((files.folder / "a.jpg").read_bytes())
+
+    def vanish(progress: Progress) -> None:
+        (files.folder / "a.jpg").unlink(missing_ok=True)
+
+    (group,) = files.find(on_progress=vanish)
+    assert [Path(path).name for path in (group.best, *group.others)] == ["b.jpg", "c.jpg"]
+
+
 def test_groups_that_save_most_come_first(files: Files) -> None:
     for seed, quality in ((10, 40), (11, 95)):
         files.add(f"{seed}.png", scene(seed), seed - 10)
@@ -250,7 +262,7 @@ def test_pixels_are_compared_from_a_cosine_of_four_fifths(
     made.add("a.png", scene(0), 0)
     made.add("b.jpg", scene(0), 0, quality=95)
     rows = np.array([[1, 0], [cosine, np.sqrt(1 - cosine**2)]], dtype=np.float32)
-    groups = group_duplicates(made.records, rows, tiers=["same-image"])
+    groups = group_duplicates(InMemory(made.records, rows), tiers=["same-image"])
     assert bool(groups) is found
 
 
@@ -262,17 +274,5 @@ def test_scenes_are_alike_from_a_cosine_of_point_85(
     made.add("a.png", scene(0), 0)
     made.add("b.png", PIL.ImageEnhance.Brightness(scene(0)).enhance(0.8), 0)
     rows = np.array([[1, 0], [cosine, np.sqrt(1 - cosine**2)]], dtype=np.float32)
-    groups = group_duplicates(made.records, rows, tiers=["same-scene"])
+    groups = group_duplicates(InMemory(made.records, rows), tiers=["same-scene"])
     assert bool(groups) is found
-
-
-def test_an_image_is_compared_with_its_32_nearest() -> None:
-    """One row near to 40 others that are far from each other."""
-    others = np.eye(41, dtype=np.float32)[:40]
-    rows = unit(np.concatenate([others.mean(axis=0, keepdims=True), others]))
-    pairs, _ = near_pairs(rows[:, :40], least=0.1)
-    assert len(pairs) == 40  # each of the 40 finds it
-    first, _ = near_pairs(rows[:, :40], least=0.1, neighbours=8)
-    assert len(first) == 40
-    same, _ = near_pairs(np.repeat(rows[:1], 40, axis=0), least=0.9)
-    assert len(same) < 40 * 39 // 2

@@ -1,4 +1,4 @@
-"""Topics and events: against brute force and scikit-learn, on mixtures whose answer is known."""
+"""Names of topics, and events: against the rule and plain references."""
 
 from __future__ import annotations
 
@@ -8,139 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracle import unit_rows
-from sklearn.metrics import adjusted_rand_score
+from mixtures import mixture, unit
 
 from clipsearch.errors import BadGrouping, BadLabelFile
+from clipsearch.filters.fields import distance_km
 from clipsearch.grouping.topics import (
-    centre,
+    centres,
     choose_distinct_names,
-    clusters,
     event_title,
     events,
-    measure_separations,
     name_scores,
-    rank_typical,
-    sample,
-    separation_by_chance,
     span,
     topic_phrases,
 )
-from clipsearch.types import Facts, PartialDate, Progress
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def mixture(
-    sizes: list[int], *, dim: int = 24, spread: float = 0.6, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Make unit rows around `len(sizes)` random middles that share one direction, shuffled."""
-    rng = np.random.default_rng(seed)
-    truth = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    middles = unit(rng.normal(size=(len(sizes), dim)))
-    noise = rng.normal(size=(len(truth), dim)) / dim**0.5
-    return unit(unit(rng.normal(size=(1, dim))) + middles[truth] + spread * noise), truth
-
-
-# --- groups --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sizes", [[60, 40], [50, 30, 20], [30, 25, 20, 15, 10]])
-def test_auto_finds_the_number_and_the_groups(sizes: list[int]) -> None:
-    vectors, truth = mixture(sizes)
-    groups = clusters(vectors)
-    assert adjusted_rand_score(truth, groups) == 1.0
-    assert np.bincount(groups).tolist() == sizes  # the largest first
-
-
-def test_a_given_number_is_taken() -> None:
-    vectors, truth = mixture([40, 30, 20])
-    assert adjusted_rand_score(truth, clusters(vectors, 3)) == 1.0
-    assert np.unique(clusters(vectors, 5)).tolist() == [0, 1, 2, 3, 4]
-    assert clusters(vectors, 1).tolist() == [0] * 90
-
-
-def test_the_same_images_give_the_same_groups() -> None:
-    vectors, _ = mixture([30, 30, 30], spread=2.0)
-    assert clusters(vectors, 4).tolist() == clusters(vectors, 4).tolist()
-    assert clusters(vectors).tolist() == clusters(vectors).tolist()
-
-
-def test_large_libraries_are_grouped_in_small_batches() -> None:
-    vectors, truth = mixture([5_000, 2_500, 2_501], dim=8, spread=0.3)
-    assert adjusted_rand_score(truth, clusters(vectors, 3)) > 0.99
-
-
-def test_tiny_libraries() -> None:
-    a, b, c = unit(np.eye(3))
-    assert clusters(np.empty((0, 3), np.float32)).tolist() == []
-    assert clusters(np.stack([a])).tolist() == [0]
-    assert clusters(np.stack([a, b])).tolist() == [0, 0]
-    assert clusters(np.stack([a, b]), 2).tolist() == [0, 1]
-    assert clusters(np.stack([a, b]), 7).tolist() == [0, 1]
-    assert clusters(np.stack([a, a, a]), 2).tolist() == [0, 0, 0]
-    near = unit(np.array([[1, 0, 0.1]]))[0]
-    assert clusters(np.stack([c, a, near])).tolist() == [1, 0, 0]
-
-
-def test_a_number_below_one_is_refused() -> None:
-    with pytest.raises(BadGrouping, match="0 topics"):
-        clusters(np.eye(3, dtype=np.float32), 0)
-
-
-def test_progress_counts_the_numbers_that_are_tried() -> None:
-    seen: list[Progress] = []
-    vectors, _ = mixture([20, 16])
-    clusters(vectors, on_progress=seen.append)
-    assert [(p.done, p.total) for p in seen] == [(i, 5) for i in range(5)]  # 2 to 6 = sqrt(36)
-
-
-def test_a_sample_stands_for_many() -> None:
-    assert sample(2_000, 0).tolist() == list(range(2_000))
-    rows = sample(20_000, 0)
-    assert len(np.unique(rows)) == 2_000 and (np.diff(rows) > 0).all()
-    assert abs(float(rows.mean()) / (20_000) - 0.5) < 0.05
-    assert np.array_equal(rows, sample(20_000, 0))
-
-
-# --- what groups are like ------------------------------------------------------------------
-
-
-def test_the_most_typical_is_the_medoid() -> None:
-    vectors, _ = mixture([25], spread=2.0)
-    order, scores = rank_typical(vectors)
-    by_hand = (vectors.astype(np.float64) @ vectors.T.astype(np.float64)).mean(axis=1)
-    assert order.tolist() == np.argsort(-by_hand).tolist()
-    middle = vectors.mean(axis=0) / np.linalg.norm(vectors.mean(axis=0))
-    np.testing.assert_allclose(scores, np.sort(vectors @ middle)[::-1], atol=1e-6)
-
-
-def test_equal_images_keep_their_order() -> None:
-    order, scores = rank_typical(unit(np.array([[0.0, 1.0], [1.0, 0.2], [1.0, 0.2], [1.0, 0.2]])))
-    assert order.tolist() == [1, 2, 3, 0]
-    assert scores[0] == scores[2] > scores[3]
-
-
-def test_separations_are_mean_silhouettes() -> None:
-    vectors, groups = mixture([6, 5, 4], dim=8, spread=1.5)
-    distances = 1 - vectors.astype(np.float64) @ vectors.T.astype(np.float64)
-    silhouettes = []
-    for row, group in enumerate(groups):
-        own = distances[row, (groups == group) & (np.arange(15) != row)].mean()
-        other = min(distances[row, groups == g].mean() for g in range(3) if g != group)
-        silhouettes.append((other - own) / max(other, own))
-    expected = [np.array(silhouettes)[groups == g].mean() for g in range(3)]
-    np.testing.assert_allclose(measure_separations(vectors, groups), expected, atol=1e-5)  # type: ignore[arg-type]
-
-
-def test_one_group_is_not_separate_from_anything() -> None:
-    vectors, _ = mixture([5])
-    assert measure_separations(vectors, np.zeros(5, np.int64)) == [None]
-    assert measure_separations(vectors[:2], np.array([0, 1])) == [None, None]
-    assert measure_separations(vectors[:0], np.zeros(0, np.int64)) == []
-
+from clipsearch.types import Facts, PartialDate
 
 # --- names ---------------------------------------------------------------------------------
 
@@ -148,7 +29,7 @@ def test_one_group_is_not_separate_from_anything() -> None:
 def test_name_scores_are_what_the_formula_says() -> None:
     vectors, groups = mixture([7, 5, 3])
     phrases = unit(np.random.default_rng(1).normal(size=(11, 24)))
-    found = name_scores(vectors, groups, phrases)
+    found = np.concatenate(list(name_scores(vectors, groups, phrases)))
     for group in range(3):
         for number, phrase in enumerate(phrases):
             inside = np.mean([v @ phrase for v in vectors[groups == group]])
@@ -173,13 +54,13 @@ def test_a_single_group_is_named_by_what_fits() -> None:
 
 def test_a_name_is_the_first_of_one_group_only() -> None:
     scores = np.array([[0.9, 0.5, 0.1, 0.0], [0.8, 0.7, 0.2, 0.1]])
-    names = choose_distinct_names(scores, ["cat", "dog", "fish", "bird"])
+    names = choose_distinct_names([scores], ["cat", "dog", "fish", "bird"])
     assert names == [("cat", "dog", "fish"), ("dog", "cat", "fish")]
     assert all(len(name) == 3 for name in names)
 
 
 def test_more_groups_than_phrases() -> None:
-    assert choose_distinct_names(np.array([[0.1], [0.3]]), ["cat"]) == [("cat",), ("cat",)]
+    assert choose_distinct_names([np.array([[0.1], [0.3]])], ["cat"]) == [("cat",), ("cat",)]
 
 
 def test_the_vocabulary_is_large_and_each_phrase_in_it_once() -> None:
@@ -276,6 +157,11 @@ def test_a_way_of_just_over_the_limit_begins_an_event() -> None:
     assert events(facts, kilometres=344).tolist() == [0, 0]
 
 
+def centre(facts: list[Facts]) -> tuple[float, float] | tuple[None, None]:
+    (found,) = centres(facts, np.zeros(len(facts), np.int64))
+    return found
+
+
 def test_the_middle_of_places() -> None:
     assert centre([taken(0, PARIS), taken(1)]) == pytest.approx(PARIS)
     lat, lon = centre([taken(0, (0, 179)), taken(0, (0, -177))])
@@ -322,30 +208,91 @@ def test_fifty_kilometres_begin_an_event(kilometres: float, found: int) -> None:
     assert events(facts).tolist() == [0, found]
 
 
-def test_images_without_groups_are_separated_by_chance_alone() -> None:
+# --- against plain references ----------------------------------------------------------------
+
+
+def names_by_sorting_all_pairs(scores: np.ndarray, phrases: list[str]) -> list[tuple[str, ...]]:
+    """Go through all pairs of groups and phrases, the best first: quadratic."""
+    best: dict[int, int] = {}
+    ranked = sorted((-score, g, p) for g, row in enumerate(scores) for p, score in enumerate(row))
+    for _, group, phrase in ranked:
+        if group not in best and phrase not in best.values():
+            best[group] = phrase
+    names = []
+    for group, row in enumerate(scores):
+        order = sorted(range(len(phrases)), key=lambda p: (-row[p], p))
+        own = [best[group]] if group in best else []
+        names.append(tuple(phrases[p] for p in [*own, *(p for p in order if p not in own)][:3]))
+    return names
+
+
+@pytest.mark.parametrize("groups", [0, 1, 2, 5, 30, 200])
+@pytest.mark.parametrize("phrases", [1, 2, 3, 7, 12])
+@pytest.mark.parametrize("values", [3, 10**6])
+def test_names_are_those_of_all_pairs_sorted(
+    groups: int, phrases: int, values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipsearch.grouping.topics._PAIRS_HELD", 1)
+    rng = np.random.default_rng([groups, phrases, values])
+    words = [f"word {p}" for p in range(phrases)]
+    liked = rng.integers(values, size=phrases)  # by all groups alike, and many scores are equal
+    scores = (rng.integers(values, size=(groups, phrases)) + liked) / values
+    blocks = [scores[start : start + 16] for start in range(0, groups, 16)]
+    assert choose_distinct_names(blocks, words) == names_by_sorting_all_pairs(scores, words)
+
+
+def events_by_comparing_all(facts: list[Facts], gap_hours: float, kilometres: float) -> list[int]:
+    """Number the events by the rule of the guide, looking through all images at each step."""
+    dated = [row for row, f in enumerate(facts) if f.taken_at and len(str(f.taken_at)) > 7]
+    order: list[int] = []
+    while len(order) < len(dated):
+        left = [row for row in dated if row not in order]
+        order.append(min(left, key=lambda row: (facts[row].taken_at, row)))
+    times = [facts[row].taken_at for row in order]
+    gaps = [(times[i] - times[i - 1]).total_seconds() for i in range(1, len(times))]  # type: ignore[operator]
+    usual = sorted(gaps)[len(gaps) // 2] if gaps else 0.0
+    found = {}
+    event: list[int] = []
+    number = 0
+    for place, row in enumerate(order):
+        placed = [facts[other] for other in event if facts[other].lat is not None]
+        here = facts[row]
+        way = None
+        if placed and here.lat is not None:
+            way = distance_km(placed[-1].lat, placed[-1].lon, here.lat, here.lon)
+        long = place > 0 and gaps[place - 1] > max(3600 * gap_hours, 8 * usual)
+        if event and (long or (way is not None and way > kilometres)):
+            number, event = number + 1, []
+        event.append(row)
+        found[row] = number
+    last = number + 1 if order else 0
+    return [found.get(row, last) for row in range(len(facts))]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_events_are_those_of_the_rule(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    facts = []
+    for _ in range(int(rng.integers(0, 60))):
+        kind = rng.random()
+        later = float(rng.exponential(30)) if kind < 0.6 else float(rng.integers(5))
+        hours = None if kind > 0.9 else later
+        near = (48 + float(rng.normal(0, 0.3)), 2.0)
+        facts.append(taken(hours, near if rng.random() < 0.6 else None))
+    gap, km = float(rng.choice([0, 1, 6])), float(rng.choice([0, 10, 50]))
+    expected = events_by_comparing_all(facts, gap, km)
+    assert events(facts, gap_hours=gap, kilometres=km).tolist() == expected
+
+
+def test_the_middles_of_groups_are_those_of_each_by_itself() -> None:
     rng = np.random.default_rng(0)
-    shapeless = unit_rows(rng, 200, 16)
-    groups = clusters(shapeless, 3)
-    chance = separation_by_chance(shapeless, 3)
-    found = [value for value in measure_separations(shapeless, groups) if value is not None]
-    assert 0 < chance < 0.2
-    assert np.mean(found) == pytest.approx(chance, abs=0.05)
-
-
-def test_images_with_groups_are_further_apart_than_by_chance() -> None:
-    rng = np.random.default_rng(0)
-    centres = np.repeat(unit_rows(rng, 3, 16), 40, axis=0)
-    rows = centres + 0.3 * unit_rows(rng, 120, 16)
-    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    found = [value for value in measure_separations(rows, clusters(rows, 3)) if value is not None]
-    assert min(found) > separation_by_chance(rows, 3) + 0.2
-    assert separation_by_chance(rows, 3) == separation_by_chance(rows, 3)
-
-
-@pytest.mark.parametrize(("images", "count"), [(0, 0), (5, 1), (3, 3)])
-def test_too_few_images_or_groups_have_no_chance(images: int, count: int) -> None:
-    assert separation_by_chance(unit_rows(np.random.default_rng(0), images, 4), count) == -1.0
-
-
-def test_equal_images_have_no_chance() -> None:
-    assert separation_by_chance(np.tile(np.eye(4, dtype=np.float32)[:1], (9, 1)), 2) == -1.0
+    groups = np.concatenate([np.arange(9), rng.integers(9, size=60)])
+    facts = [
+        taken(0, None if g == 4 or rng.random() < 0.3 else tuple(rng.uniform(-80, 80, 2).tolist()))
+        for g in groups
+    ]
+    found = centres(facts, groups)
+    for group in range(9):
+        own = [f for f, g in zip(facts, groups, strict=True) if g == group]
+        assert found[group] == pytest.approx(centre(own)) if group != 4 else (None, None)
+    assert found[4] == (None, None) and centres([], np.empty(0, np.int64)) == []
