@@ -1,0 +1,1 @@
+"""Embeddings that were made elsewhere, and images embedded by many machines."""
