@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         BadGrouping,
         BadLabelFile,
         BadOutputFile,
+        BadParts,
         BadTemplate,
         BadTerm,
         BadTruthFile,
@@ -134,7 +135,7 @@ _HOMES = {
     "clipsearch.types": "ClassifyOptions Embeddings Facts Failure Finding Hit ImagePages ImageRecord "
     "IndexOptions IndexReport LabelAnswer LabelQuestion LabelScore ModelInfo MovedFolder PartialDate PlacedFile PlacementReport Prediction "
     "Progress Results SearchOptions Selection Status Where",
-    "clipsearch.errors": "BadFilter BadGlob BadGrouping BadLabelFile BadOutputFile BadTemplate BadTerm BadTruthFile "
+    "clipsearch.errors": "BadFilter BadGlob BadGrouping BadLabelFile BadOutputFile BadParts BadTemplate BadTerm BadTruthFile "
     "CannotPlace CannotRelocate CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotAllowed NotCompilable NothingToIndex QueryError "
     "SnapshotUnreadable TooFewExamples TooFewLabels UnknownImage UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
@@ -148,6 +149,7 @@ __all__ = [
     "BadGrouping",
     "BadLabelFile",
     "BadOutputFile",
+    "BadParts",
     "BadTemplate",
     "BadTerm",
     "BadTruthFile",

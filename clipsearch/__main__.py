@@ -11,8 +11,8 @@ import threading
 _GRACE_SECONDS = 1.5
 _INTERRUPTED = b"interrupted in the midst of a step: all that was stored before is kept.\n"
 
-LIGHT = ("query", "similar")
-"""Commands that multiply vectors, not matrices, and are over in a moment."""
+LIGHT = ("query", "similar", "compile")
+"""Commands that multiply vectors by BLAS, or small matrices: more threads would wait, not compute."""
 
 
 def run() -> None:

@@ -24,6 +24,7 @@ from clipsearch.errors import ClipsearchError
 
 COMMANDS = {
     "index": "index",
+    "ingest": "ingest",
     "query": "query",
     "similar": "query",
     "classify": "classify",

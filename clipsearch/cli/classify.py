@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,14 +49,21 @@ from clipsearch.cli.placing import (
 from clipsearch.heads.head import Head
 from clipsearch.heads.label_file import labels_from_file
 from clipsearch.heads.prompts import resolve_templates
-from clipsearch.output.data import best_per_label, group_by_label
 from clipsearch.output.formats import FORMATS, Kind, WriteOptions
-from clipsearch.types import Mode, Prediction, Results
+from clipsearch.output.predictions import (
+    Predictions,
+    best_per_label,
+    count_labelled,
+    group_by_label,
+)
+from clipsearch.types import Results
 
 _PER_LABEL = 5
 """Images that a table shows of each label, unless -k gives another number."""
 _ONE_SCREEN = 20
 """A table of no more images than this shows them all."""
+_IN_PAGES = ("table", "csv", "jsonl", "paths", "parquet")
+"""Formats that are written a page of the library at a time."""
 _COMPLAINTS = {
     "labels": "name the labels: as LABEL..., in a --labels FILE or by a --head FILE.",
     "prompts_twice": "--template makes prompts of labels: a --head has its own.",
@@ -189,19 +196,16 @@ def classify(
         if made is None:
             named = resolve_templates(template or ())
             made = lib.head(wanted, templates=named, truncate=truncate)
-        found = lib.classify(
-            made,
-            images=images or None,
-            top=top,
-            where=where,
-            under=under,
-            mode=_mode(closed, multi_label),
-            threshold=least,
-            min_probability=min_probability,
-            inductive=inductive,
-            save=save,
-        )
-        shown = best_per_label(found, count) if count else found
+        asked: dict[str, Any] = {"top": top, "where": where, "under": under, "save": save}
+        asked |= {"min_probability": min_probability, "inductive": inductive, "threshold": least}
+        asked["mode"] = "closed" if closed else "multi" if multi_label else "open"
+        found: Predictions
+        if images or placing or kind != "predictions" or target.format not in _IN_PAGES:
+            found = lib.classify(made, images=images or None, **asked)
+        else:
+            found = lib.classify_pages(made, **asked)
+        grouped = (kind, target.format) == ("predictions", "table")
+        shown = best_per_label(found, count) if count and not grouped else found
         reasons = lib.explain(made, shown, truncate=truncate) if kind == "explanations" else None
         warn_all(found.warnings)
         if reasons is not None:
@@ -213,9 +217,8 @@ def classify(
         elif target.format == "table" and not closed and (hint := lib.calibration_hint(made)):
             say(hint)
         if save:
-            labelled = sum(bool(one.holding) for one in found)
-            say(f"saved labels of {plural(labelled, 'image')}.")
-        if placing:
+            say(f"saved labels of {plural(count_labelled(found), 'image')}.")
+        if placing and isinstance(found, Results):
             placing.place(found, lib, target, k=count)
 
 
@@ -226,22 +229,17 @@ def _check_usage(**wrong: bool) -> None:
             raise UsageError(_COMPLAINTS[name])
 
 
-def _mode(closed: bool, multi_label: bool) -> Mode:
-    return "closed" if closed else "multi" if multi_label else "open"
-
-
-def _show(
-    found: Results[Prediction], shown: Results[Prediction], target: Output, count: int | None
-) -> None:
+def _show(found: Predictions, shown: Predictions, target: Output, count: int | None) -> None:
     """Write predictions: as a table the counts, then the best per label, else those to be shown."""
     if target.format != "table":
         target.write(shown, WriteOptions(title=found.title))
         return
-    if found:
-        bar_chart({group.name: len(group.members) for group in group_by_label(found)}, len(found))
+    groups = group_by_label(found, count or _ONE_SCREEN)
+    if groups:
+        bar_chart({group.name: group.size for group in groups}, len(found))
         say("")
     most = count or (None if len(found) <= _ONE_SCREEN else _PER_LABEL)
-    target.write(found, WriteOptions(grouped=True, per_label=most))
+    target.write(groups, WriteOptions(grouped=True, per_label=most))
 
 
 def _thresholds(given: Sequence[str]) -> dict[str, float]:

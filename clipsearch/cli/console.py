@@ -21,6 +21,7 @@ _PHASES = {
     "hash": ("reading", "files"),
     "embed": ("indexing", "images"),
     "classify": ("classifying", "images"),
+    "ingest": ("ingesting", "images"),
     "publish": ("writing the vector index", "vectors"),
     "check": ("checking", "vectors"),
     "compile": ("compiling the model", "steps"),

@@ -16,7 +16,7 @@ from clipsearch.cli.console import get_device, progress, say
 from clipsearch.cli.options import LibraryOption, OpenOption, show_in_browser
 from clipsearch.errors import ClipsearchError, ModelMismatch
 from clipsearch.library import Library
-from clipsearch.output.data import count_by_label
+from clipsearch.output.predictions import count_by_label
 from clipsearch.output.text import exact_percent, percent, table
 from clipsearch.types import Hit, Prediction
 

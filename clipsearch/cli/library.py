@@ -51,6 +51,7 @@ def export(
     clipsearch export --where "label = 'cat'" -0 | xargs -0 cp -t cats/
     """
     target = Output.choose("records", format, output, null=null)
+    vectors = vectors or FORMATS[target.format].folder
     if vectors and not FORMATS[target.format].vectors:
         able = ", ".join(n for n in format_names("records") if FORMATS[n].vectors)
         raise UsageError(f"--vectors needs a format that holds them: {able}.")

@@ -238,10 +238,15 @@ class Output(NamedTuple):
         file = self.file or (_new_page() if self.open else None)
         options = (options or WriteOptions())._replace(null=self.null)
         write = _writer(value, self.kind, self.format, options)
-        if file is None:
-            _write_to_stdout(write, FORMATS[self.format].binary)
+        format = FORMATS[self.format]
+        if format.folder:
+            if file is None:
+                raise UsageError(f"{self.format} is a folder of files: name it with -o.")
+            write(file)
+        elif file is None:
+            _write_to_stdout(write, format.binary)
             return
-        if FORMATS[self.format].binary:
+        elif format.binary:
             with file.open("wb") as content:
                 write(content)
         else:
@@ -319,21 +324,14 @@ def open_library_for(
 
     Parameters
     ----------
-    images : sequence of Path or None
-        The images that the command line names.
-    library, model : Path and str or None
+    images
+        Named on the command line, as `option` says in messages.
+    library, model
         -L and --model; a model takes the place of the library.
-    option : str
-        How this command names images, for messages.
-    otherwise : str
+    otherwise
         The model to use where there is no library.
 
-    Raises
-    ------
-    UsageError
-        If both are given, or a model without images.
-    LibraryNotFound
-        If no library is there and no images are named.
+    Raises UsageError for both, or a model without images, and LibraryNotFound.
     """
     if model and library:
         raise UsageError("a --library has its model: name one of the two.")

@@ -321,7 +321,7 @@ class Indexer:
             )
 
     def _publish(self) -> None:
-        if self.snapshots.needs_publish() or not self.snapshots.rows():
+        if self.snapshots.needs_publish() or not self.snapshots.chain():
             self.on_progress(Progress("publish", 0, None))
             try:
                 self.snapshots.publish()

@@ -7,13 +7,13 @@ from typing import Literal
 
 from clipsearch._util import warn
 from clipsearch.library import parts
-from clipsearch.library.images import LibraryImages
 from clipsearch.library.locate import select
 from clipsearch.library.session import Filter
+from clipsearch.library.transfer import LibraryTransfer
 from clipsearch.types import Labels, OnProgress, Results, StrPath, as_path, ignore_progress
 
 
-class LibraryAnalysis(LibraryImages):
+class LibraryAnalysis(LibraryTransfer):
     """Heads learned from examples, evaluation, calibration, topics, events and duplicates."""
 
     # --- learning and measuring ------------------------------------------------------------

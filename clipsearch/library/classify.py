@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from clipsearch._util import plural
 from clipsearch._util.arrays import FloatArray
-from clipsearch._util.parallel import cores
+from clipsearch._util.parallel import cores, in_background
+from clipsearch.catalog.records import LabelBatch
 from clipsearch.errors import QueryError, UnreadableImage
 from clipsearch.heads.example_images import GENERIC, Modalities
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts, unite_labels
 from clipsearch.images.walk import Walk
 from clipsearch.indexing.pipeline import encode_files
-from clipsearch.library.collection import encode_paths
+from clipsearch.library.cohorts import PagedLogMeanExps
+from clipsearch.library.collection import encode_paths, image_pages
 from clipsearch.library.label_scores import LabelJudge, LabelScorer
-from clipsearch.library.session import Session, filters_of
+from clipsearch.library.predictions import PredictionPage, PredictionPages, Spool
+from clipsearch.library.session import Session
 from clipsearch.text.encode import encode_texts, reading
 from clipsearch.types import (
     ClassifyOptions,
+    Embeddings,
     Labels,
     OnWarning,
     Paths,
@@ -171,13 +176,34 @@ def predict_labels(
         A threshold names a label that the head does not have.
     ModelMismatch
     """
+    return _results(predict_pages(session, head, options, save=save), head)
+
+
+def predict_pages(
+    session: Session, head: Head, options: ClassifyOptions, *, save: bool = False
+) -> PredictionPages:
+    """Do what `predict_labels` does, in pages that are read as they are used.
+
+    Parameters
+    ----------
+    session, head, options
+        As for `predict_labels`.
+    save
+        Write the labels now, which reads all of them.
+    """
+    session = session.at_current_model()  # the pages are of one model, whatever is used meanwhile
     scorer = _scorer(session, head, options)
-    classified: dict[int, None] = {}
-    predictions = _predict_library(session, scorer, options, classified)
-    results = _results(predictions, head, options)
+    judge: Callable[[], Iterator[PredictionPage]] = partial(_read_pages, session, scorer, options)
     if save:
-        save_predictions(session, results, among=classified)
-    return results
+        judge = _save_pages(session, judge(), options.min_probability)
+
+    def read() -> Iterator[PredictionPage]:
+        for page in judge():
+            yield page.at_least(options.min_probability)
+
+    labels = len(head.labels[: options.top])
+    none = options.mode == "open" and options.min_probability is None
+    return PredictionPages(read, head.labels, labels + none)
 
 
 def predict_files(
@@ -207,10 +233,12 @@ def predict_files(
         if isinstance(encoded, Exception):
             warned.append(str(encoded))
         else:
-            labels, none = scorer(encoded[None], options.top)[0]
+            ((labels, none),) = scorer.rank(encoded[None], options.top).unpack(head.labels)
             predictions.append(Prediction(file.path, labels, None, none, scorer.mode))
     warned += [f"{problem.path}: {problem.reason}" for problem in walk.problems]
-    return _results(predictions, head, options, warned)
+    least = options.min_probability
+    kept = [p for p in predictions if least is None or (p.holding and p.probability >= least)]
+    return _results(sorted(kept, key=lambda prediction: prediction.path), head, warned)
 
 
 def save_predictions(
@@ -261,34 +289,50 @@ def _scorer(session: Session, head: Head, options: ClassifyOptions) -> LabelScor
     return LabelScorer(head, options.mode, thresholds, judge)
 
 
-def _predict_library(
-    session: Session, scorer: LabelScorer, options: ClassifyOptions, classified: dict[int, None]
-) -> Iterator[Prediction]:
-    """Yield a prediction per file, and note the ids of their contents in `classified`."""
-    model_id, selection = session.model()[0], options.selection
-    filters = filters_of(selection)
-    allowed = session.catalog.allowed_ids(model_id, **filters) if selection else None
-    for ids, vectors in session.catalog.iter_vectors(model_id, whole=True):
-        if allowed is not None:
-            inside = np.isin(ids, allowed)
-            ids, vectors = ids[inside], vectors[inside]
-        records = session.catalog.hits(ids.tolist(), **filters)
-        for number, judged in zip(ids.tolist(), scorer(vectors, options.top), strict=True):
-            for record in records.get(number, ()):
-                classified[record.content_id] = None
-                yield Prediction(record.path, judged[0], record, judged[1], scorer.mode)
+def _read_pages(
+    session: Session, scorer: LabelScorer, options: ClassifyOptions
+) -> Iterator[PredictionPage]:
+    """Yield what the labels say of images of a library; a page ahead of their use."""
+    from threadpoolctl import ThreadpoolController  # a query does without it
+
+    pages, known = image_pages(session, options.selection, vectors=True), PagedLogMeanExps(session)
+
+    def judge() -> Generator[PredictionPage, None, None]:
+        blas = ThreadpoolController()
+        for page in pages.read():
+            assert isinstance(page, Embeddings)
+            with blas.limit(limits=1):  # another thread would wait for a tenth of the product
+                ranked = scorer.rank(page.vectors, options.top, known.of_page(page))
+            yield PredictionPage(page.records, ranked, scorer.head.labels, scorer.mode)
+        known.store()
+
+    for page in in_background(judge(), name="clipsearch-classify"):
+        if page is not None:
+            yield page
+
+
+def _save_pages(
+    session: Session, pages: Iterable[PredictionPage], min_probability: float | None
+) -> Callable[[], Iterator[PredictionPage]]:
+    """Write the labels that hold, all of them or none, and return what reads the pages again.
+
+    From temporary files, since a selection may be about the labels that have changed now.
+    """
+    kept, labels = Spool[PredictionPage](), Spool[LabelBatch]()
+    for page in pages:
+        kept.append(page)
+        held = page.at_least(min_probability).held()
+        rows = [(record.content_id, label, LABEL_SOURCE, score) for record, label, score in held]
+        labels.append((rows, [record.content_id for record in page.records]))
+    session.catalog.save_label_batches(labels, sources=[LABEL_SOURCE])
+    return kept.__iter__
 
 
 def _results(
-    predictions: Iterable[Prediction],
-    head: Head,
-    options: ClassifyOptions,
-    warned: Sequence[str] = (),
+    predictions: Iterable[Prediction], head: Head, warned: Sequence[str] = ()
 ) -> Results[Prediction]:
-    least = options.min_probability
-    kept = [p for p in predictions if least is None or (p.holding and p.probability >= least)]
     return Results(
-        tuple(sorted(kept, key=lambda prediction: prediction.path)),
+        tuple(predictions),
         title=", ".join(head.labels),
         warnings=tuple(warned),
         kind="predictions",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,10 +14,15 @@ from clipsearch.calibration.background import Background, LibraryLabels, StoredL
 from clipsearch.calibration.image_cohort import ImageCohort, sample_of
 from clipsearch.errors import LibraryError
 from clipsearch.library.session import Session
+from clipsearch.types import Embeddings
 
 _VECTORS_AT_ONCE = 8_192
 _MANY = 100
 _FEW_VECTORS = 64
+
+
+LogMeanExps: TypeAlias = Callable[[], FloatArray]
+"""Returns the cohort log-mean-exp (images,) of some images, stored or computed."""
 
 
 def library_labels(
@@ -66,24 +74,72 @@ def image_log_mean_exps(session: Session, ids: IdArray) -> FloatArray:
 
     Missing ones are computed and stored in the library.
     """
-    model_id, info = session.model()
-    key = _log_mean_exps_key(session, info.fingerprint)
-    caches = session.caches.log_mean_exps
-    if info.fingerprint not in caches:
-        caches[info.fingerprint] = StoredLogMeanExps.open(session.path, info, key)
-    known = caches[info.fingerprint]
-    missing = ids[~known.of(ids)[1]]
-    if len(missing):
-        background = session.background()
+    values, known = _known_log_mean_exps(session).of(ids)
+    if not known.all():
+        missing = ids[~known]
+        background, more = session.background(), []
         for start in range(0, len(missing), _VECTORS_AT_ONCE):
             part = missing[start : start + _VECTORS_AT_ONCE]
-            stored, vectors = session.catalog.vectors(model_id, ids=part.tolist())
-            known = known.with_more(stored, _log_mean_exps(background, vectors))
-        caches[info.fingerprint] = known
-        # A few are computed again sooner than a file is written and synced.
-        if key and (len(missing) >= _MANY or 10 * len(missing) >= len(known.ids)):
-            known.store(session.path, info, key)
-    return known.of(ids)[0]
+            stored, vectors = session.catalog.vectors(session.model()[0], ids=part.tolist())
+            more.append((stored, _log_mean_exps(background, vectors)))
+        values, _ = _keep_log_mean_exps(session, more).of(ids)
+    return values
+
+
+class PagedLogMeanExps:
+    """The cohort log-mean-exp of images whose vectors are read in pages: stored ones, where known.
+
+    Parameters
+    ----------
+    session
+        Of the library.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._more: list[tuple[IdArray, FloatArray]] = []
+
+    def of_page(self, page: Embeddings) -> LogMeanExps:
+        """Return what returns those of the images of a page; missing ones are computed."""
+        return partial(self._of, np.asarray(page.ids), page.vectors)
+
+    def _of(self, ids: IdArray, vectors: FloatArray) -> FloatArray:
+        values, known = _known_log_mean_exps(self._session).of(ids)
+        if not known.all():
+            computed = _log_mean_exps(self._session.background(), vectors[~known])
+            values[~known] = computed
+            self._more.append((ids[~known], computed))
+        return values
+
+    def store(self) -> None:
+        """Store in the library what was computed: once, since all are written each time."""
+        if self._more:
+            _keep_log_mean_exps(self._session, self._more)
+
+
+def _known_log_mean_exps(session: Session) -> StoredLogMeanExps:
+    info, caches = session.info, session.caches.log_mean_exps
+    if info.fingerprint not in caches:
+        key = _log_mean_exps_key(session, info.fingerprint)
+        caches[info.fingerprint] = StoredLogMeanExps.open(session.path, info, key)
+    return caches[info.fingerprint]
+
+
+def _keep_log_mean_exps(
+    session: Session, more: list[tuple[IdArray, FloatArray]]
+) -> StoredLogMeanExps:
+    """Add what was computed to the known ones, and write them if these are many."""
+    info, before = session.info, _known_log_mean_exps(session)
+    ids, values = (np.concatenate(column) for column in zip(*more, strict=True))
+    ids, first = np.unique(ids, return_index=True)  # an image may be on two pages
+    new = ~before.of(ids)[1]  # another thread may have been sooner
+    known = before.with_more(ids[new], values[first][new])
+    session.caches.log_mean_exps[info.fingerprint] = known
+    count, key = np.count_nonzero(new), _log_mean_exps_key(session, info.fingerprint)
+    # A few are computed again sooner than a file is written and synced.
+    if key and (count >= _MANY or 10 * count >= len(known.ids)):
+        known.store(session.path, info, key)
+    return known
 
 
 def _log_mean_exps_key(session: Session, fingerprint: str) -> str:
@@ -91,14 +147,16 @@ def _log_mean_exps_key(session: Session, fingerprint: str) -> str:
 
     Ids of vectors mean something in one catalog only: a folder may get a new one.
     """
-    name = f"levels:{fingerprint}"
-    if not (key := session.catalog.get_meta(name)):
-        key = os.urandom(8).hex()
-        try:
-            session.catalog.set_meta(name, key)
-        except LibraryError:  # read-only, or another process is writing
-            return ""
-    return key
+    name, known = f"levels:{fingerprint}", session.caches.catalog_keys
+    if fingerprint not in known:
+        if not (key := session.catalog.get_meta(name)):
+            key = os.urandom(8).hex()
+            try:
+                session.catalog.set_meta(name, key)
+            except LibraryError:  # read-only, or another process is writing
+                return ""
+        known[fingerprint] = key
+    return known[fingerprint]
 
 
 def _log_mean_exps(background: Background, vectors: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ from clipsearch._util.parallel import cores
 from clipsearch.encoders import load_encoder
 from clipsearch.errors import ImageError, VectorIndexError
 from clipsearch.library.locate import known_path
-from clipsearch.library.prepare import prepare_queries
+from clipsearch.library.prepare import count_images, prepare_queries, refresh_queries
 from clipsearch.library.session import Session, filters_of, load_stored
 from clipsearch.types import (
     Embeddings,
@@ -63,10 +63,8 @@ def index_files(
         Which files to read, and how.
     model
         Embed with this one, beside the current one.
-    on_progress
-        Is told of the progress.
-    on_moved
-        Is asked whether a folder was moved that seems to have been.
+    on_progress, on_moved
+        Is told of the progress; is asked whether a folder was moved that seems to have been.
 
     Raises
     ------
@@ -110,6 +108,8 @@ def index_files(
         if (report.removed or report.updated or purged) and not report.dry_run:
             # Under the lock: another process could be about to give these bytes a file again.
             session.catalog.sweep_contents()
+        if not (report.dry_run or report.interrupted):
+            refresh_queries(session)
     _log.info(
         "indexed %d paths into %s: %d added, %d updated, %d removed, %d failed in %.1f s",
         *(len(roots), session.path, report.added, report.updated, report.removed, report.failed),
@@ -210,10 +210,11 @@ def _read_pages(
 
 def _add_vectors(session: Session, page: Sequence[ImageRecord]) -> Embeddings:
     contents = {record.content_id for record in page}
-    ids, rows = session.catalog.content_vectors(session.model()[0], contents)
-    places = {content: place for place, content in enumerate(ids.tolist())}
+    known, ids, rows = session.catalog.content_vectors(session.model()[0], contents)
+    places = {content: place for place, content in enumerate(known.tolist())}
     kept = tuple(record for record in page if record.content_id in places)
-    return Embeddings(kept, rows[[places[record.content_id] for record in kept]])
+    chosen = [places[record.content_id] for record in kept]
+    return Embeddings(kept, rows[chosen], ids[chosen])
 
 
 def encode_paths(session: Session, paths: Paths) -> tuple[list[str], FloatArray, list[Failure]]:
@@ -238,8 +239,7 @@ def encode_paths(session: Session, paths: Paths) -> tuple[list[str], FloatArray,
     unknown: list[str] = []
     walk = Walk(as_paths(paths))
     for file in walk:
-        stored = session.catalog.vector_of(file.path, model_id)
-        if stored is None:
+        if (stored := session.catalog.vector_of(file.path, model_id)) is None:
             unknown.append(file.path)
         else:
             vectors[file.path] = stored
@@ -268,12 +268,10 @@ def library_status(session: Session) -> Status:
     """Return what a library holds, and the state of its vector index."""
     catalog = session.catalog
     current = catalog.current_model()
-    counts = catalog.status_counts()
-    newest, facts, tail, stale, indexed = None, None, 0, 0, 0
-    if current is not None:
-        snapshots = Snapshots(session.path, catalog, current[0])
-        newest, facts = next(iter(snapshots.rows()), None), snapshots.info()
-        tail, stale, indexed = snapshots.drift()
+    snapshots = None if current is None else Snapshots(session.path, catalog, current[0])
+    counts, (tail, stale, indexed), roots, labels = count_images(session, snapshots)
+    segments = snapshots.chain() if snapshots else []
+    facts = snapshots.info() if snapshots else None
     return Status(
         path=str(session.path),
         format=catalog.format,
@@ -283,14 +281,14 @@ def library_status(session: Session) -> Status:
         contents=counts.contents,
         failed=counts.failed,
         bytes_on_disk=sum(f.stat().st_size for f in session.path.rglob("*") if f.is_file()),
-        roots=catalog.roots(),
-        labels=catalog.label_counts(),
-        index_kind=newest.kind if newest else None,
+        roots=tuple(roots),
+        labels=labels,
+        index_kind=max(segments, key=lambda row: row.rows).kind if segments else None,
         indexed=indexed,
         tail=tail,
         stale=stale,
         last_scan=catalog.last_scan(),
-        index_bytes=newest.bytes if newest else 0,
+        index_bytes=sum(row.bytes for row in segments),
         index_memory=facts.resident if facts else 0,
         index_recall=facts.recall if facts else None,
         index_queries=facts.queries if facts else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -31,8 +31,9 @@ from clipsearch.evaluation.results import Classification, OpenSet, Retrieval
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.library.classify import make_head
+from clipsearch.library.cohorts import LogMeanExps
 from clipsearch.library.collection import encode_paths
-from clipsearch.library.label_scores import LabelJudge, closed_set_logits
+from clipsearch.library.label_scores import LabelJudge, closed_set_judge
 from clipsearch.library.session import Session
 from clipsearch.text.encode import reading
 from clipsearch.types import Failure, Labels, Mode, OnWarning, Prompt, check_count
@@ -164,8 +165,9 @@ class _Measuring:
         )
         if not options.open_set:
             return result, None
+        known = cache(lambda: self.session.background().log_mean_exp(vectors))
         return result, measure_open_set(
-            partial(self._answer_open_set, head, scores, vectors),
+            partial(self._answer_open_set, head, scores, vectors, known),
             relevant,
             head.labels,
             resamples=options.resamples,
@@ -177,12 +179,17 @@ class _Measuring:
     ) -> tuple[FloatArray, FloatArray]:
         """Return numbers to rank by and probabilities (images, labels), as `classify` has them."""
         if mode == "closed":
-            logits = closed_set_logits(self.session, head, scores, vectors)
+            logits = closed_set_judge(self.session, head)(scores, vectors, None)
             return logits, softmax(logits)
         return scores, LabelJudge(self.session, head).probabilities(scores, vectors)
 
     def _answer_open_set(
-        self, head: Head, scores: FloatArray, vectors: FloatArray, kept: IdArray
+        self,
+        head: Head,
+        scores: FloatArray,
+        vectors: FloatArray,
+        known: LogMeanExps,
+        kept: IdArray,
     ) -> OpenSetPrediction:
         """Judge cosines (n, labels) as `classify` does with the kept labels (indices) alone."""
         part = replace(
@@ -193,7 +200,7 @@ class _Measuring:
             cache=None,
         )
         judge = LabelJudge(self.session, part, among=True)
-        logits = judge.logits(scores[:, kept], vectors)
+        logits = judge.logits(scores[:, kept], vectors, known)
         probabilities, none = open_set_probabilities(logits, judge.sharing)
         best = probabilities.argmax(axis=1)
         return OpenSetPrediction(kept[best], probabilities[np.arange(len(best)), best], none)

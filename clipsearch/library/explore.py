@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,34 +13,38 @@ from typing import Literal
 import numpy as np
 
 from clipsearch._util import warn
-from clipsearch._util.arrays import IdArray
-from clipsearch.errors import BadGrouping, BadLabelFile
+from clipsearch._util.arrays import FloatArray, IdArray
+from clipsearch.errors import BadGrouping, BadLabelFile, SnapshotUnreadable
+from clipsearch.grouping.clusters import (
+    HalfRows,
+    clusters,
+    measure_separations,
+    rank_typical,
+    separation_by_chance,
+)
 from clipsearch.grouping.duplicates import TIERS, Duplicates, Tier
-from clipsearch.grouping.near_pairs import group_duplicates
+from clipsearch.grouping.near_pairs import Files, group_duplicates
 from clipsearch.grouping.topics import (
     TOPIC_VOCABULARY,
     Topic,
-    centre,
+    centres,
     choose_distinct_names,
-    clusters,
     event_title,
     events,
-    measure_separations,
     name_scores,
-    rank_typical,
-    separation_by_chance,
     span,
     topic_phrases,
 )
 from clipsearch.heads.head import Head
 from clipsearch.heads.prompts import make_prompts
 from clipsearch.library.classify import make_head
-from clipsearch.library.collection import stored_embeddings
-from clipsearch.library.session import Session
+from clipsearch.library.collection import image_pages
+from clipsearch.library.session import Session, filters_of
 from clipsearch.text.encode import ProgressReader
 from clipsearch.types import (
     Embeddings,
     Hit,
+    ImageRecord,
     Labels,
     OnProgress,
     Selection,
@@ -50,8 +54,10 @@ from clipsearch.types import (
     check_number,
     ignore_progress,
 )
+from clipsearch.vectors.ranking import is_in
 
 TOPIC_SOURCE = "topics"
+_PAGE = 2_000
 HEADS = "heads"
 """The folder in a library of heads that can be rebuilt: encoding all phrases takes a while."""
 
@@ -102,11 +108,11 @@ def group_by_topic(
     BadGrouping, BadLabelFile, ModelMismatch
     """
     wanted = _count(count)
-    found = stored_embeddings(session, selection)
-    groups = clusters(found.vectors, wanted, seed=naming.seed, on_progress=on_progress)
+    records, vectors = _read_images(session, selection)
+    groups = clusters(vectors, wanted, seed=naming.seed, on_progress=on_progress)
+    chance = separation_by_chance(vectors, int(groups.max(initial=-1)) + 1, seed=naming.seed)
     with session.telling(on_progress):
-        topics = _name_groups(session, found, groups, naming, _by_name)
-    chance = separation_by_chance(found.vectors, len(topics), seed=naming.seed)
+        topics = _name_groups(session, records, vectors, groups, naming, _by_name)
     return [replace(topic, weak=_is_weak(topic, chance)) for topic in topics]
 
 
@@ -137,10 +143,10 @@ def group_by_event(
     """
     check_number("gap_hours", gap_hours, 0)
     check_number("kilometres", kilometres, 0)
-    found = stored_embeddings(session, selection)
-    facts = [record.facts for record in found.records]
+    records, vectors = _read_images(session, selection)
+    facts = [record.facts for record in records]
     groups = events(facts, gap_hours=gap_hours, kilometres=kilometres)
-    return _name_groups(session, found, groups, naming, _by_event)
+    return _name_groups(session, records, vectors, groups, naming, _by_event)
 
 
 def find_duplicates(
@@ -174,15 +180,62 @@ def find_duplicates(
     if tier != "all" and tier not in TIERS:
         raise BadGrouping(f"there is no tier {tier!r}: choose from {', '.join(TIERS)}, all.")
     check_number("min_score", min_score, -1, 1)
-    found = stored_embeddings(session, selection)
-    tiers = TIERS if tier == "all" else (tier,)
     return group_duplicates(
-        found.records,
-        found.vectors,
-        tiers=tiers,
+        _StoredImages(session, selection),
+        tiers=TIERS if tier == "all" else (tier,),
         scene_score=min_score,
         on_progress=on_progress,
     )
+
+
+class _StoredImages:
+    """Selected images of the library; see `near_pairs.ImageSource`."""
+
+    def __init__(self, session: Session, selection: Selection) -> None:
+        (self._model_id, self._info), self._catalog = session.model(), session.catalog
+        self._session = session
+        self._filters = filters_of(selection)
+        self._allowed = (
+            self._catalog.allowed_ids(self._model_id, **self._filters) if selection else None
+        )
+
+    def pages(self) -> Iterator[Files]:
+        """Yield the files of all images, some at a time."""
+        live = self._session.live()
+        ids = np.unique(live.parts.images_of(live.ids)) if live.parts else live.ids
+        if self._allowed is not None:
+            ids = ids[is_in(ids, self._allowed)]
+        for start in range(0, len(ids), _PAGE):
+            yield self.files(ids[start : start + _PAGE])
+
+    def files(self, numbers: IdArray) -> Files:
+        """Return the files of some images."""
+        return self._catalog.hits(numbers.tolist(), **self._filters)
+
+    def vectors(self, numbers: IdArray) -> FloatArray:
+        """Return the unit rows of some images, float32 (m, dim); zeros for one that is gone."""
+        wanted, places = np.unique(numbers, return_inverse=True)
+        found = np.zeros((len(wanted), self._info.dim), np.float32)
+        missing = wanted
+        with suppress(SnapshotUnreadable):  # from there they come three times as fast
+            ids, rows = self._session.searcher().take(wanted)
+            found[np.searchsorted(wanted, ids)] = rows
+            missing = wanted[~is_in(wanted, ids)]
+        if len(missing):
+            ids, rows = self._catalog.vectors(self._model_id, ids=missing.tolist())
+            found[np.searchsorted(wanted, ids)] = rows
+        return found[places]
+
+
+def _read_images(session: Session, selection: Selection) -> tuple[list[ImageRecord], HalfRows]:
+    """Read selected images by path, and their vectors, in the two bytes a number that are stored."""
+    records: list[ImageRecord] = []
+    parts: list[FloatArray] = []
+    for page in image_pages(session, selection, vectors=True).read():
+        if isinstance(page, Embeddings):
+            records += page.records
+            parts.append(page.vectors.astype(np.float16))
+    return records, HalfRows(parts, session.model()[1].dim)
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -190,22 +243,29 @@ def find_duplicates(
 
 def _name_groups(
     session: Session,
-    found: Embeddings,
+    records: Sequence[ImageRecord],
+    vectors: HalfRows,
     groups: IdArray,
     naming: NamingOptions,
     title: Callable[[Topic], str],
 ) -> list[Topic]:
     """Return groups of images, the group of each by its number (n,), with names and titles."""
     made: list[Topic] = []
-    if len(found):
+    if records:
         head = _vocabulary_head(session, naming.vocabulary)
-        scores = name_scores(found.vectors, groups, head.vectors)
-        apart = measure_separations(found.vectors, groups, seed=naming.seed)
-        names = choose_distinct_names(scores, head.labels)
-        made = [
-            _topic(found, np.flatnonzero(groups == number), names[number], apart[number])
-            for number in range(len(names))
-        ]
+        names = choose_distinct_names(name_scores(vectors, groups, head.vectors), head.labels)
+        apart = measure_separations(vectors, groups, seed=naming.seed)
+        order, scores = rank_typical(vectors, groups)
+        ends = np.cumsum(np.bincount(groups)).tolist()
+        places = centres([record.facts for record in records], groups)
+        start = 0
+        for number, end in enumerate(ends):
+            members = [records[row] for row in order[start:end].tolist()]
+            hits = zip(members, scores[start:end].tolist(), strict=True)
+            images = tuple(Hit(record.path, score, record) for record, score in hits)
+            times, place = span(record.facts for record in members), places[number]
+            made.append(Topic("", names[number], images, apart[number], *times, *place))
+            start = end
     topics = _add_titles(made, [title(topic) for topic in made])
     if naming.save:
         _save_topics(session, topics)
@@ -257,28 +317,6 @@ def _count(count: int | str) -> int | None:
     if isinstance(count, bool) or not isinstance(count, int):
         raise BadGrouping(f"{count!r} is no number of topics: give a number, or auto.")
     return count
-
-
-def _topic(
-    found: Embeddings, rows: IdArray, names: tuple[str, ...], separation: float | None
-) -> Topic:
-    order, scores = rank_typical(found.vectors[rows])
-    records = [found.records[row] for row in rows[order]]
-    facts = [record.facts for record in records]
-    (start, end), (lat, lon) = span(facts), centre(facts)
-    return Topic(
-        title="",
-        names=names,
-        images=tuple(
-            Hit(record.path, score, record)
-            for record, score in zip(records, scores.tolist(), strict=True)
-        ),
-        separation=separation,
-        start=start,
-        end=end,
-        lat=lat,
-        lon=lon,
-    )
 
 
 def _is_weak(topic: Topic, chance: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch.library import parts
@@ -192,6 +193,35 @@ class LibraryImages(OpenLibrary):
         return parts.collection.stored_embeddings(
             self._session, select(self._session, where, under), paths
         )
+
+    def classify_pages(
+        self,
+        head: parts.Head,
+        *,
+        where: Filter | None = None,
+        under: StrPath | None = None,
+        save: bool = False,
+        **options: Any,
+    ) -> parts.PredictionPages:
+        """Do what `classify` does with images of the library, in pages read while they are used.
+
+        Parameters
+        ----------
+        head, where, under, save
+            As for `classify`.
+        options
+            Further fields of `ClassifyOptions`.
+
+        Returns
+        -------
+        Pages of arrays; iterated over, predictions by path.
+
+        Raises
+        ------
+        UnknownLabel, BadFilter, QueryError, ModelMismatch
+        """
+        chosen = parts.ClassifyOptions(select(self._session, where, under), **options)
+        return parts.classify.predict_pages(self._session, head, chosen, save=save)
 
     def embed(self, paths: Paths) -> tuple[list[str], FloatArray, list[parts.Failure]]:
         """Return the vectors of files.

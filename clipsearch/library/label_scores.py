@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipsearch import types
-from clipsearch._util import quote, warn, warn_once
+from clipsearch._util import LazyModule, quote, warn, warn_once
 from clipsearch._util.arrays import FloatArray, IdArray, softmax
 from clipsearch.calibration import (
     DEFAULT_FORMULA,
@@ -26,9 +26,19 @@ from clipsearch.calibration.background import LibraryLabels, background_version
 from clipsearch.calibration.cohort import cohort_weights
 from clipsearch.errors import QueryError
 from clipsearch.heads.head import Head
-from clipsearch.library.cohorts import image_cohort, image_log_mean_exps, library_labels
+from clipsearch.library.cohorts import (
+    LogMeanExps,
+    image_cohort,
+    image_log_mean_exps,
+    library_labels,
+)
 from clipsearch.library.session import Session
 from clipsearch.types import HOLDS_FROM, Mode, Normalisation, Thresholds
+
+if TYPE_CHECKING:  # a query needs none of them
+    from clipsearch.library import predictions
+else:
+    predictions = LazyModule("clipsearch.library.predictions")
 
 
 def calibration_of(session: Session, head: Head | None = None) -> Calibration:
@@ -106,15 +116,15 @@ class LabelJudge:
         assumed = self._calibration.source == "assumed"
         return "sigmoid" if assumed and self._head.logit_bias is not None else "calibrated"
 
-    def probabilities(self, scores: FloatArray, vectors: FloatArray) -> FloatArray:
+    def probabilities(
+        self, scores: FloatArray, vectors: FloatArray, known: LogMeanExps | None = None
+    ) -> FloatArray:
         """Return the probability of each label by itself, at even odds where it is calibrated.
 
         Parameters
         ----------
-        scores
-            Cosines (images, n).
-        vectors
-            Unit rows (images, dim).
+        scores, vectors, known
+            As for `logits`.
 
         Returns
         -------
@@ -122,7 +132,7 @@ class LabelJudge:
         """
         if self.normalisation == "sigmoid":
             return closed_set_probabilities(scores, Context.of(self._head))
-        return label_probabilities(self.logits(scores, vectors))
+        return label_probabilities(self.logits(scores, vectors, known))
 
     @property
     def composition(self) -> float:
@@ -130,7 +140,9 @@ class LabelJudge:
         needs = self._calibration.needs_cohort
         return self._session.background().weights(among=False).composition if needs else 0.0
 
-    def logits(self, scores: FloatArray, vectors: FloatArray) -> FloatArray:
+    def logits(
+        self, scores: FloatArray, vectors: FloatArray, known: LogMeanExps | None = None
+    ) -> FloatArray:
         """Return the logits of cosines: float64 (images, n).
 
         Parameters
@@ -139,10 +151,12 @@ class LabelJudge:
             Cosines (images, n).
         vectors
             Unit rows (images, dim).
+        known
+            Returns their cohort log-mean-exp (images,), if it is needed; by default computed.
         """
-        plain = not self._calibration.needs_cohort
-        context = Context.of(self._head, labels=self._labels) if plain else self.context(vectors)
-        return self._calibration.logits(scores, context)
+        if self._calibration.needs_cohort:
+            return self._calibration.logits(scores, self.context(vectors, known))
+        return self._calibration.logits(scores, Context.of(self._head, labels=self._labels))
 
     def logits_of(self, ids: IdArray, scores: FloatArray, columns: IdArray) -> FloatArray:
         """Return the logits of cosines of stored vectors: float64 (images,).
@@ -161,9 +175,18 @@ class LabelJudge:
             context = self._with_cohorts(context, image_log_mean_exps(self._session, ids))
         return self._calibration.logits(scores, context)
 
-    def context(self, vectors: FloatArray) -> Context:
+    def line(self) -> tuple[float, float, float]:
+        """Return a, b, c of a label's logit `a + b * cosine + c * log-mean-exp`, for very many of both."""
+        corners = np.array([[0, 0], [1, 0], [0, 1]])
+        context = Context.of(self._head, labels=self._labels)
+        if self._calibration.needs_cohort:
+            context = self._with_cohorts(context, corners[:, 1])
+        start, cosine, cohort = self._calibration.logits(corners[:, :1], context)[:, 0].tolist()
+        return start, cosine - start, cohort - start if self._calibration.needs_cohort else 0.0
+
+    def context(self, vectors: FloatArray, known: LogMeanExps | None = None) -> Context:
         """Return what a formula takes beside the cosines with unit rows (images, dim)."""
-        log_mean_exps = self._session.background().log_mean_exp(vectors)
+        log_mean_exps = known() if known else self._session.background().log_mean_exp(vectors)
         context = Context.of(self._head, labels=self._labels)
         return self._with_cohorts(context, log_mean_exps, vectors)
 
@@ -195,9 +218,9 @@ class LabelScorer:
     judge: LabelJudge | None = None
     """In the mode `closed` None for the probabilities of the model's own loss."""
 
-    def __call__(
-        self, vectors: FloatArray, top: int | None = None
-    ) -> list[tuple[tuple[types.LabelScore, ...], float | None]]:
+    def rank(
+        self, vectors: FloatArray, top: int | None = None, known: LogMeanExps | None = None
+    ) -> predictions.RankedLabels:
         """Judge the labels of images.
 
         Parameters
@@ -206,58 +229,52 @@ class LabelScorer:
             Unit rows (n, dim).
         top
             The largest number of labels for an image; None keeps all.
-
-        Returns
-        -------
-        For each image its labels, best first, and the probability that none of them holds (None in
-        the mode `closed`).
+        known
+            As for `LabelJudge.logits`.
         """
         scores = self.head.scores(vectors)
-        probabilities, none = self._probabilities(scores, vectors)
+        probabilities, none = self._probabilities(scores, vectors, known)
         # By probability, then by cosine: float32 has many ones that are equal.
-        order = np.lexsort((-scores, -probabilities), axis=1)
-        least = self._least()
-        return [
-            (self._labels(best[:top], p, s, least), n)
-            for best, p, s, n in zip(order.tolist(), probabilities, scores, none, strict=True)
-        ]
-
-    def _probabilities(
-        self, scores: FloatArray, vectors: FloatArray
-    ) -> tuple[FloatArray, Sequence[float | None]]:
-        if self.judge is None:
-            return closed_set_probabilities(scores, Context.of(self.head)), [None] * len(scores)
+        order = np.lexsort((-scores, -probabilities), axis=1)[:, :top]
+        counts = np.full(len(order), order.shape[1])
         if self.mode == "multi":
-            single = self.judge.probabilities(scores, vectors)
-            return single, (1 - single.max(axis=1)).tolist()
-        logits = self.judge.logits(scores, vectors)
-        if self.mode == "closed":
-            return softmax(logits), [None] * len(scores)
-        several, none = open_set_probabilities(logits, self.judge.sharing)
-        return several, none.tolist()
-
-    def _least(self) -> list[float]:
-        """Return the probability from which each label holds."""
-        if self.mode != "multi":
-            return [0.0] * len(self.head.labels)
-        if not isinstance(self.thresholds, Mapping):
-            return [self.thresholds] * len(self.head.labels)
-        rest = self.thresholds.get("", HOLDS_FROM)
-        return [self.thresholds.get(label, rest) for label in self.head.labels]
-
-    def _labels(
-        self, best: Sequence[int], p: FloatArray, s: FloatArray, least: Sequence[float]
-    ) -> tuple[types.LabelScore, ...]:
-        labels = self.head.labels
-        return tuple(
-            types.LabelScore(labels[j], float(p[j]), float(s[j])) for j in best if p[j] >= least[j]
+            kept = np.take_along_axis(probabilities, order, 1) >= self._least(probabilities)[order]
+            counts = kept.sum(axis=1)
+            first = np.argsort(~kept, axis=1, kind="stable")
+            order = np.take_along_axis(order, first, 1)
+        chosen = np.take_along_axis(probabilities, order, 1)
+        return predictions.RankedLabels(
+            order, chosen, np.take_along_axis(scores, order, 1), counts, none
         )
 
+    def _probabilities(
+        self, scores: FloatArray, vectors: FloatArray, known: LogMeanExps | None
+    ) -> tuple[FloatArray, FloatArray | None]:
+        if self.judge is None:
+            return closed_set_probabilities(scores, Context.of(self.head)), None
+        if self.mode == "multi":
+            single = self.judge.probabilities(scores, vectors, known)
+            return single, 1 - single.max(axis=1)
+        logits = self.judge.logits(scores, vectors, known)
+        if self.mode == "closed":
+            return softmax(logits), None
+        return open_set_probabilities(logits, self.judge.sharing)
 
-def closed_set_logits(
-    session: Session, head: Head, scores: FloatArray, vectors: FloatArray
-) -> FloatArray:
-    """Return logits of which a softmax gives the probability of labels, one of which holds.
+    def _least(self, probabilities: FloatArray) -> FloatArray:
+        """Return the probability from which each label holds, (labels,) of the type of these."""
+        given = self.thresholds
+        if isinstance(given, Mapping):
+            rest = given.get("", HOLDS_FROM)
+            least = [given.get(label, rest) for label in self.head.labels]
+        else:
+            least = [given] * len(self.head.labels)
+        return np.array(least, probabilities.dtype)
+
+
+def closed_set_judge(
+    session: Session, head: Head
+) -> Callable[[FloatArray, FloatArray, LogMeanExps | None], FloatArray]:
+    """Return what makes the logits of which a softmax gives the probability of labels, one of which holds.
 
     A head that learned from images tells its labels apart by itself: its logits are those of the
     model's own loss.
@@ -268,18 +285,14 @@ def closed_set_logits(
         Its cohorts and its calibration are used.
     head
         n labels.
-    scores
-        Its cosines (images, n).
-    vectors
-        Unit rows (images, dim).
 
     Returns
     -------
-    float64 (images, n).
+    `LabelJudge.logits` of the head, or a function of the same arguments.
     """
     if not all(head.prompts):
-        return head.logit_scale * scores.astype(np.float64)
-    return LabelJudge(session, head, among=True).logits(scores, vectors)
+        return lambda scores, vectors, known: head.logit_scale * scores.astype(np.float64)
+    return LabelJudge(session, head, among=True).logits
 
 
 def moved_rows(session: Session, head: Head) -> FloatArray:
@@ -292,7 +305,8 @@ def moved_rows(session: Session, head: Head) -> FloatArray:
     if cohort is None or len(head.labels) < 2 or not all(head.prompts):
         return head.vectors
     judge = LabelJudge(session, head, among=True)
-    logits = judge.logits(head.scores(cohort.vectors), cohort.vectors)
+    scores, log_mean_exps = head.scores(cohort.vectors), cohort.log_mean_exps
+    logits = judge.logits(scores, cohort.vectors, lambda: log_mean_exps)
     return cohort.move_rows(head.vectors, open_set_probabilities(logits, judge.sharing)[0])
 
 

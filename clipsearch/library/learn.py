@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from clipsearch._util import fold_label, quote
-from clipsearch._util.arrays import FloatArray, softmax
+from clipsearch._util.arrays import FloatArray, IdArray, softmax
 from clipsearch.calibration import DEFAULT_FORMULA, calibration_to_json, find_formula
 from clipsearch.calibration.background import background_version
 from clipsearch.calibration.fit import Fitted, fit_calibration
 from clipsearch.errors import LibraryError, QueryError, TooFewExamples, TooFewLabels
 from clipsearch.evaluation.ground_truth import read_ground_truth
 from clipsearch.fewshot.cross_validation import MethodChoice
-from clipsearch.fewshot.methods import Task, distinct_images, label_margins, sample_margins
+from clipsearch.fewshot.methods import (
+    Task,
+    choose_undecided,
+    distinct_images,
+    label_margins,
+    sample_margins,
+)
 from clipsearch.fewshot.result import FewShotResult, fit_head
 from clipsearch.heads.head import Head
 from clipsearch.library.classify import LABEL_SOURCE, make_head
-from clipsearch.library.collection import encode_paths, stored_embeddings
+from clipsearch.library.cohorts import PagedLogMeanExps
+from clipsearch.library.collection import encode_paths, image_pages
 from clipsearch.library.evaluate import make_class_prompts
 from clipsearch.library.label_scores import (
     LabelJudge,
     calibration_key,
-    closed_set_logits,
+    closed_set_judge,
     moved_rows,
 )
 from clipsearch.library.session import Session, ignore
 from clipsearch.types import (
     NONE,
+    Embeddings,
+    ImageRecord,
     Labels,
     LabelScore,
     OnWarning,
@@ -144,26 +153,66 @@ def suggest_images(
     """
     check_count("n", n)
     check_count("seed", seed, 0)
+    session = session.at_current_model()
     head.check(session.info)
     if len(head.labels) < 2:
         raise TooFewLabels("suggestions need two labels at least, to be undecided between.")
     known = set() if examples is None else set(_read_examples(session, examples, ignore))
     labels = session.catalog.read_labels()
     sure = {content for content, _, source in labels if _is_sure(source)}
-    found = stored_embeddings(session, selection)
-    open_ = np.array(
-        [r.path not in known and r.content_id not in sure for r in found.records], dtype=bool
-    )
-    records = [record for record, wanted in zip(found.records, open_, strict=True) if wanted]
-    vectors = found.vectors[open_]
-    scores = head.scores(vectors)
-    logits = closed_set_logits(session, head, scores, vectors)
-    chosen = sample_margins(vectors, label_margins(logits), n, seed=seed)
+
+    def is_open(record: ImageRecord) -> bool:
+        return record.path not in known and record.content_id not in sure
+
+    found = _find_undecided(session, n, head, selection, is_open)
+    chosen = sample_margins(found.vectors, label_margins(found.logits), n, seed=seed)
     predictions = (
-        Prediction(records[i].path, _rank_labels(head, scores[i], logits[i]), records[i])
-        for i in chosen.tolist()
+        Prediction(record.path, _rank_labels(head, found.scores[i], found.logits[i]), record)
+        for i, record in ((i, found.records[i]) for i in chosen.tolist())
     )
     return Results(tuple(predictions), title="label these next", kind="predictions")
+
+
+class _Judged(NamedTuple):
+    """Images with their unit rows (n, dim), and their cosines and logits (n, labels)."""
+
+    records: list[ImageRecord]
+    vectors: FloatArray
+    scores: FloatArray
+    logits: FloatArray
+
+    def choose(self, n: int) -> _Judged:
+        """Keep the images that n suggestions may be of, least certain first."""
+        return self.part(choose_undecided(self.vectors, label_margins(self.logits), n))
+
+    def part(self, rows: IdArray) -> _Judged:
+        """Return the images at some rows."""
+        records = [self.records[i] for i in rows.tolist()]
+        return _Judged(records, self.vectors[rows], self.scores[rows], self.logits[rows])
+
+
+def _find_undecided(
+    session: Session,
+    n: int,
+    head: Head,
+    selection: Selection,
+    is_open: Callable[[ImageRecord], bool],
+) -> _Judged:
+    """Return what `sample_margins` needs for n images; a page of the library is in memory."""
+    judge, nothing = closed_set_judge(session, head), np.empty((0, len(head.labels)))
+    best = _Judged([], np.empty((0, head.vectors.shape[1]), np.float32), nothing, nothing)
+    known = PagedLogMeanExps(session)
+    for page in image_pages(session, selection, vectors=True).read():
+        assert isinstance(page, Embeddings)
+        scores = head.scores(page.vectors)
+        logits = judge(scores, page.vectors, known.of_page(page))
+        found = _Judged([*page.records], page.vectors, scores, logits)
+        found = found.part(np.flatnonzero([is_open(record) for record in page.records]))
+        records = [*best.records, *found.records]
+        arrays = (np.concatenate(both) for both in zip(best[1:], found[1:], strict=True))
+        best = _Judged(records, *arrays).choose(n)
+    known.store()
+    return best
 
 
 def _calibrate(
@@ -244,7 +293,7 @@ def _read_saved(session: Session, on_warning: OnWarning) -> dict[str, list[str]]
             "look through them first."
         )
     labels = {**guessed, **said}
-    records = session.catalog.records()
+    records = image_pages(session, Selection(), vectors=False)
     return {r.path: list(labels[r.content_id]) for r in records if r.content_id in labels}
 
 

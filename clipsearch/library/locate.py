@@ -6,13 +6,17 @@ import os
 from pathlib import Path
 
 from clipsearch._util import existing_spelling, quote
+from clipsearch._util.arrays import IdArray
 from clipsearch.catalog.engine import FILE_NAME
 from clipsearch.errors import QueryError
-from clipsearch.library.session import Filter, Session
+from clipsearch.library.session import Filter, Session, filters_of
 from clipsearch.types import Selection, StrPath, Where, as_path
+from clipsearch.vectors.live import LiveVectors
 
 ENVIRONMENT = "CLIPSEARCH_LIBRARY"
 """Environment variable that names the library where none is given."""
+_FILTERS_KEPT, _FILTERED_MOST = 4, 8_000_000
+"""Filters that are kept, and ids that pass them all together: 128 MB."""
 
 
 def locate_library(path: StrPath | None = None) -> Path:
@@ -97,3 +101,37 @@ def select(session: Session, where: Filter | None, under: StrPath | None) -> Sel
             "`clipsearch index` adds one."
         )
     return Selection(where, folder)
+
+
+def select_vectors(
+    session: Session, live: LiveVectors, selection: Selection
+) -> tuple[IdArray, IdArray]:
+    """Return the vectors of the current model that pass filters.
+
+    The last filters are kept: who searches on mostly searches among the same images.
+
+    Returns
+    -------
+    Ids, int64 (n,), ascending, and how many files each stands for, int64 (n,), as
+    `Catalog.read_searchable`.
+    """
+    model_id, _ = session.model()
+    if not selection:
+        return live.ids, live.files
+    where, under, kept = selection.where, selection.under, session.caches.selections
+    condition = None if where is None else (where.sql, *sorted(where.params.items()))
+    place = None if under is None else os.path.abspath(under)
+    key = model_id, live.revision, condition, place
+    found = kept.pop(key, None) if live.revision else None
+    if found is None:
+        contents, counts = session.catalog.passing_contents(**filters_of(selection))
+        found = live.select(session.catalog, model_id, contents, counts)
+        for values in found:
+            values.flags.writeable = False
+    kept[key] = found  # as the last one
+    others = list(kept)[:-1]  # other threads may search too
+    while len(others) >= _FILTERS_KEPT or (
+        others and sum(len(ids) for ids, _ in list(kept.values())) > _FILTERED_MOST
+    ):
+        kept.pop(others.pop(0), None)
+    return found

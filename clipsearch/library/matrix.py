@@ -178,6 +178,7 @@ def compare_images(
     EmptyQuery
         There is no image to compare.
     """
+    session = session.at_current_model()
     paths, vectors, failures = _vectors_of(session, compared, on_warning)
     if not paths:
         reasons = [f"{failure.path}: {failure.reason}" for failure in failures]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         collection,
         evaluate,
         explore,
+        ingest,
         label_scores,
         learn,
         matrix,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     )
     from clipsearch.library.learn import Examples
     from clipsearch.library.matrix import Matrix
+    from clipsearch.library.predictions import PredictionPages
     from clipsearch.library.query_heads import Query
     from clipsearch.text.tokens import TokenTable
     from clipsearch.types import (
@@ -77,6 +79,7 @@ __all__ = [
     "MethodChoice",
     "MovedFolder",
     "Prediction",
+    "PredictionPages",
     "Query",
     "Status",
     "Tier",
@@ -88,6 +91,7 @@ __all__ = [
     "evaluate",
     "explore",
     "ground_truth",
+    "ingest",
     "label_scores",
     "learn",
     "matrix",
@@ -99,7 +103,7 @@ __all__ = [
 
 _MODULES = {
     "clipsearch.evaluation": "ground_truth",
-    "clipsearch.library": "calibrate classify collection evaluate explore label_scores learn matrix "
+    "clipsearch.library": "calibrate classify collection evaluate explore ingest label_scores learn matrix "
     "query_heads relocate repair search",
 }
 _TYPES = {
@@ -115,6 +119,7 @@ _TYPES = {
     "clipsearch.heads.head": "Head",
     "clipsearch.library.learn": "Examples",
     "clipsearch.library.matrix": "Matrix",
+    "clipsearch.library.predictions": "PredictionPages",
     "clipsearch.library.query_heads": "Query",
     "clipsearch.text.tokens": "TokenTable",
     "clipsearch.types": "LabelAnswer ClassifyOptions Failure Finding ImagePages IndexOptions IndexReport "

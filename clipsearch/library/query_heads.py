@@ -77,6 +77,7 @@ def query_head(
         These terms are no query, or do not combine.
     BadTerm, ModelMismatch, UnknownLabel
     """
+    session = session.at_current_model()
     query, info = terms.query, session.info
     if label and not isinstance(query, Head):
         raise QueryError("a label is that of a head: give the head as the query.")

@@ -10,13 +10,14 @@ import numpy as np
 from clipsearch._util.arrays import FloatArray, IdArray, unit
 from clipsearch.calibration import EVEN_PRIOR, SEARCH_PRIOR, all_hold, prior_log_odds
 from clipsearch.heads.head import Head
-from clipsearch.library.cohorts import image_cohort
+from clipsearch.library.cohorts import image_cohort, image_log_mean_exps
 from clipsearch.library.label_scores import LabelJudge, calibration_of
 from clipsearch.library.query_heads import QueryHead
 from clipsearch.library.session import Session
 from clipsearch.types import Term
 
 _LEAST_LOGIT = -1e6
+_NEARLY = 0.05  # log odds; cosines and sums in float32 are right to a few hundredths
 
 
 class RelevanceJudge:
@@ -63,6 +64,7 @@ class RelevanceJudge:
         self.others = np.array(others, np.float32).reshape(len(others), self.rows.shape[1])
         """float32 (m, dim): what else they are compared with."""
         named = query.own is not None
+        self._session = session
         self._judge = LabelJudge(session, head, calibration=calibration, named=named)
         self._composition = query.composition
         self._excluded = np.array([-term.weight for term in hidden])
@@ -121,6 +123,42 @@ class RelevanceJudge:
         beyond = down[:hidden] - self._overlap[:, None] * np.maximum(shown, 0)
         missing = -(beyond + prior_log_odds(EVEN_PRIOR))
         return all_hold(np.vstack([log_odds, missing]), np.array([1.0, *self._excluded]))
+
+    def may_have(self, log_odds: float, ids: IdArray, scores: FloatArray) -> IdArray:
+        """Return the places of all images that may have such log odds, and of a few others.
+
+        A product and a sum in float32 for each. What a query is not to show, and its composition,
+        only lower the log odds.
+
+        Parameters
+        ----------
+        log_odds
+            The least.
+        ids, scores
+            As for a call, with one row.
+        """
+        found, start, _ = self._line_of(ids, scores)
+        return np.flatnonzero(found >= np.float32(log_odds - start - _NEARLY))
+
+    def most(self, ids: IdArray, scores: FloatArray) -> tuple[FloatArray, float]:
+        """Return the log odds that images have at most, float32 (n,), and by how much a cosine raises them.
+
+        Parameters
+        ----------
+        ids, scores
+            As for a call, with one row.
+        """
+        found, start, per_cosine = self._line_of(ids, scores)
+        found += np.float32(start)
+        return found, per_cosine
+
+    def _line_of(self, ids: IdArray, scores: FloatArray) -> tuple[FloatArray, float, float]:
+        """Return what the log odds have beside the second value, and by how much a cosine raises them."""
+        start, per_cosine, per_log_mean_exp = self._judge.line()
+        found = scores * np.float32(per_cosine)
+        if per_log_mean_exp:
+            found += image_log_mean_exps(self._session, ids) * np.float32(per_log_mean_exp)
+        return found, start + prior_log_odds(SEARCH_PRIOR), per_cosine
 
     def _compose(
         self, log_odds: FloatArray, shown: FloatArray, least: FloatArray, most: FloatArray

@@ -21,6 +21,7 @@ from clipsearch.types import Facts, Finding
 from clipsearch.vectors.snapshots import Snapshots
 
 _COMPILE = "`clipsearch check --repair` or `clipsearch compile` makes it again."
+_PATHS_AT_ONCE = 10_000
 _REPAIRED = "`clipsearch check --repair` does this."
 
 
@@ -84,17 +85,30 @@ def _compile_again(name: str, precision: str) -> str:
 
 
 def _missing_files(session: Session) -> list[Finding]:
-    missing = [r.path for r in session.catalog.records() if not os.path.lexists(r.path)]
-    if not missing:
+    first, count = "", 0
+    for path in _indexed_paths(session):
+        if not os.path.lexists(path):
+            first, count = first or path, count + 1
+    if not count:
         return []
-    more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+    more = f" and {count - 1:,} more" if count > 1 else ""
     return [
         Finding(
             "file-missing",
-            f"{missing[0]}{more}: no longer there",
+            f"{first}{more}: no longer there",
             "Run `clipsearch index` on the folder, or `clipsearch remove` the path.",
         )
     ]
+
+
+def _indexed_paths(session: Session) -> Iterator[str]:
+    """Yield the paths of the files that hold an image, in order, a page of them in memory."""
+    after: str | None = ""
+    while after is not None:
+        page = session.catalog.image_paths(after=after, limit=_PATHS_AT_ONCE)
+        yield from page
+        # An index that is damaged, which was found before, may lead back.
+        after = page[-1] if page and page[-1] > after else None
 
 
 # --- read again ------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from clipsearch._util import is_gone
 from clipsearch._util.arrays import sigmoid
 from clipsearch.catalog import Parts
 from clipsearch.errors import SnapshotUnreadable
+from clipsearch.library.cosines import Ranked, cosines_of
 from clipsearch.library.locate import known_path
 from clipsearch.library.query_heads import QueryHead, head_of_vector, vector_of_image
-from clipsearch.library.ranker import Ranked, Ranker, cosines_of
+from clipsearch.library.ranker import Ranker
 from clipsearch.library.session import Session, filters_of
 from clipsearch.types import Hit, Results, SearchOptions, StrPath, Term
 
@@ -24,7 +25,8 @@ RELEVANT = 0.5
 """The relevance from which an image counts as relevant."""
 _DEEPEST = 64  # times k: how far hits are looked for whose files are there
 COUNTED = 200_000
-"""Up to this many images all relevant ones are counted; beyond, each search would take seconds."""
+"""Up to this many images all relevant ones are counted; beyond, their number is estimated."""
+_READ_SINGLY = 4_000  # vectors of a larger library that are read one by one in a few milliseconds
 _GONE = (
     "not shown, as the files are not there (any more): {0:,}, {1} among them. `clipsearch index` of "
     "their folder brings the library up to date; if it was moved, `clipsearch relocate` does."
@@ -40,7 +42,9 @@ class _Ranking(NamedTuple):
     judged: bool
     """Whether relevance is known; else vectors are ranked by cosine, and log odds are cosines."""
     relevant: int | None
-    """How many files of all those searched are relevant; None if they were not all ranked."""
+    """How many files of all those searched are relevant; None if that is not known."""
+    exact: bool
+    """Whether all were counted; else their number is an estimate."""
     searched: int
     warnings: tuple[str, ...]
 
@@ -61,10 +65,13 @@ def find_hits(session: Session, query: QueryHead, options: SearchOptions) -> Res
     -------
     Hits, how many of all images searched are relevant, and the warnings of the query.
     """
+    session = session.at_current_model()
     ranking, hits, warnings = _present_hits(session, query, options)
     title = query.head.labels[0] if len(query.head.labels) == 1 else ""
     warnings = (*query.warnings, *warnings)
-    return Results(tuple(hits), title, warnings, ranking.relevant, ranking.searched, "hits")
+    return Results(
+        tuple(hits), title, warnings, ranking.relevant, ranking.searched, "hits", not ranking.exact
+    )
 
 
 def find_similar(session: Session, path: StrPath, options: SearchOptions) -> Results[Hit]:
@@ -79,6 +86,7 @@ def find_similar(session: Session, path: StrPath, options: SearchOptions) -> Res
     options
         How many hits, of which images.
     """
+    session = session.at_current_model()
     file = known_path(session, path)
     vector = vector_of_image(session, file)
     head = replace(head_of_vector(vector, session.info), prompts=((file,),))
@@ -89,10 +97,10 @@ def find_similar(session: Session, path: StrPath, options: SearchOptions) -> Res
     itself = [hit for hit in hits if hit.path == file]
     count = ranking.relevant
     if count is not None:
-        count -= sum((hit.relevance or 0) >= RELEVANT for hit in itself)
+        count = max(0, count - sum((hit.relevance or 0) >= RELEVANT for hit in itself))
     title = f"like {os.path.basename(file)}"
     searched = ranking.searched - len(itself)
-    return Results(others, title, warnings, count, searched, "hits")
+    return Results(others, title, warnings, count, searched, "hits", not ranking.exact)
 
 
 def rebuild_if_damaged(session: Session, search: Callable[[], _T]) -> _T:
@@ -116,32 +124,48 @@ def _rank(session: Session, query: QueryHead, options: SearchOptions) -> _Rankin
     """
     k, ranker = options.k, Ranker(session, query, options.selection)
     live, files = ranker.live, ranker.files
-    counting = k is None or len(live) <= COUNTED
+    most = COUNTED if ranker.library <= COUNTED else _READ_SINGLY
+    counting = k is None or len(live) <= most
     least = options.min_score
     every = k is None or (counting and (options.relevant or least is not None))
     width = len(live) if every else min(k or 0, len(live))
-    parts = session.catalog.parts(session.model()[0])
-    deep, count = width, None
+    parts = ranker.parts
+    deep = width
     while True:
-        if counting:
-            found, relevant = ranker.rank_all(deep, options)
+        candidates = None if every else ranker.rank_estimated(deep, counting=counting)
+        if not counting:
+            candidates = candidates or ranker.rank_candidates(deep)
+        if candidates:
+            found, relevant = candidates.ranked, candidates.relevant
         else:
-            found, relevant = ranker.rank_candidates(deep), None
+            found, relevant = ranker.rank_all(deep, options)
         found = _one_per_image(found, parts)
         if every or len(found.ids) >= width or deep >= len(live):
             break
         deep = min(2 * deep, len(live))  # several of the best are parts of one image
     if options.relevant and ranker.judge is not None:
         found = found.only(found.log_odds >= 0)
-    if relevant is not None:
+    count, exact = None, True
+    if candidates and not candidates.whole:
+        exact, count = False, ranker.estimate_relevant(candidates)
+    elif relevant is not None:
         whole = np.unique(parts.images_of(relevant)) if parts else relevant
         count = int(files[np.searchsorted(live, whole)].sum())
     if ranker.rows is not query.head.vectors and query.head.cache is None:
-        found = found._replace(scores=cosines_of(session, query.head.vectors, found.ids).max(0))
+        found = found._replace(
+            scores=cosines_of(ranker.searcher, query.head.vectors, found.ids).max(0)
+        )
     if least is not None:
         found = found.only(found.scores >= least)
     judged = ranker.judge is not None
-    return _Ranking(found, judged, count, int(files.sum()), ranker.warnings)
+    exact = exact or not count
+    count = count if exact or count is None else _round(count)
+    return _Ranking(found, judged, count, exact, ranker.searched, ranker.warnings)
+
+
+def _round(count: int) -> int:
+    """Round an estimate to two digits."""
+    return int(float(f"{count:.1e}"))
 
 
 def _one_per_image(found: Ranked, parts: Parts) -> Ranked:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from clipsearch._util import describe_error, log_fault, report_first_step
-from clipsearch._util.arrays import FloatArray
+from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.calibration.background import Background, StoredLogMeanExps
 from clipsearch.calibration.image_cohort import ImageCohort
 from clipsearch.catalog import Catalog
@@ -32,7 +32,8 @@ from clipsearch.types import (
     Where,
     ignore_progress,
 )
-from clipsearch.vectors.searcher import LiveVectors, Searcher
+from clipsearch.vectors.live import LiveVectors
+from clipsearch.vectors.searcher import Searcher
 from clipsearch.vectors.snapshots import Snapshots
 
 Filter: TypeAlias = str | Where
@@ -52,6 +53,12 @@ class Caches:
     searchers: dict[int, Searcher] = field(default_factory=dict)
     cohorts: dict[int, tuple[int, ImageCohort]] = field(default_factory=dict)
     """Each with the revision of the catalog that it was made of."""
+    selections: dict[Any, tuple[IdArray, IdArray]] = field(default_factory=dict)
+    """The last filters, each with the ids of the vectors that pass and the files of each."""
+    catalog_keys: dict[str, str] = field(default_factory=dict)
+    """What names this catalog beside the log-mean-exps of its images; it never changes."""
+    uncounted: int = 0
+    """Searches in a row whose estimates did not tell the relevant images."""
 
 
 class Session:
@@ -76,6 +83,7 @@ class Session:
         self.on_progress: OnProgress = report_first_step
         self._encoder = encoder
         self._fixed: tuple[int, ModelInfo] | None = None
+        self._parent: Session | None = None
 
     @property
     def path(self) -> Path:
@@ -104,6 +112,15 @@ class Session:
             )
         return current
 
+    def at_current_model(self) -> Session:
+        """Return a session that keeps to the current model, and does not read it again for each step."""
+        if self._fixed is not None:
+            return self
+        view = Session(self.catalog, encoder=self._encoder, device=self.device)
+        view.caches, view.on_progress = self.caches, self.on_progress
+        view._fixed, view._parent = self.model(), self
+        return view
+
     @property
     def info(self) -> ModelInfo:
         """The current model."""
@@ -121,6 +138,8 @@ class Session:
             The weights are not on this machine and cannot be fetched.
         """
         info = self.info
+        if self._parent is not None and self._parent.info.fingerprint == info.fingerprint:
+            return self._parent.encoder  # which keeps what it loads
         if self._encoder is None or self._encoder.info.fingerprint != info.fingerprint:
             self._encoder = load_stored(info, self.load)
         return self._encoder

@@ -7,7 +7,10 @@ of which it uses what concerns it; it returns nothing and leaves the stream open
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, BinaryIO, TextIO
@@ -22,10 +25,10 @@ from clipsearch.output.data import (
     have_vectors,
     hit_rows,
     pages_of,
-    prediction_rows,
     record_rows,
 )
 from clipsearch.output.formats import WriteOptions
+from clipsearch.output.predictions import page_columns, prediction_rows
 from clipsearch.output.text import Items, label_entries
 from clipsearch.types import Embeddings, Hit, ImageRecord, Prediction
 from clipsearch.types.facts import FACTS
@@ -50,7 +53,10 @@ def hits_parquet(items: Items, stream: BinaryIO, options: WriteOptions) -> None:
 
 def predictions_parquet(items: Items, stream: BinaryIO, options: WriteOptions) -> None:
     """Write one row per prediction, in the columns of the CSV. Raises MissingDependency."""
-    _write_parquet(prediction_rows(items), stream)
+    if isinstance(items, Sequence):
+        _write_parquet(prediction_rows(items), stream)
+    else:
+        _write_groups(*page_columns(items), stream)
 
 
 def records_parquet(images: Images, stream: BinaryIO, options: WriteOptions) -> None:
@@ -59,12 +65,22 @@ def records_parquet(images: Images, stream: BinaryIO, options: WriteOptions) -> 
 
 
 def _write_parquet(rows: Rows, stream: BinaryIO) -> None:
+    names, values = rows
+
+    def groups() -> Iterator[dict[str, Any]]:
+        while group := list(islice(values, _ROWS_PER_GROUP)):
+            yield dict(zip(names, zip(*group, strict=True), strict=True))
+
+    _write_groups(names, groups(), stream)
+
+
+def _write_groups(names: Sequence[str], groups: Iterable[dict[str, Any]], stream: BinaryIO) -> None:
+    """Write groups of rows, each as its columns: sequences or arrays, with a mask of gaps."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise MissingDependency("pyarrow", "parquet") from None
-    names, values = rows
     # Only a whole date is a timestamp; a text has the known parts of any.
     dates = {name: f"{name.removesuffix('_at')}_text" for name in names if name in _DATES}
     # The types are those of the columns, not of the values: groups and files go together.
@@ -72,8 +88,7 @@ def _write_parquet(rows: Rows, stream: BinaryIO) -> None:
         [(name, _arrow_type(pyarrow, name)) for name in (*names, *dates.values())]
     )
     with pyarrow.parquet.ParquetWriter(stream, schema) as writer:
-        while group := list(islice(values, _ROWS_PER_GROUP)):
-            columns = dict(zip(names, zip(*group, strict=True), strict=True))
+        for columns in groups:
             for name, text in dates.items():
                 columns[text] = columns[name]
                 columns[name] = tuple(one and _as_timestamp(one) for one in columns[name])
@@ -132,17 +147,24 @@ def predictions_npz(items: Items, stream: BinaryIO, options: WriteOptions) -> No
 
 def records_npz(images: Images, stream: BinaryIO, options: WriteOptions) -> None:
     """Write `paths` and `sha256` (n,), and `vectors` float32 (n, dim) where they are given."""
-    paths, hashes, vectors = [], [], []
-    for page in pages_of(images):  # of the records, two texts are kept
-        for record in page.records if isinstance(page, Embeddings) else page:
-            paths.append(record.path)
-            hashes.append(record.sha256)
-        if isinstance(page, Embeddings):
-            vectors.append(page.vectors)
-    arrays = {"paths": _texts(paths), "sha256": _texts(hashes)}
-    if have_vectors(images):
-        arrays["vectors"] = np.concatenate(vectors or [np.empty((0, 0), np.float32)])
-    np.savez(stream, allow_pickle=False, **arrays)
+    paths, hashes, dim = [], [], 0
+    with tempfile.TemporaryFile() as kept, zipfile.ZipFile(stream, "w") as archive:
+        for page in pages_of(images):  # of the records, two texts are kept; vectors in a file
+            for record in page.records if isinstance(page, Embeddings) else page:
+                paths.append(record.path)
+                hashes.append(record.sha256)
+            if isinstance(page, Embeddings):
+                dim = page.vectors.shape[1]
+                kept.write(page.vectors.astype("<f4").tobytes())
+        for name, texts in (("paths", paths), ("sha256", hashes)):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, _texts(texts), allow_pickle=False)
+        if have_vectors(images):
+            kept.seek(0)
+            header = {"descr": "<f4", "fortran_order": False, "shape": (len(paths), dim)}
+            with archive.open("vectors.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                shutil.copyfileobj(kept, member, 1 << 20)
 
 
 def _texts(texts: Iterable[str]) -> Any:

@@ -73,6 +73,8 @@ class Format(NamedTuple):
     binary: bool = False
     vectors: bool = False
     """The writer of records also takes `Embeddings`, records with their vectors."""
+    folder: bool = False
+    """The writers take the path of a new folder in place of a stream."""
     drawn: bool = False
     """The writers return a figure, as `function(value, options)`, instead of writing."""
 
@@ -128,7 +130,8 @@ FORMATS: dict[str, Format] = {
         Format(
             "csv",
             (".csv",),
-            {kind: f"data:{kind}_csv" for kind in (*_IMAGES, *_ANALYSES)},
+            {kind: f"data:{kind}_csv" for kind in (*_IMAGES, *_ANALYSES)}
+            | {"predictions": "predictions:predictions_csv"},
             vectors=True,
         ),
         Format(
@@ -163,6 +166,13 @@ FORMATS: dict[str, Format] = {
             {kind: f"exchange:{kind}_npz" for kind in _IMAGES},
             binary=True,
             vectors=True,
+        ),
+        Format(
+            "clip-retrieval",
+            (),
+            {"records": "layouts:records_clip_retrieval"},
+            vectors=True,
+            folder=True,
         ),
         Format(
             "geojson",
@@ -216,17 +226,7 @@ def format_suffixes(kind: Kind) -> tuple[str, ...]:
 def format_of_file(kind: Kind, path: str | os.PathLike[str]) -> Format:
     """Return the format that the suffix of a file names, before any work is done.
 
-    Parameters
-    ----------
-    kind : Kind
-        The kind of value that is to be written.
-    path : str or PathLike
-        The file; it need not exist.
-
-    Raises
-    ------
-    BadOutputFile
-        If no format of this kind has the suffix.
+    The file need not exist. Raises BadOutputFile if no format of this kind has the suffix.
     """
     suffix = Path(path).suffix.lower()
     for name in format_names(kind):

@@ -22,7 +22,7 @@ from clipsearch import types
 from clipsearch._util import dead_link
 from clipsearch._util.atomic import add_file, delete_leftovers
 from clipsearch.errors import CannotPlace
-from clipsearch.output.data import group_by_label
+from clipsearch.output.predictions import group_by_label
 from clipsearch.output.text import Items
 from clipsearch.types import (
     NONE,

@@ -167,8 +167,11 @@ def compilation_table(made: Compilation, stream: TextIO, options: WriteOptions) 
         rows += [
             ("int8 compared", f"with fp32 on {plural(measured.images, 'image')}"),
             ("mean cosine", f"{measured.cosine:.5f} (the least {measured.worst:.5f})"),
-            ("nearest ten", f"{100 * measured.overlap:.1f} % the same"),
         ]
+        if measured.error is not None:
+            rows.append(
+                ("error of scores", f"{measured.error:.1%} ± {measured.deviation or 0:.1%}")
+            )
     if made.reason:
         rows.append(("fp32, since", made.reason))
     rows += [("on disk", bytes_text(made.bytes)), ("folder", str(made.folder))]

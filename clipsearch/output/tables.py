@@ -11,7 +11,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, TextIO
 
 from clipsearch import types
-from clipsearch.output.data import LabelGroup, describe_labels, group_by_label
+from clipsearch._util import LazyModule
+from clipsearch.output.data import describe_labels
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import (
     Items,
@@ -24,13 +25,16 @@ from clipsearch.output.text import (
 )
 from clipsearch.types import UNCERTAIN, Hit, ImageRecord
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a table of hits needs no predictions
     from clipsearch._util.arrays import FloatArray
     from clipsearch.evaluation.results import Evaluation, ModelFigures
     from clipsearch.grouping.duplicates import Duplicates
     from clipsearch.grouping.topics import Topic
     from clipsearch.heads.explain import Explanation, PromptScore
     from clipsearch.library.matrix import Matrix
+    from clipsearch.output import predictions
+else:
+    predictions = LazyModule("clipsearch.output.predictions")
 
 
 def hits_table(items: Items, stream: TextIO, options: WriteOptions) -> None:
@@ -52,11 +56,17 @@ def hits_table(items: Items, stream: TextIO, options: WriteOptions) -> None:
     table(heads, rows, stream, shorten=("size", "taken"))
 
 
-def predictions_table(items: Items, stream: TextIO, options: WriteOptions) -> None:
-    """Write probability, label, path and runners-up of each prediction, or of the best per label."""
+def predictions_table(
+    items: Items | Sequence[predictions.LabelGroup], stream: TextIO, options: WriteOptions
+) -> None:
+    """Write probability, label, path and runners-up of each prediction, or of the best per label.
+
+    Grouped predictions may also be groups that were made before.
+    """
+    groups = [group for group in items if isinstance(group, predictions.LabelGroup)]
     found = [item for item in items if isinstance(item, types.Prediction)]
     if options.grouped:
-        rows = list(_rows_by_label(group_by_label(found), options.per_label))
+        rows = list(_rows_by_label(groups or predictions.group_by_label(found), options.per_label))
     else:
         rows = [
             (exact_percent(i.probability), i.label, shorten_path(i.path), runners_up(i))
@@ -67,7 +77,7 @@ def predictions_table(items: Items, stream: TextIO, options: WriteOptions) -> No
 
 
 def _rows_by_label(
-    groups: Sequence[LabelGroup], most: int | None
+    groups: Sequence[predictions.LabelGroup], most: int | None
 ) -> Iterator[tuple[str, str, str, str]]:
     """Yield the best images of each group, and how many more it has; an empty row between two."""
     for number, group in enumerate(groups):
@@ -78,7 +88,7 @@ def _rows_by_label(
             label = f"{UNCERTAIN} ({one.label})" if unsure else group.name
             then = runners_up(one, of=one.label if unsure else group.name)
             yield exact_percent(probability), label, shorten_path(one.path), then
-        size = len(group.members)
+        size = group.size
         if most is not None and size > most:
             yield "", group.name, f"… {size - most:,} more: -k {size} or -f csv", ""
 

@@ -133,7 +133,8 @@ def relevant_count(items: Items) -> str:
     """Say how many of the images searched are relevant; empty if that was not counted."""
     if not isinstance(items, Results) or items.relevant is None or items.searched is None:
         return ""
-    return f"{items.relevant:,} relevant of {plural(items.searched, 'image')}"
+    about = "about " if items.estimated else ""
+    return f"{about}{items.relevant:,} relevant of {plural(items.searched, 'image')}"
 
 
 def size_and_time(item: Hit | types.Prediction) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from clipsearch.heads.query import parse_term
 from clipsearch.images.files import read_file
 from clipsearch.images.thumbnails import ThumbnailCache
 from clipsearch.library import Library
-from clipsearch.output.data import count_by_label
+from clipsearch.output.predictions import count_by_label
 from clipsearch.serve.schemas import (
     DEFAULT_RESULTS,
     MAX_RESULTS,
@@ -346,4 +346,4 @@ def _answer_hits(results: Results[Hit]) -> Answer:
         "relevant": results.relevant,
         "searched": results.searched,
         "warnings": list(results.warnings),
-    }
+    } | ({"estimated": True} if results.estimated else {})

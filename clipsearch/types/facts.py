@@ -267,7 +267,7 @@ class Facts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return name -> value of every fact, as JSON types: times in ISO 8601, None if unknown."""
-        return {fact.name: _as_json(fact, getattr(self, fact.name)) for fact in FACTS}
+        return {fact.name: fact_as_json(fact, getattr(self, fact.name)) for fact in FACTS}
 
     def details(self) -> list[tuple[str, str]]:
         """Return the known facts as (label, text with unit), for people; without size and place."""
@@ -284,7 +284,8 @@ FACTS: tuple[Fact, ...] = tuple(
 """Every fact, in the order of the columns."""
 
 
-def _as_json(fact: Fact, value: Any) -> Any:
+def fact_as_json(fact: Fact, value: Any) -> Any:
+    """Return the value of a fact as a JSON type: a time in ISO 8601, texts as a list."""
     if fact.kind == "date":
         return None if value is None else value.isoformat()
     return list(value) if fact.kind == "texts" else value

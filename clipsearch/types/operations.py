@@ -170,7 +170,7 @@ class Status:
     labels: dict[str, int]
     """Saved label -> number of images."""
     index_kind: str | None
-    """Kind of the newest snapshot."""
+    """Kind of the newest snapshot; of its largest segment, if it has several."""
     indexed: int
     """Vectors in the newest snapshot; the rest is searched from the catalog (the tail)."""
     tail: int
@@ -345,5 +345,5 @@ class Prediction:
             "probability": self.probability,
             "score": self.score,
             "none": self.none,
-            "labels": [asdict(label) for label in self.labels],
+            "labels": [{n: getattr(one, n) for n in LabelScore.__slots__} for one in self.labels],
         }

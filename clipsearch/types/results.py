@@ -62,11 +62,13 @@ class Results(Sequence[Item_co], Generic[Item_co]):
     title: str = ""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     relevant: int | None = None
-    """Of a search: how many of all images searched are relevant; None where it was not counted."""
+    """Of a search: how many of all images searched are relevant; None where that is not known."""
     searched: int | None = None
     """Of a search: how many images passed the filters."""
     kind: Literal["hits", "predictions"] | None = field(default=None, compare=False)
     """What the items are, also where there are none; None: what the first one is."""
+    estimated: bool = False
+    """Whether `relevant` is an estimate, as in a library of very many images."""
 
     @overload
     def __getitem__(self, index: int) -> Item_co: ...
@@ -118,6 +120,8 @@ class Embeddings:
 
     records: tuple[ImageRecord, ...]
     vectors: np.ndarray
+    ids: np.ndarray | None = None
+    """Ids of the vectors in the library, int64 (n,), in pages of it; None where they are not known."""
 
     def __len__(self) -> int:
         return len(self.records)

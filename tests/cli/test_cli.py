@@ -82,6 +82,9 @@ class Notes:
     path: str = "/lib"
 
     def __getattr__(self, name: str) -> Any:
+        if name == "classify_pages":  # does what `classify` does without other images
+            return lambda *args, **kwargs: self.classify(*args, images=None, **kwargs)
+
         def call(*args: Any, **kwargs: Any) -> Any:
             self.calls.append((name, args, kwargs))
             answer = self.answers.get(name, self if name.startswith("open") else Results(()))

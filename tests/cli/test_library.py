@@ -10,7 +10,7 @@ import tiny_models
 
 from clipsearch._util import processes
 from clipsearch.cli import main
-from clipsearch.encoders.compiler import compile as compiling
+from clipsearch.encoders.compiler import gate
 from clipsearch.encoders.compiler.store import find_compiled
 from clipsearch.encoders.registry import resolve
 from clipsearch.library import Library
@@ -23,7 +23,7 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CLIPSEARCH_LIBRARY", str(tmp_path / "library"))
     monkeypatch.setenv("CLIPSEARCH_COMPILE", "yes")
     monkeypatch.setenv("CLIPSEARCH_DEVICE", "cpu")
-    monkeypatch.setattr(compiling, "_SCENES", 12)
+    monkeypatch.setattr(gate, "_IMAGES", 12)
     monkeypatch.setattr(processes, "can_start", lambda: False)  # it is compiled here
     return f"local-dir:{tiny_models.make_clip(tmp_path / 'clip')}"
 
@@ -61,7 +61,7 @@ def test_torch_needs_nothing_compiled_and_its_vectors_fit_beside_others(
 def test_int8_that_is_not_near_enough_is_refused_by_name_and_auto_does_without(
     clip: str, folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compiling, "_LEAST_COSINE", 2.0)
+    monkeypatch.setattr(gate, "_LEAST_COSINE", 2.0)
     assert main(["index", folder, "--model", clip, "--precision", "int8"]) == 1
     assert "does not pass the gate in int8 (mean cosine" in capsys.readouterr().err
     assert main(["index", folder]) == 0

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from conftest import ToyEncoder
 
+from clipsearch._util.arrays import FloatArray
+from clipsearch.calibration.background import Background
 from clipsearch.library import Library
 from clipsearch.library.cohorts import image_cohort
 
@@ -54,3 +56,31 @@ def test_a_library_without_images_judges_files_by_captions_alone(
         assert image_cohort(empty._session) is None
         found = empty.classify(LABELS, images=filled[:2])
     assert [one.none is not None for one in found] == [True, True]
+
+
+@pytest.mark.usefixtures("web_weights")
+def test_pages_take_stored_log_mean_exps_and_store_the_missing_ones_once(
+    library: Library, filled: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipsearch.library.collection._PAGE", 4)
+    (stored,) = (library.path / "background").glob("*.levels")
+    computed: list[int] = []
+    real = Background.log_mean_exp
+
+    def count(background: Background, vectors: FloatArray) -> FloatArray:
+        computed.append(len(vectors))
+        return real(background, vectors)
+
+    monkeypatch.setattr(Background, "log_mean_exp", count)
+    head = library.head(LABELS)
+    expected = library.classify(head)
+    assert computed == []
+    stored.unlink()
+    with Library.open(library.path, encoder=library.encoder) as other:
+        again = other.classify(head)
+        assert sum(computed) == len(filled) and stored.is_file()
+        assert list(other.classify(head)) == list(again)
+        assert sum(computed) == len(filled)
+    for one, before in zip(again, expected, strict=True):
+        assert one.path == before.path
+        assert one.probability == pytest.approx(before.probability, abs=1e-5)

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -17,10 +18,12 @@ from conftest import ToyEncoder
 
 import clipsearch
 from clipsearch import Head, Library
+from clipsearch._util.arrays import IdArray
 from clipsearch.cli import main
-from clipsearch.errors import BadGrouping, ModelMismatch, QueryError
+from clipsearch.errors import BadGrouping, ModelMismatch, QueryError, SnapshotUnreadable
 from clipsearch.library.explore import HEADS
 from clipsearch.types import Progress
+from clipsearch.vectors.searcher import Searcher
 
 Make = Callable[..., list[Path]]
 SAMPLES = Path(clipsearch.__file__).with_name("samples")
@@ -211,6 +214,28 @@ def test_dupes_of_a_library(library: Library, make_images: Make, tmp_path: Path)
     with pytest.raises(QueryError, match=r"no image of the library lies below .*elsewhere"):
         library.dupes(under=tmp_path / "elsewhere")
     assert library.dupes(where="format = 'png'") == [bytes_]
+
+
+def test_dupes_are_the_same_with_a_damaged_snapshot_and_with_images_in_none(
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_images(5)[0].parent
+    textured(1).save(folder / "a.png")
+    library.index([folder])
+    library.rebuild(kind="exact")
+    textured(1).save(folder / "a.webp", quality=80)  # it is in the tail
+    library.index([folder])
+    expected = library.dupes()
+    assert [Path(path).name for path in (expected[0].best, *expected[0].others)] == [
+        "a.png",
+        "a.webp",
+    ]
+
+    def take(searcher: Searcher, ids: IdArray) -> Any:
+        raise SnapshotUnreadable("damaged")
+
+    monkeypatch.setattr(Searcher, "take", take)
+    assert library.dupes() == expected
 
 
 # --- the command line ------------------------------------------------------------------------

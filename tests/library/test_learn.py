@@ -281,6 +281,7 @@ def test_a_learned_head_ranks_images_as_its_scores_do(
     library: Library, images: Path, method: Any, counted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clipsearch.library.search.COUNTED", counted)
+    monkeypatch.setattr("clipsearch.library.search._READ_SINGLY", counted)
     head = library.learn(images, method=method, curve=False).head
     known = library.embeddings()
     for label in (None, "cat"):
@@ -311,6 +312,23 @@ def test_suggestions_are_the_images_with_the_least_margin(library: Library) -> N
         shares = {label.label: label.probability for label in one.labels}
         assert shares == pytest.approx(known, abs=1e-6)
     assert len({one.path for one in library.suggest(4, labels=LABELS)}) == 4
+
+
+def test_suggestions_do_not_depend_on_how_many_images_are_read_at_once(
+    library: Library, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = images / "ape" / "copy.png"
+    copy.write_bytes((images / "cat" / "cat-3.png").read_bytes())  # the same vector on two pages
+    library.index(images)
+    for n in (1, 2, 18):
+        whole = library.suggest(n, labels=LABELS)
+        monkeypatch.setattr("clipsearch.library.collection._PAGE", 2)
+        paged = library.suggest(n, labels=LABELS)
+        monkeypatch.undo()
+        assert [one.path for one in paged] == [one.path for one in whole]
+        shares = [[label.probability for label in one.labels] for one in whole]
+        found = [[label.probability for label in one.labels] for one in paged]
+        np.testing.assert_allclose(found, shares, atol=1e-6)
 
 
 def test_what_has_a_label_is_not_suggested(library: Library, images: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from conftest import ToyEncoder
 from fault_log import logged_fault
 
+from clipsearch.catalog import Catalog
 from clipsearch.errors import (
     BadFilter,
     EmptyQuery,
@@ -438,6 +439,35 @@ def test_status_counts_what_is_there(library: Library, make_images: Make) -> Non
     assert status.model == "toy" and status.models == {"toy": 5}
     assert status.index_kind == "exact"
     assert status.roots == (str(paths[0].parent),)
+
+
+def test_status_of_many_files_is_counted_once_for_a_state_of_the_catalog(
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipsearch.library.prepare._MANY_FILES", 4)
+    paths = make_images(5)
+    library.index(paths)
+    counted: list[int] = []
+    count = Catalog.status_counts
+
+    def counting(self: Catalog) -> Any:
+        counted.append(1)
+        return count(self)
+
+    monkeypatch.setattr(Catalog, "status_counts", counting)
+    first = library.status()
+    assert library.status() == first and not counted  # `index` did
+    assert (first.files, first.tail + first.indexed) == (5, 5)
+    library.save_labels(library.classify(["cat", "dog"], mode="closed"))
+    library.remove(paths[:1])
+    changed = library.status()
+    assert (changed.files, changed.stale, len(counted)) == (4, 1, 1)
+    assert sum(changed.labels.values()) == 4 and changed.roots == tuple(map(str, paths[1:]))
+    kept = library.path / "live-vectors" / "counts"
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")  # damaged, it is not used
+    assert library.status() == changed and len(counted) == 2
+    library.remove(paths[1:2])  # too few are not kept
+    assert library.status() == library.status() and len(counted) == 4
 
 
 def test_check_finds_and_repairs(library: Library, make_images: Make) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -74,6 +75,26 @@ def test_a_run_that_encodes_no_image_leaves_it_alone(
     assert library.index(folder, dry_run=True).warnings == ()
     library.index(folder)
     assert library.index(folder).warnings == ()
+
+
+def test_after_a_run_that_encodes_no_image_the_first_query_derives_nothing(
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = make_images(5)
+    library.index(files[0].parent)
+    files[0].unlink()
+    assert library.index(files[0].parent).removed == 1
+    measured: list[int] = []
+    original = Background.measure_images
+
+    def measuring(self: Background, *arguments: Any) -> Any:
+        measured.append(1)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Background, "measure_images", measuring)
+    with Library.open(library.path, encoder=ToyEncoder()) as other:
+        assert other.search("a red house", k=3)[0].relevance is not None
+    assert measured == []
 
 
 def test_interrupting_it_keeps_the_images(

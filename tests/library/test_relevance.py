@@ -120,6 +120,7 @@ def test_of_very_many_images_only_the_hits_are_judged(
 ) -> None:
     with monkeypatch.context() as few:
         few.setattr("clipsearch.library.search.COUNTED", 59)
+        few.setattr("clipsearch.library.search._READ_SINGLY", 59)
         found = library.search("tree", k=4)
     assert (len(found), found.relevant, found.searched) == (4, None, 60)
     every = list(library.search("tree", k=None))

@@ -52,6 +52,18 @@ def test_facts_of_an_image_that_is_gone_stay_reported(library: Library, tmp_path
         assert kinds == {("facts-damaged", False), ("file-missing", False)}
 
 
+def test_files_that_are_gone_are_counted_a_page_at_a_time(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipsearch.library.repair._PATHS_AT_ONCE", 2)
+    assert library.check() == []
+    gone = sorted((tmp_path / "pictures").iterdir())[1:]
+    for path in gone:
+        path.unlink()
+    (finding,) = library.check()
+    assert finding.message == f"{gone[0]} and 1 more: no longer there"
+
+
 def test_an_entry_of_a_model_is_read_from_the_model(library: Library) -> None:
     before = library.models()
     tamper(library, "UPDATE model SET logit_scale = 7")

@@ -89,6 +89,7 @@ def test_a_lost_vector_does_not_hide_that_another_is_dead(
 ) -> None:
     # As with very many images: not all of them are compared.
     monkeypatch.setattr("clipsearch.library.search.COUNTED", 0)
+    monkeypatch.setattr("clipsearch.library.search._READ_SINGLY", 0)
     with opened(library) as whole:
         ranked = whole.search("a boy", k=None)
     dead, lost = ranked[0], ranked[-1]
@@ -117,6 +118,7 @@ def test_an_image_is_ranked_by_its_best_row_of_a_head(
     library: Path, monkeypatch: pytest.MonkeyPatch, k: int | None, counted: int
 ) -> None:
     monkeypatch.setattr("clipsearch.library.search.COUNTED", counted)
+    monkeypatch.setattr("clipsearch.library.search._READ_SINGLY", counted)
     with opened(library) as one:
         head = one.head(["a cat", "a dog", "a bird"])
         records, vectors = embeddings_of(one)
@@ -161,6 +163,7 @@ def test_an_image_with_several_vectors_is_one_hit_with_its_best_part(
     parted: Path, monkeypatch: pytest.MonkeyPatch, k: int | None, counted: int
 ) -> None:
     monkeypatch.setattr("clipsearch.library.search.COUNTED", counted)
+    monkeypatch.setattr("clipsearch.library.search._READ_SINGLY", counted)
     with opened(parted) as library:
         stored = {record.path: row for record, row in zip(*embeddings_of(library), strict=True)}
         best = {path: float(row[1]) for path, row in stored.items()}

@@ -11,15 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from result_values import PHOTO, RECORDS, SECRET, Page, hit, judged, prediction, write_as, written
+from result_values import PHOTO, RECORDS, SECRET, Page, hit, prediction, write_as, written
 
+from clipsearch._util import PartialDate
 from clipsearch.grouping.duplicates import Duplicates
 from clipsearch.grouping.topics import Topic
 from clipsearch.heads.explain import Explanation, LabelExplanation, PromptScore
 from clipsearch.library.matrix import Matrix
-from clipsearch.output.data import best_per_label, count_by_label, describe_labels, group_by_label
+from clipsearch.output.data import (
+    describe_labels,
+    fact_values,
+    spreadsheet_facts,
+    spreadsheet_row,
+    write_json,
+)
 from clipsearch.output.formats import Kind
-from clipsearch.types import NONE, UNCERTAIN, Embeddings, Failure, Hit, ImageRecord, Results
+from clipsearch.types import NONE, Embeddings, Failure, Hit, ImageRecord
 
 VECTORS = np.array([[0.6, 0.8], [1.0, 0.0]], np.float32)
 
@@ -91,6 +98,32 @@ def test_no_results_are_still_valid_json_csv_and_html() -> None:
     assert "No images" in Page(written([], "html", title="a unicorn")).text
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {},
+        {"a": [1, {"b": None, "c": [], "d": {}}], "é": 1.5},
+        [[1, 2], ("x", "line\nend")],
+        "text",
+        {7: True},
+    ],
+)
+def test_json_is_indented_as_python_indents_it(value: Any) -> None:
+    stream = io.StringIO()
+    write_json(value, stream)
+    assert stream.getvalue() == json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+
+
+def test_of_a_long_list_each_item_is_one_line() -> None:
+    items = [{"number": number, "more": [number]} for number in range(1_001)]
+    stream = io.StringIO()
+    write_json({"items": items, "few": items[:1]}, stream)
+    assert json.loads(stream.getvalue()) == {"items": items, "few": items[:1]}
+    lines = stream.getvalue().splitlines()
+    assert lines[2] == '    {"number": 0, "more": [0]},' and len(lines) == 1_001 + 12
+
+
 def test_json_never_holds_nan() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         written([Hit("/a.jpg", float("nan"))], "json")
@@ -137,64 +170,6 @@ def test_csv_runs_no_formula_in_a_spreadsheet(start: str) -> None:
 def test_csv_leaves_negative_numbers_alone() -> None:
     (row,) = csv.DictReader(io.StringIO(written([hit("/a.jpg", -0.5)], "csv")))
     assert (row["score"], row["lat"]) == ("-0.5", "-48.85")
-
-
-def test_counts_by_label_are_by_the_best_label_most_frequent_first() -> None:
-    found = [
-        prediction("/a", cat=1.0),
-        prediction("/b", dog=0.6, cat=0.4),
-        prediction("/c", dog=1.0),
-    ]
-    assert list(count_by_label(found).items()) == [("dog", 2), ("cat", 1)]
-
-
-JUDGED = (
-    judged("/a", none=0.25, cat=0.625, dog=0.125),
-    judged("/b", none=0.375, cat=0.375, dog=0.25),
-    judged("/c", none=0.125, cat=0.875),
-    judged("/d", none=0.75, cat=0.25),
-    judged("/e", none=0.25, dog=0.75),
-    judged("/f", none=0.125, cat=0.75, dog=0.125),
-)
-
-
-def test_groups_are_by_size_with_the_most_probable_first_then_uncertain_then_none() -> None:
-    found = [
-        (group.name, group.label, [(p, one.path) for p, one in group.members])
-        for group in group_by_label(JUDGED)
-    ]
-    assert found == [
-        ("cat", "cat", [(0.875, "/c"), (0.75, "/f"), (0.625, "/a")]),
-        ("dog", "dog", [(0.75, "/e")]),
-        (UNCERTAIN, None, [(0.375, "/b")]),
-        (NONE, None, [(0.75, "/d")]),
-    ]
-    assert group_by_label([]) == []
-
-
-def test_an_image_is_in_the_group_of_each_label_that_holds() -> None:
-    both = judged("/a", "multi", none=0.1, cat=0.75, dog=0.25)
-    one = judged("/b", "multi", none=0.1, dog=0.5)
-    assert [
-        (group.name, [(p, x.path) for p, x in group.members])
-        for group in group_by_label([both, one])
-    ] == [("dog", [(0.5, "/b"), (0.25, "/a")]), ("cat", [(0.75, "/a")])]
-
-
-def test_a_label_may_be_called_uncertain() -> None:
-    found = group_by_label([judged("/a", uncertain=0.75), judged("/b", none=0.4, cat=0.3)])
-    assert [(group.name, group.label) for group in found] == [
-        (UNCERTAIN, UNCERTAIN),
-        (UNCERTAIN, None),
-    ]
-
-
-def test_the_best_of_each_label_are_kept_in_their_order() -> None:
-    found = Results(JUDGED, title="cat, dog", warnings=("w",), kind="predictions")
-    kept = best_per_label(found, 2)
-    assert [one.path for one in kept] == ["/c", "/d", "/e", "/f"]  # /b is a less probable cat
-    assert (kept.title, kept.warnings, kept.kind) == ("cat, dog", ("w",), "predictions")
-    assert [one.path for one in best_per_label(found, 4)] == [one.path for one in JUDGED]
 
 
 # --- images of a library -------------------------------------------------------------------
@@ -299,3 +274,20 @@ def test_none_of_these_is_first_where_it_was_the_answer_and_absent_where_it_was_
 
     assert labels(replace(EXPLANATION, label=NONE)) == [NONE, "cat", "dog"]
     assert labels(replace(EXPLANATION, none=None)) == ["cat", "dog"]
+
+
+def test_facts_of_many_images_are_cells_as_those_of_each() -> None:
+    facts = RECORDS[0].facts
+    odd = [
+        replace(RECORDS[0], facts=replace(facts, camera="=1+1", lens="-x", lat=-1.5), labels=()),
+        replace(
+            RECORDS[0], facts=replace(facts, keywords=("@a", "b"), taken_at=None), labels=("a", "b")
+        ),
+        replace(
+            RECORDS[0], facts=replace(facts, camera=None, title="\tx", taken_at=PartialDate(2019))
+        ),
+    ]
+    for images in ([*RECORDS, *odd], odd[:1], odd[1:2]):
+        expected = [tuple(spreadsheet_row(fact_values(record))) for record in images]
+        assert [*spreadsheet_facts(images)] == expected
+    assert [*spreadsheet_facts([])] == []

@@ -224,7 +224,7 @@ def compilation(gate: Gate | None, reason: str = "") -> Compilation:
 
 
 def test_a_compiled_model_says_how_near_int8_comes_to_fp32() -> None:
-    made = compilation(Gate(120, 0.99712, 0.9901, 0.965, True))
+    made = compilation(Gate(120, 0.99712, 0.9901, True, 0.0271, 0.0034))
     assert shown(made, "compilation")[0] == "model|ViT-B-32/x"
     assert rows(made, "compilation") == [
         "precision|int8",
@@ -232,7 +232,7 @@ def test_a_compiled_model_says_how_near_int8_comes_to_fp32() -> None:
         "text tower|exported by torch, in fp32",
         "int8 compared|with fp32 on 120 images",
         "mean cosine|0.99712 (the least 0.99010)",
-        "nearest ten|96.5 % the same",
+        "error of scores|2.7% ± 0.3%",
         "on disk|1.5 MB",
         f"folder|{Path('/cache/x')}",
     ]

@@ -100,7 +100,7 @@ function summary(value, milliseconds) {
     parts.push(`${number(value.total)} ${value.total === 1 ? "image" : "images"} labelled`);
     if (value.results.length < value.total) parts.push(`the first ${number(value.results.length)} are shown`);
   } else {
-    if (value.relevant !== null) parts.push(`${number(value.relevant)} relevant of ${number(value.searched)}`);
+    if (value.relevant !== null) parts.push(`${value.estimated ? "about " : ""}${number(value.relevant)} relevant of ${number(value.searched)}`);
     parts.push(`${number(value.results.length)} shown`);
   }
   parts.push(`${Math.round(milliseconds)} ms`);
