@@ -23,7 +23,7 @@ ORDER = [
         "__init__",
         "output",
         "library",
-        "indexing fewshot",
+        "distributed indexing fewshot",
         "evaluation grouping",
         "calibration vectors",
         "heads",
@@ -210,8 +210,12 @@ def test_the_top_level_holds_packages_and_few_modules() -> None:
     # keep metadata, the dates that are found in it, files of users, labels in them, checksums of rows
     # and of files, what SQLite's errors mean, the repair of a library; pruning, catalogs that cannot
     # be written, their connections, and relocation; colours, what decoders complain of, and what is
-    # left of damaged images; files that block, budgets of memory, and other processes.
-    assert len(files) <= 174
+    # left of damaged images; files that block, budgets of memory, and other processes; the live vectors
+    # of a library, products with float16 rows, and what passes filters.
+    # 187 before the segments of a snapshot, 188 before cells that are read when they are visited.
+    # 189 before embeddings that were made elsewhere, 195 before cosines and live vectors had files of
+    # their own.
+    assert len(files) <= 197
     assert [path.name for path in files if len(path.read_text("utf-8").splitlines()) > 350] == []
 
 

@@ -26,7 +26,7 @@ PUBLIC = {
     *("ClipsearchWarning", "ImagePages", "PartialDate"),
     *("Calibration", "Fitted", "LabelQuestion", "LabelAnswer"),
     *("Hit", "Prediction", "LabelScore", "Results", "ImageRecord", "Facts"),
-    *("Matrix", "Explanation", "labels_from_file", "BadOutputFile", "FigureTooLarge"),
+    *("Matrix", "Explanation", "labels_from_file", "BadOutputFile", "BadParts", "FigureTooLarge"),
     *("SearchOptions", "ClassifyOptions", "IndexOptions", "Selection", "Where"),
     *(
         "IndexReport",

@@ -41,11 +41,11 @@ def draw(charts: Sequence[Chart], path: Path) -> None:
         axis.set_xlabel(chart.x)
         points = [point for series in chart.series.values() for point in series]
         if any(isinstance(x, str) for x, _ in points):
-            _bars(axis, chart)
+            (_stacked_bars if chart.stacked else _bars)(axis, chart)
         else:
             _lines(axis, chart)
         heights = [y for _, y in points if y > 0]
-        if heights and max(heights) / min(heights) > WIDEST_RATIO:
+        if heights and max(heights) / min(heights) > WIDEST_RATIO and not chart.stacked:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(_number)
             axis.yaxis.set_minor_formatter(_nothing)
@@ -64,6 +64,19 @@ def _bars(axis: Any, chart: Chart) -> None:
         bars = axis.bar(places, [y for _, y in series], 0.92 * width, label=label)
         axis.bar_label(bars, [shown(y) for _, y in series], fontsize=7, color=MUTED, padding=1)
     axis.set_xticks(range(len(names)), names)
+
+
+def _stacked_bars(axis: Any, chart: Chart) -> None:
+    names = list(dict.fromkeys(str(x) for series in chart.series.values() for x, _ in series))
+    heights = dict.fromkeys(names, 0.0)
+    for number, (label, series) in enumerate(chart.series.items()):
+        hatch = "" if number < COLOURS else "//"  # other labels take the same colours
+        xs, ys = [str(x) for x, _ in series], [y for _, y in series]
+        axis.bar(xs, ys, 0.6, [heights[x] for x in xs], label=label, hatch=hatch)
+        for x, y in zip(xs, ys, strict=True):
+            heights[x] += y
+    for name, height in heights.items():
+        axis.annotate(shown(height), (name, height), ha="center", va="bottom", fontsize=7)
 
 
 def _lines(axis: Any, chart: Chart) -> None:

@@ -1,4 +1,4 @@
-"""Recall of the ten nearest of a text among the candidates of one-bit codes: three ways, side by side.
+"""Recall of the ten nearest of a text among the candidates of codes of two bits a number: three ways, side by side.
 
     python scripts/bench/codes.py [--rows 200000] [--dim 512] [--spectrum steep|even]
 
@@ -80,14 +80,16 @@ def rotated(images: np.ndarray) -> Propose:
 
 
 def signs(images: np.ndarray) -> Propose:
-    """Return RaBitQ with fast scan."""
-    return _of(faiss.IndexRaBitQFastScan(images.shape[1], faiss.METRIC_INNER_PRODUCT), images)
+    """Return RaBitQ with fast scan, two bits a number."""
+    block, bits = 32, 2
+    metric = faiss.METRIC_INNER_PRODUCT
+    return _of(faiss.IndexRaBitQFastScan(images.shape[1], metric, block, bits), images)
 
 
 def plain(images: np.ndarray) -> Propose:
-    """Return product quantization of every four numbers."""
+    """Return product quantization of every two numbers."""
     dim = images.shape[1]
-    index = faiss.IndexPQFastScan(dim, dim // 4, 4, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexPQFastScan(dim, dim // 2, 4, faiss.METRIC_INNER_PRODUCT)
     return _of(index, images)
 
 

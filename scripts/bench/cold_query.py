@@ -5,6 +5,11 @@
 Libraries of made up images hold the same vectors for all three. Measured is the wall time from
 the start of the process to its end, in turn, with files in the page cache, and the most memory.
 All three have to find the same best images.
+
+    python scripts/bench/cold_query.py --phases [--sizes ...]
+
+Measures the CPU seconds of each phase of `clipsearch query` instead, beside those that Python, NumPy,
+ONNX Runtime and the text tower alone take (the floor); written as query_phases.json.
 """
 
 from __future__ import annotations
@@ -22,6 +27,11 @@ import material
 import stores
 from common import Cell, Chart, Claim, Options, Report, Table, Way, in_turn, say, shown
 from processes import Run, clipsearch, run, script
+from query_phases import PHASES
+
+from clipsearch.encoders.compiler.store import find_compiled
+from clipsearch.encoders.onnx import FEW_FILE
+from clipsearch.encoders.registry import resolve
 
 TEXT = "a photo of a black cat sleeping on a chair"
 SIZES = (1_000, 100_000, 1_000_000)
@@ -37,10 +47,12 @@ LEAST_SHARED = 8
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = Options.parse(__doc__, argv, own=_own)
+    if options.given.phases:
+        return measure_phases(options)
     report = Report.begin("cold_query", options, text=TEXT)
     name = material.model(options.cache, "tiny" if options.quick else "ViT-B-32")
     material.compiled(options.cache, name)
-    sizes = options.given.sizes or ((200, 2_000) if options.quick else SIZES)
+    sizes = _sizes(options)
     rows: list[list[Cell]] = []
     chart = Chart("A query in a fresh process", "images", "seconds", {})
     for size in sizes:
@@ -55,6 +67,52 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _own(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help=f"by default {SIZES}")
+    parser.add_argument("--phases", action="store_true", help="of clipsearch query alone")
+
+
+def _sizes(options: Options) -> Sequence[int]:
+    return options.given.sizes or ((200, 2_000) if options.quick else SIZES)
+
+
+def measure_phases(options: Options) -> int:
+    """Measure the phases of a query at each size, and the floor; return the exit status."""
+    report = Report.begin("query_phases", options, text=TEXT)
+    name = material.model(options.cache, "tiny" if options.quick else "ViT-B-32")
+    material.compiled(options.cache, name)
+    folder = find_compiled(resolve(name))
+    arguments = {"floor": ["floor", f"{folder}/{FEW_FILE}"]}
+    for size in _sizes(options):
+        library = stores.library(options.cache, name, size)
+        asked = ["query", TEXT, "-L", str(library), "-f", "json", "--missing"]
+        arguments[f"{size:,} images"] = asked
+    runs: dict[str, list[Run]] = {way: [] for way in arguments}
+    phases: dict[str, list[dict[str, float]]] = {way: [] for way in arguments}
+    with tempfile.TemporaryDirectory() as place:
+        notes = Path(place) / "note.json", Path(place) / "phases.json"
+
+        def once(way: str) -> float:
+            command = script("query_phases.py", str(notes[1]), *arguments[way])
+            runs[way].append(run(command, notes[0]))
+            phases[way].append(json.loads(notes[1].read_text("utf-8")))
+            return runs[way][-1].cpu_seconds
+
+        report.seconds = in_turn({way: partial(once, way) for way in arguments}, options.rounds)
+    middle = {
+        way: {phase: statistics.median(one[phase] for one in found[1:]) for phase in PHASES}
+        for way, found in phases.items()
+    }
+    rows: list[list[Cell]] = [
+        [way, *(1000 * middle[way][phase] for phase in PHASES), max(r.peak_mb for r in runs[way])]
+        for way in arguments
+    ]
+    columns = ["", *(f"{phase}, ms" for phase in PHASES), "MB"]
+    report.tables.append(Table("CPU time of a query in a fresh process", columns, rows))
+    series: dict[str, list[tuple[str | float, float]]] = {
+        phase: [(way, 1000 * middle[way][phase]) for way in arguments] for phase in PHASES
+    }
+    title = "CPU time of a query in a fresh process"
+    report.charts.append(Chart(title, "", "milliseconds", series, stacked=True))
+    return report.finish(options)
 
 
 def measure(report: Report, options: Options, name: str, size: int, chart: Chart) -> list[Cell]:

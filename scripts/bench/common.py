@@ -181,6 +181,8 @@ class Chart:
     x: str
     y: str
     series: dict[str, list[tuple[str | float, float]]]
+    stacked: bool = False
+    """Bars stand on each other instead of beside each other."""
 
 
 @dataclass(slots=True)

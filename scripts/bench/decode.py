@@ -6,14 +6,20 @@ whole: Pillow decodes all of it, open_clip's own transform resizes and crops it.
 which resamples what is kept and no more. default: it lets the decoder leave out detail, down to
 twice of what the model wants in both directions. fast: down to once (`--fast`). Differences are
 of pixels from 0 to 255, to `whole`.
+
+Then the same photographs as files of other formats, and as the previews that cameras put into a
+JPEG file; and, where it is installed, by simplejpeg, another binding of the same decoder.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import material
@@ -23,6 +29,7 @@ import PIL.Image
 import torch
 from common import Cell, Chart, Claim, Options, Report, Table, in_turn, say, timed
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from pillow_heif import register_heif_opener
 
 from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.images.encoded import EncodedImage
@@ -35,6 +42,15 @@ WAYS = {
     "default": "clipsearch, decoded to 2× or more",
     "fast": "clipsearch --fast, to 1× or more",
 }
+FORMATS: dict[str, tuple[str, tuple[int, int] | None, dict[str, object]]] = {
+    "JPEG": ("jpeg", None, {"quality": material.QUALITY}),
+    "WebP": ("webp", None, {"quality": 80, "method": 2}),
+    "HEIC": ("heif", None, {"quality": 60}),
+    "PNG": ("png", None, {"compress_level": 3}),
+    "JPEG, a preview": ("jpeg", (1620, 1080), {"quality": 80}),
+}
+"""Format -> its name in Pillow, the size if it is another, and how it is saved."""
+FORMAT_COUNT, BINDING = 4, "JPEG, by simplejpeg"
 AT_LEAST = {"exact": None, "default": 2 * SIZE, "fast": SIZE}
 Read = Callable[[Path], np.ndarray]
 """A file to uint8 (SIZE, SIZE, 3)."""
@@ -48,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for size, count in ({"tiny": 4} if options.quick else COUNTS).items():
         say(size)
         measure(report, options, size, count)
+    measure_formats(report, options, "tiny" if options.quick else "12 MP")
     return report.finish(options)
 
 
@@ -81,6 +98,51 @@ def measure(report: Report, options: Options, size: str, count: int) -> None:
     columns = [f"{size}, {SIZE} × {SIZE} pixels", "ms", "× whole", "mean difference", "greatest"]
     report.tables.append(Table(f"Decoding, {size}", columns, rows))
     report.seconds |= {f"{size}: {way}": took for way, took in seconds.items()}
+
+
+def measure_formats(report: Report, options: Options, size: str) -> None:
+    """Measure how long the same photographs take as files of other formats."""
+    register_heif_opener()
+    originals = sorted(material.photos(options.cache, size, FORMAT_COUNT).iterdir())
+    with tempfile.TemporaryDirectory(dir=options.cache) as given:
+        files = {format: _saved(originals, format, Path(given)) for format in FORMATS}
+        ways = {
+            f"{format}: {way}": timed(partial(_read_all, partial(ours, at_least=at_least), some))
+            for format, some in files.items()
+            for way, at_least in AT_LEAST.items()
+            if way != "exact"
+        }
+        with suppress(ImportError):
+            read = import_module("simplejpeg").decode_jpeg  # it is compared where it is installed
+
+            def turbo(file: Path) -> np.ndarray:
+                least = 2 * SIZE
+                return np.asarray(read(file.read_bytes(), min_width=least, min_height=least))
+
+            ways[f"{BINDING}: default"] = timed(partial(_read_all, turbo, files["JPEG"]))
+        seconds = in_turn(ways, options.rounds)
+        weights = {
+            format: sum(file.stat().st_size for file in some) for format, some in files.items()
+        }
+    rows: list[list[Cell]] = []
+    for format in FORMATS if f"{BINDING}: default" not in seconds else (*FORMATS, BINDING):
+        took = [seconds.get(f"{format}: {way}") for way in ("default", "fast")]
+        ms = [1000 * statistics.median(one) / FORMAT_COUNT if one else None for one in took]
+        rows.append([format, weights.get(format, weights["JPEG"]) / FORMAT_COUNT / 1e6, *ms])
+    report.tables.append(Table(f"Formats, {size}", ["file", "MB", "ms", "--fast, ms"], rows))
+    report.seconds |= seconds
+
+
+def _saved(originals: Sequence[Path], format: str, folder: Path) -> list[Path]:
+    """Save photographs in a format of FORMATS; return the files."""
+    kind, size, options = FORMATS[format]
+    files = []
+    for number, original in enumerate(originals):
+        file = folder / f"{format}-{number}".replace(", ", "-").replace(" ", "-")
+        with PIL.Image.open(original) as image:
+            (image if size is None else image.resize(size)).save(file, kind, **options)
+        files.append(file)
+    return files
 
 
 def open_clip_settings() -> dict[str, object]:

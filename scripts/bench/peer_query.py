@@ -52,7 +52,8 @@ def rclip(folder: Path, towers: Path, text: str) -> list[tuple[str, float]]:
             paths.append(path)
             vectors.append(np.frombuffer(vector, np.float32))
     features = np.stack(vectors)
-    pairs = zip(row @ features.T, range(len(features)), strict=True)
+    # Its terms have weights in float64, so that numpy widens all vectors for the product.
+    pairs = zip(row.astype(np.float64) @ features.T, range(len(features)), strict=True)
     best = sorted(pairs, key=lambda pair: pair[0], reverse=True)[:COUNT]
     return [(paths[number], float(score)) for score, number in best]
 

@@ -12,7 +12,7 @@ rclip   By the public sources of rclip (github.com/yurijmikhalevich/rclip). A po
         image. A query runs the text tower on 77 tokens, which a tokenizer without torch makes;
         reads every blob, multiplies, and sorts in Python.
 
-Neither is the programs themselves: the same model, the same images and the same machine for all,
+Neither is the programs themselves (`real_rclip` runs rclip itself): the same model, the same images and the same machine for all,
 and nothing is measured but the work. What a program does besides (progress bars, looking for
 changed files, thumbnails) is left out, in favour of these two.
 """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +25,8 @@ _, status, used = os.wait4(child, 0)
 took = time.perf_counter() - start
 peak = used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3) * (1 if sys.platform == "darwin" else 1.024)
 with open(sys.argv[1], "w") as file:
-    json.dump({"seconds": took, "peak_mb": peak, "status": os.waitstatus_to_exitcode(status)}, file)
+    json.dump({"seconds": took, "cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": peak,
+        "status": os.waitstatus_to_exitcode(status)}, file)
 """
 
 _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
@@ -34,6 +37,8 @@ class Run:
     """A process from its start to its end."""
 
     seconds: float
+    cpu_seconds: float
+    """Of all its threads, and of the processes that it waited for; user and system."""
     peak_mb: float
     """The most memory that was resident, files mapped into it included; in 10^6 bytes."""
     out: str
@@ -51,20 +56,54 @@ def script(name: str, *arguments: str) -> list[str]:
     return [sys.executable, str(HERE / name), *arguments]
 
 
-def run(command: Sequence[str], note: Path) -> Run:
+def run(
+    command: Sequence[str],
+    note: Path,
+    *,
+    timeout: float | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Run:
     """Run a command; raise CalledProcessError, with what it said, if it fails.
 
-    note: a file for the launcher's figures, which need no pipe then. Python may keep the bytecode
-    of what it imports, as an installation does for all packages: only a warm-up compiles sources.
+    Python may keep the bytecode of what it imports, as an installation does for all packages: only
+    a warm-up compiles sources.
+
+    Parameters
+    ----------
+    note
+        A file for the launcher's figures, which need no pipe then.
+    timeout
+        Seconds after which the command and what it started are killed: TimeoutExpired.
+    env
+        Variables beside those of this process.
+    cwd
+        The working directory, if not that of this process.
     """
     launch = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(note), *command]
     kept = {name: value for name, value in os.environ.items() if name != _NO_BYTECODE}
-    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=kept)
-    found = json.loads(note.read_text("utf-8")) if done.returncode == 0 else {"status": 1}
+    note.unlink(missing_ok=True)
+    launched = subprocess.Popen(
+        launch,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**kept, **(env or {})},
+        cwd=cwd,
+        start_new_session=True,  # a group of its own, which can be killed with all its children
+    )
+    try:
+        out, err = launched.communicate(timeout=timeout)
+    except BaseException:  # an interrupt does not reach the other group either
+        with suppress(ProcessLookupError):
+            os.killpg(launched.pid, signal.SIGKILL)
+        launched.communicate()
+        raise
+    found = json.loads(note.read_text("utf-8")) if launched.returncode == 0 else {"status": 1}
     if found["status"]:
-        sys.stderr.write(done.stderr)
-        raise subprocess.CalledProcessError(found["status"], command, done.stdout, done.stderr)
-    return Run(found["seconds"], found["peak_mb"], done.stdout)
+        sys.stderr.write(err)
+        raise subprocess.CalledProcessError(found["status"], command, out, err)
+    return Run(found["seconds"], found["cpu_seconds"], found["peak_mb"], out)
 
 
 class Worker:

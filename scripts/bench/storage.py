@@ -23,7 +23,7 @@ import numpy as np
 from fabricate import BATCH, Law
 
 from clipsearch.vectors import vector_index
-from clipsearch.vectors.storage import rows as storage
+from clipsearch.vectors.storage import float16
 
 SCATTERED, PAIRS, COLD_PAIRS = 500, 31, 9
 
@@ -43,14 +43,14 @@ def main() -> None:
         )
         vector_index("exact").write(path, given.dim, blocks)
         query = law.texts(np.random.default_rng(1), 1)
-        result = {"float16": float16(path, query), **reading(path, given.rows, 2 * given.dim)}
+        result = {"float16": widening(path, query), **reading(path, given.rows, 2 * given.dim)}
     print(json.dumps({"bench": "storage", "rows": given.rows, "dim": given.dim, **result}))
 
 
-def float16(path: Path, query: np.ndarray) -> dict[str, float]:
+def widening(path: Path, query: np.ndarray) -> dict[str, float]:
     """Compare searches of an exact index that differ in how float16 becomes float32."""
     index = vector_index("exact").load(path)
-    moved = storage.float16_products
+    moved = float16.float16_products
 
     def plain(queries: np.ndarray, numbers: np.ndarray, room: np.ndarray) -> np.ndarray:
         wide = room[: len(numbers)].view(np.float32)
@@ -58,7 +58,7 @@ def float16(path: Path, query: np.ndarray) -> dict[str, float]:
         return np.asarray(queries @ wide.T)
 
     def search(products: Callable[..., np.ndarray]) -> None:
-        storage.float16_products = products
+        float16.float16_products = products
         index.search(query, 10)
 
     ways = {"moved_bits": lambda: search(moved), "astype": lambda: search(plain)}
@@ -74,7 +74,10 @@ def reading(path: Path, rows: int, size: int) -> dict[str, dict[str, float]]:
         return [4096 + int(row) * size for row in rng.choice(rows, SCATTERED, replace=False)]
 
     def announced() -> None:
-        storage._read_runs(descriptor, [size] * SCATTERED, offsets())
+        some = offsets()
+        for offset in some:
+            os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
+        b"".join([os.pread(descriptor, size, offset) for offset in some])
 
     def read() -> None:
         b"".join([os.pread(descriptor, size, offset) for offset in offsets()])

@@ -13,26 +13,59 @@ from pathlib import Path
 import material
 import numpy as np
 from common import say
-from fabricate import BATCH, Law, fabricate
+from fabricate import BATCH, ROOT, Law, fabricate, path_of
 
 from clipsearch import Library, load_encoder
+from clipsearch.catalog import Catalog
+from clipsearch.library.prepare import prepare_queries
+from clipsearch.library.session import Session
 from clipsearch.types import ModelInfo
 
 SEED = 0
 
 
-def library(cache: Path, model: str, size: int, *, kind: str | None = None) -> Path:
-    """Return a library of `size` images, with a snapshot of a kind (None: what it chooses)."""
-    folder = _place(cache, model, size) / f"library-{kind or 'auto'}"
+def library(
+    cache: Path, model: str, size: int, *, kind: str | None = None, files: bool = False
+) -> Path:
+    """Return a library of `size` images, with a snapshot of a kind (None: what it chooses).
+
+    files: its images are files in `images_of`, with size and time but no content.
+    """
+    place = _place(cache, model, size)
+    folder = place / f"library-{'files' if files else kind or 'auto'}"
     if not folder.exists():
         say(f"making a library of {size:,} images")
+        # What a killed run has made stays, and grows.
         with material.whole(folder) as unfinished:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            fabricate(unfinished, size, info_of(cache, model), seed=SEED, publish=kind is None)
+            fabricate(
+                unfinished,
+                size,
+                info_of(cache, model),
+                seed=SEED,
+                publish=kind is None,
+                files=images_of(cache, model, size) if files else None,
+                tell=say,
+            )
+            with Catalog.open(unfinished) as catalog:  # as `index` does in the end
+                prepare_queries(Session(catalog))
             if kind is not None:
                 with Library.open(unfinished) as made:
                     made.rebuild(kind=kind)
     return folder
+
+
+def into_page_cache(library: Path) -> None:
+    """Read the files of a library once, so that no operation waits for the disk."""
+    for file in library.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                while opened.read(1 << 24):
+                    pass
+
+
+def images_of(cache: Path, model: str, size: int) -> Path:
+    """Return the folder of the images of a library that has files."""
+    return _place(cache, model, size) / "images"
 
 
 def peers(cache: Path, model: str, size: int) -> Path:
@@ -51,17 +84,12 @@ def peers(cache: Path, model: str, size: int) -> Path:
     return folder
 
 
-def blocks(dim: int, size: int) -> Iterator[tuple[list[str], np.ndarray]]:
+def blocks(dim: int, size: int, root: str = ROOT) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yield paths and unit rows float32 (n, dim), as `fabricate` makes them."""
     law = Law(dim, SEED)
     for start in range(0, size, BATCH):
         rows = law.images(np.random.default_rng((SEED, 1, start)), BATCH)[: size - start]
-        yield [path_of(start + number) for number in range(len(rows))], rows
-
-
-def path_of(number: int) -> str:
-    """Return the path of a made up image."""
-    return f"/images/{number // 1000:06d}/IMG_{number:08d}.jpg"
+        yield [path_of(start + number, root) for number in range(len(rows))], rows
 
 
 def texts(dim: int, count: int) -> np.ndarray:

@@ -6,9 +6,10 @@ In each page everything between the marks is replaced,
 
     <!-- speed -->             all tables, claims and the plots of growth: docs/explanation/speed.md
     <!-- speed: summary -->    indexing and cold queries, and the plots
-    <!-- /speed -->            ends either
+    <!-- speed: growth -->     every operation at every size, by growth.py
+    <!-- /speed -->            ends each of them
 
-and pages without marks are left as they are.
+and pages without marks are left as they are, as is a section of which nothing was measured.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common import HERE, RESULTS, Claim, Report, say, shown, with_unit
+from growth import TABLES
 
 ROOT = HERE.parent.parent
 PAGES = (ROOT / "docs" / "explanation" / "speed.md",)
 ORDER = ("limits", "encode", "decode", "index", "cold_query", "search")
+GROWTH = "growth"
+"""The bench that has a section of its own."""
 ASKED = ("Indexing, ", "A query in a fresh process")
 """Tables of the summary, by the beginning of their titles."""
 IMAGES = ROOT / "docs" / "images"
@@ -32,7 +36,7 @@ PLOTS = {
     "growth-query.png": "Seconds of a query in a new process over the number of images",
     "growth-search.png": "Milliseconds of a search, and memory, over the number of vectors",
 }
-MARKED = re.compile(r"(<!-- speed(: summary)? -->\n).*?(<!-- /speed -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- speed(: summary|: growth)? -->\n).*?(<!-- /speed -->)", re.DOTALL)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,17 +68,24 @@ def filled(page: Path, reports: Sequence[Report]) -> str:
     """Return the text of a page with new text between its marks."""
 
     def section(match: re.Match[str]) -> str:
-        body = summary(reports) if match[2] else in_full(reports)
-        return f"{match[1]}\n{body}{_plots(page)}\n{match[3]}"
+        chosen = [one for one in reports if (one.bench == GROWTH) == (match[2] == ": growth")]
+        if not chosen:
+            return match[0]
+        if match[2] == ": growth":
+            body = in_full(chosen, TABLES)
+        else:
+            body = (summary(chosen) if match[2] else in_full(chosen)) + _plots(page)
+        return f"{match[1]}\n{body}\n{match[3]}"
 
     return MARKED.sub(section, page.read_text("utf-8"))
 
 
-def in_full(reports: Sequence[Report]) -> str:
-    """Write every report: its tables, then what is claimed."""
+def in_full(reports: Sequence[Report], titles: Sequence[str] = ()) -> str:
+    """Write every report: its tables, or those of the titles, then what is claimed."""
     parts = [where(reports)]
     for report in reports:
-        parts += [f"**{table.title}**\n\n{table}\n" for table in report.tables]
+        tables = [one for one in report.tables if not titles or one.title in titles]
+        parts += [f"**{table.title}**\n\n{table}\n" for table in tables]
         required = [claim for claim in report.claims if claim.required is not None]
         parts += [claims(required) + "\n"] if required else []
     return "\n".join(parts)

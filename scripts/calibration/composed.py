@@ -32,8 +32,8 @@ from hits import table
 from clipsearch import Library
 from clipsearch._util.arrays import unit
 from clipsearch.cli.demo import samples
+from clipsearch.library.cosines import cosines_of
 from clipsearch.library.query_heads import Terms, query_head
-from clipsearch.library.ranker import cosines_of
 from clipsearch.library.relevance import RelevanceJudge
 
 FILE = HERE / ".cache" / "composed.npz"
@@ -177,12 +177,13 @@ def judge(library: Library, text: str, shape: tuple[int, ...]) -> Judged:
     ids = session.live().ids
     records = session.catalog.hits(ids.tolist())
     place = np.array([int(Path(records[i][0].path).stem) for i in ids.tolist()])
-    cosines = cosines_of(session, query.head.vectors, ids)[0]
+    searcher = session.searcher()
+    cosines = cosines_of(searcher, query.head.vectors, ids)[0]
     column = np.zeros(len(ids), np.int64)
     found = [cosines]
     for asked in (query._replace(composition=None), query):
         relevance = RelevanceJudge(session, asked)
-        others = cosines_of(session, relevance.others, ids)
+        others = cosines_of(searcher, relevance.others, ids)
         found.append(relevance(ids, cosines, column, others))
     return Judged(*(part[np.argsort(place)].reshape(shape) for part in found))
 

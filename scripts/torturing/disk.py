@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
@@ -64,6 +65,8 @@ class FullDisk(JobAttack[None]):
         limit = int(2 ** (10 + 9 * random.random()))
 
         def prepare() -> None:
+            # Python would leave half of a module's bytecode, which every later process stumbles over.
+            sys.dont_write_bytecode = True
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from bench_runs import BENCH, run
 
 ROOT = Path(__file__).parents[2]
-BENCH = ROOT / "scripts" / "bench"
 PEERS = ("naive", "rclip's way")
 
 
@@ -30,23 +30,6 @@ def scripts() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bench")
-
-
-def run(bench: str, cache: Path, *options: str) -> dict:
-    """Run a bench on tiny sizes; return its JSON file."""
-    command = [sys.executable, str(BENCH / f"{bench}.py"), "--quick", "--cache", str(cache)]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads((cache / "quick" / f"{bench}.json").read_text("utf-8"))
-    assert found["settings"]["quick"] and found["machine"]["processor"]
-    for table in found["tables"]:
-        assert table["rows"] and {len(row) for row in table["rows"]} == {len(table["columns"])}
-        assert f"| {table['columns'][0]} |" in done.stdout
-    for claim in found["claims"]:
-        assert claim["what"] in done.stdout
-        if claim["pairs"]:
-            assert claim["low"] <= claim["value"] <= claim["high"]
-    return found
 
 
 # --- each bench ------------------------------------------------------------------------------
@@ -72,7 +55,9 @@ def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_decoding_is_compared_pixel_by_pixel(cache: Path) -> None:
     found = run("decode", cache)
-    (table,) = found["tables"]
+    table, formats = found["tables"]
+    assert {row[0] for row in formats["rows"]} >= {"JPEG", "WebP", "HEIC", "PNG", "JPEG, a preview"}
+    assert all(min(row[1:]) > 0 for row in formats["rows"][:5])
     whole, exact, default, fast = table["rows"]
     assert whole[2] == 1 and whole[3:] == [None, None]
     assert float(exact[3]) < 0.1 and exact[4] <= 2  # one resampling of the same pixels
@@ -107,6 +92,24 @@ def test_all_ways_of_asking_find_the_same_images(cache: Path) -> None:
     assert [row[0] for row in table["rows"]] == [200, 2000]
     assert len(found["claims"]) == 4 and all(claim["value"] > 0 for claim in found["claims"])
     assert {len(seconds) for seconds in found["seconds"].values()} == {1}
+
+
+@pytest.mark.slow
+def test_a_query_is_measured_phase_by_phase(cache: Path) -> None:
+    from query_phases import PHASES
+
+    command = [sys.executable, str(BENCH / "cold_query.py"), "--quick", "--phases"]
+    subprocess.run([*command, "--cache", str(cache), "--rounds", "2"], check=True)
+    found = json.loads((cache / "quick" / "query_phases.json").read_text("utf-8"))
+    (table,) = found["tables"]
+    assert [row[0] for row in table["rows"]] == ["floor", "200 images", "2,000 images"]
+    start, imports, tower, encoded, catalog, vectors, _ = range(1, 1 + len(PHASES))
+    floor, small, _ = table["rows"]
+    assert floor[catalog] == floor[vectors] == 0
+    assert all(small[phase] > 0 for phase in (start, imports, tower, encoded, catalog, vectors))
+    assert small[imports] > floor[imports]
+    (chart,) = found["charts"]
+    assert chart["stacked"] and list(chart["series"]) == list(PHASES)
 
 
 @pytest.mark.slow
@@ -248,6 +251,7 @@ def test_a_process_is_measured_by_itself(tmp_path: Path) -> None:
     code = "import time; a = bytearray(60_000_000); time.sleep(0.2); print('done')"
     found = measured([sys.executable, "-c", code], note)
     assert found.out == "done\n" and found.seconds >= 0.2
+    assert 0 < found.cpu_seconds < found.seconds
     assert 60 < found.peak_mb < 150 < own.nbytes / 1e6
     with pytest.raises(subprocess.CalledProcessError):
         measured([sys.executable, "-c", "raise SystemExit(3)"], note)
@@ -260,13 +264,17 @@ def test_all_benches_are_run_by_one_command() -> None:
         path.stem
         for path in BENCH.glob("*.py")
         if "Options.parse(" in path.read_text("utf-8")
-        and path.stem not in ("common", "versions")  # which wants another checkout
+        and path.stem
+        # Which want something from outside, or hours and 27 GB.
+        not in ("common", "versions", "real_rclip", "ten_million")
     }
     assert benches and benches <= {*text.partition("for bench in ")[2].partition(";")[0].split()}
 
 
-def test_growth_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from growth import main
+def test_plots_of_growth_say_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from plots import main
 
     assert main(["--results", str(tmp_path)]) == 1
     assert "run scripts/bench/cold_query.py first" in capsys.readouterr().err
