@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from concurrent import futures
 
     import PIL.Image
+
+    from clipsearch.encoders.preprocess import Preprocess
 else:
     futures, PIL = LazyModule("concurrent.futures"), LazyModule("PIL")
 
@@ -101,7 +104,6 @@ class OnnxEncoder:
         )
         self.context_length = manifest.context_length
         self.precision = manifest.precision
-        self.prepare = manifest.preprocess
         self._folder, self._manifest, self._spec = folder, manifest, spec
         self._threads = threads or cores()
         self._lock = Lock()
@@ -155,6 +157,13 @@ class OnnxEncoder:
         )
         return tokenizer
 
+    @cached_property
+    def prepare(self) -> Preprocess:
+        """The preprocessing; texts do without it."""
+        from clipsearch.encoders.preprocess import Preprocess
+
+        return Preprocess(**self._manifest.preprocess)
+
     def preprocess(self, image: PIL.Image.Image) -> np.ndarray:
         """Resize and crop an RGB image as the model wants it: uint8 (H, W, 3). Thread-safe."""
         return self.prepare(image)
@@ -189,7 +198,7 @@ class OnnxEncoder:
     # --- inside ----------------------------------------------------------------------------
 
     def _image_run(self) -> Run:
-        return self._tower("image", proof_image(self._manifest.preprocess.size))
+        return self._tower("image", proof_image(self._manifest.preprocess["size"]))
 
     def _text_run(self, count: int) -> Run:
         """Return the text tower, arranged for speed once it has been asked for enough texts."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clipsearch._util.arrays import TINY, FloatArray, IdArray, places_in, sigmoid
+from clipsearch._util.arrays import FloatArray, IdArray, places_in
 from clipsearch.errors import EncoderError
 from clipsearch.library.cosines import (
     Ranked,
@@ -22,26 +22,8 @@ from clipsearch.library.query_heads import QueryHead
 from clipsearch.library.relevance import RelevanceJudge
 from clipsearch.library.session import Session
 from clipsearch.types import SearchOptions, Selection
-from clipsearch.vectors.ranking import MARGIN, Estimates, is_in
+from clipsearch.vectors.ranking import MARGIN, is_in
 
-_ESTIMATED, _ESTIMATED_SHARE, _ESTIMATED_MOST = 8_192, 128, 32_768
-"""The cosines of this many vectors are estimated, or of one in 128, to choose those that are compared."""
-_ESTIMATED_PER_HIT = 32
-"""At least, up to the same limit."""
-_UNSEEN = 0.01
-"""If this share of the relevant ones is in the lower half of what was estimated, hardly one is below."""
-_COMPARED, _MEASURED = 1_024, 128
-"""This many are compared at most, or for each hit, and this many to measure the error of estimates."""
-_COMPARED_PER_HIT = 8
-_ROUNDED = 0.05
-"""Log odds by which sums in float32 may be wrong."""
-_LOGISTIC = 1.702
-"""1 / (1 + exp(-1.702 x)) is the normal distribution to 0.01 (Haley 1952)."""
-_ERRORS, _ERRORS_UNCOUNTED = 4.0, 2.5
-"""Vectors are compared that are relevant, or among the first, if the estimate is wrong by this many
-standard errors: of normal ones, one in 30,000 is wrong by more, one in 160 where nothing is counted."""
-_TRIED, _TRIED_AGAIN = 4, 16
-"""After this many searches in a row that could not count by estimates, one in 16 tries to."""
 _DEEPER, _RANKED = 4, 400
 """Of a head of several rows, this many times as many as are wanted are ranked, and at least 400."""
 _SOME = 16
@@ -98,18 +80,18 @@ class Ranker:
         relevant; None if that is not known.
         """
         if self.head.cache is None:
-            return self._rank(self.live, width, options)
-        ranked = self._order(score_with_cache(self.session, self.head, self.live))
+            return self.rank_some(self.live, width, options)
+        ranked = self.order(score_with_cache(self.session, self.head, self.live))
         holds = ranked.log_odds >= 0
         return ranked.only(slice(width)), None if self.judge is None else ranked.ids[holds]
 
-    def _rank(
+    def rank_some(
         self, ids: IdArray, width: int, options: SearchOptions
     ) -> tuple[Ranked, IdArray | None]:
         """Do what `rank_all` does for some ids, ascending."""
         found = all_cosines(self.searcher, self.rows, ids)
         near, surely = self._near(found, width, options)
-        ranked = self._order(score(self.searcher, self.rows, len(near), near, filtered=True))
+        ranked = self.order(score(self.searcher, self.rows, len(near), near, filtered=True))
         if self.judge is None:
             return ranked.only(slice(width)), None
         relevant = np.concatenate([surely, ranked.ids[ranked.log_odds >= 0]])
@@ -165,117 +147,14 @@ class Ranker:
         """Rank the first `width` of the vectors that are nearest by cosine, a few times as many."""
         width = min(width, len(self.live))
         if self.head.cache is not None:
-            ranked = self._order(score_with_cache(self.session, self.head, self.live))
+            ranked = self.order(score_with_cache(self.session, self.head, self.live))
             return Candidates(ranked.only(slice(width)), None, ranked.ids)
         most = min(max(_DEEPER * width, _RANKED), len(self.live))
         more = 0 if self.judge is None else most - width
         found = score(self.searcher, self.rows, width, self.live, filtered=self.filtered, more=more)
-        ranked = self._order(found)
+        ranked = self.order(found)
         relevant = None if self.judge is None else ranked.ids[ranked.log_odds >= 0]
         return Candidates(ranked.only(slice(width)), relevant, ranked.ids)
-
-    def rank_estimated(self, width: int, *, counting: bool) -> Candidates | None:
-        """Estimate many cosines, and compare exactly what may be among the first `width`.
-
-        To count the relevant ones, also what may be relevant; None if that is too much, as it was for the
-        last searches. None too for a head of several rows, if the snapshot has no estimates, and for few
-        vectors.
-        """
-        width = min(width, len(self.live))
-        several = len(self.rows) > 1 or self.head.cache is not None
-        if self.judge is None or several or not width or len(self.live) <= _COMPARED:
-            return None
-        caches = self.session.caches
-        if counting and caches.uncounted >= _TRIED and caches.uncounted % _TRIED_AGAIN:
-            caches.uncounted += 1
-            return None
-        among = self.live if self.filtered else None
-        wanted = max(len(self.live) // _ESTIMATED_SHARE, _ESTIMATED_PER_HIT * width)
-        depth = min(max(_ESTIMATED, wanted), _ESTIMATED_MOST)
-        found = self.searcher.estimate(self.rows, width, depth, among)
-        if found is None:
-            return None
-        if not self.filtered:
-            found = found.only(is_in(found.ids, self.live, ascending=True))
-        if len(found.ids) < width:
-            return None
-        log_odds, per_cosine = self.judge.most(found.ids, found.cosines)
-        least, mean, error = self._measure(found, log_odds, width)
-        log_odds[~found.exact] += np.float32(mean * per_cosine)
-        error *= per_cosine
-        margin = (_ERRORS if counting else _ERRORS_UNCOUNTED) * error + _ROUNDED
-        # What a query is not to show, and its parts, are in no estimate: all of them are compared.
-        every = len(self.others) and not counting
-        most = len(found.ids) if every else max(_COMPARED, _COMPARED_PER_HIT * width)
-        top = 0.0 if counting or len(self.others) else np.inf
-        while True:
-            least = min(least, top)
-            count = int(np.count_nonzero(log_odds >= least - margin))
-            if counting and count >= most:
-                caches.uncounted += 1
-                return None
-            near = _highest(log_odds, max(min(count, most), width))
-            some = np.sort(found.ids[near])
-            if len(self.others):
-                ranked, relevant = self._rank(some, width, SearchOptions(width))
-            else:
-                ranked = self._order(
-                    score(self.searcher, self.rows, len(some), some, filtered=True)
-                )
-                relevant = ranked.ids[ranked.log_odds >= 0]
-            assert relevant is not None
-            last = float(ranked.log_odds[width - 1])
-            if not last < least or count >= most:
-                break
-            least = last  # what a query is not to show has made the best less relevant
-        ranked = ranked.only(slice(width))
-        if counting:
-            deep = found.ids[near[found.deep[near]]]
-            last_seen = is_in(deep, np.concatenate([relevant, ranked.ids])).any()
-            whole = not (found.partial.any() or last_seen)
-            caches.uncounted = 0 if whole else caches.uncounted + 1
-            return Candidates(ranked, relevant, found.ids, whole=True) if whole else None
-        # Estimates are wrong by as much as those that were measured.
-        chances = sigmoid(_LOGISTIC * log_odds / max(error, TINY))
-        chances[found.exact] = log_odds[found.exact] >= 0
-        chances[near] = is_in(found.ids[near], relevant)
-        chances *= self._files_of(found.ids)
-        known = found.ids if chances[found.deep].sum() > _UNSEEN * chances.sum() else None
-        chances[near] = 0
-        return Candidates(ranked, relevant, known, float(chances.sum()))
-
-    def _measure(
-        self, found: Estimates, log_odds: FloatArray, width: int
-    ) -> tuple[float, float, float]:
-        """Compare some of what was estimated: the first, and others that are spread evenly.
-
-        Parameters
-        ----------
-        found
-            Estimates of n cosines.
-        log_odds
-            Those that follow from them (n,).
-        width
-            How many are the first.
-
-        Returns
-        -------
-        The log odds that the last of the first has at least, and the mean and the standard deviation of
-        the error that is to be added to an estimate.
-        """
-        assert self.judge is not None
-        spread = np.flatnonzero(~found.exact)
-        if len(spread):
-            spread = spread[np.linspace(0, len(spread) - 1, _MEASURED).astype(np.int64)]
-        some = np.unique(np.concatenate([_highest(log_odds, width), spread]))
-        some = some[np.argsort(found.ids[some])]
-        cosines = all_cosines(self.searcher, self.rows, found.ids[some]).scores
-        errors = (cosines - found.cosines[some])[is_in(some, spread, ascending=True)]
-        known, _ = self.judge.most(found.ids[some], cosines)
-        least = float(np.partition(known, -width)[-width])
-        return (
-            (least, float(errors.mean()), float(errors.std())) if len(errors) else (least, 0.0, 0.0)
-        )
 
     def estimate_relevant(self, found: Candidates) -> int | None:
         """Estimate how many files are relevant: of those that were not estimated by a sample.
@@ -284,7 +163,7 @@ class Ranker:
         """
         if found.relevant is None or self.judge is None or self.parts:
             return None
-        compared = self._files_of(found.relevant).sum()
+        compared = self.files_of(found.relevant).sum()
         if found.known is None:
             return round(float(compared + found.others))
         sample = self.searcher.sample_cosines(self.rows)
@@ -307,16 +186,16 @@ class Ranker:
                 return None
             out[:] = again[1][0, some]
         holds = some[self._log_odds(best.only(some), others) >= 0]
-        rest = (weights[holds] * self._files_of(ids[holds])).sum()
+        rest = (weights[holds] * self.files_of(ids[holds])).sum()
         return round(float(compared + found.others + rest))
 
-    def _files_of(self, ids: IdArray) -> IdArray:
+    def files_of(self, ids: IdArray) -> IdArray:
         """Return how many files each of some live ids stands for."""
         if not len(ids):
             return ids
         return np.asarray(self.files[places_in(self.live, ids)])
 
-    def _order(self, found: Scores) -> Ranked:
+    def order(self, found: Scores) -> Ranked:
         """Order vectors by relevance; ties by cosine, then by lower id."""
         others = cosines_of(self.searcher, self.others, found.ids)
         log_odds = self._log_odds(found, others)
@@ -327,8 +206,3 @@ class Ranker:
         if self.judge is None:
             return found.scores + np.float64(more)
         return self.judge(*found, others, more=more)
-
-
-def _highest(values: FloatArray, count: int) -> IdArray:
-    """Return the places of the highest values (n,), in any order."""
-    return np.argpartition(values, -count)[-count:]

@@ -132,7 +132,11 @@ def _rank(session: Session, query: QueryHead, options: SearchOptions) -> _Rankin
     parts = ranker.parts
     deep = width
     while True:
-        candidates = None if every else ranker.rank_estimated(deep, counting=counting)
+        candidates = None
+        if ranker.searcher.has_estimates and not every:
+            from clipsearch.library.estimated import rank_estimated
+
+            candidates = rank_estimated(ranker, deep, counting=counting)
         if not counting:
             candidates = candidates or ranker.rank_candidates(deep)
         if candidates:

@@ -13,17 +13,15 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TextIO
 
 from clipsearch.output.formats import WriteOptions
-from clipsearch.output.text import Items
-from clipsearch.types import NONE, Embeddings, ImagePages, ImageRecord
+from clipsearch.output.text import Items, describe_labels
+from clipsearch.types import Embeddings, ImagePages, ImageRecord
 from clipsearch.types.facts import FACTS, fact_as_json
 
 if TYPE_CHECKING:
     from clipsearch.grouping.duplicates import Duplicates
     from clipsearch.grouping.topics import Topic
-    from clipsearch.heads.explain import Explanation, PromptScore
+    from clipsearch.heads.explain import Explanation
     from clipsearch.library.matrix import Matrix
-
-    Described = tuple[str, float, float | None, tuple[PromptScore, ...]]
 
 Images = Iterable[ImageRecord] | Embeddings
 """Images of a library, with or without their vectors; ImagePages may be either."""
@@ -283,18 +281,6 @@ def _explanation_rows(explanations: Sequence[Explanation]) -> Iterator[Sequence[
                 yield *about, p.kind, p.prompt, p.score, p.weight
             if not prompts:
                 yield *about, None, None, None, None
-
-
-def describe_labels(one: Explanation) -> list[Described]:
-    """Return each label with its probability, score and prompts; first what the image got.
-
-    "None of these" is among them where it was an answer.
-    """
-    rows: list[Described] = [(x.label, x.probability, x.score, x.prompts) for x in one.labels]
-    if one.none is not None:
-        place = 0 if one.label == NONE else len(rows)
-        rows.insert(place, (NONE, one.none, None, ()))
-    return rows
 
 
 def _facts(record: ImageRecord | None) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from clipsearch import types
 from clipsearch._util import LazyModule
-from clipsearch.output.data import describe_labels
 from clipsearch.output.formats import WriteOptions
 from clipsearch.output.text import (
     Items,
+    describe_labels,
     exact_percent,
     percent,
     runners_up,

@@ -13,12 +13,17 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeAlias
 
 from clipsearch import types
 from clipsearch._util import escape_unprintable, plural
 from clipsearch.types import NONE, Hit, Results
 from clipsearch.types.facts import show_date
+
+if TYPE_CHECKING:
+    from clipsearch.heads.explain import Explanation, PromptScore
+
+    Described = tuple[str, float, float | None, tuple[PromptScore, ...]]
 
 _GAP = "  "
 _NARROWEST = 6
@@ -293,3 +298,15 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
         space = " " * (width - _width(cell))
         padded.append(space + cell if flush else cell + space)
     return _GAP.join(padded).rstrip()
+
+
+def describe_labels(one: Explanation) -> list[Described]:
+    """Return each label with its probability, score and prompts; first what the image got.
+
+    "None of these" is among them where it was an answer.
+    """
+    rows: list[Described] = [(x.label, x.probability, x.score, x.prompts) for x in one.labels]
+    if one.none is not None:
+        place = 0 if one.label == NONE else len(rows)
+        rows.insert(place, (NONE, one.none, None, ()))
+    return rows

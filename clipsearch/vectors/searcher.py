@@ -208,9 +208,14 @@ class Searcher:
         ids, cosines, weights = (np.concatenate(column, axis=-1) for column in columns)
         return ids, cosines, weights
 
+    @property
+    def has_estimates(self) -> bool:
+        """Whether any segment estimates cosines."""
+        return any(isinstance(part, EstimatesCosines) for part in self._indexes)
+
     def estimate(
         self, query: FloatArray, k: int, depth: int, among: IdArray | None = None
-    ) -> Estimates | None:
+    ) -> Estimates:
         """Estimate the highest cosines of a query.
 
         Parameters
@@ -223,10 +228,8 @@ class Searcher:
         Returns
         -------
         Those of each segment, those without a file included, in no order; exact cosines of segments
-        that do not estimate, and of the tail. None if no segment does.
+        that do not estimate, and of the tail.
         """
-        if not any(isinstance(part, EstimatesCosines) for part in self._indexes):
-            return None
         self.refresh()
         parts = []
         for part in self._parts:

@@ -116,7 +116,7 @@ def compiled(precision: str, model: str) -> Engine:
     def encode(rows: np.ndarray, threads: int) -> None:
         encoder(threads).encode_images(rows)
 
-    return Engine(encode, manifest.preprocess.size)
+    return Engine(encode, manifest.preprocess["size"])
 
 
 def optimized(way: str, precision: str, model: str, cache_folder: Path) -> Engine:

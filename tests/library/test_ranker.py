@@ -85,7 +85,9 @@ def test_what_is_out_of_reach_is_not_judged_and_nothing_else_is_lost(
         return original(self, ids, scores, columns, others, more=more)
 
     monkeypatch.setattr(RelevanceJudge, "__call__", counting)
-    monkeypatch.setattr(Ranker, "rank_estimated", lambda *_, **__: None)  # all are compared
+    monkeypatch.setattr(
+        "clipsearch.library.estimated.rank_estimated", lambda *_, **__: None
+    )  # all are compared
     with opened(many) as library:
         quick = library.search(**terms, k=k, missing=True)
         assert 0 < max(judged) < 1_500
@@ -148,10 +150,10 @@ def test_estimates_choose_what_is_compared_and_change_no_hit(
             "vectors.compressed._FEW": 0,
             "vectors.compressed._FEW_SHARE": 0,
             "library.cosines._SCATTERED": 0,
-            "library.ranker._COMPARED": 740,
-            "library.ranker._ESTIMATED": 700,
-            "library.ranker._ESTIMATED_SHARE": 1,
-            "library.ranker._ESTIMATED_MOST": 1_200,
+            "library.estimated._COMPARED": 740,
+            "library.estimated._ESTIMATED": 700,
+            "library.estimated._ESTIMATED_SHARE": 1,
+            "library.estimated._ESTIMATED_MOST": 1_200,
         }
         for name, value in limits.items():
             monkeypatch.setattr(f"clipsearch.{name}", value)
@@ -162,12 +164,12 @@ def test_estimates_choose_what_is_compared_and_change_no_hit(
         assert [*quick] == [*exact]
 
         # Where more are relevant than are compared, all are.
-        monkeypatch.setattr("clipsearch.library.ranker._COMPARED", 5)
+        monkeypatch.setattr("clipsearch.library.estimated._COMPARED", 5)
         assert library.search(**options | {"k": 2}).relevant == exact.relevant
         assert [*library.search(**options)] == [*exact]
 
         # Of very many images what may be among the first is compared, and the rest is estimated.
-        monkeypatch.setattr("clipsearch.library.ranker._COMPARED", 1_024)
+        monkeypatch.setattr("clipsearch.library.estimated._COMPARED", 1_024)
         monkeypatch.setattr("clipsearch.library.search.COUNTED", 0)
         monkeypatch.setattr("clipsearch.library.search._READ_SINGLY", 0)
         about = library.search(**options)
@@ -177,8 +179,8 @@ def test_estimates_choose_what_is_compared_and_change_no_hit(
 
 FEW_ARE_ESTIMATED = {
     "vectors.compressed._FEW": 0,
-    "library.ranker._COMPARED": 200,
-    "library.ranker._ESTIMATED": 300,
+    "library.estimated._COMPARED": 200,
+    "library.estimated._ESTIMATED": 300,
 }
 
 
@@ -250,8 +252,8 @@ def test_parts_of_a_text_and_what_it_excludes_count_in_very_large_libraries(
 ) -> None:
     for name, value in FEW_ARE_ESTIMATED.items():
         monkeypatch.setattr(f"clipsearch.{name}", value)
-    monkeypatch.setattr("clipsearch.library.ranker._COMPARED", 20)
-    monkeypatch.setattr("clipsearch.library.ranker._ESTIMATED", 900)
+    monkeypatch.setattr("clipsearch.library.estimated._COMPARED", 20)
+    monkeypatch.setattr("clipsearch.library.estimated._ESTIMATED", 900)
     with grown(tmp_path / "grown", "compressed", 4_000, 0, horses=True) as library:
         for k in (2, 10):
             with monkeypatch.context() as patched:
@@ -272,7 +274,7 @@ def test_many_images_since_the_snapshot_do_not_hide_that_others_are_relevant(
 ) -> None:
     for name, value in FEW_ARE_ESTIMATED.items():
         monkeypatch.setattr(f"clipsearch.{name}", value)
-    monkeypatch.setattr("clipsearch.library.ranker._ESTIMATED_MOST", 300)
+    monkeypatch.setattr("clipsearch.library.estimated._ESTIMATED_MOST", 300)
     with grown(tmp_path / "grown", "compressed", 40_000, 0) as library:
         exact = library.search("a boy", missing=True)
         monkeypatch.setattr("clipsearch.library.search.COUNTED", 0)

@@ -16,7 +16,6 @@ from clipsearch.calibration.fit import Fitted, Reliability, ReliabilityBins
 from clipsearch.calibration.platt import PlattCalibration
 from clipsearch.encoders.compiler.compile import Compilation
 from clipsearch.encoders.compiler.store import Gate, Manifest
-from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.evaluation.results import Measure
 from clipsearch.fewshot.cross_validation import CurvePoint
 from clipsearch.fewshot.result import FewShotResult, LabelGain
@@ -212,7 +211,7 @@ def compilation(gate: Gate | None, reason: str = "") -> Compilation:
         logit_bias=None,
         context_length=77,
         precision="int8" if gate else "fp32",
-        preprocess=Preprocess((224, 224), "shortest", "bicubic"),
+        preprocess={"size": (224, 224)},
         tokenizer={},
         cut=None,
         ways={"image": "written", "text": "exported"},

@@ -11,7 +11,7 @@ import ctypes
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ def _compile_into(
         logit_bias=original.info.logit_bias,
         context_length=original.context_length,
         precision="fp32",
-        preprocess=towers.preprocess,
+        preprocess=asdict(towers.preprocess),
         tokenizer=tokens,
         cut=towers.cut,
         fills=towers.fills,
@@ -214,7 +214,7 @@ def _try_int8(
     """Replace the image tower by one in int8 if that passes the gate; else return why not."""
     if manifest.ways["image"] != "written":
         return manifest, "its image tower is no plain transformer, which int8 would hardly speed up"
-    pixels = list(gate_images(manifest.preprocess, images))
+    pixels = list(gate_images(towers.preprocess, images))
     total = 2 * len(pixels)
     # Each encoder is gone when its vectors are there: open files cannot be replaced everywhere.
     exact = _vectors(OnnxEncoder(folder, manifest, spec), pixels, report, 0, total)

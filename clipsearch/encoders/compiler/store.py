@@ -17,13 +17,11 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from clipsearch._util.atomic import file_digest, replace_text
 from clipsearch._util.verified import cache_root, note_verified, read_bounded, verify_once
-from clipsearch.encoders.preprocess import Preprocess
 from clipsearch.encoders.registry import ModelSpec, resolve
 
 _MOST_BYTES = 10_000_000  # of model.json and of a note
@@ -63,7 +61,8 @@ class Manifest(NamedTuple):
     logit_bias: float | None
     context_length: int
     precision: Precision
-    preprocess: Preprocess
+    preprocess: dict[str, Any]
+    """What `Preprocess` is made with."""
     tokenizer: dict[str, Any]
     """`kind`, and what that kind of tokenizer is made with."""
     cut: Cut
@@ -80,11 +79,7 @@ class Manifest(NamedTuple):
 
     def to_json(self) -> str:
         """Return the text of model.json."""
-        content = {
-            **self._asdict(),
-            "preprocess": asdict(self.preprocess),
-            "gate": self.gate and self.gate._asdict(),
-        }
+        content = self._asdict() | {"gate": self.gate and self.gate._asdict()}
         return json.dumps({"format": _FORMAT, **content, "seal": _seal(content)}, indent=1)
 
     @classmethod
@@ -97,10 +92,9 @@ class Manifest(NamedTuple):
             if "seal" in found and found.pop("seal") != _seal(found):
                 return None
             found["preprocess"]["size"] = tuple(found["preprocess"]["size"])
-            preprocess = Preprocess(**found.pop("preprocess"))
             gate = found.pop("gate")
             gate = gate and Gate(**{name: gate.get(name) for name in Gate._fields})
-            return cls(preprocess=preprocess, gate=gate, **found)
+            return cls(gate=gate, **found)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
