@@ -26,6 +26,7 @@ from clipsearch.cli.options import (
     WhereOption,
     write_report,
 )
+from clipsearch.errors import UnknownVectorIndex
 from clipsearch.library import Library
 from clipsearch.output.formats import FORMATS, format_names
 from clipsearch.output.summaries import index_rows
@@ -170,7 +171,10 @@ def rebuild(
     recall are kept for later.
     """
     with Library.open(library, device=get_device()) as lib:
-        found = lib.rebuild(kind=kind, recall=recall)
+        try:
+            found = lib.rebuild(kind=kind, recall=recall)
+        except UnknownVectorIndex as error:
+            raise UsageError(str(error)) from None
     if format == "json":
         write_report(found, "status", format)
         return

@@ -272,6 +272,7 @@ def library_status(session: Session) -> Status:
     counts, (tail, stale, indexed), roots, labels = count_images(session, snapshots)
     segments = snapshots.chain() if snapshots else []
     facts = snapshots.info() if snapshots else None
+    requested = snapshots.requested() if snapshots else None
     return Status(
         path=str(session.path),
         format=catalog.format,
@@ -294,6 +295,7 @@ def library_status(session: Session) -> Status:
         index_queries=facts.queries if facts else "",
         index_texts=facts.texts if facts else 0,
         index_tuned=dict(facts.tuned) if facts else {},
+        index_requested=dict(zip(("kind", "recall"), requested, strict=True)) if requested else {},
     )
 
 
@@ -314,7 +316,9 @@ def rebuild_index(session: Session, kind: str | None, recall: float | None) -> S
     except TypeError:
         valid = False
     if not valid:
-        raise VectorIndexError(f"recall is a share between 0 and 1, as 0.99: not {recall}.")
+        raise VectorIndexError(
+            f"recall is a share between 0 and 1, as 0.99, not {recall}; the kind `exact` finds all."
+        )
     with session.write_lock():
         for model_id in session.catalog.models():
             session.snapshots(model_id, kind=kind, recall=recall).publish(purge=True)

@@ -28,8 +28,9 @@ COUNTED = 200_000
 """Up to this many images all relevant ones are counted; beyond, their number is estimated."""
 _READ_SINGLY = 4_000  # vectors of a larger library that are read one by one in a few milliseconds
 _GONE = (
-    "not shown, as the files are not there (any more): {0:,}, {1} among them. `clipsearch index` of "
-    "their folder brings the library up to date; if it was moved, `clipsearch relocate` does."
+    "{0:,} of the {1:,} likeliest are not shown, as their files are not there (any more), among them "
+    "{2}. `--missing` shows them; `clipsearch index` of their folder brings the library up to date, "
+    "or `clipsearch relocate` if it was moved."
 )
 
 _T = TypeVar("_T")
@@ -202,12 +203,10 @@ def _present_hits(
         wanted = replace(options, k=4 * depth)
     there = there[:k]
     if k is not None and len(there) == k:  # those that come after the last one shown do not count
-        gone = [hit for hit in hits[: hits.index(there[-1])] if hit.path in left_out]
-    return (
-        ranking,
-        there,
-        (*ranking.warnings, *(_GONE.format(len(gone), gone[0].path) for _ in gone[:1])),
-    )
+        hits = hits[: hits.index(there[-1]) + 1]
+        gone = [hit for hit in hits if hit.path in left_out]
+    said = [_GONE.format(len(gone), len(hits), gone[0].path)] if gone else []
+    return ranking, there, (*ranking.warnings, *said)
 
 
 def _hits(session: Session, ranking: _Ranking, options: SearchOptions) -> list[Hit]:

@@ -65,6 +65,9 @@ def index_rows(status: Status) -> list[tuple[str, str]]:
         rows += _recall_rows(status)
         size = (bytes_text(status.index_memory), bytes_text(status.index_bytes))
         rows.append(("index size", f"{size[0]} in memory, {size[1]} on disk"))
+    if status.index_requested:
+        kind, recall = status.index_requested["kind"], status.index_requested["recall"]
+        rows.append(("as requested", f"kind {kind}, recall {recall} (`clipsearch rebuild`)"))
     if status.stale:
         rows.append(("to clear", f"{plural(status.stale, 'vector')} of images that are gone"))
     return rows

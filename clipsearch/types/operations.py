@@ -183,12 +183,13 @@ class Status:
     index_recall: float | None = None
     """Share of the ten nearest that it finds, as measured when it was made."""
     index_queries: str = ""
-    """What it was tuned and measured with: "texts" of the model, "simulated" ones, or "both"; empty
-    for a kind that is exact."""
+    """What it was tuned with: "texts" of the model, "simulated" ones, "both"; empty if it is exact."""
     index_texts: int = 0
     """How many texts of the model it was tuned with."""
     index_tuned: dict[str, int] = field(default_factory=dict)
     """What tuning chose: `depth` (vectors compared in full), `probes` of `cells`."""
+    index_requested: dict[str, str | float] = field(default_factory=dict)
+    """The `kind` and `recall` that `rebuild` was told, and that are kept."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as JSON types."""

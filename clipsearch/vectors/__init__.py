@@ -326,7 +326,7 @@ def vector_index(kind: str) -> type[VectorIndex]:
 
     table = index_kinds()
     if kind not in table:
-        raise UnknownVectorIndex(kind, sorted(table))
+        raise UnknownVectorIndex(kind, sorted({AUTO_KIND, *table}))
     try:
         plugin: type[VectorIndex] = EntryPoint(kind, table[kind], _ENTRY_POINTS).load()
     except (ImportError, AttributeError) as error:

@@ -241,6 +241,11 @@ class Snapshots:
                 return least._replace(resident=sum(info.resident for info in found))
         return None
 
+    def requested(self) -> tuple[str, float] | None:
+        """Return the kind and the recall that were requested last, and are kept; None if none were."""
+        kind, _, recall = (self._catalog.get_meta(self._setting) or "").partition(" ")
+        return (kind, float(recall or TuningTarget().recall)) if kind else None
+
     def drift(self) -> tuple[int, int, int]:
         """Count vectors not in the newest snapshot, those without a file, and all in it."""
         chain = self.chain()
@@ -285,9 +290,8 @@ class Snapshots:
 
     def _read_setting(self) -> tuple[str, float]:
         """Return the kind and the recall to write with."""
-        stored = (self._catalog.get_meta(self._setting) or "").partition(" ")
-        kind = self._kind or stored[0] or AUTO_KIND
-        return kind, self._recall or float(stored[2] or TuningTarget().recall)
+        kind, recall = self.requested() or (AUTO_KIND, TuningTarget().recall)
+        return self._kind or kind, self._recall or recall
 
     def _write_setting(self, kind: str, recall: float) -> None:
         """Store a kind or a recall that was requested, for the next snapshot."""

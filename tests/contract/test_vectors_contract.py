@@ -557,7 +557,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(kind: str, tmp_path: Path) 
 
 
 def test_an_unknown_kind_names_the_known_ones() -> None:
-    with pytest.raises(UnknownVectorIndex, match=r"'hnsw'.*compressed, exact, ivf"):
+    with pytest.raises(UnknownVectorIndex, match=r"'hnsw'.*auto, compressed, exact, ivf"):
         vector_index("hnsw")
 
 

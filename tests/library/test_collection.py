@@ -149,6 +149,8 @@ def test_rebuild_tunes_with_the_models_own_texts_and_says_what_was_reached(
         with pytest.raises(UnknownVectorIndex, match="'hnsw'"):
             library.rebuild(kind="hnsw")
         assert library.status().index_kind == "compressed"
+        assert before.index_requested == {}
+        assert library.status().index_requested == {"kind": "compressed", "recall": 0.9}
 
 
 def test_the_stored_captions_tune_where_the_model_is_not_at_hand(
@@ -198,6 +200,10 @@ def test_the_command_reports_as_text_and_as_json(
     assert main(["status", "-L", place]) == 0
     out = capfd.readouterr().out
     assert "exact, 12 vectors" in out and "in memory" in out
+    assert "kind auto, recall 0.95 (`clipsearch rebuild`)" in out
+    assert main(["rebuild", "--kind", "hnsw", "-L", place]) == 2
+    said = capfd.readouterr().err
+    assert "unknown vector index 'hnsw': choose from auto, compressed, exact, ivf." in said
     assert main(["rebuild", "--recall", "2", "-L", place]) == 1
     assert "between 0 and 1" in capfd.readouterr().err
 

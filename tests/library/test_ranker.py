@@ -14,8 +14,12 @@ from clipsearch.catalog import Catalog, Entry
 from clipsearch.library import Library
 from clipsearch.library.ranker import Ranker
 from clipsearch.library.relevance import RelevanceJudge
-from clipsearch.types import Facts
+from clipsearch.types import Facts, Hit
+from clipsearch.vectors.compressed import CompressedIndex
+from clipsearch.vectors.ranking import Estimates
 from clipsearch.vectors.storage.rows import StoredRows
+
+NOT_ESTIMATED = "clipsearch.library.estimated.rank_estimated"
 
 
 def opened(library: Path) -> Library:
@@ -238,7 +242,7 @@ def test_images_far_from_the_query_are_found_among_those_that_pass_a_filter(
                     library._session.caches.uncounted = 0
                     quick = library.search(**options)
                     with monkeypatch.context() as patched:
-                        patched.setattr(Ranker, "rank_estimated", lambda *_, **__: None)
+                        patched.setattr(NOT_ESTIMATED, lambda *_, **__: None)
                         whole = library.search(**options)
                     assert [hit.path for hit in quick] == [hit.path for hit in whole], options
                     assert quick.relevant == whole.relevant and not quick.estimated, options
@@ -257,7 +261,7 @@ def test_parts_of_a_text_and_what_it_excludes_count_in_very_large_libraries(
     with grown(tmp_path / "grown", "compressed", 4_000, 0, horses=True) as library:
         for k in (2, 10):
             with monkeypatch.context() as patched:
-                patched.setattr(Ranker, "rank_estimated", lambda *_, **__: None)
+                patched.setattr(NOT_ESTIMATED, lambda *_, **__: None)
                 whole = library.search(**terms, k=k, missing=True)
                 alone = library.search("a boy", k=k, missing=True).relevant
             with monkeypatch.context() as patched:
@@ -285,6 +289,36 @@ def test_many_images_since_the_snapshot_do_not_hide_that_others_are_relevant(
     assert exact.relevant is not None and exact.relevant > 600  # twice as many as are estimated
     for found in (before, after):
         assert found.estimated and found.relevant == pytest.approx(exact.relevant, rel=0.2)
+
+
+@pytest.mark.parametrize("tail", [0, 600])
+def test_estimates_that_are_all_too_high_or_too_low_are_corrected_by_those_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: int
+) -> None:
+    for name, value in FEW_ARE_ESTIMATED.items():
+        monkeypatch.setattr(f"clipsearch.{name}", value)
+    original = CompressedIndex.estimate
+    estimated: list[int] = []
+
+    def search_with_all_wrong_by(more: float) -> tuple[list[Hit], int]:
+        def estimate(self: CompressedIndex, *args: Any, **options: Any) -> Estimates:
+            found = original(self, *args, **options)
+            estimated.append(int(np.count_nonzero(~found.exact)))
+            return found._replace(cosines=found.cosines + np.float32(more))
+
+        monkeypatch.setattr(CompressedIndex, "estimate", estimate)
+        found = library.search("a boy", k=20, missing=True)
+        assert found.estimated and found.relevant is not None
+        return [*found], found.relevant
+
+    with grown(tmp_path / "grown", "compressed", 4_000, tail) as library:
+        hits = library.search("a boy", k=20, missing=True)
+        monkeypatch.setattr("clipsearch.library.search.COUNTED", 0)
+        monkeypatch.setattr("clipsearch.library.search._READ_SINGLY", 0)
+        for more in (0.0, -0.3, 0.3):
+            found, count = search_with_all_wrong_by(more)
+            assert found == [*hits] and count == pytest.approx(hits.relevant, abs=3)
+    assert min(estimated) > 0
 
 
 @pytest.mark.usefixtures("by_cosine")

@@ -223,8 +223,8 @@ def test_hits_whose_files_are_gone_give_way_to_others_and_are_counted(
         results = whole.search("a boy", k=5)
         assert [hit.path for hit in results] == ranking[gone : gone + 5]
         (warning,) = results.warnings
-        shown = f"{min(gone, COUNT):,}"
-        assert warning.startswith(f"not shown, as the files are not there (any more): {shown}, ")
+        looked = f"{gone} of the {min(gone + 5, COUNT)} likeliest are not shown, as their files"
+        assert warning.startswith(looked) and "`--missing` shows them" in warning
         assert [hit.path for hit in whole.search("a boy", k=5, missing=True)] == ranking[:5]
         if gone < COUNT:
             there = [path for path in near if path not in ranking[:gone]]
