@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from clipsearch._util import ClipsearchWarning
     from clipsearch.calibration import Calibration
     from clipsearch.calibration.fit import Fitted
+    from clipsearch.distributed.embed import embed_images
     from clipsearch.encoders import load_encoder, load_tokenizer
     from clipsearch.encoders.base import Encoder, Tokenizer
     from clipsearch.encoders.compiler.compile import Compilation, compile_model
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         BadLabelFile,
         BadOutputFile,
         BadParts,
+        BadSource,
         BadTemplate,
         BadTerm,
         BadTruthFile,
@@ -126,6 +128,7 @@ _HOMES = {
     "clipsearch.output.placing": "place_images",
     "clipsearch.text.encode": "encode_texts",
     "clipsearch.text.tokens": "Piece Token TokenTable",
+    "clipsearch.distributed.embed": "embed_images",
     "clipsearch.encoders": "load_encoder load_tokenizer",
     "clipsearch.encoders.base": "Encoder Tokenizer",
     "clipsearch.encoders.compiler.compile": "Compilation compile_model",
@@ -135,7 +138,7 @@ _HOMES = {
     "clipsearch.types": "ClassifyOptions Embeddings Facts Failure Finding Hit ImagePages ImageRecord "
     "IndexOptions IndexReport LabelAnswer LabelQuestion LabelScore ModelInfo MovedFolder PartialDate PlacedFile PlacementReport Prediction "
     "Progress Results SearchOptions Selection Status Where",
-    "clipsearch.errors": "BadFilter BadGlob BadGrouping BadLabelFile BadOutputFile BadParts BadTemplate BadTerm BadTruthFile "
+    "clipsearch.errors": "BadFilter BadGlob BadGrouping BadLabelFile BadOutputFile BadParts BadSource BadTemplate BadTerm BadTruthFile "
     "CannotPlace CannotRelocate CannotServe ClipsearchError EmptyQuery EncoderError FigureTooLarge ImageError ImageTooLarge LibraryCorrupt LibraryError LibraryLocked "
     "LibraryNotFound LibraryTooNew MissingDependency ModelMismatch ModelUnavailable NotAllowed NotCompilable NothingToIndex QueryError "
     "SnapshotUnreadable TooFewExamples TooFewLabels UnknownImage UnknownLabel UnknownModel UnknownVectorIndex UnreadableImage "
@@ -150,6 +153,7 @@ __all__ = [
     "BadLabelFile",
     "BadOutputFile",
     "BadParts",
+    "BadSource",
     "BadTemplate",
     "BadTerm",
     "BadTruthFile",
@@ -230,6 +234,7 @@ __all__ = [
     "Where",
     "__version__",
     "compile_model",
+    "embed_images",
     "encode_texts",
     "labels_from_file",
     "load_encoder",

@@ -10,9 +10,8 @@ ClipsearchError
 │                       BadTruthFile · BadGlob · BadOutputFile · FigureTooLarge · UnknownLabel · TooFewExamples
 │                       BadGrouping · UnknownImage
 ├ CannotServe           the server cannot start · CannotPlace  files cannot be put into a folder
-├ CannotRelocate        a folder cannot be taken as moved
-├ BadParts              a file of embeddings that cannot be ingested
-└ NothingToIndex        there are no such files and folders, or no images in them
+├ BadParts              embeddings that cannot be ingested · BadSource  images that cannot be embedded
+└ CannotRelocate        a folder cannot be taken as moved · NothingToIndex  there are no such images
 
 A message says what happened, to which thing, and what to do about it.
 """
@@ -307,7 +306,7 @@ class BadGlob(QueryError):
         self.reason = reason
 
 
-# --- serving -------------------------------------------------------------------------------
+# --- serving, and files --------------------------------------------------------------------
 
 
 class CannotServe(ClipsearchError):
@@ -316,9 +315,6 @@ class CannotServe(ClipsearchError):
 
 class NotAllowed(ClipsearchError):
     """A request would change the library, and the server was started without that."""
-
-
-# --- placing -------------------------------------------------------------------------------
 
 
 class CannotPlace(ClipsearchError):
@@ -344,6 +340,10 @@ class BadParts(ClipsearchError):
         super().__init__(f"{path} cannot be ingested: {reason}.")
         self.path = str(path)
         self.reason = reason
+
+
+class BadSource(ClipsearchError):
+    """A place whose images cannot be embedded."""
 
 
 class NothingToIndex(ClipsearchError):

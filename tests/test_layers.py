@@ -23,7 +23,8 @@ ORDER = [
         "__init__",
         "output",
         "library",
-        "distributed indexing fewshot",
+        "distributed",
+        "indexing fewshot",
         "evaluation grouping",
         "calibration vectors",
         "heads",
@@ -43,6 +44,8 @@ DOORS = {
     "onnx": "encoders",
     "onnxruntime": "encoders",
     "faiss": "vectors",
+    "fsspec": "distributed",
+    "ray": "distributed",
     "sqlalchemy": "catalog",
     "psycopg": "catalog",
     "fastapi": "serve",
@@ -214,8 +217,9 @@ def test_the_top_level_holds_packages_and_few_modules() -> None:
     # of a library, products with float16 rows, and what passes filters.
     # 187 before the segments of a snapshot, 188 before cells that are read when they are visited.
     # 189 before embeddings that were made elsewhere, 195 before cosines and live vectors had files of
-    # their own, 197 before ranking by estimates had one.
-    assert len(files) <= 198
+    # their own, 197 before ranking by estimates had one, 198 before images
+    # that lie anywhere could be embedded.
+    assert len(files) <= 207
     assert [path.name for path in files if len(path.read_text("utf-8").splitlines()) > 350] == []
 
 

@@ -24,6 +24,7 @@ from clipsearch.errors import ClipsearchError
 
 COMMANDS = {
     "index": "index",
+    "embed": "embed",
     "ingest": "ingest",
     "query": "query",
     "similar": "query",

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ToyEncoder
+from distributed_rows import stored
 
 from clipsearch._util.arrays import FloatArray
-from clipsearch.catalog import Catalog
 from clipsearch.distributed.ingest import to_unit
 from clipsearch.errors import ModelMismatch
 from clipsearch.library import Library
@@ -23,15 +23,6 @@ from clipsearch.output.formats import WriteOptions, write_file
 from clipsearch.output.layouts import records_clip_retrieval
 
 Make = Callable[..., list[Path]]
-
-
-def stored(library: Path) -> dict[str, bytes]:
-    """Return path -> the stored bytes of its vector."""
-    with Catalog.open(library) as catalog, catalog._engine.read() as connection:
-        rows = connection.execute(
-            "SELECT path, vector FROM file JOIN embedding USING (content_id) ORDER BY path"
-        ).fetchall()
-    return dict(rows)
 
 
 @pytest.fixture
