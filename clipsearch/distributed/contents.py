@@ -104,7 +104,8 @@ class UnitReader:
             for entry in archive:
                 if not entry.isfile() or file_suffix(entry.name) not in IMAGE_SUFFIXES:
                     continue
-                member = container._replace(path=f"{container.path}/{entry.name}", size=entry.size)
+                name = entry.name.encode(errors="replace").decode()  # archives may hold any bytes
+                member = container._replace(path=f"{container.path}/{name}", size=entry.size)
                 if entry.size > MOST_BYTES:
                     yield Brought(member, "", f"it has more than {MOST_BYTES:,} bytes")
                 elif (content := archive.extractfile(entry)) is not None:

@@ -8,13 +8,15 @@ only state: whatever is killed, the next run goes on from them.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
 
+from clipsearch._util import is_remote
 from clipsearch.distributed.embedder import EmbedOptions, UnitEmbedder, Written
 from clipsearch.distributed.remote import check_address
-from clipsearch.distributed.sources import list_units
+from clipsearch.distributed.sources import Unit, list_units
 from clipsearch.distributed.written import Done
 from clipsearch.encoders import Encoder
 from clipsearch.types import Failure, IndexReport, OnProgress, Progress, ignore_progress
@@ -84,6 +86,7 @@ def embed_images(
     options = EmbedOptions(model, device, engine, precision, fast, fetch, workers)
     several = [sources] if isinstance(sources, str | PathLike) else list(sources)
     folder = check_address(fspath(to))
+    folder = folder if is_remote(folder) else os.path.abspath(folder)  # workers are elsewhere
     on_progress(Progress("scan", 0, None))
     encoder = encoder or options.load()
     done = Done.read(folder, encoder.info, retry_failed=retry_failed)
@@ -96,8 +99,15 @@ def embed_images(
         left_out += known
         return known
 
-    listed = list_units(several, rows=rows, is_done=is_done, keys=done.keys, problems=problems)
-    units = list(listed)
+    def is_written(unit: Unit) -> bool:
+        nonlocal left_out
+        known = done.units.get(unit.key)
+        left_out += known or 0
+        return known is not None
+
+    units = list(
+        list_units(several, rows=rows, is_done=is_done, is_written=is_written, problems=problems)
+    )
     total = (
         None
         if any(unit.kind != "files" for unit in units)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -64,7 +64,7 @@ def list_units(
     *,
     rows: int,
     is_done: Callable[[str, str], bool] = lambda path, state: False,
-    keys: Collection[str] = frozenset(),
+    is_written: Callable[[Unit], bool] = lambda unit: False,
     problems: list[Failure] | None = None,
 ) -> Iterator[Unit]:
     """List the units that are to be embedded.
@@ -77,8 +77,8 @@ def list_units(
         How many files are one unit.
     is_done
         Tells of a path and a state whether they are left out.
-    keys
-        Keys of tars and tables that are left out.
+    is_written
+        Tells of a tar, or a row group of a table, whether it is left out.
     problems
         Takes what could not be read of folders.
 
@@ -103,7 +103,7 @@ def list_units(
                 continue
             seen.add(member.path)
             if _is_container(member.path):
-                yield from (unit for unit in _inside(member) if unit.key not in keys)
+                yield from (unit for unit in _inside(member) if not is_written(unit))
             elif not is_done(member.path, member.state):
                 waiting.append(member)
                 if len(waiting) == rows:

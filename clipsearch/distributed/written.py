@@ -55,14 +55,14 @@ class Done:
     ----------
     images
         A digest of each path with its state: some hundred bytes of memory each.
-    keys
-        Of the units.
+    units
+        Key of each unit -> how many images it had.
     run
         The number of the last run.
     """
 
     images: set[bytes] = field(default_factory=set)
-    keys: set[str] = field(default_factory=set)
+    units: dict[str, int] = field(default_factory=dict)
     run: int = 0
 
     def has(self, path: str, state: str) -> bool:
@@ -94,13 +94,14 @@ class Done:
             match = _NAME.search(path)
             assert match is not None, "only those are listed"
             done.run = max(done.run, int(match[1]))
-            failed = False
+            failed, count = False, 0
             for columns in _batches(path):
                 if set(columns["fingerprint"]) - {info.fingerprint}:
                     raise ModelMismatch(
                         f"{folder} holds embeddings of another model than {info.name}: their "
                         "fingerprints differ. Choose another folder, or the model that made them."
                     )
+                count += len(columns["path"])
                 rows = zip(columns["path"], columns["state"], columns["error"], strict=True)
                 for name, state, error in rows:
                     digest = _digest(name, state)
@@ -110,7 +111,7 @@ class Done:
                     else:
                         done.images.add(digest)
             if not (failed and retry_failed):
-                done.keys.add(match[2])
+                done.units[match[2]] = count
         return done
 
 

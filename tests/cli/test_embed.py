@@ -59,7 +59,7 @@ def test_what_fails_is_told_and_counted_under_strict(run: Run) -> None:
         (("images",), 2, "Missing option '--to'"),
         (("images", "--to", "s3://me:secret@host/parts"), 1, "it holds a password"),
         (("images", "--to", "parts", "--ray", "127.0.0.1:1"), 1, "there is no Ray cluster at"),
-        (("images", "--to", "images/0001.png"), 1, "no files can be put into images/0001.png"),
+        (("images", "--to", "images/0001.png"), 1, "images/0001.png: File exists"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_line(

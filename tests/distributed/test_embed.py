@@ -172,8 +172,8 @@ def test_tars_of_webdataset_are_read_and_done_once(tmp_path: Path, images: list[
     make_tar(tmp_path / "shards" / "a-002.tar", images[8:])
     parts = tmp_path / "parts"
     assert counts(embed(tmp_path / "shards" / "a-{000..000}.tar", to=parts)) == (4, 0, 0)
-    assert counts(embed(tmp_path / "shards", to=parts)) == (8, 0, 0)
-    assert counts(embed(tmp_path / "shards", to=parts)) == (0, 0, 0)
+    assert counts(embed(tmp_path / "shards", to=parts)) == (8, 4, 0)
+    assert counts(embed(tmp_path / "shards", to=parts)) == (0, 12, 0)
     found = by_path(rows_of(parts))
     assert sorted(found) == [
         *(f"{tmp_path}/shards/a-000.tar/{n:03d}.png" for n in range(4)),
@@ -199,6 +199,17 @@ def test_of_a_tar_that_breaks_off_what_came_before_is_kept(
     assert counts(embed(tar, to=parts)) == (12, 0, 0)
 
 
+def test_names_in_archives_may_be_any_bytes(tmp_path: Path, images: list[Path]) -> None:
+    with tarfile.open(
+        tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1"
+    ) as archive:
+        archive.add(images[0], "caf\xe9.png")
+        archive.add(images[1], "../../up.png")
+    assert counts(embed(tmp_path / "a.tar", to=tmp_path / "parts")) == (2, 0, 0)
+    names = {Path(row["path"]).name for row in rows_of(tmp_path / "parts")}
+    assert names == {"caf?.png", "up.png"} and not (tmp_path.parent / "up.png").exists()
+
+
 @pytest.mark.parametrize("kind", ["bytes", "struct"])
 def test_tables_hold_images_as_bytes(tmp_path: Path, images: list[Path], kind: str) -> None:
     data: list[Any] = [image.read_bytes() for image in images]
@@ -218,7 +229,7 @@ def test_tables_hold_images_as_bytes(tmp_path: Path, images: list[Path], kind: s
     (vector,) = stored(tmp_path / "library").values()
     row = found[f"{tmp_path}/t.parquet/{name}"]
     assert np.array(row["embedding"], np.float16).tobytes() == vector
-    assert counts(embed(tmp_path / "t.parquet", to=tmp_path / "parts")) == (0, 0, 0)
+    assert counts(embed(tmp_path / "t.parquet", to=tmp_path / "parts")) == (0, 12, 0)
 
 
 def test_a_table_without_images_is_told(tmp_path: Path) -> None:
