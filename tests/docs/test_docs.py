@@ -46,6 +46,10 @@ NOT_RUN = {
     "python scripts/bench/encode.py --device cuda",
     # A test runs it for a small size: tests/docs/test_growth.py.
     "python scripts/bench/ten_million.py",
+    # Tests run them on clusters and services of this machine: tests/distributed.
+    "ray start --head                                   # on one machine",
+    "ray start --address HEAD:6379                      # on the others",
+    "clipsearch embed s3://bucket/photos --to s3://bucket/parts --ray HEAD:6379",
     "clipsearch index ~/Pictures -L photos",
     "clipsearch index ~/Pictures -L photos --model multilingual",
     "clipsearch use multilingual -L photos",
