@@ -23,7 +23,8 @@ import numpy as np
 
 from clipsearch._util import describe_error, read_date
 from clipsearch._util.arrays import AnyArray, FloatArray
-from clipsearch.errors import BadParts, MissingDependency
+from clipsearch.distributed.remote import import_parquet
+from clipsearch.errors import BadParts
 from clipsearch.types.facts import FACTS, Fact, Facts
 
 _ROWS_AT_ONCE = 4_096
@@ -169,13 +170,9 @@ def _read_parquet(path: Path) -> Iterator[list[EmbeddingRow]]:
 
 
 def _batches(path: Path) -> Iterator[Any]:
+    pyarrow, parquet = import_parquet()
     try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingDependency("pyarrow", "parquet") from None
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file:
             yield from file.iter_batches(_ROWS_AT_ONCE)
     except (OSError, pyarrow.ArrowException) as error:
         raise BadParts(path, describe_error(error)) from error
