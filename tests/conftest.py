@@ -122,6 +122,36 @@ def toy_encoder() -> ToyEncoder:
     return ToyEncoder()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of modules with the mark `both_engines` on each engine of the catalog."""
+    markers = {marker.name for marker in metafunc.definition.iter_markers()}
+    if "both_engines" in markers:
+        engines = ["sqlite"] if "sqlite" in markers else ["sqlite", "postgres"]
+        metafunc.fixturenames.append("catalogs_of_folders")
+        metafunc.parametrize("catalogs_of_folders", engines, indirect=True)
+
+
+@pytest.fixture
+def catalogs_of_folders(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Let a library in a folder have its catalog in PostgreSQL, in a schema for each folder."""
+    if request.param == "postgres":
+        from postgres_server import engines_of_folders
+
+        monkeypatch.setattr("clipsearch.catalog.engine_of", engines_of_folders(tmp_path))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def library_place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a library can be made, on each engine of the catalog: a folder, and an address."""
+    if request.param == "sqlite":
+        return str(tmp_path / "library")
+    from postgres_server import server  # it is started by the first test that needs it
+
+    return server().new_library()
+
+
 @pytest.fixture
 def by_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let relevance rise with the cosine, so that cosines alone tell the right order of hits."""

@@ -1,4 +1,4 @@
-"""The catalog: files, contents, vectors, labels and settings of a library, in one SQLite file.
+"""The catalog: files, contents, vectors, labels and settings of a library, in SQLite or PostgreSQL.
 
 It holds everything that cannot be recomputed cheaply. Committed rows are searchable; derived
 files (snapshots, caches) can be deleted at any time.
@@ -6,89 +6,50 @@ files (snapshots, caches) can be deleted at any time.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import update_wrapper
 from itertools import islice
-from pathlib import Path
-from types import FunctionType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Self
 
 from clipsearch import types
+from clipsearch._util import LazyModule
 from clipsearch._util.arrays import FloatArray, IdArray
-from clipsearch.catalog import embeddings, files, integrity, selection, settings
+from clipsearch.catalog import embeddings, files, selection, settings
 from clipsearch.catalog import records as _records
-from clipsearch.catalog.connection import Connection
+from clipsearch.catalog.connection import Connection, P, T, reads, writes
 from clipsearch.catalog.embeddings import Parts
 from clipsearch.catalog.engine import FORMAT, Engine
 from clipsearch.catalog.files import Entry, File, PartVector, Pending
+from clipsearch.catalog.places import BUSY_TIMEOUT, Place, derived_of, engine_of
 from clipsearch.catalog.settings import Counts, SnapshotRow
 from clipsearch.errors import LibraryCorrupt
-from clipsearch.filters.fields import FUNCTIONS
+
+if TYPE_CHECKING:
+    from clipsearch.catalog import batches, integrity
+    from clipsearch.catalog.postgres import PostgresEngine
+else:  # a query does without them
+    batches = LazyModule("clipsearch.catalog.batches")
+    integrity = LazyModule("clipsearch.catalog.integrity")
 
 __all__ = ["Catalog", "Counts", "Entry", "PartVector", "Parts", "Pending", "SnapshotRow"]
 
-_BUSY_TIMEOUT = 30.0  # seconds that a writer waits for another process before it gives up
 _CHUNK = 5_000  # files looked up by one query
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _reads(
-    function: Callable[Concatenate[Connection, P], T],
-) -> Callable[Concatenate[Catalog, P], T]:
-    """Make a method of a function over a connection: one transaction that reads."""
-
-    def method(self: Catalog, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._engine.run(function, *args, **kwargs)
-
-    described: Callable[Concatenate[Catalog, P], T] = _describe(method, function)
-    return described
-
-
-def _writes(
-    function: Callable[Concatenate[Connection, P], T],
-) -> Callable[Concatenate[Catalog, P], T]:
-    """Make a method of a function over a connection: one transaction that writes."""
-
-    def method(self: Catalog, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self._engine.write() as connection:
-            return function(connection, *args, **kwargs)
-
-    described: Callable[Concatenate[Catalog, P], T] = _describe(method, function)
-    return described
-
-
-def _describe(method: Any, function: Any) -> Any:
-    """Give a method the name, docstring and signature of its function; `self` is the connection."""
-    update_wrapper(method, function)
-    first, *others = function.__code__.co_varnames
-    method.__annotations__ = {
-        name: hint for name, hint in function.__annotations__.items() if name != first
-    }
-    # inspect.signature and get_type_hints read __wrapped__, here a copy whose first parameter is
-    # called self. A signature for each method, made now, would cost a query a millisecond.
-    code = function.__code__.replace(co_varnames=("self", *others))
-    shown = FunctionType(code, function.__globals__, argdefs=function.__defaults__)
-    shown.__kwdefaults__ = function.__kwdefaults__
-    shown.__annotations__ = method.__annotations__
-    method.__wrapped__ = shown
-    method.__qualname__ = f"Catalog.{function.__name__}"
-    method.__module__ = __name__
-    return method
 
 
 class Catalog:
-    """The catalog of one library, the file `catalog.db`; opened by `create` or `open`.
+    """The catalog of one library, `catalog.db` or a schema of PostgreSQL; opened by `create` or `open`.
 
     Every method is one transaction and may be called from any thread. All raise LibraryLocked
-    (another process writes), LibraryCorrupt and LibraryError (no permission, full disk).
+    (another process writes), LibraryCorrupt and LibraryError (no permission, full disk, no server).
 
     Attributes
     ----------
+    name : str
+        The folder or the address of the library, for messages.
     folder, path : Path
-        The library, and its `catalog.db`; absolute.
+        The library, and its `catalog.db`; absolute. Of a library in PostgreSQL both are the folder
+        of what this machine derives from it.
+    shared : bool
+        Whether other machines may use it, too.
     format : int
         The format of the library.
 
@@ -101,77 +62,72 @@ class Catalog:
     # Most methods are functions over a connection, a module for each noun. They are listed here
     # rather than written out: a delegating method for each would say everything twice.
 
-    get_meta = _reads(settings.get_meta)
-    set_meta = _writes(settings.set_meta)
-    revision = _reads(settings.revision)
-    models = _reads(settings.models)
-    current_model = _reads(settings.current_model)
-    add_model = _writes(settings.add_model)
-    use_model = _writes(settings.use_model)
-    snapshots = _reads(settings.snapshots)
-    publish_snapshot = _writes(settings.publish_snapshot)
-    drop_snapshot = _writes(settings.drop_snapshot)
-    record_scan = _writes(settings.record_scan)
-    store_problems = _writes(settings.store_problems)
-    last_scan = _reads(settings.last_scan)
-    roots = _reads(settings.roots)
-    status_counts = _reads(settings.status_counts)
+    get_meta = reads(settings.get_meta)
+    set_meta = writes(settings.set_meta)
+    revision = reads(settings.revision)
+    models = reads(settings.models)
+    current_model = reads(settings.current_model)
+    add_model = writes(settings.add_model)
+    use_model = writes(settings.use_model)
+    record_scan = writes(settings.record_scan)
+    store_problems = writes(settings.store_problems)
+    last_scan = reads(settings.last_scan)
+    roots = reads(settings.roots)
+    status_counts = reads(settings.status_counts)
 
-    find_known = _reads(files.find_known)
-    paths_of = _reads(files.paths_of)
-    remove_paths = _writes(files.remove_paths)
-    assign_roots = _writes(files.assign_roots)
-    move_folder = _writes(files.move_folder)
+    newest_file = reads(files.newest_file)
+    find_known = reads(files.find_known)
+    paths_of = reads(files.paths_of)
+    remove_paths = writes(files.remove_paths)
+    assign_roots = writes(files.assign_roots)
+    move_folder = writes(files.move_folder)
 
-    record = _reads(_records.record)
-    records = _reads(_records.records)
-    files_under = _reads(_records.files_under)
-    sizes_under = _reads(_records.sizes_under)
-    knows_below = _reads(_records.knows_below)
-    hits = _reads(_records.hits)
-    live_ids = _reads(selection.live_ids)
-    allowed_ids = _reads(selection.allowed_ids)
-    passing_contents = _reads(selection.passing_contents)
-    read_searchable = _reads(selection.read_searchable)
-    errors = _reads(_records.errors)
-    notes = _reads(_records.notes)
+    record = reads(_records.record)
+    records = reads(_records.records)
+    files_under = reads(_records.files_under)
+    sizes_under = reads(_records.sizes_under)
+    knows_below = reads(_records.knows_below)
+    hits = reads(_records.hits)
+    live_ids = reads(selection.live_ids)
+    allowed_ids = reads(selection.allowed_ids)
+    passing_contents = reads(selection.passing_contents)
+    read_searchable = reads(selection.read_searchable)
+    errors = reads(_records.errors)
+    notes = reads(_records.notes)
 
-    vectors = _reads(embeddings.vectors)
-    vector_of = _reads(embeddings.vector_of)
-    content_vectors = _reads(embeddings.content_vectors)
-    max_id = _reads(embeddings.max_id)
-    live_count = _reads(embeddings.live_count)
-    stale_count = _reads(embeddings.stale_count)
-    contents_of = _reads(selection.contents_of)
-    parts = _reads(embeddings.parts)
-    places = _reads(embeddings.places)
-    purge_stale = _writes(embeddings.purge_stale)
-    sweep_contents = _writes(embeddings.sweep_contents)
+    vectors = reads(embeddings.vectors)
+    vector_of = reads(embeddings.vector_of)
+    content_vectors = reads(embeddings.content_vectors)
+    max_id = reads(embeddings.max_id)
+    live_count = reads(embeddings.live_count)
+    stale_count = reads(embeddings.stale_count)
+    contents_of = reads(selection.contents_of)
+    parts = reads(embeddings.parts)
+    places = reads(embeddings.places)
+    purge_stale = writes(embeddings.purge_stale)
+    sweep_contents = writes(embeddings.sweep_contents)
 
-    image_paths = _reads(integrity.image_paths)
-    damaged_contents = _reads(integrity.damaged_contents)
-    restore_content = _writes(integrity.restore_content)
-    damaged_models = _reads(integrity.damaged_models)
-    restore_model = _writes(integrity.restore_model)
+    save_labels = writes(_records.save_labels)
+    save_label_batches = writes(_records.save_label_batches)
+    label_counts = reads(_records.label_counts)
+    read_labels = reads(_records.read_labels)
 
-    save_labels = _writes(_records.save_labels)
-    save_label_batches = _writes(_records.save_label_batches)
-    label_counts = _reads(_records.label_counts)
-    read_labels = _reads(_records.read_labels)
-
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine | PostgresEngine) -> None:
         self._engine = engine
+        self.name = engine.name
         self.folder = engine.folder
         self.path = engine.path
         self.format = FORMAT
+        self.shared = not isinstance(engine, Engine)
+        self._derived = engine if isinstance(engine, Engine) else derived_of(engine)
 
     @classmethod
-    def create(cls, folder: str | os.PathLike[str], *, busy_timeout: float = _BUSY_TIMEOUT) -> Self:
+    def create(cls, place: Place, *, busy_timeout: float = BUSY_TIMEOUT) -> Self:
         """Make the catalog of a library, or open the one that is there.
 
         Parameters
         ----------
-        folder
+        place
             The library; made if it is not there.
         busy_timeout
             Seconds to wait for another process that writes.
@@ -183,7 +139,7 @@ class Catalog:
         LibraryTooNew, LibraryCorrupt
             As for `open`.
         """
-        engine = _engine_of(folder, busy_timeout)
+        engine = engine_of(place, busy_timeout)
         try:
             engine.create()
         except BaseException:
@@ -192,12 +148,12 @@ class Catalog:
         return cls(engine)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str], *, busy_timeout: float = _BUSY_TIMEOUT) -> Self:
+    def open(cls, place: Place, *, busy_timeout: float = BUSY_TIMEOUT) -> Self:
         """Open the catalog of a library.
 
         Parameters
         ----------
-        folder
+        place
             The library.
         busy_timeout
             Seconds to wait for another process that writes.
@@ -211,7 +167,7 @@ class Catalog:
         LibraryCorrupt
             The file is damaged, or a database of another program.
         """
-        engine = _engine_of(folder, busy_timeout)
+        engine = engine_of(place, busy_timeout)
         try:
             engine.open()
         except BaseException:
@@ -222,12 +178,29 @@ class Catalog:
     def close(self) -> None:
         """Close all connections; a later call would open new ones."""
         self._engine.close()
+        if self._derived is not self._engine:
+            self._derived.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def run(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function over a connection in one transaction that reads, and return its result."""
+        return self._engine.run(function, *args, **kwargs)
+
+    def change(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function over a connection in one transaction that writes, and return its result.
+
+        After a lost connection it is run again: its effect has to be the same twice as once.
+        """
+        return self._engine.change(function, *args, **kwargs)
 
     def pending(
         self, found: Iterable[File], model_id: int, *, retry: bool = False
@@ -273,16 +246,7 @@ class Catalog:
         """
         if not entries:
             return 0
-        with self._engine.write() as connection:
-            content_ids = files.put_contents(connection, entries)
-            files.put_files(connection, entries, content_ids)
-            rows = [
-                embeddings.VectorRow(content_ids[entry.sha256], *part, entry.path)
-                for entry in entries
-                if entry.sha256 is not None and entry.error is None
-                for part in entry.all_parts()
-            ]
-            return embeddings.append(connection, rows, model_id)
+        return self.change(batches.commit, entries, model_id)
 
     def iter_vectors(
         self, model_id: int, *, after: int = 0, batch: int = embeddings.BATCH, whole: bool = False
@@ -314,6 +278,26 @@ class Catalog:
                 return
             yield ids, rows
 
+    def note(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function that writes beside a shared library, as `claims`, and return its result."""
+        assert not isinstance(self._engine, Engine), "one process at a time indexes into a folder"
+        return self._engine.note(function, *args, **kwargs)
+
+    def snapshots(self, model_id: int | None = None) -> list[SnapshotRow]:
+        """Return the published snapshots of a model, or of all, newest first."""
+        return self._derived.run(settings.snapshots, model_id)
+
+    def publish_snapshot(self, row: SnapshotRow) -> SnapshotRow:
+        """Publish a snapshot whose file is complete and synced; return it with its id and time."""
+        model = self.models()[row.model_id] if self.shared else None
+        return self._derived.change(batches.store_snapshot, row, model)
+
+    def drop_snapshot(self, snapshot_id: int) -> None:
+        """Delete the row of a snapshot; its file is left to the caller."""
+        self._derived.change(settings.drop_snapshot, snapshot_id)
+
     def check(self, *, repair: bool = False) -> list[types.Finding]:
         """Check pages, references, rows and vectors.
 
@@ -328,6 +312,8 @@ class Catalog:
         """
 
         def look(connection: Connection) -> list[types.Finding]:
+            if self.shared:  # the rest is kept, and checked, by the server
+                return embeddings.check_vectors(connection, repair=repair)
             return integrity.check_all(connection, self.path, repair=repair)
 
         try:
@@ -343,8 +329,6 @@ class Catalog:
 
     def explain(self, error: Exception) -> Exception:
         """Return LibraryCorrupt for an error that comes of damaged pages, else the error itself."""
+        if self.shared:
+            return error
         return self._engine.run(integrity.explain_symptom, self.path, error)
-
-
-def _engine_of(folder: str | os.PathLike[str], busy_timeout: float) -> Engine:
-    return Engine(Path(folder).absolute(), functions=FUNCTIONS, busy_timeout=busy_timeout)

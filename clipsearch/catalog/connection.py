@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import update_wrapper
 from itertools import islice
-from typing import Any, Protocol
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
 from clipsearch._util.arrays import IdArray
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _CHUNK = 65_536
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -26,8 +34,6 @@ class Cursor(Protocol):
 
     @property
     def rowcount(self) -> int: ...
-    @property
-    def lastrowid(self) -> int | None: ...
     def __iter__(self) -> Iterator[Any]: ...
     def fetchone(self) -> Any: ...
     def fetchall(self) -> Sequence[Any]: ...
@@ -43,6 +49,31 @@ class Connection(Protocol):
     def executemany(self, sql: str, rows: Sequence[Parameters], /) -> Cursor:
         """Run one statement for each row of values."""
         ...
+
+
+class Statements:
+    """A SQLAlchemy connection as a `Connection`.
+
+    Parameters
+    ----------
+    connection
+        Statements go to its driver.
+    translate
+        Returns a statement as the driver takes it.
+    """
+
+    def __init__(
+        self, connection: sqlalchemy.Connection, translate: Callable[[str], str] = str
+    ) -> None:
+        self._connection, self._translate = connection, translate
+
+    def execute(self, sql: str, values: Parameters = (), /) -> Cursor:
+        """Run one statement."""
+        return self._connection.exec_driver_sql(self._translate(sql), values)
+
+    def executemany(self, sql: str, rows: Sequence[Parameters], /) -> Cursor:
+        """Run one statement for each row of values."""
+        return self._connection.exec_driver_sql(self._translate(sql), list(rows))
 
 
 def cell(cursor: Cursor) -> Any:
@@ -79,3 +110,51 @@ def below(folder: str) -> tuple[str, dict[str, Any]]:
         "(file.path = :folder OR (file.path >= :inside AND file.path < :beyond))",
         {"folder": folder, "inside": inside, "beyond": inside[:-1] + chr(ord(os.sep) + 1)},
     )
+
+
+# --- methods of the catalog ------------------------------------------------------------------
+
+
+def reads(
+    function: Callable[Concatenate[Connection, P], T],
+) -> Callable[Concatenate[Any, P], T]:
+    """Make a method of a function over a connection: one transaction that reads."""
+
+    def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        found: T = self._engine.run(function, *args, **kwargs)
+        return found
+
+    described: Callable[Concatenate[Any, P], T] = _describe(method, function)
+    return described
+
+
+def writes(
+    function: Callable[Concatenate[Connection, P], T],
+) -> Callable[Concatenate[Any, P], T]:
+    """Make a method of a function over a connection: one transaction that writes."""
+
+    def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._engine.write() as connection:
+            return function(connection, *args, **kwargs)
+
+    described: Callable[Concatenate[Any, P], T] = _describe(method, function)
+    return described
+
+
+def _describe(method: Any, function: Any) -> Any:
+    """Give a method the name, docstring and signature of its function; `self` is the connection."""
+    update_wrapper(method, function)
+    first, *others = function.__code__.co_varnames
+    method.__annotations__ = {
+        name: hint for name, hint in function.__annotations__.items() if name != first
+    }
+    # inspect.signature and get_type_hints read __wrapped__, here a copy whose first parameter is
+    # called self. A signature for each method, made now, would cost a query a millisecond.
+    code = function.__code__.replace(co_varnames=("self", *others))
+    shown = FunctionType(code, function.__globals__, argdefs=function.__defaults__)
+    shown.__kwdefaults__ = function.__kwdefaults__
+    shown.__annotations__ = method.__annotations__
+    method.__wrapped__ = shown
+    method.__qualname__ = f"Catalog.{function.__name__}"
+    method.__module__ = "clipsearch.catalog"
+    return method

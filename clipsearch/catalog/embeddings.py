@@ -164,10 +164,11 @@ def parts(connection: Connection, model_id: int) -> Parts:
     """Return which vectors belong to images with several of them."""
     # CROSS JOIN: from the few images with parts to their vectors, never through all vectors.
     rows = connection.execute(
-        f"SELECT id, (SELECT other.id FROM embedding AS other WHERE {_SAME_IMAGE} "
+        f"SELECT embedding.id, (SELECT other.id FROM embedding AS other WHERE {_SAME_IMAGE} "
         "ORDER BY other.part LIMIT 1) FROM (SELECT DISTINCT content_id FROM embedding "
         "WHERE model_id = :model AND part > 0) AS several CROSS JOIN embedding "
-        "ON embedding.content_id = several.content_id AND embedding.model_id = :model ORDER BY id",
+        "WHERE embedding.content_id = several.content_id AND embedding.model_id = :model "
+        "ORDER BY embedding.id",
         {"model": model_id},
     ).fetchall()
     ids, firsts = np.array(rows, dtype=np.int64).reshape(-1, 2).T.copy()

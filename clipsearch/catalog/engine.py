@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from clipsearch._util import LazyModule
 from clipsearch.catalog.checksums import CHECKSUM_FUNCTIONS, SEAL_WRITES
-from clipsearch.catalog.connection import Connection, Cursor, Parameters, Torn, cell, column
+from clipsearch.catalog.connection import Connection, Statements, Torn, cell, column
 from clipsearch.errors import (
     LibraryCorrupt,
     LibraryError,
@@ -65,6 +65,8 @@ class Engine:
         SQL functions: name -> (number of arguments, function).
     busy_timeout : float
         Seconds that a writer waits for another process.
+    file : str
+        Its name in the folder.
     """
 
     def __init__(
@@ -73,9 +75,11 @@ class Engine:
         *,
         functions: Mapping[str, tuple[int, Callable[..., Any]]],
         busy_timeout: float,
+        file: str = FILE_NAME,
     ) -> None:
         self.folder = folder
-        self.path = folder / FILE_NAME
+        self.path = folder / file
+        self.name = str(folder)
         self._functions = functions
         self._busy_timeout = busy_timeout
         self._idle: list[sqlite3.Connection] = []
@@ -155,6 +159,11 @@ class Engine:
                     raise LibraryLocked(self.folder) from error
                 time.sleep(_PAUSE)
 
+    def change(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        """Run `function(connection, ...)` in a transaction that writes, and return its result."""
+        with self.write() as connection:
+            return function(connection, *args, **kwargs)
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that sees one state of the catalog, where locks can be taken."""
@@ -181,7 +190,7 @@ class Engine:
     def write(self) -> Iterator[Connection]:
         """Open a transaction that writes: all of it is committed at the end, or nothing."""
         with self._transaction() as connection:
-            writing = _Writing(connection)
+            writing = Statements(connection)
             # Once for a connection, but a transaction that fails takes them back.
             if not cell(writing.execute("SELECT count(*) FROM sqlite_temp_master")):
                 for statement in SEAL_WRITES:
@@ -302,7 +311,7 @@ class Engine:
         from clipsearch.catalog.schema import migrate  # and with it SQLAlchemy
 
         with self._transaction() as connection:
-            migrate(connection, self._format(_Writing(connection)))
+            migrate(connection, self._format(Statements(connection)))
 
     def _format(self, connection: Connection) -> int:
         """Return the catalog's format, `_NO_TABLES` for an empty file."""
@@ -328,19 +337,6 @@ def _reads_lock_free(connection: sqlite3.Connection) -> TypeGuard[readonly.LockF
 
 def _is_torn(connection: sqlite3.Connection) -> bool:
     return _reads_lock_free(connection) and connection.is_torn()
-
-
-class _Writing:
-    """A SQLAlchemy connection as a `Connection`: statements go to the driver as they are."""
-
-    def __init__(self, connection: sqlalchemy.Connection) -> None:
-        self._connection = connection
-
-    def execute(self, sql: str, values: Parameters = (), /) -> Cursor:
-        return self._connection.exec_driver_sql(sql, values)
-
-    def executemany(self, sql: str, rows: Sequence[Parameters], /) -> Cursor:
-        return self._connection.exec_driver_sql(sql, list(rows))
 
 
 def _begin_immediate(connection: sqlalchemy.Connection) -> None:

@@ -9,7 +9,7 @@ from itertools import compress
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from clipsearch._util.arrays import FloatArray
-from clipsearch.catalog.connection import Connection, as_json, below
+from clipsearch.catalog.connection import Connection, as_json, below, cell
 from clipsearch.types.facts import FACTS, Fact, Facts
 
 _MOVING = "\x01"  # before the path of a file that is on its way: no absolute path begins with it
@@ -114,6 +114,11 @@ def _compare(file: File, row: Sequence[Any] | None, retry: bool) -> Pending[File
     if error is not None and not embedded:
         return Pending(file, "failed", content_id, error)
     return Pending(file, "unchanged" if embedded else "unembedded", content_id)
+
+
+def newest_file(connection: Connection) -> int:
+    """Return the id of the file that was added last, 0 if there is none."""
+    return cell(connection.execute("SELECT max(id) FROM file")) or 0
 
 
 def find_known(
@@ -266,7 +271,7 @@ def move_folder(connection: Connection, old: str, new: str) -> int:
     connection.execute(f"UPDATE file SET path = '{_MOVING}' || path WHERE {inside}", params)
     moving = f"file.path >= '{_MOVING}' AND file.path < '{chr(ord(_MOVING) + 1)}'"
     target = ":new || substr(file.path, :rest + 1)"
-    names = {"old": old, "new": new, "rest": len(old) + 1}
+    names: dict[str, Any] = {"old": old, "new": new, "rest": len(old) + 1}
     connection.execute(
         f"DELETE FROM file WHERE {moving} AND EXISTS (SELECT 1 FROM file AS there "
         f"WHERE there.path = {target} AND there.content_id IS NOT NULL)",
@@ -276,7 +281,8 @@ def move_folder(connection: Connection, old: str, new: str) -> int:
         f"DELETE FROM file WHERE path IN (SELECT {target} FROM file WHERE {moving})",
         {"new": new, "rest": len(old) + 1},
     )
-    below_old = f"(root = :old OR substr(root, 1, :rest) = :old || '{os.sep}')"
+    names["inside"] = old + os.sep
+    below_old = "(root = :old OR substr(root, 1, :rest) = :inside)"
     moved = connection.execute(
         f"UPDATE file SET root = CASE WHEN {below_old} THEN :new || substr(root, :rest) "
         f"ELSE :new END, path = {target} WHERE {moving}",

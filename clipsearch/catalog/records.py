@@ -16,10 +16,22 @@ from clipsearch.types import Facts, ImageRecord, Where
 from clipsearch.types.facts import FACTS
 
 
-def files_under(connection: Connection, root: str) -> dict[str, int | None]:
-    """Return path -> content id of all files in a folder, or of one file; None for failures."""
+def files_under(
+    connection: Connection, root: str, *, upto: int = 2**63 - 1
+) -> dict[str, int | None]:
+    """Return path -> content id of all files in a folder, or of one file; None for failures.
+
+    Parameters
+    ----------
+    root
+        The folder or the file.
+    upto
+        Only files with at most this id: that were added before one, see `newest_file`.
+    """
     sql, params = below(root)
-    rows = connection.execute(f"SELECT path, content_id FROM file WHERE {sql}", params)
+    rows = connection.execute(
+        f"SELECT path, content_id FROM file WHERE {sql} AND id <= :upto", {**params, "upto": upto}
+    )
     return {path: content_id for path, content_id in rows}
 
 

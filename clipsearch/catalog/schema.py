@@ -1,4 +1,4 @@
-"""The tables of `catalog.db` and their migrations.
+"""The tables of a catalog and their migrations: one schema for SQLite and PostgreSQL.
 
 content 1 ── n file            equal bytes are one content, whatever their paths
 content 1 ── n embedding       one per model and part; embedding.id is the vector id
@@ -10,12 +10,10 @@ checksum                       one per row of any other table
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import (
-    BLOB,
-    INTEGER,
-    REAL,
-    TEXT,
     CheckConstraint,
     Column,
     Connection,
@@ -28,9 +26,33 @@ from sqlalchemy import (
 )
 
 from clipsearch.catalog.checksums import SEAL_ALL, SEAL_SEGMENTS, SEAL_SETTINGS
+from clipsearch.filters.fields import EARTH_RADIUS_KM
 from clipsearch.types.facts import FACTS
 
 METADATA = MetaData()
+
+
+class _Halfvec(sa.types.UserDefinedType[bytes]):
+    """float16 numbers, as pgvector holds them."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_options: Any) -> str:
+        return "halfvec"
+
+
+# In SQLite an integer and a real number have 8 bytes, and texts compare byte by byte.
+_Type = sa.types.TypeEngine[Any]
+INTEGER: _Type = sa.INTEGER().with_variant(sa.BIGINT(), "postgresql")
+REAL: _Type = sa.REAL().with_variant(sa.DOUBLE_PRECISION(), "postgresql")
+TEXT: _Type = sa.TEXT().with_variant(sa.TEXT(collation="C"), "postgresql")
+BLOB: _Type = sa.BLOB().with_variant(_Halfvec(), "postgresql")
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """Return the arguments of an index over some rows."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
 
 # Dates are ISO 8601 without a zone, so that the order of texts is that of times; `texts` are JSON.
 _TYPES = {"integer": INTEGER, "number": REAL, "text": TEXT, "date": TEXT, "texts": TEXT}
@@ -78,7 +100,7 @@ Table(
     CheckConstraint("content_id IS NOT NULL OR error IS NOT NULL", name="content_or_error"),
     # Which roots there are, and which files failed, without going through all files.
     Index("file_root", "root"),
-    Index("file_error", "error", sqlite_where=text("error IS NOT NULL")),
+    Index("file_error", "error", **_where("error IS NOT NULL")),
 )
 
 Table(
@@ -93,7 +115,7 @@ Table(
     Column("vector", BLOB, nullable=False),  # little-endian float16
     UniqueConstraint("content_id", "model_id", "part"),
     # Says at once that there are no parts, which every search asks.
-    Index("embedding_parts", "model_id", "content_id", sqlite_where=text("part > 0")),
+    Index("embedding_parts", "model_id", "content_id", **_where("part > 0")),
     # Answers "which ids, newest first, of which content" without touching a page of vectors.
     Index("embedding_journal", "model_id", "id", "content_id"),
     # Ids are never given twice, or a snapshot could hold another image's vector under one.
@@ -216,7 +238,7 @@ def add_fact_columns(connection: Connection) -> None:
         In a transaction.
     """
     for fact in FACTS:
-        _add_column(connection, "content", fact.name, _TYPES[fact.kind]().compile())
+        _add_column(connection, "content", fact.name, _TYPES[fact.kind].compile())
 
 
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> bool:
@@ -248,3 +270,56 @@ def migrate(connection: Connection, stored: int) -> None:
         )
         for statement in SEAL_SETTINGS:
             connection.exec_driver_sql(statement)
+
+
+# --- PostgreSQL ----------------------------------------------------------------------------------
+
+_FUNCTION = "LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$"
+_FUNCTIONS = (
+    f"""CREATE FUNCTION base_name(path text) RETURNS text {_FUNCTION}
+    SELECT regexp_replace(path, '^.*/', '') $$""",
+    f"""CREATE FUNCTION folder_name(path text) RETURNS text {_FUNCTION}
+    SELECT CASE WHEN path ~ '^/+[^/]*$' THEN substring(path FROM '^/+')
+    ELSE regexp_replace(path, '/*[^/]*$', '') END $$""",
+    f"""CREATE FUNCTION distance_km(lat1 float8, lon1 float8, lat2 float8, lon2 float8)
+    RETURNS float8 {_FUNCTION}
+    SELECT {2 * EARTH_RADIUS_KM} * asin(sqrt(least(1.0, sin(radians(lat2 - lat1) / 2) ^ 2
+    + cos(radians(lat1)) * cos(radians(lat2)) * sin(radians(lon2 - lon1) / 2) ^ 2))) $$""",
+)
+"""What the conditions of filters use, see `filters.fields`."""
+
+
+def create_in_postgres(connection: Connection, schema: str) -> None:
+    """Make the tables of today in a schema of PostgreSQL, which is made if it is not there.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        In a transaction; its search path begins with the schema.
+    schema : str
+        Its name, which needs no quotes.
+    """
+    # What an administrator has made needs no right to make it.
+    there = connection.exec_driver_sql("SELECT to_regnamespace(%s) IS NOT NULL", (schema,))
+    if not there.scalar():
+        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    there = connection.exec_driver_sql("SELECT 1 FROM pg_extension WHERE extname = 'vector'")
+    if there.scalar() is None:
+        connection.exec_driver_sql("CREATE EXTENSION vector SCHEMA public")
+    METADATA.create_all(connection, checkfirst=False)
+    for function in _FUNCTIONS:
+        connection.exec_driver_sql(function)
+    # The number that differs after every change, and one of this library.
+    connection.exec_driver_sql(
+        "CREATE TABLE revision AS SELECT 1::bigint AS value, "
+        "substr(replace(gen_random_uuid()::text, '-', ''), 1, 16) AS made"
+    )
+    # See `catalog.claims`.
+    connection.exec_driver_sql(
+        'CREATE TABLE claim (model_id bigint NOT NULL, path text COLLATE "C" NOT NULL, '
+        "owner text NOT NULL, expires timestamptz NOT NULL, PRIMARY KEY (model_id, path))"
+    )
+    connection.exec_driver_sql("CREATE INDEX claim_owner ON claim (owner)")
+    connection.exec_driver_sql(
+        "INSERT INTO meta (key, value) VALUES ('format', %s)", (str(len(MIGRATIONS)),)
+    )

@@ -134,14 +134,24 @@ def add_model(connection: Connection, info: ModelInfo) -> int:
                 "weights, preprocessing or tokenizer have changed. Put the former ones back, or "
                 "index into a new library with -L/--library."
             )
-    added = connection.execute(
+    connection.execute(
         "INSERT INTO model (name, dim, logit_scale, logit_bias, fingerprint, spec) "
         "VALUES (:name, :dim, :logit_scale, :logit_bias, :fingerprint, :spec)",
         dataclasses.asdict(info),
     )
+    added = int(cell(connection.execute("SELECT max(id) FROM model")))  # nobody else writes
     if not known:
-        set_meta(connection, _CURRENT, str(added.lastrowid))
-    return int(added.lastrowid or 0)
+        set_meta(connection, _CURRENT, str(added))
+    return added
+
+
+def copy_model(connection: Connection, model_id: int, info: ModelInfo) -> None:
+    """Store a model of another catalog under its id there, unless it is stored."""
+    connection.execute(
+        "INSERT INTO model (id, name, dim, logit_scale, logit_bias, fingerprint, spec) VALUES "
+        "(:id, :name, :dim, :logit_scale, :logit_bias, :fingerprint, :spec) ON CONFLICT DO NOTHING",
+        {"id": model_id, **dataclasses.asdict(info)},
+    )
 
 
 def use_model(connection: Connection, name: str) -> int:
@@ -187,13 +197,14 @@ def snapshots(connection: Connection, model_id: int | None = None) -> list[Snaps
 def publish_snapshot(connection: Connection, row: SnapshotRow) -> SnapshotRow:
     """Publish a snapshot whose file is complete and synced; return it with its id and time."""
     now = datetime.now(UTC)
-    added = connection.execute(
+    connection.execute(
         "INSERT INTO snapshot "
         "(model_id, kind, watermark, rows, sha256, file, bytes, created_at, after) VALUES "
         "(:model_id, :kind, :watermark, :rows, :sha256, :file, :bytes, :created_at, :after)",
         {**row._asdict(), "created_at": now.isoformat()},
     )
-    return row._replace(id=int(added.lastrowid or 0), created_at=now)
+    added = int(cell(connection.execute("SELECT max(id) FROM snapshot")))
+    return row._replace(id=added, created_at=now)
 
 
 def drop_snapshot(connection: Connection, snapshot_id: int) -> None:
@@ -285,7 +296,7 @@ def status_counts(connection: Connection) -> Counts:
     query = "SELECT count(*) FROM file WHERE content_id IS NOT NULL"
     files = cell(connection.execute(query))
     query = "SELECT DISTINCT content_id FROM file WHERE content_id IS NOT NULL"
-    contents = cell(connection.execute(f"SELECT count(*) FROM ({query})"))
+    contents = cell(connection.execute(f"SELECT count(*) FROM ({query}) AS held"))
     failed = cell(connection.execute("SELECT count(error) FROM file"))
     vectors = connection.execute(
         "SELECT name, (SELECT count(*) FROM embedding WHERE model_id = model.id) "

@@ -70,7 +70,7 @@ class Field:
         """Return SQL that is 1 where the condition on this field holds, else 0, never NULL."""
         if self.among:
             return f"EXISTS (SELECT 1 FROM {self.among} AND {condition})"
-        return f"coalesce({condition}, 0)"
+        return f"coalesce({condition}, FALSE)"
 
 
 def _field_of(fact: Fact) -> Field:

@@ -234,7 +234,7 @@ class _Parser:
             bounds += f" AND (content.lon >= {west} {joint} content.lon <= {east})"
         place = f"{self._bind(lat)}, {self._bind(lon)}"
         distance = f"distance_km(content.lat, content.lon, {place})"
-        return f"coalesce({bounds} AND {distance} <= {self._bind(km)}, 0)"
+        return f"coalesce({bounds} AND {distance} <= {self._bind(km)}, FALSE)"
 
     # --- values ---
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from clipsearch.catalog import integrity
 from clipsearch.encoders import compile_once
 from clipsearch.encoders.compiler.store import (
     Manifest,
@@ -105,7 +106,7 @@ def _indexed_paths(session: Session) -> Iterator[str]:
     """Yield the paths of the files that hold an image, in order, a page of them in memory."""
     after: str | None = ""
     while after is not None:
-        page = session.catalog.image_paths(after=after, limit=_PATHS_AT_ONCE)
+        page = session.catalog.run(integrity.image_paths, after=after, limit=_PATHS_AT_ONCE)
         yield from page
         # An index that is damaged, which was found before, may lead back.
         after = page[-1] if page and page[-1] > after else None
@@ -117,7 +118,7 @@ def _indexed_paths(session: Session) -> Iterator[str]:
 def _reread_contents(session: Session) -> list[Finding]:
     """Read hash and facts of images again whose rows are damaged, from files that are unchanged."""
     restored = []
-    for content in session.catalog.damaged_contents():
+    for content in session.catalog.run(integrity.damaged_contents):
         for path, size, mtime_ns in content.files:
             try:
                 state = os.stat(path)
@@ -125,8 +126,8 @@ def _reread_contents(session: Session) -> list[Finding]:
             except (OSError, ImageError):
                 continue
             unchanged = (state.st_size, state.st_mtime_ns) == (size, mtime_ns)
-            if (unchanged or sha256 == content.sha256) and session.catalog.restore_content(
-                content.id, sha256, length, facts, note
+            if (unchanged or sha256 == content.sha256) and session.catalog.change(
+                integrity.restore_content, content.id, sha256, length, facts, note
             ):
                 restored.append(path)
                 break
@@ -145,12 +146,12 @@ def _reread_models(session: Session) -> list[Finding]:
     """Take the entries of models that are damaged from the models themselves."""
     restored = []
     models = session.catalog.models()
-    for number in session.catalog.damaged_models():
+    for number in session.catalog.run(integrity.damaged_models):
         stored = models[number]
         for name in dict.fromkeys((stored.spec, stored.name)):
             with suppress(ClipsearchError, OSError, ValueError):
                 found = session.load(name).info
-                if session.catalog.restore_model(number, found):
+                if session.catalog.change(integrity.restore_model, number, found):
                     restored.append(found.name)
                     break
     return _restored("model-damaged", restored, "the entry of this model was damaged")

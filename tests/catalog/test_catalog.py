@@ -7,7 +7,6 @@ import pydoc
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import get_type_hints
 
 import numpy as np
@@ -19,8 +18,8 @@ from clipsearch.types import Facts, Failure
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with Catalog.create(tmp_path / "library") as made:
+def catalog(library_place: str) -> Iterator[Catalog]:
+    with Catalog.create(library_place) as made:
         yield made
 
 

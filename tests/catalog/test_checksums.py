@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from catalog_rows import DIM, entry, failure, ids_of, model, unit
 
-from clipsearch.catalog import Catalog, SnapshotRow
+from clipsearch.catalog import Catalog, SnapshotRow, integrity
 from clipsearch.catalog.checksums import SEALED, checksum_sql, stored_sql
 from clipsearch.catalog.engine import FORMAT
 from clipsearch.errors import ClipsearchError, UnknownModel
@@ -188,8 +188,8 @@ def test_a_snapshot_whose_row_was_changed_says_so(catalog: Catalog) -> None:
 
 def test_a_model_is_restored_only_by_itself(catalog: Catalog) -> None:
     tamper(catalog, "UPDATE model SET fingerprint = 'x', logit_scale = 3")
-    assert not catalog.restore_model(1, model(fingerprint="another"))
-    assert catalog.restore_model(1, model())
+    assert not catalog.change(integrity.restore_model, 1, model(fingerprint="another"))
+    assert catalog.change(integrity.restore_model, 1, model())
     assert catalog.check() == []
     assert catalog.models() == {1: model()}
 
@@ -200,18 +200,18 @@ def test_a_damaged_size_of_vectors_costs_none_of_them(catalog: Catalog) -> None:
         with pytest.raises(UnknownModel, match="entry in the library is damaged"):
             catalog.vectors(1)
         assert {finding.kind for finding in catalog.check(repair=True)} == {"model-damaged"}
-    assert catalog.restore_model(1, model())
+    assert catalog.change(integrity.restore_model, 1, model())
     assert catalog.check() == []
     assert len(catalog.vectors(1)[0]) == 2
 
 
 def test_a_content_is_restored_unless_its_bytes_are_another_one(catalog: Catalog) -> None:
     tamper(catalog, "UPDATE content SET sha256 = 'x', camera = 'y' WHERE id = 1")
-    [damaged] = catalog.damaged_contents()
+    [damaged] = catalog.run(integrity.damaged_contents)
     assert (damaged.id, damaged.sha256, damaged.files) == (1, "x", [("/é/a", 1000, 5)])
     facts = Facts(640, 480, "JPEG")
-    assert not catalog.restore_content(1, entry("/b").sha256 or "", 1000, facts)
-    assert catalog.restore_content(1, entry("/é/a").sha256 or "", 1000, facts)
+    assert not catalog.change(integrity.restore_content, 1, entry("/b").sha256 or "", 1000, facts)
+    assert catalog.change(integrity.restore_content, 1, entry("/é/a").sha256 or "", 1000, facts)
     assert catalog.check() == []
     record = catalog.record("/é/a")
     assert record is not None and record.labels == ("cat",)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from clipsearch.catalog import Catalog
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with Catalog.create(tmp_path / "library") as made:
+def catalog(library_place: str) -> Iterator[Catalog]:
+    with Catalog.create(library_place) as made:
         made.add_model(model())
         yield made
 
@@ -88,7 +87,8 @@ def test_a_damaged_batch_does_not_end_the_stream(catalog: Catalog) -> None:
     ids, _ = catalog.vectors(1)
     with catalog._engine.write() as connection:
         connection.execute(
-            "UPDATE embedding SET vector = x'00' WHERE id IN (?, ?)", (int(ids[2]), int(ids[3]))
+            "UPDATE embedding SET vector = ? WHERE id IN (?, ?)",
+            (bytes(2), int(ids[2]), int(ids[3])),  # of another length
         )
     with pytest.warns(UserWarning, match="2 stored vectors"):
         parts = list(catalog.iter_vectors(1, batch=2))

@@ -14,9 +14,9 @@ from clipsearch.filters import parse
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
+def catalog(library_place: str) -> Iterator[Catalog]:
     """A photograph, a film of two frames with a copy, and a book without a whole."""
-    with Catalog.create(tmp_path / "library") as made:
+    with Catalog.create(library_place) as made:
         made.add_model(model())
         pages = [PartVector(7, "page 7", unit("page 7")), PartVector(5, "page 5", unit("page 5"))]
         frames = [PartVector(1, "0.0", unit("start")), PartVector(2, "4.5", unit("end"))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from catalog_rows import entry, failure, model
@@ -15,8 +14,8 @@ from clipsearch.types import ModelInfo
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with Catalog.create(tmp_path / "library") as made:
+def catalog(library_place: str) -> Iterator[Catalog]:
+    with Catalog.create(library_place) as made:
         yield made
 
 

@@ -314,7 +314,7 @@ def test_values_are_bound_and_never_part_of_the_sql(catalog: Catalog) -> None:
 def test_a_filter_remembers_how_it_was_written() -> None:
     where = parse("Width > 2000")
     assert where.expression == "Width > 2000"
-    assert (where.sql, where.params) == ("coalesce(content.width > :w0, 0)", {"w0": 2000})
+    assert (where.sql, where.params) == ("coalesce(content.width > :w0, FALSE)", {"w0": 2000})
     assert type(where.params["w0"]) is int
 
 

@@ -1,0 +1,337 @@
+"""Connections to a catalog in PostgreSQL: opening, transactions, retries after a lost connection.
+
+The functions of the other modules run on it as on SQLite; `dialect` has what differs in their
+statements. One transaction writes at a time, as in SQLite: it holds a lock from its beginning to
+its end. So ids are committed in their order, and who reads the journal of vectors from the last id
+that he knows misses none. What takes long, reading and encoding images, is done outside of it.
+
+All that is derived from the catalog (snapshots, caches) lies in a folder of this machine.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from clipsearch._util.verified import cache_root
+from clipsearch.catalog.address import Address
+from clipsearch.catalog.connection import Connection, Statements, cell
+from clipsearch.catalog.dialect import for_postgres
+from clipsearch.catalog.engine import FORMAT
+from clipsearch.errors import (
+    LibraryCorrupt,
+    LibraryError,
+    LibraryLocked,
+    LibraryNotFound,
+    LibraryTooNew,
+    QueryError,
+)
+
+if TYPE_CHECKING:
+    import psycopg
+    import sqlalchemy
+
+_FOLDER = "libraries"
+_NO_DRIVER = (
+    "a library in PostgreSQL needs the extra `postgres`: `pip install 'clipsearch[postgres]'`."
+)
+_CONNECTION = {
+    "connect_timeout": 10,
+    "application_name": "clipsearch",
+    # A server that is gone without a word is noticed within a minute.
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+"""What libpq is told where the address says nothing else."""
+# The tables of the library, and where the type of vectors is.
+_SEARCH_PATH = """SELECT set_config('search_path', quote_ident(%(schema)s) || ', ' || coalesce(
+    (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+    WHERE extname = 'vector'), 'public'), FALSE)"""
+_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+"""Seconds before a lost connection is made again: twice as many each time, up to the second."""
+_POOL = 8
+# Codes of PostgreSQL (its appendix A).
+_LOCKED, _NO_TABLE = "55P03", ("42P01", "3F000")
+_REFUSED = ("42501", "25006", "0A000")
+"""No privilege; a transaction that only reads; a replica, on which none can write."""
+_FULL = ("53100", "53200", "53300")
+_PASSING = ("08", "57P", "40")
+"""Of connections; the server is being stopped, or a process of it was killed; another transaction, or
+on a replica what it follows, was in the way."""
+_NO_PGVECTOR = "the server of {} lacks pgvector, 0.7 or later: its administrator has to install it."
+
+_T = TypeVar("_T")
+
+
+class PostgresEngine:
+    """Connections to one library in PostgreSQL, for any number of threads.
+
+    Parameters
+    ----------
+    address : Address
+        Of the library. Nothing is opened yet.
+    busy_timeout : float
+        Seconds that a writer waits for another, and that a lost connection is tried again.
+    """
+
+    def __init__(self, address: Address, *, busy_timeout: float) -> None:
+        self.address = address
+        self.name = address.name
+        self._busy_timeout = busy_timeout
+        self._lock = Lock()
+        self._pool: sqlalchemy.Engine | None = None
+        self.folder = cache_root() / _FOLDER / address.key
+        """Where this machine keeps what it derives from the library; it is known after opening."""
+        self.path = self.folder
+
+    def create(self) -> None:
+        """Make the schema and its tables, or open those that are there.
+
+        Raises
+        ------
+        LibraryError
+            The server cannot be reached, or the role may not make tables.
+        LibraryTooNew, LibraryCorrupt
+            As for `open`.
+        """
+        from clipsearch.catalog.schema import create_in_postgres
+
+        with self._begin() as connection:
+            # Two processes may make it at once.
+            self._hold(connection)
+            if self._stored_format(Statements(connection, for_postgres)) is None:
+                create_in_postgres(connection, self.address.schema)
+        self.close()  # connections of before do not know the type of vectors
+        self.open()
+
+    def open(self) -> None:
+        """Check the tables, and choose the folder of derived files.
+
+        Raises
+        ------
+        LibraryNotFound
+            The schema has no library.
+        LibraryTooNew
+            A later version of clipsearch wrote it.
+        LibraryCorrupt
+            It is the schema of another program.
+        LibraryError
+            The server cannot be reached.
+        """
+        with self._begin(reads=True) as connection:
+            statements = Statements(connection, for_postgres)
+            stored = self._stored_format(statements)
+            if stored is None:
+                raise LibraryNotFound(self.name)
+            if stored > FORMAT:
+                raise LibraryTooNew(self.name, stored, FORMAT)
+            made = cell(statements.execute("SELECT made FROM revision"))
+        # A library that was dropped and made again has another folder.
+        folder = cache_root() / _FOLDER / f"{self.address.key}-{made}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:  # who cannot write at home derives it again in each process
+            folder = Path(tempfile.mkdtemp(prefix="clipsearch-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        self.folder = self.path = folder
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.dispose()
+
+    def run(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        """Run `function(connection, ...)` in a transaction that reads, and return its result.
+
+        It sees one state of the catalog from its first query to its last. After a lost connection it
+        is run again.
+        """
+
+        def attempt() -> _T:
+            with self._begin(reads=True) as connection:
+                return function(Statements(connection, for_postgres), *args, **kwargs)
+
+        return self._persist(attempt)
+
+    def change(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        """Run `function(connection, ...)` in a transaction that writes, and again after a lost connection.
+
+        Its effect has to be the same twice as once, for a commit whose answer is lost may have been
+        done.
+        """
+
+        def attempt() -> _T:
+            with self.write() as connection:
+                return function(connection, *args, **kwargs)
+
+        return self._persist(attempt)
+
+    def note(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        """Run `function(connection, ...)` in a transaction that writes beside the library.
+
+        It waits for no other, and nothing that is derived from the library is out of date by it.
+        """
+
+        def attempt() -> _T:
+            with self._begin() as connection:
+                return function(Statements(connection, for_postgres), *args, **kwargs)
+
+        return self._persist(attempt)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that sees one state of the catalog."""
+        with self._begin(reads=True) as connection:
+            yield Statements(connection, for_postgres)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that writes: all of it is committed at the end, or nothing."""
+        with self._begin() as connection:
+            self._hold(connection)
+            yield Statements(connection, for_postgres)
+            # Another number after every change, see `engine`.
+            connection.exec_driver_sql(
+                "UPDATE revision SET value = 1 + floor(random() * 2000000000)::bigint"
+            )
+
+    # --- transactions ----------------------------------------------------------------------
+
+    @contextmanager
+    def _begin(self, *, reads: bool = False) -> Iterator[sqlalchemy.Connection]:
+        try:
+            from sqlalchemy.exc import DBAPIError
+        except ImportError as error:
+            raise LibraryError(self.name, _NO_DRIVER) from error
+        try:
+            pool = self._open_pool()
+            if reads:
+                pool = pool.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+            with pool.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise self._explain(error.orig or error, lost=error.connection_invalidated) from error
+        except UnicodeEncodeError as error:
+            raise QueryError(
+                "a text with half of a pair of surrogates is not valid UTF-8: no library holds it."
+            ) from error
+
+    def _hold(self, connection: sqlalchemy.Connection) -> None:
+        """Wait until no other transaction writes this library, and keep others from it to the end."""
+        milliseconds = max(1, round(1000 * self._busy_timeout))
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+        connection.exec_driver_sql(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
+            (f"clipsearch:{self.address.schema}",),
+        )
+
+    def _persist(self, attempt: Callable[[], _T]) -> _T:
+        """Do something until it is not ended by a lost connection, or for too long."""
+        deadline, pause = time.monotonic() + self._busy_timeout, _PAUSE
+        while True:
+            try:
+                return attempt()
+            except _ConnectionLost as error:
+                if time.monotonic() + pause > deadline:
+                    raise LibraryError(self.name, str(error)) from error
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    # --- connections -----------------------------------------------------------------------
+
+    def _open_pool(self) -> sqlalchemy.Engine:
+        from sqlalchemy import create_engine
+
+        with self._lock:
+            if self._pool is None:
+                try:
+                    import psycopg  # noqa: F401
+                except ImportError as error:
+                    raise LibraryError(self.name, _NO_DRIVER) from error
+                self._pool = create_engine(
+                    "postgresql+psycopg://",
+                    creator=self._connect,
+                    pool_size=_POOL,
+                    max_overflow=-1,
+                    pool_pre_ping=True,  # a server that was started again is no error
+                )
+            return self._pool
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        import psycopg
+        from psycopg.conninfo import conninfo_to_dict
+
+        from clipsearch.catalog.postgres_types import BinaryCursor, register
+
+        chosen: dict[str, Any] = {**_CONNECTION, **conninfo_to_dict(self.address.uri)}
+        connection = psycopg.connect(**chosen, client_encoding="utf8", cursor_factory=BinaryCursor)
+        connection.execute(_SEARCH_PATH, {"schema": self.address.schema})
+        connection.commit()
+        register(connection)
+        return connection
+
+    # --- format and faults -----------------------------------------------------------------
+
+    def _stored_format(self, connection: Connection) -> int | None:
+        """Return the format of the library, None if there is none."""
+        there = "SELECT to_regclass(:name) IS NOT NULL"
+        schema = self.address.schema
+        if not cell(connection.execute(there, {"name": f"{schema}.meta"})):
+            return None
+        known = cell(connection.execute(there, {"name": f"{schema}.revision"}))
+        query = "SELECT value FROM meta WHERE key = 'format'"
+        stored = cell(connection.execute(query)) if known else None
+        if not (isinstance(stored, str) and stored.isdecimal()):
+            raise LibraryCorrupt(
+                self.name,
+                f"the schema {schema} of {self.name} has tables, but no clipsearch library. "
+                "Name another with ?schema=NAME.",
+            )
+        return int(stored)
+
+    def _explain(self, error: BaseException, *, lost: bool) -> Exception:
+        """Return the error that says what one of the driver means for a library."""
+        code = getattr(error, "sqlstate", None) or ""
+        said = self.address.without_secrets(" ".join(str(error).split()))[:300]
+        if code == _LOCKED:
+            return LibraryLocked(self.name)
+        if "vector" in said and ("extension" in said or "halfvec" in said) and code != _REFUSED[0]:
+            return LibraryError(self.name, _NO_PGVECTOR.format(self.name))
+        if code in _REFUSED:
+            return LibraryError(
+                self.name,
+                f"the role that uses {self.name} may not do this: {said}. Ask who runs the database "
+                "to grant it, or use an address with another role.",
+            )
+        if code in _NO_TABLE:
+            return LibraryNotFound(self.name)
+        if code in _FULL:
+            return LibraryError(self.name, f"the server of {self.name} has no room: {said}.")
+        if lost or code.startswith(_PASSING) or (not code and _is_operational(error)):
+            message = (
+                f"cannot use {self.name}: {said}. Check that the server runs and can be reached."
+            )
+            return _ConnectionLost(self.name, message)
+        return LibraryError(self.name, f"cannot use {self.name}: {said}.")
+
+
+class _ConnectionLost(LibraryError):
+    """The connection broke, or could not be made."""
+
+
+def _is_operational(error: BaseException) -> bool:
+    import psycopg
+
+    return isinstance(error, psycopg.OperationalError)
