@@ -26,6 +26,7 @@ from clipsearch.indexing.loader import LoadedFile, Loader, hash_files
 from clipsearch.indexing.moved import find_moved
 from clipsearch.indexing.pipeline import encode_stream
 from clipsearch.indexing.prune import find_missing, store_mounts, store_roots
+from clipsearch.indexing.shared import ClaimedFiles
 from clipsearch.types import (
     Failure,
     IndexOptions,
@@ -50,6 +51,8 @@ class _Scan:
     """What a walk found, compared with the catalog."""
 
     walk: Walk
+    newest: int
+    """The newest file that the catalog had before."""
     todo: tuple[Pending[FoundFile], ...]
     seen: frozenset[str]
     unchanged: int
@@ -178,6 +181,7 @@ class Indexer:
     def _scan(self, walk: Walk) -> _Scan:
         """Walk the folders and separate what has to be read from what has not changed."""
         todo, seen, unchanged, failures = [], set(), 0, []
+        newest = self.catalog.newest_file()
         retry = self.options.retry_failed
         for number, found in enumerate(self.catalog.pending(walk, self.model_id, retry=retry), 1):
             seen.add(found.file.path)
@@ -190,7 +194,7 @@ class Indexer:
             if number % _SCAN_STEP == 0:
                 self.on_progress(Progress("scan", number, None, found.file.path))
         failures += walk.problems
-        return _Scan(walk, tuple(todo), frozenset(seen), unchanged, tuple(failures))
+        return _Scan(walk, newest, tuple(todo), frozenset(seen), unchanged, tuple(failures))
 
     def _take_moved(self, walk: Walk, scan: _Scan) -> _Scan:
         """Ask about folders that seem to have been moved, and scan again where they were."""
@@ -218,19 +222,27 @@ class Indexer:
         total, done = len(scan.todo), 0
         pending = {found.file.path: found for found in scan.todo}
         self.on_progress(Progress("embed", 0, total))
-        files = (found.file for found in scan.todo)
-        batch_size = self.options.batch_size
-        stream = encode_stream(files, loader, workers=self._workers, batch_size=batch_size)
-        with closing(stream):
-            for group in stream:
-                same = self._same_bytes(group, pending)
-                entries = [item.to_entry() for item in group]
-                tally.embedded += self.catalog.commit(entries, self.model_id)
-                for item in group:
-                    path = item.file.path
-                    tally.count(pending[path], item, same=path in same)
-                done += len(group)
-                self.on_progress(Progress("embed", done, total, group[-1].file.path))
+        claimed = ClaimedFiles(
+            self.catalog, self.model_id, scan.todo, retry=self.options.retry_failed
+        )
+        size, more = self.options.batch_size, True
+        with closing(claimed):
+            while more:
+                stream = encode_stream(claimed, loader, workers=self._workers, batch_size=size)
+                with closing(stream):
+                    for group in stream:
+                        same = self._same_bytes(group, pending)
+                        entries = [item.to_entry() for item in group]
+                        tally.embedded += self.catalog.commit(entries, self.model_id)
+                        for item in group:
+                            path = item.file.path
+                            tally.count(pending[path], item, same=path in same)
+                        done += len(group)
+                        reached = done + claimed.elsewhere
+                        self.on_progress(Progress("embed", reached, total, group[-1].file.path))
+                        claimed.renew()
+                more = claimed.more()
+        tally.unchanged += claimed.elsewhere
 
     def _memory(self) -> MemoryBudget:
         more = _MORE_MEMORY * max(0, self._workers - _FEW_WORKERS)
@@ -282,7 +294,7 @@ class Indexer:
         A vanished path and a new path with the same bytes are one renamed file.
         """
         walk = scan.walk
-        missing = find_missing(self.catalog, walk, scan.seen)
+        missing = find_missing(self.catalog, walk, scan.seen, upto=scan.newest)
         vanished = missing.vanished
         for warning in missing.warnings():
             self.on_warning(warning)

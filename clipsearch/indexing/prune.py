@@ -50,7 +50,7 @@ class Missing:
         ]
 
 
-def find_missing(catalog: Catalog, walk: Walk, seen: AbstractSet[str]) -> Missing:
+def find_missing(catalog: Catalog, walk: Walk, seen: AbstractSet[str], *, upto: int) -> Missing:
     """Compare the files of a catalog with what a walk found.
 
     Parameters
@@ -61,6 +61,9 @@ def find_missing(catalog: Catalog, walk: Walk, seen: AbstractSet[str]) -> Missin
         After its end.
     seen
         The paths that it found.
+    upto
+        The newest file that the catalog had before the walk: what others have added since, the walk
+        need not have found.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def find_missing(catalog: Catalog, walk: Walk, seen: AbstractSet[str]) -> Missin
     vanished: dict[str, int | None] = {}
     kept: Counter[tuple[str, str]] = Counter()
     for root in walk.roots:
-        known = catalog.files_under(root)
+        known = catalog.files_under(root, upto=upto)
         unseen = _unseen_in(root, walk, mounts)
         for path in known.keys() - seen:
             owner = _nearest(path, roots)

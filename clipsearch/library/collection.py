@@ -105,14 +105,23 @@ def index_files(
             except KeyboardInterrupt:
                 report = replace(report, interrupted=True)
         purged = session.catalog.snapshots(model_id)[:1] != before
-        if (report.removed or report.updated or purged) and not report.dry_run:
-            # Under the lock: another process could be about to give these bytes a file again.
+        unused = report.removed or report.updated or purged
+        if unused and not report.dry_run and not session.catalog.shared:
+            # Under the lock: another process could be about to give these bytes a file again. Of a
+            # catalog that others use, too, `rebuild` does it.
             session.catalog.sweep_contents()
         if not (report.dry_run or report.interrupted):
             refresh_queries(session)
     _log.info(
         "indexed %d paths into %s: %d added, %d updated, %d removed, %d failed in %.1f s",
-        *(len(roots), session.path, report.added, report.updated, report.removed, report.failed),
+        *(
+            len(roots),
+            session.catalog.name,
+            report.added,
+            report.updated,
+            report.removed,
+            report.failed,
+        ),
         report.seconds,
     )
     return replace(report, warnings=(*report.warnings, *warned))
@@ -274,7 +283,7 @@ def library_status(session: Session) -> Status:
     facts = snapshots.info() if snapshots else None
     requested = snapshots.requested() if snapshots else None
     return Status(
-        path=str(session.path),
+        path=session.catalog.name,
         format=catalog.format,
         model=current[1].name if current else None,
         models=counts.vectors,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipsearch._util import existing_spelling, quote
 from clipsearch._util.arrays import IdArray
+from clipsearch.catalog.address import is_address
 from clipsearch.catalog.engine import FILE_NAME
 from clipsearch.errors import QueryError
 from clipsearch.library.session import Filter, Session, filters_of
 from clipsearch.types import Selection, StrPath, Where, as_path
 from clipsearch.vectors.live import LiveVectors
+
+if TYPE_CHECKING:
+    from clipsearch.catalog.address import Address
 
 ENVIRONMENT = "CLIPSEARCH_LIBRARY"
 """Environment variable that names the library where none is given."""
@@ -19,20 +24,29 @@ _FILTERS_KEPT, _FILTERED_MOST = 4, 8_000_000
 """Filters that are kept, and ids that pass them all together: 128 MB."""
 
 
-def locate_library(path: StrPath | None = None) -> Path:
-    """Return the folder of the library that is meant.
+def locate_library(path: StrPath | None = None) -> Path | Address:
+    """Return where the library that is meant lies.
 
     Parameters
     ----------
     path
-        A folder; by default $CLIPSEARCH_LIBRARY, else ./index if it holds a library, else one in
-        the user's data folder.
+        A folder, or an address of PostgreSQL; by default $CLIPSEARCH_LIBRARY, else ./index if it
+        holds a library, else one in the user's data folder.
 
     Returns
     -------
-    An absolute path; there need not be a library yet.
+    An absolute path, or the address; there need not be a library yet.
+
+    Raises
+    ------
+    LibraryError
+        The address cannot be read.
     """
     given = path if path is not None else os.environ.get(ENVIRONMENT)
+    if given and is_address(given):
+        from clipsearch.catalog.address import Address
+
+        return Address.parse(given)
     if given:
         return Path(as_path(given, "library")).absolute()
     here = Path("index").absolute()

@@ -40,20 +40,21 @@ class OpenLibrary:
     # --- opening ---------------------------------------------------------------------------
 
     @staticmethod
-    def locate(path: StrPath | None = None) -> Path:
-        """Return the folder of the library that is meant.
+    def locate(path: StrPath | None = None) -> Path | str:
+        """Return where the library that is meant lies.
 
         Parameters
         ----------
         path
-            A folder; by default $CLIPSEARCH_LIBRARY, else ./index if it holds a library, else one
-            in the user's data folder.
+            A folder, or `postgresql://user@host/database`; by default $CLIPSEARCH_LIBRARY, else
+            ./index if it holds a library, else one in the user's data folder.
 
         Returns
         -------
-        Its path; there need not be a library yet.
+        Its path, or its address without a password; there need not be a library yet.
         """
-        return locate_library(path)
+        place = locate_library(path)
+        return place if isinstance(place, Path) else place.name
 
     @classmethod
     def open(
@@ -68,7 +69,7 @@ class OpenLibrary:
         Parameters
         ----------
         path
-            Its folder, see `locate`.
+            Its folder or its address, see `locate`.
         encoder
             Use this one; by default the library's model is loaded when it is first needed.
         device
@@ -111,10 +112,10 @@ class OpenLibrary:
         ------
         UnknownModel, ModelUnavailable
         """
-        folder = locate_library(path)
+        place = locate_library(path)
         if encoder is None:
             encoder = load_model(model or DEFAULT_MODEL, device)
-        session = Session(Catalog.create(folder), encoder=encoder, device=device)
+        session = Session(Catalog.create(place), encoder=encoder, device=device)
         session.catalog.add_model(encoder.info)
         return cls(session)
 
@@ -206,8 +207,13 @@ class OpenLibrary:
 
     @property
     def path(self) -> Path:
-        """The library's folder."""
+        """The library's folder; of one in PostgreSQL, that of what this machine derives from it."""
         return self._session.path
+
+    @property
+    def name(self) -> str:
+        """The library's folder or address, as messages name it."""
+        return self._session.catalog.name
 
     @property
     def encoder(self) -> Encoder:

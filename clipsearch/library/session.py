@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from clipsearch._util import describe_error, log_fault, report_first_step
+from clipsearch._util import LazyModule, log_fault, report_first_step
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.calibration.background import Background, StoredLogMeanExps
 from clipsearch.calibration.image_cohort import ImageCohort
@@ -19,9 +19,9 @@ from clipsearch.encoders.registry import resolve
 from clipsearch.errors import (
     EncoderError,
     LibraryError,
-    LibraryLocked,
     ModelMismatch,
     UnknownModel,
+    VectorIndexError,
 )
 from clipsearch.text.encode import ProgressReader
 from clipsearch.types import (
@@ -36,11 +36,15 @@ from clipsearch.vectors.live import LiveVectors
 from clipsearch.vectors.searcher import Searcher
 from clipsearch.vectors.snapshots import Snapshots
 
+if TYPE_CHECKING:
+    from clipsearch.library import locks
+else:  # who only asks holds nothing
+    locks = LazyModule("clipsearch.library.locks")
+
 Filter: TypeAlias = str | Where
 """A where-clause, as text or parsed."""
 
 DEFAULT_MODEL = "default"
-_LOCK = "index.lock"
 
 
 @dataclass(slots=True)
@@ -87,7 +91,7 @@ class Session:
 
     @property
     def path(self) -> Path:
-        """The library's folder."""
+        """The folder of all that is derived from the catalog: the library's, where it has one."""
         return self.catalog.folder
 
     def close(self) -> None:
@@ -192,7 +196,7 @@ class Session:
             raise UnknownModel(
                 name,
                 hint=f"This library has vectors of {held}: add those of another with "
-                f"`clipsearch index FOLDER -L {self.path} --model MODEL`.",
+                f"`clipsearch index FOLDER -L {self.catalog.name} --model MODEL`.",
             )
         return view
 
@@ -232,9 +236,22 @@ class Session:
         """Return the open vectors of the current model."""
         model_id, _ = self.model()
         if model_id not in self.caches.searchers:
+            if self.catalog.shared:
+                self._catch_up(model_id)
             opened = Snapshots(self.path, self.catalog, model_id).open()
             self.caches.searchers[model_id] = opened
         return self.caches.searchers[model_id]
+
+    def _catch_up(self, model_id: int) -> None:
+        """Write a snapshot here, if others have added too much to read it with each search."""
+        snapshots = self.snapshots(model_id)
+        if not snapshots.needs_publish():
+            return
+        try:
+            with locks.hold_folder(self.path, self.catalog.name):
+                snapshots.publish()
+        except (LibraryError, VectorIndexError) as error:  # all is found without it, too
+            log_fault(f"could not write a snapshot; searching is slower until then: {error}")
 
     def live(self) -> LiveVectors:
         """Return which vectors of the current model have files now."""
@@ -291,24 +308,13 @@ class Session:
         }
         return Snapshots(self.path, self.catalog, model_id, **wanted)
 
-    @contextmanager
-    def write_lock(self) -> Iterator[None]:
-        """Hold the library against other indexing processes. Raises LibraryLocked at once."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.path / _LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise LibraryLocked(self.path, "another `clipsearch index`") from error
-        except OSError as error:
-            raise LibraryError(
-                self.path, f"cannot write in {self.path}: {describe_error(error)}."
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def write_lock(self) -> AbstractContextManager[None]:
+        """Hold the library against others that index, where these do not share. Raises LibraryLocked."""
+        return (
+            nullcontext()
+            if self.catalog.shared
+            else locks.hold_folder(self.path, self.catalog.name)
+        )
 
 
 # --- models -------------------------------------------------------------------------------

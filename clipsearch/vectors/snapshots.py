@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from os import PathLike
 from pathlib import Path, PurePosixPath
 
@@ -82,6 +83,8 @@ class Snapshots:
         self._catalog, self._model_id = catalog, model_id
         self._kind, self._recall = kind, recall
         self._queries, self._on_fault = queries, on_fault
+        # Who only searches what others use, too, purges nothing.
+        self._stale_share = inf if catalog.shared else _STALE_SHARE
 
     def open(self) -> Searcher:
         """Open the newest snapshot that can be read, and the tail after it.
@@ -99,8 +102,7 @@ class Snapshots:
         dropped = False
         opened: dict[int, VectorIndex] = {}
         unusable: set[int] = set()
-        # Rows are read again after a failure: another process may have published a newer
-        # snapshot and swept this one between our look at the row and at the file.
+        # Rows are read again after a failure: a newer snapshot may have taken the place of this one.
         while chain := find_chain([row for row in self.rows() if row.id not in unusable]):
             missing = [row for row in chain if row.id not in opened]
             if not missing:
@@ -138,10 +140,7 @@ class Snapshots:
         return index
 
     def replace_damaged(self, fault: str) -> None:
-        """Drop the newest snapshot, whose `fault` has shown in use, and rebuild it.
-
-        Of several segments, those before the one that the fault names stay.
-        """
+        """Drop the newest snapshot from the segment on that a `fault`, seen in use, names; rebuild it."""
         chain = self.chain()
         named = [place for place, row in enumerate(chain) if self.path(row).name in fault]
         if self._drop_all(chain[min(named, default=0) :]):
@@ -182,7 +181,7 @@ class Snapshots:
         """
         tail, stale, rows = self.drift()
         most = min(max(_TAIL_ROWS, _TAIL_SHARE * rows), _TAIL_MOST)
-        return tail > most or stale > _STALE_SHARE * rows
+        return tail > most or stale > self._stale_share * rows
 
     def publish(self, *, purge: bool = False) -> None:
         """Write the vectors of the model to a new snapshot and publish it.
@@ -204,7 +203,7 @@ class Snapshots:
             If the catalog cannot be written.
         """
         tail, stale, rows = self.drift()
-        purge = purge or stale > _STALE_SHARE * rows
+        purge = purge or stale > self._stale_share * rows
         if purge:
             self._catalog.purge_stale(self._model_id)
         everything = bool(purge or self._kind or self._recall)

@@ -27,6 +27,8 @@ from clipsearch.errors import (
 from clipsearch.library import Library
 from clipsearch.types import Embeddings
 
+pytestmark = pytest.mark.both_engines
+
 Make = Callable[..., list[Path]]
 
 
@@ -239,6 +241,7 @@ def test_pages_hold_what_records_and_embeddings_do_a_few_images_at_a_time(
     assert [record.path for record in below] == [str(copy)]
 
 
+@pytest.mark.sqlite
 def test_pages_with_vectors_leave_out_images_without_one_of_the_model(
     library: Library, paths: list[Path]
 ) -> None:
@@ -260,6 +263,7 @@ def rows_of(library: Library) -> tuple[int, int]:
         return catalog.execute(one).fetchone()[0], catalog.execute(two).fetchone()[0]
 
 
+@pytest.mark.sqlite
 def test_rows_of_bytes_that_are_gone_are_swept_once_they_are_a_tenth(
     library: Library, filled: list[Path]
 ) -> None:
@@ -278,6 +282,7 @@ def test_rows_of_bytes_that_are_gone_are_swept_once_they_are_a_tenth(
     assert rows_of(library) == (49, 49)
 
 
+@pytest.mark.sqlite
 def test_bytes_that_change_again_and_again_do_not_pile_up(
     library: Library, filled: list[Path], make_images: Make
 ) -> None:
@@ -287,6 +292,7 @@ def test_bytes_that_change_again_and_again_do_not_pile_up(
     assert rows_of(library)[0] <= 70 >= rows_of(library)[1]
 
 
+@pytest.mark.sqlite
 def test_files_that_broke_or_were_removed_are_swept_too(
     library: Library, filled: list[Path]
 ) -> None:
@@ -300,6 +306,7 @@ def test_files_that_broke_or_were_removed_are_swept_too(
     assert rows_of(library) == (1, 1)
 
 
+@pytest.mark.sqlite
 def test_labels_wait_for_their_image(library: Library, filled: list[Path]) -> None:
     record = library.record(filled[0])
     assert record is not None

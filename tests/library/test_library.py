@@ -30,7 +30,7 @@ from clipsearch.types import IndexReport, Progress
 
 Make = Callable[..., list[Path]]
 
-pytestmark = pytest.mark.usefixtures("by_cosine")
+pytestmark = [pytest.mark.usefixtures("by_cosine"), pytest.mark.both_engines]
 
 
 @pytest.fixture
@@ -237,6 +237,7 @@ def test_progress_ends_at_the_total(library: Library, make_images: Make) -> None
     assert embed[0] == (0, 10) and embed[-1] == (10, 10)
 
 
+@pytest.mark.sqlite
 def test_two_indexers_at_once_are_refused(library: Library, make_images: Make) -> None:
     folder = make_images(3)[0].parent
     inside, go_on = threading.Event(), threading.Event()
@@ -494,6 +495,7 @@ def test_deleting_every_snapshot_is_safe(library: Library, make_images: Make) ->
         agree(found, exact(again, "x", paths))
 
 
+@pytest.mark.sqlite
 def test_where_a_library_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))

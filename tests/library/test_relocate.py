@@ -13,6 +13,8 @@ from clipsearch.errors import CannotRelocate
 from clipsearch.library import Library
 from clipsearch.types import MovedFolder
 
+pytestmark = pytest.mark.both_engines
+
 Make = Callable[..., list[Path]]
 
 

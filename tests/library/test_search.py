@@ -21,7 +21,7 @@ from clipsearch.types import Hit, ImageRecord, Results
 
 COUNT = 40
 
-pytestmark = pytest.mark.usefixtures("by_cosine")
+pytestmark = [pytest.mark.usefixtures("by_cosine"), pytest.mark.both_engines]
 
 
 @pytest.fixture
@@ -60,6 +60,7 @@ def test_damage_that_shows_in_a_search_is_mended_and_told(library: Path, k: int)
     assert not snapshot.exists()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("kind", ["exact", "compressed"])
 def test_vectors_that_are_not_finite_are_never_found_and_check_finds_them(
     library: Path, kind: str
@@ -84,6 +85,7 @@ def test_vectors_that_are_not_finite_are_never_found_and_check_finds_them(
         assert damaged.check() == []
 
 
+@pytest.mark.sqlite
 def test_a_lost_vector_does_not_hide_that_another_is_dead(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
