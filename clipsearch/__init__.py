@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from clipsearch.heads.label_file import labels_from_file
     from clipsearch.heads.query import Term
     from clipsearch.library import Library
+    from clipsearch.library.copy_library import copy_library
     from clipsearch.library.matrix import Matrix
     from clipsearch.output.placing import place_images
     from clipsearch.text.encode import encode_texts
@@ -129,6 +130,7 @@ _HOMES = {
     "clipsearch.text.encode": "encode_texts",
     "clipsearch.text.tokens": "Piece Token TokenTable",
     "clipsearch.distributed.embed": "embed_images",
+    "clipsearch.library.copy_library": "copy_library",
     "clipsearch.encoders": "load_encoder load_tokenizer",
     "clipsearch.encoders.base": "Encoder Tokenizer",
     "clipsearch.encoders.compiler.compile": "Compilation compile_model",
@@ -234,6 +236,7 @@ __all__ = [
     "Where",
     "__version__",
     "compile_model",
+    "copy_library",
     "embed_images",
     "encode_texts",
     "labels_from_file",

@@ -27,7 +27,7 @@ PUBLIC = {
     *("Calibration", "Fitted", "LabelQuestion", "LabelAnswer"),
     *("Hit", "Prediction", "LabelScore", "Results", "ImageRecord", "Facts"),
     *("Matrix", "Explanation", "labels_from_file", "BadOutputFile", "BadParts", "FigureTooLarge"),
-    *("embed_images", "BadSource"),
+    *("embed_images", "BadSource", "copy_library"),
     *("SearchOptions", "ClassifyOptions", "IndexOptions", "Selection", "Where"),
     *(
         "IndexReport",

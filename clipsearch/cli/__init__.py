@@ -37,6 +37,7 @@ COMMANDS = {
     "dupes": "grouping",
     "status": "library",
     "export": "library",
+    "copy": "copy",
     "errors": "library:list_errors",
     "remove": "library",
     "relocate": "index",

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from time import monotonic
-from typing import TextIO
+from typing import Any, TextIO
 
 import typer
 
 from clipsearch._util import ClipsearchWarning, escape_unprintable, log_with, printable, quote
+from clipsearch.catalog.address import is_address
 from clipsearch.types import OnProgress, Progress
 
 _PHASES = {
@@ -24,6 +25,7 @@ _PHASES = {
     "ingest": ("ingesting", "images"),
     "publish": ("writing the vector index", "vectors"),
     "check": ("checking", "vectors"),
+    "copy": ("copying", "rows"),
     "compile": ("compiling the model", "steps"),
     "gate": ("comparing int8 with fp32", "images"),
     "topics": ("trying numbers of topics", "numbers"),
@@ -150,6 +152,20 @@ def read_texts(texts: Sequence[str]) -> list[str]:
     if not text:
         raise UsageError("- stands for a text on standard input: there is none.")
     return [text if one == "-" else one for one in texts]
+
+
+def without_password(place: Any) -> Any:
+    """Return where a library is. Raises UsageError for an address with a password, which others could read."""
+    if not (place and is_address(place)):
+        return place
+    from clipsearch.catalog.address import Address
+
+    if Address.parse(place).has_password:
+        raise UsageError(
+            "a password on the command line can be read by others: put it into ~/.pgpass or "
+            "$PGPASSWORD, or the whole address into $CLIPSEARCH_LIBRARY."
+        )
+    return place
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import typer
 
-from clipsearch.cli.console import UsageError, get_device, say
+from clipsearch.cli.console import UsageError, get_device, say, without_password
 from clipsearch.errors import BadOutputFile, LibraryNotFound
 from clipsearch.library import ENVIRONMENT, Library
 from clipsearch.output.formats import (
@@ -33,7 +33,8 @@ LibraryOption = Annotated[
         "--library",
         "-L",
         metavar="DIR",
-        help="The library: default $CLIPSEARCH_LIBRARY, else ./index if it is one, "
+        callback=without_password,
+        help="The library, a folder or postgresql://USER@HOST/DATABASE: default $CLIPSEARCH_LIBRARY, else ./index if it is one, "
         "else the one in your user data folder.",
         show_default=False,
     ),
