@@ -50,6 +50,13 @@ NOT_RUN = {
     "ray start --head                                   # on one machine",
     "ray start --address HEAD:6379                      # on the others",
     "clipsearch embed s3://bucket/photos --to s3://bucket/parts --ray HEAD:6379",
+    # Tests run them on a server of this machine: tests/cli/test_copy.py.
+    "pip install 'clipsearch[postgres]'",
+    "clipsearch copy library postgresql://ann@photos.example/photos",
+    'clipsearch query "a cat on a chair" -L postgresql://ann@photos.example/photos',
+    "export CLIPSEARCH_LIBRARY='postgresql://ann@photos.example/photos?sslmode=verify-full'",
+    "clipsearch index /mnt/photos",
+    "clipsearch serve",
     "clipsearch index ~/Pictures -L photos",
     "clipsearch index ~/Pictures -L photos --model multilingual",
     "clipsearch use multilingual -L photos",
