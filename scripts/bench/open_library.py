@@ -3,8 +3,8 @@
     python scripts/bench/open_library.py LIBRARY QUERIES
 
 QUERIES: a file of unit rows float32 (n, dim). Each line of stdin is a question, each of stdout its
-answer: {"search": {"where": ...}, "queries": [FIRST, LAST]} -> {"seconds": of one, "cpu_seconds":
-of one, "peak_mb": of all, "resident_mb": now}; {"recall": {...}, "sql": CONDITION, "queries": ...} ->
+answer: {"search": {"where": ...}, "queries": [FIRST, LAST]} -> {"seconds": of one, "p99": of the
+slowest but one in a hundred, "cpu_seconds": of one, "peak_mb": of all, "resident_mb": now}; {"hits": {...}, "queries": ...} -> {"hits": [[PATH, SCORE], ...] of each}; {"recall": {...}, "sql": CONDITION, "queries": ...} ->
 {"recall": of the ten nearest, "images": how many were allowed}; {"relevance": true, "queries": ...} ->
 {"recall": of the ten most relevant, "count": mean error of the number of relevant images, as a share
 of it}; {"opened": true} -> {"seconds": for
@@ -45,10 +45,19 @@ def search(library: Library, queries: np.ndarray, selection: Mapping[str, Any]) 
     cpu = (time.process_time() - cpu) / len(queries)
     return {
         "seconds": float(np.median(took)),
+        "p99": float(np.quantile(took, 0.99)),
         "cpu_seconds": cpu,
         "peak_mb": _memory_mb("VmHWM"),
         "resident_mb": _memory_mb("VmRSS"),
     }
+
+
+def hits(
+    library: Library, queries: np.ndarray, selection: Mapping[str, Any]
+) -> dict[str, list[list[tuple[str, float]]]]:
+    """Return the hits of each query: their paths and scores."""
+    found = [library.search(query, k=BEST, **selection) for query in queries]
+    return {"hits": [[(hit.path, hit.score) for hit in one] for one in found]}
 
 
 def recall(
@@ -147,6 +156,8 @@ def main() -> None:
             chosen = queries[slice(*question.get("queries", [0, 0]))]
             if "opened" in question:
                 found = {"seconds": opened}
+            elif "hits" in question:
+                found = hits(library, chosen, question["hits"])
             elif "recall" in question:
                 found = recall(library, chosen, question["recall"], question["sql"])
             elif "relevance" in question:
