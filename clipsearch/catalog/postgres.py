@@ -14,21 +14,21 @@ import atexit
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipsearch._util.verified import cache_root
 from clipsearch.catalog.address import Address
-from clipsearch.catalog.connection import Connection, Statements, cell
+from clipsearch.catalog.connection import Connection, Cursor, Parameters, Statements, cell
 from clipsearch.catalog.dialect import for_postgres
 from clipsearch.catalog.engine import FORMAT
+from clipsearch.catalog.postgres_faults import ConnectionLost, explain_postgres
 from clipsearch.errors import (
     LibraryCorrupt,
     LibraryError,
-    LibraryLocked,
     LibraryNotFound,
     LibraryTooNew,
     QueryError,
@@ -58,15 +58,9 @@ _SEARCH_PATH = """SELECT set_config('search_path', quote_ident(%(schema)s) || ',
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds before a lost connection is made again: twice as many each time, up to the second."""
 _POOL = 8
-# Codes of PostgreSQL (its appendix A).
-_LOCKED, _NO_TABLE = "55P03", ("42P01", "3F000")
-_REFUSED = ("42501", "25006", "0A000")
-"""No privilege; a transaction that only reads; a replica, on which none can write."""
-_FULL = ("53100", "53200", "53300")
-_PASSING = ("08", "57P", "40")
-"""Of connections; the server is being stopped, or a process of it was killed; another transaction, or
-on a replica what it follows, was in the way."""
-_NO_PGVECTOR = "the server of {} lacks pgvector, 0.7 or later: its administrator has to install it."
+_READS = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+_ALONE = {"isolation_level": "AUTOCOMMIT"}
+"""Kinds of transactions: of one state, and of one statement."""
 
 _T = TypeVar("_T")
 
@@ -88,6 +82,7 @@ class PostgresEngine:
         self._busy_timeout = busy_timeout
         self._lock = Lock()
         self._pool: sqlalchemy.Engine | None = None
+        self._several: set[Callable[..., Any]] = set()  # that run several statements
         self.folder = cache_root() / _FOLDER / address.key
         """Where this machine keeps what it derives from the library; it is known after opening."""
         self.path = self.folder
@@ -126,7 +121,7 @@ class PostgresEngine:
         LibraryError
             The server cannot be reached.
         """
-        with self._begin(reads=True) as connection:
+        with self._begin(_READS) as connection:
             statements = Statements(connection, for_postgres)
             stored = self._stored_format(statements)
             if stored is None:
@@ -158,7 +153,15 @@ class PostgresEngine:
         """
 
         def attempt() -> _T:
-            with self._begin(reads=True) as connection:
+            if function not in self._several:
+                # One statement sees one state by itself: what begins and ends a transaction would
+                # take the server's answer three times as long.
+                try:
+                    with self._begin(_ALONE) as connection:
+                        return function(_OneStatement(connection, for_postgres), *args, **kwargs)
+                except _SeveralStatements:
+                    self._several.add(function)
+            with self._begin(_READS) as connection:
                 return function(Statements(connection, for_postgres), *args, **kwargs)
 
         return self._persist(attempt)
@@ -191,14 +194,22 @@ class PostgresEngine:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that sees one state of the catalog."""
-        with self._begin(reads=True) as connection:
+        with self._begin(_READS) as connection:
             yield Statements(connection, for_postgres)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a transaction that writes: all of it is committed at the end, or nothing."""
-        with self._begin() as connection:
-            self._hold(connection)
+        with ExitStack() as ends:
+
+            def begin() -> sqlalchemy.Connection:
+                with ExitStack() as failing:
+                    connection = failing.enter_context(self._begin())
+                    self._hold(connection)
+                    ends.push(failing.pop_all())
+                    return connection
+
+            connection = self._persist(begin)  # one of before may be broken by now
             yield Statements(connection, for_postgres)
             # Another number after every change, see `engine`.
             connection.exec_driver_sql(
@@ -208,21 +219,18 @@ class PostgresEngine:
     # --- transactions ----------------------------------------------------------------------
 
     @contextmanager
-    def _begin(self, *, reads: bool = False) -> Iterator[sqlalchemy.Connection]:
+    def _begin(self, kind: Mapping[str, Any] | None = None) -> Iterator[sqlalchemy.Connection]:
         try:
             from sqlalchemy.exc import DBAPIError
         except ImportError as error:
             raise LibraryError(self.name, _NO_DRIVER) from error
         try:
-            pool = self._open_pool()
-            if reads:
-                pool = pool.execution_options(
-                    isolation_level="REPEATABLE READ", postgresql_readonly=True
-                )
+            pool = self._open_pool().execution_options(**(kind or {}))
             with pool.begin() as connection:
                 yield connection
         except DBAPIError as error:
-            raise self._explain(error.orig or error, lost=error.connection_invalidated) from error
+            lost = error.connection_invalidated
+            raise explain_postgres(error.orig or error, self.address, lost=lost) from error
         except UnicodeEncodeError as error:
             raise QueryError(
                 "a text with half of a pair of surrogates is not valid UTF-8: no library holds it."
@@ -243,7 +251,7 @@ class PostgresEngine:
         while True:
             try:
                 return attempt()
-            except _ConnectionLost as error:
+            except ConnectionLost as error:
                 if time.monotonic() + pause > deadline:
                     raise LibraryError(self.name, str(error)) from error
                 time.sleep(pause)
@@ -265,7 +273,6 @@ class PostgresEngine:
                     creator=self._connect,
                     pool_size=_POOL,
                     max_overflow=-1,
-                    pool_pre_ping=True,  # a server that was started again is no error
                 )
             return self._pool
 
@@ -301,37 +308,18 @@ class PostgresEngine:
             )
         return int(stored)
 
-    def _explain(self, error: BaseException, *, lost: bool) -> Exception:
-        """Return the error that says what one of the driver means for a library."""
-        code = getattr(error, "sqlstate", None) or ""
-        said = self.address.without_secrets(" ".join(str(error).split()))[:300]
-        if code == _LOCKED:
-            return LibraryLocked(self.name)
-        if "vector" in said and ("extension" in said or "halfvec" in said) and code != _REFUSED[0]:
-            return LibraryError(self.name, _NO_PGVECTOR.format(self.name))
-        if code in _REFUSED:
-            return LibraryError(
-                self.name,
-                f"the role that uses {self.name} may not do this: {said}. Ask who runs the database "
-                "to grant it, or use an address with another role.",
-            )
-        if code in _NO_TABLE:
-            return LibraryNotFound(self.name)
-        if code in _FULL:
-            return LibraryError(self.name, f"the server of {self.name} has no room: {said}.")
-        if lost or code.startswith(_PASSING) or (not code and _is_operational(error)):
-            message = (
-                f"cannot use {self.name}: {said}. Check that the server runs and can be reached."
-            )
-            return _ConnectionLost(self.name, message)
-        return LibraryError(self.name, f"cannot use {self.name}: {said}.")
+
+class _SeveralStatements(BaseException):
+    """A function runs more than one statement."""
 
 
-class _ConnectionLost(LibraryError):
-    """The connection broke, or could not be made."""
+class _OneStatement(Statements):
+    """Runs one statement, and raises _SeveralStatements for another."""
 
+    _ran = False
 
-def _is_operational(error: BaseException) -> bool:
-    import psycopg
-
-    return isinstance(error, psycopg.OperationalError)
+    def execute(self, sql: str, values: Parameters = (), /) -> Cursor:
+        if self._ran:
+            raise _SeveralStatements
+        self._ran = True
+        return super().execute(sql, values)

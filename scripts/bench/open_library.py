@@ -154,6 +154,7 @@ def main() -> None:
         for line in sys.stdin:
             question = json.loads(line)
             chosen = queries[slice(*question.get("queries", [0, 0]))]
+            found: dict[str, Any]
             if "opened" in question:
                 found = {"seconds": opened}
             elif "hits" in question:
