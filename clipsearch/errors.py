@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
-from clipsearch._util import printable
+from clipsearch._util import in_shell, printable
 
 
 class ClipsearchError(Exception):
@@ -57,7 +57,7 @@ class LibraryNotFound(LibraryError):
     def __init__(self, path: str | PathLike[str]) -> None:
         super().__init__(
             path,
-            f"no library in {path}. Make one with `clipsearch index FOLDER -L {path}`, "
+            f"no library in {path}. Make one with `clipsearch index FOLDER -L {in_shell(path)}`, "
             "or name another with -L/--library or $CLIPSEARCH_LIBRARY.",
         )
 

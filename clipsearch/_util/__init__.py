@@ -111,6 +111,13 @@ def quote(value: object, most: int = 80) -> str:
     return shorten_middle(repr(text), most)
 
 
+def in_shell(text: object) -> str:
+    """Return a text as a shell takes it, in quotes where it has to be."""
+    import shlex
+
+    return shlex.quote(str(text))
+
+
 def fold_label(label: str) -> str:
     """Return what labels that differ in case, space or composed letters have in common."""
     import unicodedata  # a query compares no labels

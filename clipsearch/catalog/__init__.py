@@ -175,6 +175,11 @@ class Catalog:
             raise
         return cls(engine)
 
+    def confirm(self) -> None:
+        """Raise LibraryError if a shared library is another one than it was when it was opened."""
+        if self.shared:
+            self._engine.open()
+
     def close(self) -> None:
         """Close all connections; a later call would open new ones."""
         self._engine.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass, field
@@ -20,14 +19,30 @@ DEFAULT_SCHEMA = "clipsearch"
 """Of a database that holds one library."""
 # One slash is left of two where somebody made a path of it.
 _SCHEME = re.compile(r"postgres(?:ql)?(?:\+psycopg)?:/{1,2}", re.IGNORECASE)
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-_SHOWN = ("host", "port", "user", "dbname", "service")
-"""Parameters that say which database it is; others may be secret."""
+_SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
+_AMBIGUOUS = re.compile(r"@.*@|/.*@")
+_UNREADABLE = (
+    "cannot read the address of the library, postgresql://USER@HOST/DATABASE. In a password and in "
+    "names, @ is written as %40, / as %2F, ? as %3F, # as %23, : as %3A and % as %25."
+)
+_SHOWN = (
+    "host",
+    "port",
+    "user",
+    "dbname",
+    "service",
+    "sslmode",
+    "sslrootcert",
+    "target_session_attrs",
+)
+"""Parameters that say which database it is, and how it is reached; others may be secret."""
 
 
 def is_address(given: object) -> bool:
     """Tell whether a library is named by an address of PostgreSQL and not by a folder."""
-    return isinstance(given, str | os.PathLike) and bool(_SCHEME.match(str(os.fspath(given))))
+    return isinstance(given, str | os.PathLike) and bool(
+        _SCHEME.match(str(os.fspath(given)).strip())
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,52 +77,53 @@ class Address:
         LibraryError
             It cannot be read.
         """
-        text = str(os.fspath(given))
-        rest = _SCHEME.sub("", text, count=1)
+        rest = _SCHEME.sub("", str(os.fspath(given)).strip(), count=1)
+        place, _, query = rest.partition("?")
+        # Nothing of what is refused is shown: any part may be of a password.
+        if _AMBIGUOUS.search(place) or "#" in rest or "@" in query or "?" in query:
+            raise LibraryError("postgresql:", _UNREADABLE)
         try:
-            parts = parse.urlsplit(f"postgresql://{rest}")
-            query = parse.parse_qsl(
-                parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)
-            )
+            parts = parse.urlsplit(f"postgresql://{place}")
         except ValueError as error:
-            raise LibraryError(
-                "postgresql:", f"cannot read the address of the library: {error}."
-            ) from error
-        schema = dict(query).get("schema", DEFAULT_SCHEMA)
+            raise LibraryError("postgresql:", _UNREADABLE) from error
+        options = [option for option in query.split("&") if option]
+        schema = DEFAULT_SCHEMA
+        for option in options:
+            if option.startswith("schema="):
+                schema = parse.unquote(option.removeprefix("schema="))
+        options = [option for option in options if not option.startswith("schema=")]
         user, at, hosts = parts.netloc.rpartition("@")
-        user = user.partition(":")[0]
-        place = f"postgresql://{user}{at}{hosts}{parts.path}"
-        shown = [(key, value) for key, value in query if key in _SHOWN]
+        name = f"postgresql://{user.partition(':')[0]}{at}{hosts}{parts.path}"
+        shown = [option for option in options if option.partition("=")[0] in _SHOWN]
         if schema != DEFAULT_SCHEMA:
-            shown.append(("schema", schema))
-        name = place + (f"?{parse.urlencode(shown, safe='/')}" if shown else "")
+            shown.append(f"schema={schema}")
+        name += "?" * bool(shown) + "&".join(shown)
         if not _SCHEMA.fullmatch(schema):
             raise LibraryError(
                 name,
                 f"the schema of {name} has to be a name in lower-case letters, digits and `_`.",
             )
-        others = parse.urlencode([(key, value) for key, value in query if key != "schema"])
-        uri = f"postgresql://{parts.netloc}{parts.path}" + (f"?{others}" if others else "")
+        uri = f"postgresql://{place}" + "?" * bool(options) + "&".join(options)
         return cls(uri, schema, name)
 
     @property
     def has_password(self) -> bool:
         """Whether it holds a password, which who sees the address can read."""
-        parts = parse.urlsplit(self.uri)
-        keys = {key for key, _ in parse.parse_qsl(parts.query)}
-        return ":" in parts.netloc.rpartition("@")[0] or "password" in keys
+        return bool(self._secrets())
+
+    def _secrets(self) -> set[str]:
+        """Return the passwords that it holds, as they stand there."""
+        place, _, query = self.uri.removeprefix("postgresql://").partition("?")
+        user, _, _ = place.rpartition("@")
+        # Of the names of parameters, those that are misspelt are taken for passwords, too.
+        options = [option.partition("=") for option in query.split("&")]
+        found = {value for key, _, value in options if "pass" in key and key != "passfile"}
+        return {secret for secret in (user.partition(":")[2], *found) if secret}
 
     def without_secrets(self, text: str) -> str:
-        """Return a text, as a driver's message, without the password of the address."""
-        parts = parse.urlsplit(self.uri)
-        secrets = {parts.netloc.rpartition("@")[0].partition(":")[2]}
-        secrets |= {value for key, value in parse.parse_qsl(parts.query) if key == "password"}
-        for secret in filter(None, secrets):
-            for form in {secret, parse.unquote(secret), parse.quote(secret, safe="")}:
+        """Return a text, as a driver's message, without the passwords of the address."""
+        for secret in sorted(self._secrets(), key=len, reverse=True):
+            plain = parse.unquote(secret)
+            for form in (secret, plain, parse.quote(plain, safe="")):
                 text = text.replace(form, "***")
         return text
-
-    @property
-    def key(self) -> str:
-        """Letters that differ between libraries, for the name of a folder."""
-        return hashlib.sha256(self.name.encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ two machines do all the same, when a lease has ended too early, is done twice an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from clipsearch.catalog.connection import Connection, column
 
@@ -33,7 +33,7 @@ def claim_files(
     The paths that are the owner's now; the others are claimed by others.
     """
     # One after the other: two that claim overlapping files in another order would wait for each other.
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(:lock, 0))", {"lock": _LOCK})
+    connection.execute(_LOCK)
     values = {"model": model_id, "owner": owner, "seconds": seconds}
     connection.execute(f"UPDATE claim SET expires = {_END} WHERE owner = :owner", values)
     return set(
@@ -58,5 +58,21 @@ def release_claims(connection: Connection, owner: str) -> None:
     )
 
 
-_LOCK = "clipsearch claims"
+def release_dead_claims(connection: Connection, here: str, is_alive: Callable[[int], bool]) -> None:
+    """Give up what processes of a machine have claimed that do not run any more.
+
+    Parameters
+    ----------
+    here
+        What owners of this machine begin with; the number of the process follows, between colons.
+    is_alive
+        Tells whether a process runs.
+    """
+    for owner in column(connection.execute("SELECT DISTINCT owner FROM claim")):
+        begin, _, rest = owner.rpartition(":")[0].rpartition(":")
+        if begin == here and rest.isdecimal() and not is_alive(int(rest)):
+            connection.execute("DELETE FROM claim WHERE owner = :owner", {"owner": owner})
+
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('claims of ' || current_schema(), 0))"
 _END = "clock_timestamp() + :seconds * interval '1 second'"

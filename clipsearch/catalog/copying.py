@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from clipsearch._util import in_shell
 from clipsearch.catalog import Catalog
 from clipsearch.catalog.checksums import SEALED
 from clipsearch.catalog.connection import Connection, cell
+from clipsearch.catalog.settings import UNFINISHED_COPY
 from clipsearch.errors import LibraryError
 
 _TABLES = ("model", "content", "file", "embedding", "label", "scan")
@@ -21,8 +23,6 @@ _TABLES = ("model", "content", "file", "embedding", "label", "scan")
 _ROWS = 2_000
 _OWN_SETTINGS = ("format", "index:")
 """Settings, or beginnings of them, that are of one catalog alone."""
-_UNFINISHED = "copy of"
-"""The setting of a catalog whose copy is not finished: the name of the other."""
 
 OnRows = Callable[[int, int], None]
 """Is told how many rows are done, and of how many."""
@@ -69,8 +69,14 @@ def copy_catalog(source: Catalog, target: Catalog, on_rows: OnRows) -> dict[str,
 
 
 def _begin(source: Catalog, target: Catalog) -> None:
-    """Test that the target may be written to, and store what it becomes a copy of."""
-    unfinished = target.get_meta(_UNFINISHED)
+    """Test that the source is sound, and the target empty or its copy; store what that becomes."""
+    if damage := source.check():  # a copy would seal it as if it were right
+        raise LibraryError(
+            source.name,
+            f"nothing is copied, since {source.name} is damaged: {damage[0].message}. Repair it first: "
+            f"`clipsearch check --repair -L {in_shell(source.name)}`.",
+        )
+    unfinished = target.get_meta(UNFINISHED_COPY)
     if unfinished == source.name:
         return
     if unfinished or any(target.run(_count, table) for table in _TABLES):
@@ -79,7 +85,7 @@ def _begin(source: Catalog, target: Catalog) -> None:
             target.name,
             f"{target.name} holds {held}: nothing is copied into it. Name a place that holds none.",
         )
-    target.set_meta(_UNFINISHED, source.name)
+    target.set_meta(UNFINISHED_COPY, source.name)
 
 
 def _compare(source: Catalog, target: Catalog, on_rows: Callable[[int], None]) -> dict[str, int]:
@@ -171,4 +177,4 @@ def _set_sequences(connection: Connection) -> None:
 
 
 def _finish(connection: Connection) -> None:
-    connection.execute("DELETE FROM meta WHERE key = :key", {"key": _UNFINISHED})
+    connection.execute("DELETE FROM meta WHERE key = :key", {"key": UNFINISHED_COPY})

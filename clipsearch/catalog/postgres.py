@@ -11,6 +11,7 @@ All that is derived from the catalog (snapshots, caches) lies in a folder of thi
 from __future__ import annotations
 
 import atexit
+import hashlib
 import shutil
 import tempfile
 import time
@@ -51,13 +52,22 @@ _CONNECTION = {
     "keepalives_count": 3,
 }
 """What libpq is told where the address says nothing else."""
-# The tables of the library, and where the type of vectors is.
+# The tables of the library, and where the type of vectors is. A machine that sleeps in the midst of
+# a transaction keeps the others waiting no longer than a minute.
 _SEARCH_PATH = """SELECT set_config('search_path', quote_ident(%(schema)s) || ', ' || coalesce(
     (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
-    WHERE extname = 'vector'), 'public'), FALSE)"""
+    WHERE extname = 'vector'), 'public'), FALSE),
+    set_config('idle_in_transaction_session_timeout', '60s', FALSE)"""
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds before a lost connection is made again: twice as many each time, up to the second."""
 _POOL = 8
+# The library, and its table, which a logical restore makes anew; the server, of which there may be a
+# copy, and its history: a new one after a physical restore, and after a failover, which may lose rows.
+_IDENTITY = "SELECT made, 'embedding'::regclass::oid FROM revision"
+_MAY_ASK = """SELECT has_function_privilege('pg_control_system()', 'execute')
+    AND has_function_privilege('pg_control_checkpoint()', 'execute')"""
+_HISTORY = "SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()"
+_MADE_AGAIN = "{} was made again, or put back from a backup: open it anew."
 _READS = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _ALONE = {"isolation_level": "AUTOCOMMIT"}
 """Kinds of transactions: of one state, and of one statement."""
@@ -82,8 +92,9 @@ class PostgresEngine:
         self._busy_timeout = busy_timeout
         self._lock = Lock()
         self._pool: sqlalchemy.Engine | None = None
+        self._made = ""
         self._several: set[Callable[..., Any]] = set()  # that run several statements
-        self.folder = cache_root() / _FOLDER / address.key
+        self.folder = cache_root() / _FOLDER
         """Where this machine keeps what it derives from the library; it is known after opening."""
         self.path = self.folder
 
@@ -128,9 +139,12 @@ class PostgresEngine:
                 raise LibraryNotFound(self.name)
             if stored > FORMAT:
                 raise LibraryTooNew(self.name, stored, FORMAT)
-            made = cell(statements.execute("SELECT made FROM revision"))
-        # A library that was dropped and made again has another folder.
-        folder = cache_root() / _FOLDER / f"{self.address.key}-{made}"
+            made = self._identity(statements)
+        if self._made not in ("", made):
+            raise LibraryError(self.name, _MADE_AGAIN.format(self.name))
+        self._made = made
+        # A library that was made again, or put back from a backup, has another folder.
+        folder = cache_root() / _FOLDER / made
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:  # who cannot write at home derives it again in each process
@@ -187,6 +201,7 @@ class PostgresEngine:
 
         def attempt() -> _T:
             with self._begin() as connection:
+                self._limit_waiting(connection)
                 return function(Statements(connection, for_postgres), *args, **kwargs)
 
         return self._persist(attempt)
@@ -238,12 +253,15 @@ class PostgresEngine:
 
     def _hold(self, connection: sqlalchemy.Connection) -> None:
         """Wait until no other transaction writes this library, and keep others from it to the end."""
-        milliseconds = max(1, round(1000 * self._busy_timeout))
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+        self._limit_waiting(connection)
         connection.exec_driver_sql(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
             (f"clipsearch:{self.address.schema}",),
         )
+
+    def _limit_waiting(self, connection: sqlalchemy.Connection) -> None:
+        milliseconds = max(1, round(1000 * self._busy_timeout))
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
 
     def _persist(self, attempt: Callable[[], _T]) -> _T:
         """Do something until it is not ended by a lost connection, or for too long."""
@@ -291,13 +309,20 @@ class PostgresEngine:
 
     # --- format and faults -----------------------------------------------------------------
 
+    def _identity(self, connection: Connection) -> str:
+        """Return what differs where ids may mean other vectors: after a backup was put back, too."""
+        known = list(connection.execute(_IDENTITY).fetchone())
+        if cell(connection.execute(_MAY_ASK)):
+            known += connection.execute(_HISTORY).fetchone()
+        return hashlib.sha256(" ".join(map(str, known)).encode()).hexdigest()[:24]
+
     def _stored_format(self, connection: Connection) -> int | None:
         """Return the format of the library, None if there is none."""
         there = "SELECT to_regclass(:name) IS NOT NULL"
         schema = self.address.schema
-        if not cell(connection.execute(there, {"name": f"{schema}.meta"})):
+        if not cell(connection.execute(there, {"name": f'"{schema}".meta'})):
             return None
-        known = cell(connection.execute(there, {"name": f"{schema}.revision"}))
+        known = cell(connection.execute(there, {"name": f'"{schema}".revision'}))
         query = "SELECT value FROM meta WHERE key = 'format'"
         stored = cell(connection.execute(query)) if known else None
         if not (isinstance(stored, str) and stored.isdecimal()):

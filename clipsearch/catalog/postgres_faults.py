@@ -13,6 +13,7 @@ _FULL = ("53100", "53200", "53300")
 _PASSING = ("08", "57P", "40")
 """Of connections; the server is being stopped, or a process of it was killed; another transaction, or
 on a replica what it follows, was in the way."""
+_AWAY = ("refused", "resolve", "timeout", "unreachable", "No route", "closed", "terminat")
 _NO_PGVECTOR = "the server of {} lacks pgvector, 0.7 or later: its administrator has to install it."
 
 
@@ -33,7 +34,7 @@ def explain_postgres(error: BaseException, address: Address, *, lost: bool) -> L
         Whether the connection cannot be used any more.
     """
     code = getattr(error, "sqlstate", None) or ""
-    said = address.without_secrets(" ".join(str(error).split()))[:300]
+    said = address.without_secrets(" ".join(str(error).split()))[:300].rstrip(".?")
     if code == _LOCKED:
         return LibraryLocked(address.name)
     if "vector" in said and ("extension" in said or "halfvec" in said) and code != _REFUSED[0]:
@@ -49,10 +50,9 @@ def explain_postgres(error: BaseException, address: Address, *, lost: bool) -> L
     if code in _FULL:
         return LibraryError(address.name, f"the server of {address.name} has no room: {said}.")
     if lost or code.startswith(_PASSING) or (not code and _is_operational(error)):
-        message = (
-            f"cannot use {address.name}: {said}. Check that the server runs and can be reached."
-        )
-        return ConnectionLost(address.name, message)
+        away = any(word in said for word in _AWAY)
+        advice = " Check that the server runs and can be reached." if away else ""
+        return ConnectionLost(address.name, f"cannot use {address.name}: {said}.{advice}")
     return LibraryError(address.name, f"cannot use {address.name}: {said}.")
 
 

@@ -282,7 +282,7 @@ _FUNCTIONS = (
     SELECT CASE WHEN path ~ '^/+[^/]*$' THEN substring(path FROM '^/+')
     ELSE regexp_replace(path, '/*[^/]*$', '') END $$""",
     f"""CREATE FUNCTION distance_km(lat1 float8, lon1 float8, lat2 float8, lon2 float8)
-    RETURNS float8 {_FUNCTION}
+    RETURNS float8 STRICT {_FUNCTION}
     SELECT {2 * EARTH_RADIUS_KM} * asin(sqrt(least(1.0, sin(radians(lat2 - lat1) / 2) ^ 2
     + cos(radians(lat1)) * cos(radians(lat2)) * sin(radians(lon2 - lon1) / 2) ^ 2))) $$""",
 )
@@ -300,9 +300,9 @@ def create_in_postgres(connection: Connection, schema: str) -> None:
         Its name, which needs no quotes.
     """
     # What an administrator has made needs no right to make it.
-    there = connection.exec_driver_sql("SELECT to_regnamespace(%s) IS NOT NULL", (schema,))
+    there = connection.exec_driver_sql("SELECT to_regnamespace(%s) IS NOT NULL", (f'"{schema}"',))
     if not there.scalar():
-        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+        connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"')
     there = connection.exec_driver_sql("SELECT 1 FROM pg_extension WHERE extname = 'vector'")
     if there.scalar() is None:
         connection.exec_driver_sql("CREATE EXTENSION vector SCHEMA public")

@@ -18,6 +18,8 @@ from clipsearch.errors import ModelMismatch, UnknownModel
 from clipsearch.types import ModelInfo
 
 _PROBLEMS = "problems of walks"
+UNFINISHED_COPY = "copy of"
+"""The setting of a catalog whose copy is not finished: the name of the other."""
 _CURRENT = "model"  # the setting that holds the id of the current model
 
 

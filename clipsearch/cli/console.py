@@ -26,6 +26,7 @@ _PHASES = {
     "publish": ("writing the vector index", "vectors"),
     "check": ("checking", "vectors"),
     "copy": ("copying", "rows"),
+    "wait": ("waiting for what other machines have claimed", "files"),
     "compile": ("compiling the model", "steps"),
     "gate": ("comparing int8 with fp32", "images"),
     "topics": ("trying numbers of topics", "numbers"),
@@ -163,7 +164,7 @@ def without_password(place: Any) -> Any:
     if Address.parse(place).has_password:
         raise UsageError(
             "a password on the command line can be read by others: put it into ~/.pgpass or "
-            "$PGPASSWORD, or the whole address into $CLIPSEARCH_LIBRARY."
+            "$PGPASSWORD, or for -L the whole address into $CLIPSEARCH_LIBRARY."
         )
     return place
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from clipsearch._util import describe_error, is_remote
 from clipsearch._util.parallel import Workers, give_sign_of_life, map_ahead
-from clipsearch.distributed.fetch import fetch_public
+from clipsearch.distributed.fetch import NOT_FETCHED, fetch_public
 from clipsearch.distributed.remote import download, import_parquet, open_stream
 from clipsearch.distributed.sources import SourceFile, Unit
 from clipsearch.errors import ClipsearchError, MissingDependency
@@ -62,7 +62,7 @@ class UnitReader:
         read = {"files": self._files, "tar": self._tar, "table": self._table}[unit.kind]
         try:
             yield from read(unit)
-        except (OSError, tarfile.TarError, EOFError, ClipsearchError) as error:
+        except (OSError, tarfile.TarError, EOFError, ValueError, ClipsearchError) as error:
             if isinstance(error, MissingDependency):
                 raise
             yield Brought(unit.members[0], "", describe_error(error))
@@ -99,7 +99,7 @@ class UnitReader:
         (container,) = unit.members
         with (
             open_stream(container.path) as stream,
-            tarfile.open(fileobj=stream, mode="r|*") as archive,
+            tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as archive,
         ):
             for entry in archive:
                 if not entry.isfile() or file_suffix(entry.name) not in IMAGE_SUFFIXES:
@@ -162,8 +162,28 @@ class UnitReader:
         if not url:
             return Brought(member, "", "its row holds no image")
         if not self.fetch:
-            return Brought(member, "", "its row holds an address alone: --fetch fetches it")
+            return Brought(member, "", NOT_FETCHED)
         return self._keep(member, lambda: _try(lambda: fetch_public(str(url), _MOST_FETCHED)))
+
+
+_HEADER: Any = tarfile
+"""Its errors of headers, which have no types."""
+
+
+class _Header(tarfile.TarInfo):
+    """A header of an archive, of which one that is damaged or lacks is no end.
+
+    tarfile takes it for the end, and the rest of the archive would be lost without a word.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except _HEADER.HeaderError as error:
+            if not archive.offset or isinstance(error, _HEADER.EOFHeaderError):
+                raise
+            raise tarfile.ReadError("the archive is damaged, or ends without its end") from error
 
 
 def _try(read: Callable[[], bytes]) -> bytes:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
 
-from clipsearch._util import is_remote
+from clipsearch._util import is_remote, plural
 from clipsearch.distributed.embedder import EmbedOptions, UnitEmbedder, Written
 from clipsearch.distributed.remote import check_address
 from clipsearch.distributed.sources import Unit, list_units
@@ -89,7 +89,7 @@ def embed_images(
     folder = folder if is_remote(folder) else os.path.abspath(folder)  # workers are elsewhere
     on_progress(Progress("scan", 0, None))
     encoder = encoder or options.load()
-    done = Done.read(folder, encoder.info, retry_failed=retry_failed)
+    done = Done.read(folder, encoder.info, retry_failed=retry_failed, fetches=fetch)
     problems: list[Failure] = []
     left_out = 0
 
@@ -130,6 +130,10 @@ def embed_images(
         finished = write_units(
             units, folder, run, options, address=ray, actors=actors, on_image=tell
         )
+    warnings: tuple[str, ...] = ()
+    if done.failed:
+        before = plural(len(done.failed), "image")
+        warnings = (f"{before} failed before; --retry-failed reads what failed again.",)
     added, failed, failures, interrupted = 0, len(problems), [*problems], False
     try:
         for written in finished:
@@ -146,4 +150,5 @@ def embed_images(
         seconds=time.monotonic() - began,
         interrupted=interrupted,
         failures=tuple(sorted(failures, key=lambda failure: failure.path)),
+        warnings=warnings,
     )

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -16,6 +16,8 @@ _REDIRECTIONS = 5
 _CHUNK = 1 << 16
 _AGENT = "clipsearch"
 _CONNECTIONS: dict[str, type[HTTPConnection]] = {"http": HTTPConnection, "https": HTTPSConnection}
+NOT_FETCHED = "its row holds an address alone: --fetch fetches it"
+_NAT64 = ip_network("64:ff9b::/96")
 
 
 def fetch_public(address: str, most: int) -> bytes:
@@ -59,7 +61,10 @@ def fetch_public(address: str, most: int) -> bytes:
 
 def is_public(host: str) -> bool:
     """Tell whether an IP address is one of the public network."""
-    return ip_address(host.partition("%")[0]).is_global
+    address = ip_address(host.partition("%")[0])
+    if address in _NAT64:  # it leads to an address of IPv4
+        address = IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.is_global
 
 
 def _request(address: str) -> tuple[HTTPResponse, HTTPConnection]:
@@ -70,7 +75,11 @@ def _request(address: str) -> tuple[HTTPResponse, HTTPConnection]:
         raise OSError(f"its address cannot be read: {error}") from error
     if kind is None or not host:
         raise OSError("it has no address that begins with http:// or https://")
-    connection = kind(host, port, timeout=_SECONDS)
+    try:
+        # With its port: the end of an IPv6 address would be taken for one.
+        connection = kind(host, port or kind.default_port, timeout=_SECONDS)
+    except HTTPException as error:
+        raise OSError("its address cannot be read") from error
     connection._create_connection = _connect  # type: ignore[attr-defined]
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:

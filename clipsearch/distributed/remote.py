@@ -6,12 +6,12 @@ that holds a password gets here, see `check_address`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
 from clipsearch._util import describe_error, is_remote
 from clipsearch.errors import BadSource, MissingDependency
@@ -32,6 +32,9 @@ _ETAGS = ("ETag", "etag", "content_md5", "md5Hash", "oid", "blob_id")
 _CHANGED = ("LastModified", "last_modified", "mtime", "updated", "created")
 """What file systems call the version of a file, and the time of its last change."""
 
+_USER = re.compile(r".*://([^?]*)@", re.DOTALL)
+"""Who uses an address, to the last @ of it."""
+
 
 class Stored(NamedTuple):
     """A file at an address."""
@@ -50,9 +53,9 @@ def bad_source(source: object, reason: str) -> BadSource:
 
 def check_address(address: str) -> str:
     """Return an address that may be stored; raises BadSource for one that holds a password."""
-    if is_remote(address) and urlsplit(address).password:
+    if is_remote(address) and (found := _USER.search(address)) and ":" in found[1]:
         raise bad_source(
-            address.replace(str(urlsplit(address).password), "***"),
+            f"{address.partition(':')[0]}://***@{address[found.end() :]}",
             "it holds a password, which would be stored: name it in the environment",
         )
     return address

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipsearch._util import PartialDate, describe_error, is_remote
+from clipsearch.distributed.fetch import NOT_FETCHED
 from clipsearch.distributed.remote import import_parquet, list_below, open_stream, store_file
 from clipsearch.distributed.sources import SourceFile, Unit
 from clipsearch.errors import BadParts, BadSource, CannotPlace, ModelMismatch
@@ -55,6 +56,8 @@ class Done:
     ----------
     images
         A digest of each path with its state: some hundred bytes of memory each.
+    failed
+        Those of them that failed.
     units
         Key of each unit -> how many images it had.
     run
@@ -62,6 +65,7 @@ class Done:
     """
 
     images: set[bytes] = field(default_factory=set)
+    failed: set[bytes] = field(default_factory=set)
     units: dict[str, int] = field(default_factory=dict)
     run: int = 0
 
@@ -70,7 +74,9 @@ class Done:
         return _digest(path, state) in self.images
 
     @classmethod
-    def read(cls, folder: str, info: ModelInfo, *, retry_failed: bool = False) -> Done:
+    def read(
+        cls, folder: str, info: ModelInfo, *, retry_failed: bool = False, fetches: bool = False
+    ) -> Done:
         """Read what the parts of a folder hold.
 
         Parameters
@@ -81,6 +87,8 @@ class Done:
             The model of the embeddings.
         retry_failed
             Whether images that failed count as not done.
+        fetches
+            Whether those do that were not fetched.
 
         Raises
         ------
@@ -94,7 +102,7 @@ class Done:
             match = _NAME.search(path)
             assert match is not None, "only those are listed"
             done.run = max(done.run, int(match[1]))
-            failed, count = False, 0
+            retried, count = False, 0
             for columns in _batches(path):
                 if set(columns["fingerprint"]) - {info.fingerprint}:
                     raise ModelMismatch(
@@ -105,12 +113,15 @@ class Done:
                 rows = zip(columns["path"], columns["state"], columns["error"], strict=True)
                 for name, state, error in rows:
                     digest = _digest(name, state)
-                    failed |= bool(error)
-                    if error and retry_failed:
+                    done.failed.discard(digest)
+                    if error and (retry_failed or (fetches and error == NOT_FETCHED)):
                         done.images.discard(digest)
+                        retried = True
                     else:
                         done.images.add(digest)
-            if not (failed and retry_failed):
+                        if error:
+                            done.failed.add(digest)
+            if not retried:
                 done.units[match[2]] = count
         return done
 

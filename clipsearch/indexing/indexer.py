@@ -26,7 +26,7 @@ from clipsearch.indexing.loader import LoadedFile, Loader, hash_files
 from clipsearch.indexing.moved import find_moved
 from clipsearch.indexing.pipeline import encode_stream
 from clipsearch.indexing.prune import find_missing, store_mounts, store_roots
-from clipsearch.indexing.shared import ClaimedFiles
+from clipsearch.indexing.shared import LONGEST_PATH, TOO_LONG, ClaimedFiles
 from clipsearch.types import (
     Failure,
     IndexOptions,
@@ -187,6 +187,8 @@ class Indexer:
             seen.add(found.file.path)
             if found.state == "unchanged":
                 unchanged += 1
+            elif self.catalog.shared and len(os.fsencode(found.file.path)) > LONGEST_PATH:
+                failures.append(Failure(found.file.path, TOO_LONG))
             elif found.todo:
                 todo.append(found)
             else:
@@ -241,7 +243,7 @@ class Indexer:
                         reached = done + claimed.elsewhere
                         self.on_progress(Progress("embed", reached, total, group[-1].file.path))
                         claimed.renew()
-                more = claimed.more()
+                more = claimed.more(lambda left: self.on_progress(Progress("wait", 0, left)))
         tally.unchanged += claimed.elsewhere
 
     def _memory(self) -> MemoryBudget:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from clipsearch.catalog import Catalog, Pending
-from clipsearch.catalog.claims import claim_files, release_claims
+from clipsearch.catalog.claims import claim_files, release_claims, release_dead_claims
 from clipsearch.images import FoundFile
 
 _LEASE_SECONDS, _RENEWED_AFTER = 60.0, 15.0
@@ -16,6 +16,12 @@ _CLAIMED = 64
 """Files that are claimed at once: a minute's work of a slow model."""
 _PAUSE = 0.5
 """Seconds between two looks at what others have claimed."""
+
+LONGEST_PATH, TOO_LONG = (
+    2_600,
+    "its path has more than 2,600 bytes, which PostgreSQL cannot find it by",
+)
+"""Bytes of a path, and why one with more is left out."""
 
 
 class ClaimedFiles:
@@ -47,7 +53,7 @@ class ClaimedFiles:
     ) -> None:
         self._catalog, self._model_id, self._retry = catalog, model_id, retry
         self._left = [pending.file for pending in todo]
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(6).hex()}"
+        self._owner = f"{_here()}:{os.getpid()}:{os.urandom(6).hex()}"
         self._renewed = time.monotonic()
         self.elsewhere = 0
         """How many files others have read meanwhile."""
@@ -68,11 +74,16 @@ class ClaimedFiles:
             self._left += [file for file in some if file.path not in mine]
             yield from self._unread([file for file in some if file.path in mine])
 
-    def more(self) -> bool:
-        """Wait until others have read what they claimed, or no longer claim it; tell whether any is left."""
+    def more(self, on_waiting: Callable[[int], None] = lambda left: None) -> bool:
+        """Wait until others have read what they claimed, or no longer claim it; tell whether any is left.
+
+        `on_waiting` is told how many files others read meanwhile.
+        """
         while self._left:
             before = len(self._left)
             self._left = list(self._unread(self._left))
+            on_waiting(len(self._left))
+            self._catalog.note(release_dead_claims, _here(), _is_alive)
             if not self._left or self._claim(self._left[:1]):
                 break
             if len(self._left) == before:
@@ -103,3 +114,22 @@ class ClaimedFiles:
         """Give up what was claimed."""
         if self._catalog.shared:
             self._catalog.note(release_claims, self._owner)
+
+
+def _here() -> str:
+    """Name this machine and its numbers of processes: containers have numbers of their own."""
+    try:
+        numbers = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        numbers = ""
+    return f"{socket.gethostname()} {numbers}"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True

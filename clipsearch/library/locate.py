@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipsearch._util import existing_spelling, quote
+from clipsearch._util import existing_spelling, in_shell, quote
 from clipsearch._util.arrays import IdArray
+from clipsearch.catalog import Catalog
 from clipsearch.catalog.address import is_address
 from clipsearch.catalog.engine import FILE_NAME
-from clipsearch.errors import QueryError
+from clipsearch.catalog.settings import UNFINISHED_COPY
+from clipsearch.errors import LibraryError, QueryError
 from clipsearch.library.session import Filter, Session, filters_of
 from clipsearch.types import Selection, StrPath, Where, as_path
 from clipsearch.vectors.live import LiveVectors
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = "CLIPSEARCH_LIBRARY"
 """Environment variable that names the library where none is given."""
+_OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _FILTERS_KEPT, _FILTERED_MOST = 4, 8_000_000
 """Filters that are kept, and ids that pass them all together: 128 MB."""
 
@@ -47,6 +51,14 @@ def locate_library(path: StrPath | None = None) -> Path | Address:
         from clipsearch.catalog.address import Address
 
         return Address.parse(given)
+    if given and _OTHER_SCHEME.match(os.fspath(given).strip()):
+        # Not all of it is shown: it may hold a password.
+        scheme = os.fspath(given).strip().partition(":")[0]
+        raise LibraryError(
+            scheme,
+            f"no library has an address that begins with {scheme}: it lies in a folder, or in "
+            "PostgreSQL, as postgresql://USER@HOST/DATABASE.",
+        )
     if given:
         return Path(as_path(given, "library")).absolute()
     here = Path("index").absolute()
@@ -55,6 +67,22 @@ def locate_library(path: StrPath | None = None) -> Path | Address:
     import platformdirs
 
     return Path(platformdirs.user_data_path("clipsearch")) / "library"
+
+
+def open_catalog(path: StrPath | None) -> Catalog:
+    """Open the catalog of the library that is meant.
+
+    Raises LibraryError for the copy of another that is not finished, and what `Catalog.open` raises.
+    """
+    catalog = Catalog.open(locate_library(path))
+    if source := catalog.get_meta(UNFINISHED_COPY):
+        catalog.close()
+        raise LibraryError(
+            catalog.name,
+            f"{catalog.name} is a copy that is not finished: `clipsearch copy {in_shell(source)} "
+            f"{in_shell(catalog.name)}` goes on with it.",
+        )
+    return catalog
 
 
 def known_path(session: Session, path: StrPath, what: str = "path") -> str:

@@ -14,7 +14,7 @@ from clipsearch.encoders.compiler.store import cache_folder
 from clipsearch.encoders.registry import resolve
 from clipsearch.errors import LibraryError, LibraryNotFound, ModelMismatch
 from clipsearch.library import parts
-from clipsearch.library.locate import locate_library
+from clipsearch.library.locate import locate_library, open_catalog
 from clipsearch.library.session import (
     DEFAULT_MODEL,
     Session,
@@ -84,7 +84,7 @@ class OpenLibrary:
         ------
         LibraryNotFound, LibraryTooNew, LibraryCorrupt
         """
-        return cls(Session(Catalog.open(locate_library(path)), encoder=encoder, device=device))
+        return cls(Session(open_catalog(path), encoder=encoder, device=device))
 
     @classmethod
     def create(

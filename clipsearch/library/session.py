@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from clipsearch._util import LazyModule, log_fault, report_first_step
+from clipsearch._util import LazyModule, in_shell, log_fault, report_first_step
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch.calibration.background import Background, StoredLogMeanExps
 from clipsearch.calibration.image_cohort import ImageCohort
@@ -196,7 +196,7 @@ class Session:
             raise UnknownModel(
                 name,
                 hint=f"This library has vectors of {held}: add those of another with "
-                f"`clipsearch index FOLDER -L {self.catalog.name} --model MODEL`.",
+                f"`clipsearch index FOLDER -L {in_shell(self.catalog.name)} --model MODEL`.",
             )
         return view
 
@@ -258,6 +258,7 @@ class Session:
         model_id, _ = self.model()
         known = self.caches.live.get(model_id)
         if known is None or not known.revision or known.revision != self.catalog.revision():
+            self.catalog.confirm()
             known = self.caches.live[model_id] = LiveVectors.load(self.path, self.catalog, model_id)
         return known
 

@@ -20,7 +20,10 @@ QUOTED = "p%40ss%3Aw%2Frd"
         ("postgres://db", "postgresql://db"),
         ("postgresql+psycopg://db:5433/x", "postgresql://db:5433/x"),
         (f"postgresql://ann:{QUOTED}@db/x", "postgresql://ann@db/x"),
-        (f"postgresql://db/x?password={QUOTED}&sslmode=require", "postgresql://db/x"),
+        (
+            f"postgresql://db/x?password={QUOTED}&sslmode=require",
+            "postgresql://db/x?sslmode=require",
+        ),
         ("postgresql:///x?host=/run/pg", "postgresql:///x?host=/run/pg"),
         ("postgresql://a,b:2/x?schema=cats", "postgresql://a,b:2/x?schema=cats"),
     ],
@@ -36,7 +39,7 @@ def test_all_but_the_schema_is_for_the_driver() -> None:
     address = Address.parse(given)
     assert address.schema == "cats"
     assert address.uri == (
-        f"postgresql://ann:{QUOTED}@db/x?sslmode=verify-full&sslrootcert=%2Fca.pem"
+        f"postgresql://ann:{QUOTED}@db/x?sslmode=verify-full&sslrootcert=/ca.pem"
     )
 
 
@@ -52,7 +55,13 @@ def test_a_folder_is_no_address(given: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["postgresql://db/x?schema=A-b", "postgresql://db/x?schema=", "postgresql://[db/x"]
+    "given",
+    [
+        "postgresql://db/x?schema=A-b",
+        "postgresql://db/x?schema=",
+        "postgresql://db/x?schema=pg_x",
+        "postgresql://[db/x",
+    ],
 )
 def test_what_cannot_be_read_is_refused(given: str) -> None:
     with pytest.raises(LibraryError):
@@ -69,8 +78,24 @@ def test_messages_of_the_driver_are_cleared_of_the_password(given: str) -> None:
     assert QUOTED not in said and SECRET not in said
 
 
-def test_libraries_in_two_schemas_have_folders_of_their_own() -> None:
-    keys = {
-        Address.parse(f"postgresql://db/x{schema}").key for schema in ("", "?schema=a", "?schema=b")
-    }
-    assert len(keys) == 3
+@pytest.mark.parametrize(
+    "password", ["my@Secret", "my/Secret", "my#Secret", "my?Secret", "p@ss/w?Secret", "%Secret@x"]
+)
+def test_of_a_password_whose_signs_are_not_quoted_nothing_is_shown(password: str) -> None:
+    with pytest.raises(LibraryError) as caught:
+        Address.parse(f"postgresql://ann:{password}@127.0.0.1/photos")
+    said = str(caught.value)
+    assert "Secret" not in said and "%40" in said
+
+
+@pytest.mark.parametrize("option", ["sslpassword=s3cret", "passwor=s3cret", "password=s3cret"])
+def test_all_that_may_be_a_password_is_one(option: str) -> None:
+    address = Address.parse(f"postgresql://db/x?{option}")
+    assert address.has_password and "s3cret" not in address.name
+    assert address.without_secrets("s3cret") == "***"
+
+
+def test_what_is_quoted_in_an_address_stays_so() -> None:
+    given = "postgresql://db/x?options=-c%20statement_timeout%3D50000&passfile=/my%20file"
+    address = Address.parse(given)
+    assert address.uri == given and not address.has_password

@@ -10,7 +10,7 @@ import pytest
 from postgres_server import server
 
 from clipsearch.catalog import Catalog
-from clipsearch.catalog.claims import claim_files, release_claims
+from clipsearch.catalog.claims import claim_files, release_claims, release_dead_claims
 
 
 @pytest.fixture
@@ -63,3 +63,18 @@ def test_many_that_claim_at_once_share_without_overlap(catalog: Catalog) -> None
     for thread in threads:
         thread.join()
     assert sorted(path for some in got.values() for path in some) == sorted(paths)
+
+
+def test_claims_of_processes_that_ended_here_are_given_up(catalog: Catalog) -> None:
+    claim(catalog, "here pid:[4]:17:aa", "/a")
+    claim(catalog, "here pid:[4]:18:bb", "/b")
+    claim(catalog, "there pid:[4]:17:cc", "/c")
+    asked: list[int] = []
+
+    def is_alive(number: int) -> bool:
+        asked.append(number)
+        return number == 18
+
+    catalog.note(release_dead_claims, "here pid:[4]", is_alive)
+    assert sorted(asked) == [17, 18]
+    assert claim(catalog, "you", "/a", "/b", "/c") == {"/a"}

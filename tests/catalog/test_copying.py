@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +99,15 @@ def test_a_source_that_changes_meanwhile_is_noticed(
     with pytest.raises(LibraryError, match="file rows differ"):
         copy_catalog(source, target, change)
     assert changed == [1]
+
+
+def test_damage_is_not_copied_as_if_it_were_right(tmp_path: Path, target: Catalog) -> None:
+    with Catalog.create(tmp_path / "damaged") as source:
+        source.commit([entry("/a.jpg")], source.add_model(model()))
+        connection = sqlite3.connect(source.path)
+        connection.execute("UPDATE content SET camera = 'x'")
+        connection.commit()
+        connection.close()
+        with pytest.raises(LibraryError, match=r"is damaged.*check --repair"):
+            copy_catalog(source, target, unseen)
+    assert target.files_under("/") == {}

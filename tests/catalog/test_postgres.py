@@ -12,6 +12,7 @@ from postgres_server import Server, server
 
 from clipsearch.catalog import Catalog
 from clipsearch.catalog.claims import claim_files, release_claims
+from clipsearch.catalog.connection import Connection
 from clipsearch.errors import (
     LibraryCorrupt,
     LibraryError,
@@ -244,3 +245,40 @@ def test_who_cannot_write_at_home_reads_all_the_same(
     with Catalog.open(address) as catalog:
         assert catalog.folder.is_dir() and catalog.snapshots() == []
         assert catalog.files_under("/").keys() == {"/a.jpg"}
+
+
+def test_a_library_that_is_made_again_is_noticed_by_who_has_it_open(address: str) -> None:
+    with Catalog.create(address) as catalog:
+        catalog.confirm()
+        server().sql(f"DROP SCHEMA {schema_of(address)} CASCADE")
+        Catalog.create(address).close()
+        with pytest.raises(LibraryError, match="made again"):
+            catalog.confirm()
+
+
+def test_a_library_that_was_put_back_from_a_dump_has_another_folder(address: str) -> None:
+    schema = schema_of(address)
+    with Catalog.create(address) as catalog:
+        catalog.commit([entry("/a.jpg")], catalog.add_model(model()))
+        before = catalog.folder
+    dump = server().folder / "dump.sql"
+    server().run("pg_dump", "-d", server().address, "-n", schema, "-f", dump)
+    server().sql(f"DROP SCHEMA {schema} CASCADE")
+    server().run("psql", "-d", server().address, "-q", "-f", dump)
+    with Catalog.open(address) as catalog:
+        assert catalog.files_under("/").keys() == {"/a.jpg"}
+        assert catalog.folder != before
+
+
+def test_a_claim_waits_for_no_other_library_and_not_for_ever(address: str) -> None:
+    with Catalog.create(address, busy_timeout=0.2) as catalog:
+        other = server().new_library()
+        with Catalog.create(other) as busy:
+
+            def claim_for_long(connection: Connection) -> None:
+                claim_files(connection, ["/a"], 1, owner="other", seconds=60)
+                assert catalog.note(claim_files, ["/a"], 1, owner="me", seconds=60) == {"/a"}
+                with Catalog.open(other, busy_timeout=0.2) as same, pytest.raises(LibraryLocked):
+                    same.note(claim_files, ["/a"], 1, owner="me", seconds=60)
+
+            busy.note(claim_for_long)

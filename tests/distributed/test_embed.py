@@ -199,6 +199,30 @@ def test_of_a_tar_that_breaks_off_what_came_before_is_kept(
     assert counts(embed(tar, to=parts)) == (12, 0, 0)
 
 
+@pytest.mark.parametrize("damage", ["a bit of a header", "cut at a header", "a header of sizes"])
+def test_of_a_damaged_tar_the_rest_is_not_left_out_without_a_word(
+    tmp_path: Path, images: list[Path], damage: str
+) -> None:
+    tar = make_tar(tmp_path / "a.tar", images)
+    data = bytearray(tar.read_bytes())
+    with tarfile.open(tar) as archive:
+        start = [entry for entry in archive if entry.isfile()][5].offset
+    if damage == "a bit of a header":
+        data[start + 10] ^= 0x40
+    elif damage == "cut at a header":
+        del data[start:]
+    else:
+        sparse = tarfile.TarInfo("x.png")
+        sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+        sparse.size = 100
+        header = sparse.tobuf(tarfile.PAX_FORMAT) + b"x" * 512
+        data[start:start] = header
+    tar.write_bytes(data)
+    report = embed(tar, to=tmp_path / "parts")
+    assert 0 < report.added < len(images) and report.failed == 1
+    assert [one.path for one in report.failures] == [str(tar)]
+
+
 def test_names_in_archives_may_be_any_bytes(tmp_path: Path, images: list[Path]) -> None:
     with tarfile.open(
         tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1"
@@ -258,6 +282,12 @@ def test_addresses_in_tables_are_fetched_on_request_only(
     report = embed(tmp_path / "t.parquet", to=tmp_path / "parts")
     assert counts(report) == (0, 0, 12) and fetched == []
     assert "--fetch fetches it" in report.failures[0].reason
+    report = embed(tmp_path / "t.parquet", to=tmp_path / "parts", fetch=True)
+    assert counts(report) == (11, 0, 1)  # what was not fetched is no failure that stays
+    report = embed(tmp_path / "t.parquet", to=tmp_path / "parts", fetch=True)
+    assert counts(report) == (0, 12, 0)
+    assert report.warnings == ("1 image failed before; --retry-failed reads what failed again.",)
+    fetched.clear()
     report = embed(tmp_path / "t.parquet", to=tmp_path / "other", fetch=True)
     assert counts(report) == (11, 0, 1)
     assert (report.failures[0].path, fetched.count(urls[2])) == (urls[2], 1)

@@ -50,6 +50,9 @@ def answering() -> Iterator[Callable[[str], str]]:
         "http://[::1]:1/a.png",
         "http://169.254.169.254/latest/meta-data",
         "http://10.0.0.1/a.png",
+        "http://[::1]/a.png",
+        "http://[::ffff:127.0.0.1]/a.png",
+        "http://[64:ff9b::a00:1]/a.png",
     ],
 )
 def test_addresses_of_the_own_network_are_refused(address: str) -> None:
@@ -57,9 +60,13 @@ def test_addresses_of_the_own_network_are_refused(address: str) -> None:
         fetch.fetch_public(address, 1_000)
 
 
-@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://a/b", "http://", "http://[x", ""])
+@pytest.mark.parametrize(
+    "address",
+    ["file:///etc/passwd", "ftp://a/b", "http://", "http://[x", "", "http://a b/x", "http://\0/"],
+)
 def test_what_is_no_web_address_is_refused(address: str) -> None:
-    with pytest.raises(OSError, match=r"its address cannot be read|begins with http"):
+    said = r"its address cannot be read|begins with http|does not answer"
+    with pytest.raises(OSError, match=said):
         fetch.fetch_public(address, 1_000)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bench_runs import BENCH, run
+from postgres_server import server
 
 from clipsearch.types import ModelInfo
 
@@ -284,3 +285,13 @@ def test_a_large_library_is_opened_searched_and_grows(cache: Path) -> None:
     assert values["added images that are found at once"] == 1
     assert values["removed images that are found"] == 0
     assert values["snapshots written for them"] == 0
+
+
+@pytest.mark.slow
+def test_a_library_in_postgresql_answers_as_the_one_that_it_is_a_copy_of(cache: Path) -> None:
+    found = run("shared", cache, "--address", server().new_library())
+    values = {claim["what"]: claim["value"] for claim in found["claims"]}
+    equal = [value for what, value in values.items() if what.endswith("equal answers")]
+    assert len(equal) == 5 and set(equal) == {1}
+    assert values["copied and compared"] > 0
+    assert [row[0] for row in found["tables"][1]["rows"]] == ["a folder", "PostgreSQL"]

@@ -157,3 +157,17 @@ def test_an_indexer_ends_at_once_while_it_waits_for_others(
     assert waiting.poll() is None
     waiting.send_signal(signal.SIGINT)
     assert waiting.communicate(timeout=20)[0] == "True\n"
+
+
+def test_a_path_that_the_database_cannot_find_fails_alone(
+    address: str, make_images: MakeImages
+) -> None:
+    folder = make_images(2)[0].parent
+    deep = folder
+    for _ in range(14):
+        deep /= os.urandom(110).hex()
+    deep.mkdir(parents=True)
+    make_images(1, folder="other", seed=4)[0].rename(deep / "deep.png")
+    report, _ = index(address, [folder])
+    assert (report.added, report.failed) == (2, 1)
+    assert "2,600 bytes" in report.failures[0].reason

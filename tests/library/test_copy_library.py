@@ -9,6 +9,7 @@ import pytest
 from conftest import ToyEncoder
 from postgres_server import server
 
+from clipsearch.catalog import Catalog
 from clipsearch.errors import LibraryError, LibraryNotFound
 from clipsearch.library import Library
 from clipsearch.library.copy_library import copy_library
@@ -75,3 +76,19 @@ def test_others_find_what_was_added_since_and_write_a_snapshot_when_it_is_much(
         assert machine.path.is_relative_to(folder)
         assert len(machine.search("a red thing", k=100)) == 70
         assert (machine.status().tail, machine.status().indexed) == (0, 70)
+
+
+def test_a_copy_that_is_not_finished_is_not_opened(folder: Path, tmp_path: Path) -> None:
+    with Catalog.create(tmp_path / "copy") as catalog:
+        catalog.set_meta("copy of", str(folder))
+    with pytest.raises(LibraryError, match="goes on with it"):
+        Library.open(tmp_path / "copy")
+    copy_library(folder, tmp_path / "copy")
+    assert hits(tmp_path / "copy") == hits(folder)
+
+
+@pytest.mark.parametrize("given", ["mysql://u:hidden@h/x", "postgresql+asyncpg://u:hidden@h/x"])
+def test_an_address_of_another_kind_is_no_folder(given: str) -> None:
+    with pytest.raises(LibraryError, match="begins with") as caught:
+        Library.open(given)
+    assert "hidden" not in str(caught.value)
