@@ -29,6 +29,7 @@ from processes import Worker, script
 
 from clipsearch import Library
 from clipsearch.catalog import Catalog
+from clipsearch.library.prepare import refresh_queries
 
 ROWS, QUICK_ROWS = 10_000_000, 3_000
 QUERIES, ASKED, ADDED = 240, 40, 1_000
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = material.model(options.cache, "tiny" if options.quick else "ViT-B-32")
     material.compiled(options.cache, name)
     library = stores.library(options.cache, name, rows)
+    with Library.open(library) as opened:  # what `index` stores in the end, of the images of now
+        refresh_queries(opened._session)
     search(report, options, name, library)
     grow(report, options, name, library)
     return report.finish(options)
