@@ -79,7 +79,7 @@ class Address:
         """
         rest = _SCHEME.sub("", str(os.fspath(given)).strip(), count=1)
         place, _, query = rest.partition("?")
-        # Nothing of what is refused is shown: any part may be of a password.
+        # Nothing of a refused one is shown: any part may be of a password.
         if _AMBIGUOUS.search(place) or "#" in rest or "@" in query or "?" in query:
             raise LibraryError("postgresql:", _UNREADABLE)
         try:

@@ -61,13 +61,13 @@ _SEARCH_PATH = """SELECT set_config('search_path', quote_ident(%(schema)s) || ',
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds before a lost connection is made again: twice as many each time, up to the second."""
 _POOL = 8
-# The library, and its table, which a logical restore makes anew; the server, of which there may be a
+# The library, and its table, which a logical restore makes again; the server, of which there may be a
 # copy, and its history: a new one after a physical restore, and after a failover, which may lose rows.
 _IDENTITY = "SELECT made, 'embedding'::regclass::oid FROM revision"
 _MAY_ASK = """SELECT has_function_privilege('pg_control_system()', 'execute')
     AND has_function_privilege('pg_control_checkpoint()', 'execute')"""
 _HISTORY = "SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()"
-_MADE_AGAIN = "{} was made again, or put back from a backup: open it anew."
+_MADE_AGAIN = "{} was made again, or put back from a backup: open it again."
 _READS = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _ALONE = {"isolation_level": "AUTOCOMMIT"}
 """Kinds of transactions: of one state, and of one statement."""
