@@ -16,6 +16,7 @@ from clipsearch.cli.console import (
     warn_all,
 )
 from clipsearch.cli.options import LibraryOption, ModelOption, ReportFormat, write_report
+from clipsearch.distributed.parts import model_of_parts
 from clipsearch.library import Library
 from clipsearch.output.text import shorten_path
 from clipsearch.types import IndexReport
@@ -48,7 +49,7 @@ def ingest(
 ) -> None:
     """Add images by embeddings made elsewhere.
 
-    The model of the library has to be the one that made them.
+    The model of the library has to be the one that made them; a new one takes theirs.
     Vectors are stored as they are. Images that the library has are not added again.
 
     \b
@@ -57,7 +58,9 @@ def ingest(
     """
     with (
         progress() as on_progress,
-        Library.open_or_create(library, model=model, device=get_device()) as lib,
+        Library.open_or_create(
+            library, model=model or model_of_parts(sources), device=get_device()
+        ) as lib,
     ):
         report = lib.ingest(sources, model=model, root=root, on_progress=on_progress)
     _show(report, format)

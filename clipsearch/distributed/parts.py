@@ -24,7 +24,7 @@ import numpy as np
 from clipsearch._util import describe_error, read_date
 from clipsearch._util.arrays import AnyArray, FloatArray
 from clipsearch.distributed.remote import import_parquet
-from clipsearch.errors import BadParts
+from clipsearch.errors import BadParts, MissingDependency
 from clipsearch.types.facts import FACTS, Fact, Facts
 
 _ROWS_AT_ONCE = 4_096
@@ -84,6 +84,18 @@ def read_parts(source: str | os.PathLike[str]) -> Iterator[list[EmbeddingRow]]:
         yield from _read_parquet(path)
     else:
         raise BadParts(path, "it is neither a .parquet nor an .npz file, nor a folder")
+
+
+def model_of_parts(sources: Iterable[str | os.PathLike[str]]) -> str | None:
+    """Return the name of the model that the first part says it is of, None where it says none."""
+    for source in sources:
+        path = Path(source)
+        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        with suppress(BadParts, MissingDependency):
+            for batch in _batches(files[0]) if files and files[0].suffix == ".parquet" else ():
+                named = batch.column("model").to_pylist() if "model" in batch.schema.names else []
+                return next((name for name in named if isinstance(name, str)), None)
+    return None
 
 
 def _read_folder(folder: Path) -> Iterator[list[EmbeddingRow]]:

@@ -38,6 +38,8 @@ def test_parts_become_a_library(run: Run) -> None:
     report = json.loads(out)
     assert (code, report["added"], report["unchanged"]) == (0, 0, 6) and "6 done before" in said
     assert run("ingest", "parts", "-L", "library", "--model", "mini")[0] == 0
+    assert run("ingest", "parts", "-L", "other")[0] == 0  # a new library has the model of its parts
+    assert "mini" in run("status", "-L", "other")[1]
     code, out, _ = run("query", "a horse", "-f", "paths", "-L", "library")
     assert code == 0 and len(out.splitlines()) == 6
 

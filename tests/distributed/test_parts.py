@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clipsearch.distributed.parts import EmbeddingRow, read_parts
+from clipsearch.distributed.parts import EmbeddingRow, model_of_parts, read_parts
 from clipsearch.errors import BadParts
 
 VECTORS = np.eye(4, 8, dtype=np.float16)
@@ -232,3 +232,16 @@ def broken(folder: Path, kind: str) -> Path:  # noqa: C901 - a list of files, on
 def test_what_cannot_be_read_says_why(tmp_path: Path, kind: str, said: str) -> None:
     with pytest.raises(BadParts, match=said):
         rows_of(broken(tmp_path, kind))
+
+
+def test_the_model_is_that_of_the_first_part_that_says_one(tmp_path: Path) -> None:
+    vectors = pa.array([[1.0, 0.0]] * 2, pa.list_(pa.float32()))
+    table = {"path": ["/a", "/b"], "embedding": vectors}
+    pq.write_table(pa.table(table), tmp_path / "1.parquet")
+    (tmp_path / "2.parquet").write_bytes(b"no Parquet")
+    (tmp_path / "parts").mkdir()
+    named = pa.table(table | {"model": [None, "mini"]})
+    pq.write_table(named, tmp_path / "parts" / "1.parquet")
+    assert model_of_parts([tmp_path / "none", tmp_path / "2.parquet"]) is None
+    assert model_of_parts([tmp_path / "1.parquet"]) is None
+    assert model_of_parts([tmp_path / "2.parquet", tmp_path / "parts"]) == "mini"
