@@ -153,6 +153,26 @@ def library_place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def run_beside_images(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    make_images: Callable[..., list[Path]],
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command where `images` holds six: its exit code, stdout and stderr."""
+    from clipsearch.cli import main
+
+    make_images(6)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
 def by_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let relevance rise with the cosine, so that cosines alone tell the right order of hits."""
     monkeypatch.setattr("clipsearch.library.label_scores.DEFAULT_FORMULA", "platt")

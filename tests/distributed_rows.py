@@ -12,11 +12,9 @@ from clipsearch.catalog import Catalog
 
 def stored(library: Path) -> dict[str, bytes]:
     """Return path -> the stored bytes of its vector."""
-    with Catalog.open(library) as catalog, catalog._engine.read() as connection:
-        rows = connection.execute(
-            "SELECT path, vector FROM file JOIN embedding USING (content_id) ORDER BY path"
-        ).fetchall()
-    return dict(rows)
+    query = "SELECT path, vector FROM file JOIN embedding USING (content_id) ORDER BY path"
+    with Catalog.open(library) as catalog:
+        return catalog.run(lambda connection: dict(connection.execute(query)))
 
 
 def rows_of(parts: Path) -> list[dict[str, Any]]:

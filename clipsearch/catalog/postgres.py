@@ -140,7 +140,9 @@ class PostgresEngine:
             if stored > FORMAT:
                 raise LibraryTooNew(self.name, stored, FORMAT)
             made = self._identity(statements)
-        if self._made not in ("", made):
+        if self._made == made:
+            return
+        if self._made:
             raise LibraryError(self.name, _MADE_AGAIN.format(self.name))
         self._made = made
         # A library that was made again, or put back from a backup, has another folder.
@@ -205,12 +207,6 @@ class PostgresEngine:
                 return function(Statements(connection, for_postgres), *args, **kwargs)
 
         return self._persist(attempt)
-
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """Open a transaction that sees one state of the catalog."""
-        with self._begin(_READS) as connection:
-            yield Statements(connection, for_postgres)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

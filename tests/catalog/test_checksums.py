@@ -16,6 +16,7 @@ from catalog_rows import DIM, entry, failure, ids_of, model, unit
 
 from clipsearch.catalog import Catalog, SnapshotRow, integrity
 from clipsearch.catalog.checksums import SEALED, checksum_sql, stored_sql
+from clipsearch.catalog.connection import Connection, cell
 from clipsearch.catalog.engine import FORMAT
 from clipsearch.errors import ClipsearchError, UnknownModel
 from clipsearch.types import Facts
@@ -48,13 +49,12 @@ def tamper(catalog: Catalog, statement: str, *values: object) -> None:
 
 def unsealed(catalog: Catalog) -> dict[str, int]:
     """Table -> rows without a checksum, or with another one."""
-    with catalog._engine.read() as connection:
-        found = {
-            table: connection.execute(
-                f"SELECT count(*) FROM {table} WHERE {stored_sql(table)} IS NOT {checksum_sql(table)}"
-            ).fetchone()[0]
-            for table in SEALED
-        }
+
+    def count(connection: Connection, table: str) -> int:
+        condition = f"{stored_sql(table)} IS NOT {checksum_sql(table)}"
+        return int(cell(connection.execute(f"SELECT count(*) FROM {table} WHERE {condition}")))
+
+    found = {table: catalog.run(count, table) for table in SEALED}
     return {table: count for table, count in found.items() if count}
 
 
@@ -70,9 +70,8 @@ def test_every_row_has_its_checksum_after_every_kind_of_write(catalog: Catalog) 
         connection.execute("UPDATE content SET id = 77, lon = -0.0 WHERE id = 4")
     assert unsealed(catalog) == {}
     assert catalog.check() == []
-    with catalog._engine.read() as connection:
-        rows = connection.execute("SELECT count(*) FROM checksum WHERE kind = 4").fetchone()
-    assert rows == (3,)
+    query = "SELECT count(*) FROM checksum WHERE kind = 4"
+    assert catalog.run(lambda connection: cell(connection.execute(query))) == 3
 
 
 def test_a_write_that_fails_leaves_the_next_one_with_checksums(catalog: Catalog) -> None:

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from postgres_server import server
-
-from clipsearch.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    make_images: Callable[..., list[Path]],
-) -> Run:
-    make_images(6)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        return code, *capfd.readouterr()
-
-    return run
+def run(run_beside_images: Run) -> Run:
+    return run_beside_images
 
 
 def test_a_folder_becomes_a_library_that_others_share(run: Run) -> None:

@@ -8,26 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from clipsearch.cli import main
-
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    make_images: Callable[..., list[Path]],
-) -> Run:
-    make_images(6)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        return code, *capfd.readouterr()
-
-    return run
+def run(run_beside_images: Run) -> Run:
+    return run_beside_images
 
 
 def test_parts_become_a_library(run: Run) -> None:
