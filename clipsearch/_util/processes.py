@@ -1,4 +1,4 @@
-"""Start another Python: its memory goes with it, and it can be killed."""
+"""Start another Python: its memory goes with it, and it can be killed; and tell what Ctrl-C did here."""
 
 from __future__ import annotations
 
@@ -113,3 +113,25 @@ def answer_call() -> None:
         send("failed", str(error))
     except Exception:  # noqa: BLE001 - who asked goes on without the result, and meets it again
         send("done", None)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Tell whether an error is Ctrl-C, or came of it.
+
+    Python raises KeyboardInterrupt between any two instructions, also where a lock is taken again
+    (`threading.Condition.wait` then fails to release it) or where a module in C is imported, and
+    what fails there raises an error of its own.
+
+    Parameters
+    ----------
+    error
+        What was caught.
+
+    Returns
+    -------
+    True for KeyboardInterrupt and for an error raised while one was handled.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__context__
+    return cause is not None

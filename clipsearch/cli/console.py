@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import typer
 
 from clipsearch._util import ClipsearchWarning, escape_unprintable, log_with, printable, quote
+from clipsearch._util.processes import is_interrupt
 from clipsearch.catalog.address import is_address
 from clipsearch.types import OnProgress, Progress
 
@@ -64,6 +65,18 @@ def raise_interrupt(number: int, frame: object) -> None:
 def was_interrupted() -> bool:
     """Tell whether Ctrl-C was pressed: modules in C make errors of another type of it."""
     return bool(_interrupts)
+
+
+@contextmanager
+def telling_interrupts(*lines: str) -> Iterator[None]:
+    """End the command with 130 and these lines where Ctrl-C ends the block, wherever it arrives."""
+    try:
+        yield
+    except (KeyboardInterrupt, Exception) as error:
+        if not (was_interrupted() or is_interrupt(error)):
+            raise
+        say(*lines)
+        raise typer.Exit(INTERRUPTED) from error
 
 
 class UsageError(typer.BadParameter):

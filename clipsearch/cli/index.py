@@ -21,6 +21,7 @@ from clipsearch.cli.console import (
     get_device,
     progress,
     say,
+    telling_interrupts,
     warn_all,
 )
 from clipsearch.cli.models import choose_model, compile_at_first
@@ -37,6 +38,9 @@ from clipsearch.output.text import shorten_path
 from clipsearch.types import IndexReport, MovedFolder
 
 _FAILURES_SHOWN = 5
+_STOPPED = (
+    "interrupted: images indexed so far are searchable. Run the same command again to continue."
+)
 
 
 def index(
@@ -154,7 +158,7 @@ def index(
     if _is_new(library) and not _holds_images(paths, exclude, hidden, not no_default_ignores):
         raise NothingToIndex(f"no images found in {_name_paths(paths)}: no library was made.")
     chosen = choose_model(spec, library)
-    with ExitStack() as stack:
+    with telling_interrupts(_STOPPED), ExitStack() as stack:
         lib = None
         if dry_run:
             with suppress(LibraryNotFound):
@@ -292,9 +296,7 @@ def _show(report: IndexReport, format: str | None) -> None:
         if report.notes:
             say(NOTED.format(images=plural(len(report.notes), "image")))
     if report.interrupted:
-        say(
-            "interrupted: images indexed so far are searchable. Run the same command again to continue."
-        )
+        say(_STOPPED)
 
 
 def _pace(report: IndexReport) -> str:

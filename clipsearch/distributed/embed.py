@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
 
 from clipsearch._util import is_remote, plural
+from clipsearch._util.processes import is_interrupt
 from clipsearch.distributed.embedder import EmbedOptions, UnitEmbedder, Written
 from clipsearch.distributed.remote import check_address
 from clipsearch.distributed.sources import Unit, list_units
@@ -140,7 +141,9 @@ def embed_images(
             added += written.embedded
             failed += len(written.failures)
             failures += written.failures[: max(0, _FAILURES - len(failures))]
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        if not is_interrupt(error):
+            raise
         interrupted = True
     return IndexReport(
         added=added,

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from clipsearch._util import plural, warn
 from clipsearch._util.memory import MemoryBudget
 from clipsearch._util.parallel import Workers, cores
+from clipsearch._util.processes import is_interrupt
 from clipsearch.catalog import Catalog, Pending
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import VectorIndexError
@@ -159,7 +160,9 @@ class Indexer:
             removed, renamed = self._prune(scan, tally, started)
             if not dry_run:
                 self._publish()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Exception) as error:
+            if not is_interrupt(error):
+                raise
             interrupted = True
         failures = (*(scan.failures if scan else ()), *tally.failures)
         return IndexReport(

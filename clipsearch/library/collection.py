@@ -12,6 +12,7 @@ import numpy as np
 
 from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import cores
+from clipsearch._util.processes import is_interrupt
 from clipsearch.encoders import load_encoder
 from clipsearch.errors import ImageError, VectorIndexError
 from clipsearch.library.locate import known_path
@@ -102,7 +103,9 @@ def index_files(
             name = session.catalog.models()[model_id].name
             try:
                 warned += prepare_queries(session.for_model(name, encoder()))
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, Exception) as error:
+                if not is_interrupt(error):
+                    raise
                 report = replace(report, interrupted=True)
         purged = session.catalog.snapshots(model_id)[:1] != before
         unused = report.removed or report.updated or purged

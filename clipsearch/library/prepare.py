@@ -13,6 +13,7 @@ import numpy as np
 from clipsearch import calibration
 from clipsearch._util import describe_error
 from clipsearch._util.atomic import read_arrays, write_arrays
+from clipsearch._util.processes import is_interrupt
 from clipsearch.catalog import Counts
 from clipsearch.library.cohorts import image_cohort, image_log_mean_exps
 from clipsearch.library.session import Session
@@ -50,7 +51,9 @@ def prepare_queries(session: Session) -> list[str]:
         image_log_mean_exps(session, ids)
         image_cohort(session)
         return warn_of_photographs(session)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the images are indexed
+    except Exception as error:  # whatever it is, the images are indexed
+        if is_interrupt(error):
+            raise
         return [
             f"the first query will be slower: it could not be prepared ({describe_error(error)})."
         ]

@@ -425,6 +425,24 @@ def test_an_interrupted_index_reports_and_exits_with_130(cli: Cli, notes: Notes)
     assert "interrupted" in run.err and "    3  added" in run.out
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_ctrl_c_is_told_wherever_it_ends_index(
+    cli: Cli, notes: Notes, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Also as an error of another type, which a module in C or a lock makes of it."""
+
+    def load(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise error from None
+
+    monkeypatch.setattr(notes, "index", load, raising=False)
+    run = cli("index", "a")
+    assert (run.code, run.out) == (130, "")
+    assert "Run the same command again to continue." in run.err
+
+
 def test_failed_files_are_an_error_only_under_strict(cli: Cli, notes: Notes) -> None:
     failures = tuple(Failure(f"/p/{i}.jpg", "truncated") for i in range(7))
     notes.answers["index"] = IndexReport(added=1, failed=7, failures=failures)

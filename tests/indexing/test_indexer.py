@@ -249,6 +249,33 @@ def test_ctrl_c_while_scanning_counts_nothing(runs: Runs, monkeypatch: pytest.Mo
     assert report.interrupted and counts(report) == {}
 
 
+def test_ctrl_c_while_a_lock_is_taken_again_is_no_fault(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python raises it in `Condition.wait`, whose end then fails with another error."""
+
+    class Waiting:
+        def __exit__(self, *_: object) -> None:
+            raise RuntimeError("release unlocked lock")
+
+        def __enter__(self) -> None: ...
+
+    def wait(*_: object, **__: object) -> None:
+        with Waiting():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Catalog, "commit", wait)
+    assert runs.run().interrupted
+
+    def fail(*_: object, **__: object) -> None:
+        with Waiting():
+            raise ValueError
+
+    monkeypatch.setattr(Catalog, "commit", fail)
+    with pytest.raises(RuntimeError, match="unlocked"):
+        runs.run()
+
+
 def test_a_snapshot_that_cannot_be_written_is_a_warning(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,11 +97,17 @@ def test_after_a_run_that_encodes_no_image_the_first_query_derives_nothing(
     assert measured == []
 
 
+@pytest.mark.parametrize("other", [False, True])
 def test_interrupting_it_keeps_the_images(
-    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch
+    library: Library, make_images: Make, monkeypatch: pytest.MonkeyPatch, other: bool
 ) -> None:
     def interrupt(*_: object) -> Background:
-        raise KeyboardInterrupt
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if other:  # as a module in C does that is imported
+                raise ImportError("initialization failed") from None
+            raise
 
     monkeypatch.setattr(Background, "open", interrupt)
     report = library.index(make_images(4)[0].parent)
