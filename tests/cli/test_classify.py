@@ -17,6 +17,8 @@ from clipsearch.library import Library
 
 Command = Callable[..., tuple[int, str, str]]
 
+pytestmark = pytest.mark.both_engines
+
 
 @pytest.fixture
 def images(

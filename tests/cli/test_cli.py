@@ -19,6 +19,7 @@ import pytest
 from conftest import ToyEncoder
 from fault_log import logged_fault
 from PIL import Image
+from postgres_server import server
 
 import clipsearch
 from clipsearch import ClipsearchWarning, errors
@@ -782,7 +783,12 @@ def test_models_lists_presets_with_size_languages_licence_and_place(cli: Cli) ->
 
 
 @pytest.fixture
-def lib(tmp_path: Path, toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def lib(
+    catalogs_of_folders: None,
+    tmp_path: Path,
+    toy_encoder: ToyEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Path]:
     """A folder for a library whose encoder is the toy one; no other library is in reach."""
     monkeypatch.setattr("clipsearch.library.session.load_encoder", lambda *_, **__: toy_encoder)
     monkeypatch.delenv("CLIPSEARCH_LIBRARY", raising=False)
@@ -963,6 +969,7 @@ def test_removed_images_are_found_no_more_but_stay_on_disk(
     assert again.code == 1 and "none of these paths" in again.err
 
 
+@pytest.mark.sqlite  # the folder is renamed
 def test_status_names_the_library_that_is_in_use(
     cli: Cli, lib: Path, filled: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1014,6 +1021,7 @@ def test_the_demo_indexes_queries_classifies_and_adds_nothing_twice(
     assert "orange boy riding a blue horse" in page.read_text("utf-8")
 
 
+@pytest.mark.sqlite  # the folder is emptied
 def test_a_demo_of_an_older_bundled_model_is_made_anew_but_never_with_images_of_yours(
     cli: Cli,
     lib: Path,
@@ -1035,6 +1043,27 @@ def test_a_demo_of_an_older_bundled_model_is_made_anew_but_never_with_images_of_
     monkeypatch.setattr("clipsearch.library.session.load_encoder", lambda *_, **__: newest)
     refused = cli("demo", "-L", lib)
     assert refused.code == 1 and "images of yours" in refused.err
+
+
+@pytest.mark.sqlite  # it has an address
+def test_the_demo_runs_at_an_address_and_refuses_one_of_an_older_model(
+    cli: Cli,
+    lib: Path,
+    make_images: Callable[..., list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = make_images(12)
+    (images[0].parent / "captions.csv").write_text("path,caption\n", "utf-8")
+    demo = import_module("clipsearch.cli.demo")
+    monkeypatch.setattr(demo, "samples", lambda: images[0].parent)
+    address = server().new_library()
+    run = cli("demo", "-L", address)
+    assert run.code == 0 and f'clipsearch query "a dog in the snow" -L {address}' in run.err
+    newer = ToyEncoder("toy", seed=99)
+    monkeypatch.setattr("clipsearch.library.session.load_encoder", lambda *_, **__: newer)
+    refused = cli("demo", "-L", address)
+    assert refused.code == 1 and "name another schema for the demo" in refused.err
+    assert "12" in cli("status", "-L", address).out
 
 
 def test_export_lists_images_and_their_vectors(

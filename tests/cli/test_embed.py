@@ -10,6 +10,8 @@ import pytest
 
 Run = Callable[..., tuple[int, str, str]]
 
+pytestmark = pytest.mark.both_engines
+
 
 @pytest.fixture
 def run(run_beside_images: Run) -> Run:

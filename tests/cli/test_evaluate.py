@@ -18,6 +18,8 @@ from clipsearch.types import LabelAnswer
 LABELS = ("cat", "dog", "fish")
 Eval = Callable[..., tuple[int, str, str]]
 
+pytestmark = pytest.mark.both_engines
+
 
 @pytest.fixture
 def truth(

@@ -12,6 +12,8 @@ import pytest
 from clipsearch.cli import main
 from clipsearch.library import Library
 
+pytestmark = pytest.mark.both_engines
+
 
 @pytest.fixture
 def folder(

@@ -14,6 +14,8 @@ from clipsearch.library import Library
 
 Run = Callable[..., tuple[int, str, str]]
 
+pytestmark = pytest.mark.both_engines
+
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:

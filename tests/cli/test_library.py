@@ -15,6 +15,8 @@ from clipsearch.encoders.compiler.store import find_compiled
 from clipsearch.encoders.registry import resolve
 from clipsearch.library import Library
 
+pytestmark = pytest.mark.both_engines
+
 
 @pytest.fixture
 def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import ToyEncoder
 from killing import victim
+from postgres_server import SERVER_OF_FOLDERS, schema_of, server
 
 from clipsearch.library import Library
+
+pytestmark = pytest.mark.both_engines
 
 COUNT = 120  # more than two runs encode before their third commit
 
@@ -48,13 +52,17 @@ def killed(process: subprocess.Popen[str], after: int) -> int:
 
 def sound(folder: Path) -> int:
     """Return how many files are in a library, each with its content and its vector."""
-    with sqlite3.connect(folder / "catalog.db") as catalog:
-        counts = [
-            catalog.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("file", "content", "embedding")
-        ]
-        assert catalog.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert catalog.execute("PRAGMA foreign_key_check").fetchall() == []
-    catalog.close()
+    tables = ("file", "content", "embedding")
+    if SERVER_OF_FOLDERS in os.environ:
+        schema = schema_of(folder)
+        counts = [int(server().sql(f"SELECT count(*) FROM {schema}.{table}")) for table in tables]
+    else:
+        with sqlite3.connect(folder / "catalog.db") as catalog:
+            counts = [
+                catalog.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables
+            ]
+            assert catalog.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert catalog.execute("PRAGMA foreign_key_check").fetchall() == []
+        catalog.close()
     assert len(set(counts)) == 1
     return int(counts[0])

@@ -15,6 +15,8 @@ from vector_library import BATCH, VectorLibrary, batch_names, batch_rows
 
 from clipsearch.catalog import Catalog
 
+pytestmark = pytest.mark.both_engines
+
 
 @pytest.fixture(autouse=True)
 def no_warnings() -> Iterator[None]:

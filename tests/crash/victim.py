@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 from conftest import ToyEncoder
+from postgres_server import SERVER_OF_FOLDERS, copies_of_schema, engine_of_folder
 from vector_library import VectorLibrary, batch_names, batch_rows
 
+import clipsearch.catalog
 import clipsearch.vectors.segments
 from clipsearch.catalog import Catalog
 from clipsearch.library import Library
@@ -41,9 +43,12 @@ def segments(template: Path, out: Path, _: str) -> None:
 def lines(template: Path, out: Path, kind: str | None, *, step: int = 1) -> None:
     """Publish in a copy `out/N` of the library for N = 1, 2, ..., killed before the N-th line."""
     vector_index(kind or "exact")  # imported once, before the forks
+    copy_catalog = copies_of_schema(template) if SERVER_OF_FOLDERS in os.environ else None
     for number in count(1, step):
         folder = out / str(number)
         shutil.copytree(template, folder)
+        if copy_catalog:
+            copy_catalog(folder)
         if (child := os.fork()) == 0:
             catalog = Catalog.open(folder)
             snapshots = Snapshots(folder, catalog, next(iter(catalog.models())), kind=kind)
@@ -120,6 +125,8 @@ def index(folder: Path, images: Path, kind: str) -> None:
 
 
 if __name__ == "__main__":
+    if SERVER_OF_FOLDERS in os.environ:
+        clipsearch.catalog.engine_of = engine_of_folder
     job, *arguments = sys.argv[1:]
     *folders, wanted = arguments
     jobs: dict[str, Any] = {
