@@ -54,7 +54,7 @@ class Ray:
         command = [sys.executable, "-m", "clipsearch", "embed", str(source), "--to"]
         command += [str(self.folder / "parts"), "--model", "mini", "--ray", self.address]
         return subprocess.Popen(
-            [*command, "--workers", "1", "--rows", "8"],
+            [*command, "--workers", "1", "--rows", "40"],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
@@ -95,8 +95,9 @@ def cluster(tmp_path: Path) -> Iterator[Ray]:
 def test_workers_a_node_and_the_driver_are_killed_and_nothing_is_lost_or_doubled(
     tmp_path: Path, cluster: Ray, make_images: Callable[..., list[Path]]
 ) -> None:
-    images = make_images(200)
-    (tmp_path / "images" / "corrupt.png").write_bytes(images[0].read_bytes()[:60])
+    images = make_images(2000)
+    for number in range(3):
+        (tmp_path / "images" / f"corrupt{number}.png").write_bytes(images[number].read_bytes()[:60])
     first = cluster.embed(tmp_path / "images")
     cluster.wait_for_parts(2, first)
     os.kill(actors()[0], signal.SIGKILL)
@@ -111,20 +112,20 @@ def test_workers_a_node_and_the_driver_are_killed_and_nothing_is_lost_or_doubled
         assert time.monotonic() < deadline
         time.sleep(0.1)
     before = {row["path"] for row in rows_of(tmp_path / "parts")}
-    assert 10 * 8 <= len(before) < 201
+    assert 10 * 40 <= len(before) < 2003
 
     second = cluster.embed(tmp_path / "images")
     _, said = second.communicate(timeout=SECONDS)
     assert second.returncode == 0, said
-    assert "done before" in said and "1 failed" in said
+    assert "done before" in said and "3 failed" in said
     rows = rows_of(tmp_path / "parts")
     assert sorted(row["path"] for row in rows) == sorted(
         str(path) for path in (tmp_path / "images").iterdir()
     )
     with Library.create(tmp_path / "library", model="mini") as library:
-        assert library.ingest(tmp_path / "parts").added == 200
+        assert library.ingest(tmp_path / "parts").added == 2000
         assert library.ingest(tmp_path / "parts").added == 0
-        assert library.status().files == 200
+        assert library.status().files == 2000
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once(

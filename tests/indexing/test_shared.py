@@ -38,6 +38,23 @@ with Library.open(sys.argv[1], encoder=Slow()) as library:
     library.index(sys.argv[2])
 """
 
+_INDEXER = """
+import sys
+from pathlib import Path
+from conftest import ToyEncoder
+from clipsearch.library import Library
+
+class Noting(ToyEncoder):
+    def encode_images(self, batch):
+        with open(sys.argv[2], "a") as noted:
+            print(*(hash(row.tobytes()) for row in batch), sep="\\n", file=noted)
+        return super().encode_images(batch)
+
+with Library.open(sys.argv[1], encoder=Noting()) as library:
+    report = library.index(sys.argv[3:], workers=1)
+    print(report.added, report.failed, flush=True)
+"""
+
 
 @pytest.fixture
 def address() -> str:
@@ -108,6 +125,48 @@ def test_what_a_killed_process_had_claimed_others_index(
         victim.send_signal(signal.SIGKILL)
     report, encoded = index(address, [folder])
     assert (report.added, encoded) == (30, 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
+def test_three_processes_index_two_thousand_images_in_folders_that_overlap(
+    address: str, tmp_path: Path, make_images: MakeImages, killed: bool
+) -> None:
+    folders = [
+        str(make_images(500, folder=name, seed=seed)[0].parent) for seed, name in enumerate("abcd")
+    ]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", _INDEXER, address, str(tmp_path / f"noted{number}"), *some],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "0"},
+        )
+        for number, some in enumerate((folders[:3], folders[1:], [folders[3], *folders[:2]]))
+    ]
+    if killed:
+        wait_for_files(address, 600)
+        runs[0].kill()
+    said = [run.communicate(timeout=200)[0].split() for run in runs][killed:]
+    assert all(failed == "0" for _, failed in said)
+    noted = [row for path in tmp_path.glob("noted*") for row in path.read_text().split()]
+    assert len(set(noted)) == 2000
+    # What the killed process had encoded and not committed, a batch for each second, is done again.
+    assert 2000 <= len(noted) <= (2000 + 300 if killed else 2000)
+    assert killed or sum(int(added) for added, _ in said) == 2000
+    with Library.open(address, encoder=ToyEncoder()) as library:
+        assert library.check() == []
+        status = library.status()
+        assert (status.files, status.contents, status.failed) == (2000, 2000, 0)
+        assert library.index(folders, dry_run=True).unchanged == 2000
+
+
+def wait_for_files(address: str, count: int) -> None:
+    with Catalog.open(address) as catalog:
+        deadline = time.monotonic() + 120
+        while catalog.status_counts().files < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 def test_an_image_that_another_adds_meanwhile_is_not_taken_for_gone(
