@@ -10,7 +10,7 @@ ClipsearchError
 │                       BadTruthFile · BadGlob · BadOutputFile · FigureTooLarge · UnknownLabel · TooFewExamples
 │                       BadGrouping · UnknownImage
 ├ CannotServe           the server cannot start · CannotPlace  files cannot be put into a folder
-├ BadParts              embeddings that cannot be ingested · BadSource  images that cannot be embedded
+├ BadParts              embeddings that cannot be ingested · BadSource  images that cannot be read
 └ CannotRelocate        a folder cannot be taken as moved · NothingToIndex  there are no such images
 
 A message says what happened, to which thing, and what to do about it.
@@ -343,7 +343,7 @@ class BadParts(ClipsearchError):
 
 
 class BadSource(ClipsearchError):
-    """A place whose images cannot be embedded."""
+    """A place whose images cannot be read."""
 
 
 class NothingToIndex(ClipsearchError):

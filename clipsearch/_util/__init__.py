@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import stat
 import sys
 import warnings
 from collections.abc import Callable
@@ -331,18 +330,7 @@ def is_gone(path: str) -> bool:
     return False
 
 
-def dead_link(path: str | os.PathLike[str]) -> str | None:
-    """Return the path itself, or the one that it is in, which is a link to nothing; else None."""
-    there = os.path.abspath(path)
-    while not os.path.lexists(there) and there != (parent := os.path.dirname(there)):
-        there = parent
-    return None if os.path.exists(there) else there
-
-
-def size_of(path: str) -> int | None:
-    """Return the size of a file in bytes, None if it is not there or no file."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+def absolute(path: str | os.PathLike[str], folder: str | os.PathLike[str] = "") -> str:
+    """Return a path, absolute: in the current folder or this one; an address is so already."""
+    given = os.fspath(path)
+    return given.rstrip("/") if is_remote(given) else os.path.abspath(os.path.join(folder, given))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
+from clipsearch._util import absolute, is_remote
 from clipsearch._util.arrays import IdArray
 
 if TYPE_CHECKING:
@@ -104,11 +105,12 @@ def as_json(ids: Iterable[int]) -> str:
 def below(folder: str) -> tuple[str, dict[str, Any]]:
     """Return SQL that holds for the file `folder` itself and for all paths in it, and its values."""
     # A range of the index on `path`. LIKE would read `_` and `%` in folder names as wildcards.
-    folder = os.path.abspath(folder)
-    inside = folder if folder.endswith(os.sep) else folder + os.sep
+    folder = absolute(folder)
+    separator = "/" if is_remote(folder) else os.sep
+    inside = folder if folder.endswith(separator) else folder + separator
     return (
         "(file.path = :folder OR (file.path >= :inside AND file.path < :beyond))",
-        {"folder": folder, "inside": inside, "beyond": inside[:-1] + chr(ord(os.sep) + 1)},
+        {"folder": folder, "inside": inside, "beyond": inside[:-1] + chr(ord(separator) + 1)},
     )
 
 

@@ -14,7 +14,6 @@ from typing import Any, TextIO
 import typer
 
 from clipsearch._util import ClipsearchWarning, escape_unprintable, log_with, printable, quote
-from clipsearch._util.processes import is_interrupt
 from clipsearch.catalog.address import is_address
 from clipsearch.types import OnProgress, Progress
 
@@ -73,6 +72,8 @@ def telling_interrupts(*lines: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Exception) as error:
+        from clipsearch._util.processes import is_interrupt  # most commands do without
+
         if not (was_interrupted() or is_interrupt(error)):
             raise
         say(*lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -12,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from clipsearch._util import is_utf8, plural
+from clipsearch._util import absolute, is_utf8, plural
 from clipsearch.cli.console import (
     INTERRUPTED,
     NOTED,
@@ -35,7 +34,7 @@ from clipsearch.errors import LibraryNotFound, NothingToIndex
 from clipsearch.library import Library
 from clipsearch.output.summaries import describe_left_out
 from clipsearch.output.text import shorten_path
-from clipsearch.types import IndexReport, MovedFolder
+from clipsearch.types import IndexReport, MovedFolder, as_paths
 
 _FAILURES_SHOWN = 5
 _STOPPED = (
@@ -46,7 +45,10 @@ _STOPPED = (
 def index(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH", help="Folders (and all below) and files."),
+        typer.Argument(
+            metavar="PATH",
+            help="Folders (and all below) and files, also at addresses such as s3://BUCKET/PREFIX.",
+        ),
     ],
     model: ModelOption = None,
     checkpoint: Annotated[
@@ -152,11 +154,12 @@ def index(
         raise UsageError("--checkpoint needs --model ARCH: which architecture is it?")
     spec = f"{model}@{checkpoint.absolute()}" if checkpoint else model
     moves = dict(map(_split_move, moved or ()))
-    missing = _missing(paths)
-    if not any(path not in missing and is_utf8(os.path.abspath(path)) for path in paths):
-        raise NothingToIndex(_say_missing(missing) if missing else _say_not_utf8(paths))
-    if _is_new(library) and not _holds_images(paths, exclude, hidden, not no_default_ignores):
-        raise NothingToIndex(f"no images found in {_name_paths(paths)}: no library was made.")
+    places = as_paths(paths)
+    missing = _missing(places)
+    if not any(place not in missing and is_utf8(absolute(place)) for place in places):
+        raise NothingToIndex(_say_missing(missing) if missing else _say_not_utf8(places))
+    if _is_new(library) and not _holds_images(places, exclude, hidden, not no_default_ignores):
+        raise NothingToIndex(f"no images found in {_name_paths(places)}: no library was made.")
     chosen = choose_model(spec, library)
     with telling_interrupts(_STOPPED), ExitStack() as stack:
         lib = None
@@ -168,12 +171,12 @@ def index(
             library, spec = Path(stack.enter_context(TemporaryDirectory())), "mini"
         on_progress = stack.enter_context(progress())
         if compile and not dry_run and engine in ("auto", "onnx"):
-            compile_at_first(chosen, paths, on_progress, precision)
+            compile_at_first(chosen, places, on_progress, precision)
         lib = lib or stack.enter_context(
             Library.open_or_create(library, model=spec, device=get_device())
         )
         report = lib.index(
-            paths,
+            places,
             model=spec,
             exclude=exclude or (),
             hidden=hidden,
@@ -203,23 +206,25 @@ def index(
 # --- paths -------------------------------------------------------------------------------------
 
 
-def _missing(paths: Sequence[Path]) -> list[Path]:
-    return [path for path in paths if not os.path.lexists(path.expanduser())]
+def _missing(paths: Sequence[str]) -> list[str]:
+    from clipsearch.images.found import is_missing
+
+    return [path for path in paths if is_missing(path)]
 
 
-def _say_missing(paths: Sequence[Path]) -> str:
+def _say_missing(paths: Sequence[str]) -> str:
     return f"there is no such file or folder: {_name_paths(paths)}; is its disk connected?"
 
 
-def _say_not_utf8(paths: Sequence[Path]) -> str:
+def _say_not_utf8(paths: Sequence[str]) -> str:
     return (
         f"{_name_paths(paths)}: the path is not valid UTF-8, so no library can hold it; rename it."
     )
 
 
-def _name_paths(paths: Sequence[Path]) -> str:
+def _name_paths(paths: Sequence[str]) -> str:
     more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
-    return f"{shorten_path(str(paths[0]))}{more}"
+    return f"{shorten_path(paths[0])}{more}"
 
 
 def _is_new(library: Path | None) -> bool:
@@ -229,7 +234,7 @@ def _is_new(library: Path | None) -> bool:
 
 
 def _holds_images(
-    paths: Sequence[Path], exclude: Sequence[str] | None, hidden: bool, default_ignores: bool
+    paths: Sequence[str], exclude: Sequence[str] | None, hidden: bool, default_ignores: bool
 ) -> bool:
     """Tell whether a walk finds an image, or something that it cannot read and should name."""
     from clipsearch.images.walk import Walk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from clipsearch._util import is_remote
 from clipsearch.cli.console import UsageError, announce, get_device, progress, read_texts, say
 from clipsearch.cli.options import LibraryOption, ModelOption, ReportFormat, write_report
 from clipsearch.encoders import compile_once, list_models, load_tokenizer
@@ -122,14 +124,14 @@ def choose_model(given: str | None, library: Path | None) -> str:
 
 
 def compile_at_first(
-    model: str, images: Sequence[Path], draw: OnProgress | None, precision: str = "auto"
+    model: str, images: Sequence[str], draw: OnProgress | None, precision: str = "auto"
 ) -> None:
     """Compile the model that indexes these images, if it never was; say so if it cannot be.
 
     A name that is mistyped does not wait for that; fp16 and bf16 are for torch.
     """
     if precision not in ("auto", "fp32", "int8") or not any(
-        path.expanduser().exists() for path in images
+        is_remote(path) or os.path.exists(path) for path in images
     ):
         return
     reason = compile_once(

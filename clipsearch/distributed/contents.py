@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, Self
 from clipsearch._util import describe_error, is_remote
 from clipsearch._util.parallel import Workers, give_sign_of_life, map_ahead
 from clipsearch.distributed.fetch import NOT_FETCHED, fetch_public
-from clipsearch.distributed.remote import download, import_parquet, open_stream
+from clipsearch.distributed.parquet import import_parquet
 from clipsearch.distributed.sources import SourceFile, Unit
 from clipsearch.errors import ClipsearchError, MissingDependency
 from clipsearch.images import IMAGE_SUFFIXES, file_suffix
+from clipsearch.images.remote import download, open_stream
 
 MOST_BYTES = 1 << 30
 """Of one image."""

@@ -16,10 +16,10 @@ from os import PathLike, fspath
 from clipsearch._util import is_remote, plural
 from clipsearch._util.processes import is_interrupt
 from clipsearch.distributed.embedder import EmbedOptions, UnitEmbedder, Written
-from clipsearch.distributed.remote import check_address
 from clipsearch.distributed.sources import Unit, list_units
 from clipsearch.distributed.written import Done
 from clipsearch.encoders import Encoder
+from clipsearch.images.remote import check_address
 from clipsearch.types import Failure, IndexReport, OnProgress, Progress, ignore_progress
 
 ROWS = 512

@@ -23,7 +23,7 @@ import numpy as np
 
 from clipsearch._util import describe_error, read_date
 from clipsearch._util.arrays import AnyArray, FloatArray
-from clipsearch.distributed.remote import import_parquet
+from clipsearch.distributed.parquet import import_parquet
 from clipsearch.errors import BadParts, MissingDependency
 from clipsearch.types.facts import FACTS, Fact, Facts
 

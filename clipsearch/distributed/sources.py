@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from clipsearch._util import describe_error, is_remote
-from clipsearch.distributed.remote import bad_source, import_parquet, list_below, open_stream
+from clipsearch.distributed.parquet import import_parquet
 from clipsearch.images import IMAGE_SUFFIXES, file_suffix
+from clipsearch.images.remote import bad_source, list_below, open_stream
 from clipsearch.images.walk import Walk
 from clipsearch.types import Failure
 

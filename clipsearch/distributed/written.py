@@ -19,9 +19,10 @@ import numpy as np
 
 from clipsearch._util import PartialDate, describe_error, is_remote
 from clipsearch.distributed.fetch import NOT_FETCHED
-from clipsearch.distributed.remote import import_parquet, list_below, open_stream, store_file
+from clipsearch.distributed.parquet import import_parquet
 from clipsearch.distributed.sources import SourceFile, Unit
 from clipsearch.errors import BadParts, BadSource, CannotPlace, ModelMismatch
+from clipsearch.images.remote import list_below, open_stream, store_file
 from clipsearch.indexing.loader import LoadedFile
 from clipsearch.types import ModelInfo
 from clipsearch.types.facts import FACTS, Fact

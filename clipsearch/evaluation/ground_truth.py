@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from clipsearch._util import existing_spelling, fold_label, quote
+from clipsearch._util import absolute, existing_spelling, fold_label, quote
 from clipsearch._util.documents import (
     CAPTION_COLUMNS,
     LABEL_COLUMNS,
@@ -131,7 +131,7 @@ def _locate(base: str, name: str) -> str:
     """Return the absolute path of an image, its letters composed as those of the file."""
     if os.sep == "/" and "\\" in name and "/" not in name:  # written on Windows
         name = name.replace("\\", "/")
-    return existing_spelling(os.path.abspath(os.path.join(base, os.path.expanduser(name))))
+    return existing_spelling(absolute(os.path.expanduser(name), base))
 
 
 def _unite_spellings(

@@ -14,9 +14,10 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from clipsearch._util import size_of, warn
+from clipsearch._util import warn
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch._util.parallel import map_files
+from clipsearch._util.paths import size_of
 from clipsearch.errors import ImageError
 from clipsearch.grouping.duplicates import (
     CANDIDATE_SCORE,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipsearch._util import describe_error, quote, warn
+from clipsearch._util import absolute, describe_error, quote, warn
 from clipsearch._util.documents import (
     CAPTION_COLUMNS,
     ID_COLUMNS,
@@ -106,7 +106,7 @@ def _locate(prompt: Prompt, folder: str) -> Prompt:
     if isinstance(prompt, str):
         return prompt.strip()
     # An absolute path stays: join drops the part before it.
-    return Term.image(os.path.normpath(os.path.join(folder, os.path.expanduser(prompt.value))))
+    return Term.image(absolute(os.path.expanduser(prompt.value), folder))
 
 
 # --- texts alone: lines and tables -------------------------------------------------------------

@@ -7,12 +7,13 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from io import FileIO
+from contextlib import ExitStack, contextmanager
+from io import RawIOBase
 
+from clipsearch._util import is_remote
 from clipsearch._util.parallel import give_sign_of_life
 from clipsearch._util.verified import NotRegular, regular_only
-from clipsearch.errors import ImageTooLarge, UnreadableImage
+from clipsearch.errors import BadSource, ImageTooLarge, MissingDependency, UnreadableImage
 
 MAX_BYTES = 2 << 30
 """Largest file read: an image of MAX_PIXELS fits with 16 bits per channel and alpha."""
@@ -31,7 +32,7 @@ class RegularFile:
         In bytes when it was opened, 1 to MAX_BYTES. Bytes that are appended later are not read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], file: FileIO, size: int) -> None:
+    def __init__(self, path: str | os.PathLike[str], file: RawIOBase, size: int) -> None:
         self.path, self.size = path, size
         self._file = file
 
@@ -50,7 +51,7 @@ class RegularFile:
             It does not fit into memory.
         """
         with self._reading():
-            data = self._file.read(self.size)
+            data = self._file.read(self.size) or b""
             while len(data) < self.size and (more := self._file.read(self.size - len(data))):
                 data += more
         if not data:
@@ -72,13 +73,15 @@ class RegularFile:
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike[str]) -> Iterator[RegularFile]:
+def open_regular(path: str | os.PathLike[str], *, once: bool = False) -> Iterator[RegularFile]:
     """Open a regular file; it never waits for a writer, as pipes do.
 
     Parameters
     ----------
     path
-        Of the file.
+        Of the file, which may be an address.
+    once
+        Nobody will soon read it again: what comes from an address is not kept.
 
     Yields
     ------
@@ -92,10 +95,12 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[RegularFile]:
     ImageTooLarge
         It has more than MAX_BYTES.
     """
-    with _errors_of(path):
-        file = open(path, "rb", buffering=0, opener=regular_only)  # noqa: SIM115
-    with file:
-        size = os.fstat(file.fileno()).st_size
+    with ExitStack() as stack:
+        try:
+            with _errors_of(path):
+                file, size = stack.enter_context(_open(os.fspath(path), once))
+        except (BadSource, MissingDependency) as error:
+            raise UnreadableImage(path, str(error), transient=True) from error
         if size > MAX_BYTES:
             raise ImageTooLarge(path, f"{size:,} bytes, more than {MAX_BYTES:,}")
         if not size:
@@ -107,6 +112,19 @@ def read_file(path: str | os.PathLike[str]) -> tuple[bytes, str]:
     """Read a file once, for its bytes and their sha256 in hex; raises as `open_regular` does."""
     with open_regular(path) as file:
         return file.read()
+
+
+@contextmanager
+def _open(path: str, once: bool) -> Iterator[tuple[RawIOBase, int]]:
+    """Open a file, and yield it with its size in bytes."""
+    if is_remote(path):
+        from clipsearch.images import remote, remote_cache
+
+        with remote.open_remote(path) if once else remote_cache.open_kept(path) as found:
+            yield found
+        return
+    with open(path, "rb", buffering=0, opener=regular_only) as file:
+        yield file, os.fstat(file.fileno()).st_size
 
 
 @contextmanager

@@ -6,9 +6,12 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from functools import cache
+from typing import Protocol
 
+from clipsearch._util import absolute, describe_error, is_remote
 from clipsearch.images import FoundFile
 from clipsearch.images.ignore import IGNORE_FILE
+from clipsearch.images.remote import list_folder, look_at
 
 NOT_THERE = "there is no such file or folder; is its disk connected?"
 NOT_UTF8 = "its name is not valid UTF-8; rename it"
@@ -16,7 +19,30 @@ NO_FILE = "neither a file nor a folder"
 _MAX_NS = (1 << 63) - 1
 
 
-def found_file(path: str, status: os.stat_result, root: str) -> FoundFile:
+class Status(Protocol):
+    """What a walk reads of the status of a file, which may be at an address."""
+
+    @property
+    def st_mode(self) -> int: ...
+    @property
+    def st_size(self) -> int: ...
+    @property
+    def st_mtime_ns(self) -> int: ...
+
+
+class DirEntry(Protocol):
+    """What a walk asks an entry of a folder, which may be at an address."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    def is_symlink(self) -> bool: ...
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool: ...
+    def stat(self) -> Status: ...
+
+
+def found_file(path: str, status: Status, root: str) -> FoundFile:
     """Return a file that was found below a root, as its status tells."""
     # A file system may hold times that the catalog's 64 bits do not (after 2262); its least
     # number is left free to mark files that have to be read again.
@@ -24,13 +50,48 @@ def found_file(path: str, status: os.stat_result, root: str) -> FoundFile:
     return FoundFile(path, status.st_size, mtime_ns, root)
 
 
-def stat_given(path: str) -> tuple[os.stat_result | None, str]:
+def is_folder(path: str) -> bool:
+    """Tell whether a path that was given is a folder, also where it is an address."""
+    if not is_remote(path):
+        return os.path.isdir(path)
+    try:
+        return stat.S_ISDIR(look_at(path).st_mode)
+    except OSError:
+        return False
+
+
+def is_missing(path: str) -> bool:
+    """Tell whether nothing is at a path that was given; what cannot be reached may be there."""
+    if not is_remote(path):
+        return not os.path.lexists(path)
+    try:
+        look_at(path)
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
+
+
+def list_entries(path: str) -> tuple[dict[str, DirEntry], int, int]:
+    """List a folder; return its entries by name, its device and its number there, 0 at an address.
+
+    Raises OSError.
+    """
+    if is_remote(path):
+        return {entry.name: entry for entry in list_folder(path)}, 0, 0
+    status = os.stat(path)
+    with os.scandir(path) as listing:
+        return {entry.name: entry for entry in listing}, status.st_dev, status.st_ino
+
+
+def stat_given(path: str) -> tuple[Status | None, str]:
     """Stat a file that was given by name; return its status, or None and the reason."""
     try:
-        status = os.stat(path)
+        status: Status = look_at(path) if is_remote(path) else os.stat(path)
     except PermissionError as error:
         return None, reason_of(error)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if is_remote(path) and not isinstance(error, FileNotFoundError):
+            return None, f"it cannot be reached: {describe_error(error)}"
         return None, NOT_THERE
     return (status, "") if stat.S_ISREG(status.st_mode) else (None, NO_FILE)
 
@@ -45,7 +106,7 @@ def device_over(root: str) -> int:
 
 def make_absolute(path: str | os.PathLike[str]) -> str:
     """Return a path as users write it, absolute."""
-    return os.path.abspath(os.path.expanduser(path))
+    return absolute(os.path.expanduser(path))
 
 
 def spell_roots(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
@@ -57,6 +118,8 @@ def spell_roots(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     list_names = cache(os.listdir)
 
     def spell(path: str) -> str:
+        if is_remote(path):
+            return path
         folder, name = os.path.split(path)
         if not name:
             return path

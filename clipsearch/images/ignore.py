@@ -11,9 +11,11 @@ from typing import Protocol
 from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
+from clipsearch._util import is_remote
 from clipsearch._util.verified import read_bounded
 from clipsearch.errors import BadGlob
 from clipsearch.images import file_suffix
+from clipsearch.images.remote import download
 
 IGNORE_FILE = ".clipsearchignore"
 """Name of the file whose patterns apply to its folder and all below it."""
@@ -219,7 +221,8 @@ def read_ignore_file(folder: str) -> IgnoreRules:
     OSError
         The file cannot be read, is not regular, or has more than 1 MB.
     """
-    text = read_bounded(os.path.join(folder, IGNORE_FILE), _MOST_BYTES)
+    path = os.path.join(folder, IGNORE_FILE)
+    text = (download if is_remote(path) else read_bounded)(path, _MOST_BYTES)
     lines = text.decode("utf-8-sig", "surrogateescape").splitlines()
     return IgnoreRules(folder_prefix(folder), compile_patterns(lines))
 

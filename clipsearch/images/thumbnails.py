@@ -9,8 +9,10 @@ from threading import Lock, Semaphore
 
 from PIL import Image
 
-from clipsearch.errors import UnreadableImage
+from clipsearch._util import is_remote
+from clipsearch.errors import BadSource, MissingDependency, UnreadableImage
 from clipsearch.images.decode import open_image
+from clipsearch.images.remote_cache import status_of
 
 _CACHE_BYTES = 64 << 20
 _DECODED_AT_ONCE = 4  # each of the largest images takes a gigabyte
@@ -104,7 +106,8 @@ class ThumbnailCache:
 def _key(path: str, size: int) -> _Key:
     """Return values that change when the file does."""
     try:
-        status = os.stat(path)
-    except OSError as error:
-        raise UnreadableImage(path, error.strerror or str(error), transient=True) from error
+        status = status_of(path) if is_remote(path) else os.stat(path)
+    except (OSError, BadSource, MissingDependency) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnreadableImage(path, reason, transient=True) from error
     return path, status.st_mtime_ns, status.st_size, size

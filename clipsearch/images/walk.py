@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from clipsearch._util import is_utf8
+from clipsearch._util import is_remote, is_utf8
 from clipsearch.errors import BadGlob
 from clipsearch.images import (
     IMAGE_SUFFIXES,
@@ -168,7 +168,7 @@ class Walk:
 
     def _images_of(self, root: str) -> Iterator[FoundFile]:
         """Walk one root, without regard to what another one has shown."""
-        if not os.path.isdir(root):
+        if not found.is_folder(root):
             yield from self._find_given_file(root)
             return
         if (rules := self._rules_of_root(root)) is None:
@@ -217,7 +217,7 @@ class Walk:
             self.left_out = left_out
 
     def _kind(
-        self, entry: os.DirEntry[str], rules: tuple[Rules, ...]
+        self, entry: found.DirEntry, rules: tuple[Rules, ...]
     ) -> Literal["image", "folder", "link"] | None:
         """Tell what an entry is: an image, a folder, a link to a folder; None is left out."""
         if entry.name[0] == "." and not self._hidden:
@@ -242,20 +242,19 @@ class Walk:
 
     def _list(
         self, folder: _Folder
-    ) -> tuple[dict[str, os.DirEntry[str]], tuple[Rules, ...], int] | None:
+    ) -> tuple[dict[str, found.DirEntry], tuple[Rules, ...], int] | None:
         """List a folder, with the rules for its entries and its device; None if it is left out."""
         try:
-            status = os.stat(folder.path)
-            if (identity := (status.st_dev, status.st_ino)) in self._visited:
-                return None
-            self._visited.add(identity)
-            if status.st_dev != folder.device and not folder.linked:
-                self.mounts.add(folder.path)
-            with os.scandir(folder.path) as listing:
-                entries = {entry.name: entry for entry in listing}
+            entries, device, inode = found.list_entries(folder.path)
         except OSError as error:
             self._problem(folder.path, found.reason_of(error), unseen=folder.path)
             return None
+        if inode:
+            if (device, inode) in self._visited:
+                return None
+            self._visited.add((device, inode))
+            if device != folder.device and not folder.linked:
+                self.mounts.add(folder.path)
         if _CATALOG_FILE in entries and folder.path != folder.root:
             return None
         self.listed.add(folder.path)
@@ -263,14 +262,14 @@ class Walk:
             reason = "the linked folder is empty; is its disk connected?"
             self._problem(folder.path, reason, unseen=folder.path)
         if IGNORE_FILE not in entries:
-            return entries, folder.rules, status.st_dev
+            return entries, folder.rules, device
         own = self._read_rules(folder.path, unseen=folder.path)
         if own is None:
             return None
         # After --exclude, which always comes first, and before the folders above.
-        return entries, (*folder.rules[:1], own, *folder.rules[1:]), status.st_dev
+        return entries, (*folder.rules[:1], own, *folder.rules[1:]), device
 
-    def _status(self, entry: os.DirEntry[str]) -> os.stat_result | None:
+    def _status(self, entry: found.DirEntry) -> found.Status | None:
         """Stat one image in a folder. None if it is no file, gone, or cannot be stored."""
         try:
             status = entry.stat()
@@ -284,7 +283,7 @@ class Walk:
         self._problem(entry.path, found.NO_FILE)
         return None
 
-    def _leads_to_folder(self, entry: os.DirEntry[str], rules: tuple[Rules, ...]) -> bool:
+    def _leads_to_folder(self, entry: found.DirEntry, rules: tuple[Rules, ...]) -> bool:
         """Follow a link. One that leads nowhere may lead to a disk that is not mounted."""
         try:
             return stat.S_ISDIR(entry.stat().st_mode)
@@ -308,7 +307,7 @@ class Walk:
         """
         rules: list[Rules] = [compile_exclude(self._exclude, root)]
         folder, parent = root, os.path.dirname(root)
-        while parent != folder:
+        while parent != folder and not is_remote(root):
             if os.path.lexists(os.path.join(parent, IGNORE_FILE)):
                 own = self._read_rules(parent, unseen=root)
                 if own is None:

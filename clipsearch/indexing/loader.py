@@ -177,6 +177,7 @@ class Loader:
             budget=self.budget,
             is_known=is_known,
             on_hold=on_hold,
+            once=True,
         )
 
     def give_up(self, file: FoundFile) -> LoadedFile:
@@ -212,7 +213,7 @@ def hash_file(file: FoundFile) -> LoadedFile:
     The file with its hash, or with its error.
     """
     try:
-        with open_regular(file.path) as opened:
+        with open_regular(file.path, once=True) as opened:
             return LoadedFile(file, opened.size, opened.hash())
     except ImageError as error:
         return LoadedFile(file, error=error)

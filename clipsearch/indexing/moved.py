@@ -7,8 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from clipsearch._util import size_of
+from clipsearch._util import is_remote
 from clipsearch._util.atomic import sha256_of
+from clipsearch._util.paths import size_of
 from clipsearch.catalog import Catalog
 from clipsearch.images import FoundFile
 from clipsearch.images.found import spell_roots
@@ -40,7 +41,7 @@ def find_moved(catalog: Catalog, new: Iterable[FoundFile]) -> list[MovedFolder]:
     gone = [
         root
         for root, spelled in zip(roots, spell_roots(roots), strict=True)
-        if root != spelled or not os.path.lexists(root)
+        if not is_remote(root) and (root != spelled or not os.path.lexists(root))
     ]
     named: dict[str, list[str]] = defaultdict(list)
     for path in sizes if gone else ():

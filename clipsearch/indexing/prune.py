@@ -15,7 +15,7 @@ from collections.abc import Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from clipsearch._util import plural
+from clipsearch._util import is_remote, plural
 from clipsearch.catalog import Catalog
 from clipsearch.images.ignore import folder_prefix
 from clipsearch.images.walk import Walk
@@ -141,6 +141,8 @@ def _unseen_in(root: str, walk: Walk, mounts: Iterable[str]) -> dict[str, str]:
 
 def _is_gone(path: str, walk: Walk) -> bool:
     """Tell whether a folder that was listed no longer holds a file, or the folder that it was in."""
+    if is_remote(path):  # there are no empty folders
+        return _nearest(os.path.dirname(path), walk.listed) is not None
     there = path
     while not os.path.lexists(there) and there != (parent := os.path.dirname(there)):
         there = parent

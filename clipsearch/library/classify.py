@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from clipsearch._util import plural
+from clipsearch._util import absolute, plural
 from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import cores, in_background
 from clipsearch.catalog.records import LabelBatch
@@ -144,7 +143,7 @@ def _modalities(session: Session, examples: FloatArray, on_warning: OnWarning) -
 def _locate(prompt: Prompt) -> Prompt:
     if isinstance(prompt, str) or prompt.kind == "text":
         return prompt
-    return replace(prompt, value=os.path.abspath(as_path(prompt.value)))
+    return replace(prompt, value=absolute(as_path(prompt.value)))
 
 
 # --- classifying -----------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from clipsearch._util import fold_label, quote
+from clipsearch._util import absolute, fold_label, quote
 from clipsearch._util.arrays import FloatArray, IdArray, softmax
 from clipsearch.calibration import DEFAULT_FORMULA, calibration_to_json, find_formula
 from clipsearch.calibration.background import background_version
@@ -256,9 +255,7 @@ def _read_examples(session: Session, examples: Examples, on_warning: OnWarning) 
     if isinstance(examples, Mapping):
         if strange := [one for one in examples.values() if not isinstance(one, str)]:
             raise QueryError(f"examples are path -> label, a text: not {quote(strange[0])}.")
-        found = {
-            os.path.abspath(as_path(path, "examples")): (label,) for path, label in examples.items()
-        }
+        found = {absolute(as_path(path, "examples")): (label,) for path, label in examples.items()}
     elif examples == SAVED:
         found = _read_saved(session, on_warning)
     else:

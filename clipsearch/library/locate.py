@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipsearch._util import existing_spelling, in_shell, quote
+from clipsearch._util import absolute, existing_spelling, in_shell, is_remote, quote
 from clipsearch._util.arrays import IdArray
 from clipsearch.catalog import Catalog
 from clipsearch.catalog.address import is_address
@@ -102,9 +102,11 @@ def known_path(session: Session, path: StrPath, what: str = "path") -> str:
     QueryError
         It is no path.
     """
-    found = os.path.abspath(as_path(path, what))
+    found = absolute(as_path(path, what))
     return (
-        found if os.path.lexists(found) else existing_spelling(found, session.catalog.knows_below)
+        found
+        if is_remote(found) or os.path.lexists(found)
+        else existing_spelling(found, session.catalog.knows_below)
     )
 
 
@@ -162,7 +164,7 @@ def select_vectors(
         return live.ids, live.files
     where, under, kept = selection.where, selection.under, session.caches.selections
     condition = None if where is None else (where.sql, *sorted(where.params.items()))
-    place = None if under is None else os.path.abspath(under)
+    place = None if under is None else absolute(under)
     key = model_id, live.revision, condition, place
     found = kept.pop(key, None) if live.revision else None
     if found is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from clipsearch._util import LazyModule, presenter, quote, warn
+from clipsearch._util import LazyModule, absolute, presenter, quote, warn
 from clipsearch._util.arrays import FloatArray
 from clipsearch.errors import EmptyQuery, QueryError, UnreadableImage
 from clipsearch.heads.explain import Explanation, LabelParts, explain
@@ -229,7 +229,7 @@ def _vectors_of(
 ) -> tuple[list[str], FloatArray, list[Failure]]:
     """Return the paths asked for, in the order asked for, their vectors, and what failed."""
     if compared.images is not None:
-        given = [os.path.abspath(path) for path in as_paths(compared.images, "images")]
+        given = [absolute(path) for path in as_paths(compared.images, "images")]
         paths, vectors, failures = encode_paths(session, given)
         order = sorted(range(len(paths)), key=lambda i: (_place(paths[i], given), paths[i]))
         return [paths[i] for i in order], vectors[order], failures

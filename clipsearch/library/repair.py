@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from clipsearch._util import is_remote
 from clipsearch.catalog import integrity
 from clipsearch.encoders import compile_once
 from clipsearch.encoders.compiler.store import (
@@ -88,7 +89,7 @@ def _compile_again(name: str, precision: str) -> str:
 def _missing_files(session: Session) -> list[Finding]:
     first, count = "", 0
     for path in _indexed_paths(session):
-        if not os.path.lexists(path):
+        if not is_remote(path) and not os.path.lexists(path):
             first, count = first or path, count + 1
     if not count:
         return []
@@ -121,11 +122,11 @@ def _reread_contents(session: Session) -> list[Finding]:
     for content in session.catalog.run(integrity.damaged_contents):
         for path, size, mtime_ns in content.files:
             try:
-                state = os.stat(path)
+                state = None if is_remote(path) else os.stat(path)
                 sha256, length, facts, note = _read_facts(path)
             except (OSError, ImageError):
                 continue
-            unchanged = (state.st_size, state.st_mtime_ns) == (size, mtime_ns)
+            unchanged = state is not None and (state.st_size, state.st_mtime_ns) == (size, mtime_ns)
             if (unchanged or sha256 == content.sha256) and session.catalog.change(
                 integrity.restore_content, content.id, sha256, length, facts, note
             ):

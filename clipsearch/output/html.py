@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from clipsearch._util import plural
+from clipsearch._util import is_remote, plural
 from clipsearch._util.parallel import map_files
 from clipsearch.errors import ImageError
 from clipsearch.images.thumbnails import make_thumbnail
@@ -163,7 +163,9 @@ def _environment() -> Environment:
 
 
 def file_address(path: str) -> str:
-    """Return the `file:` address of a file."""
+    """Return the `file:` address of a file; one that is at an address has that."""
+    if is_remote(path):
+        return path
     return Path(path).absolute().as_uri()
 
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import stat
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
 from clipsearch import types
-from clipsearch._util import dead_link
+from clipsearch._util import is_remote
 from clipsearch._util.atomic import add_file, delete_leftovers
-from clipsearch.errors import CannotPlace
+from clipsearch._util.paths import dead_link
+from clipsearch.errors import BadSource, CannotPlace, MissingDependency
+from clipsearch.images.remote_cache import keep
+from clipsearch.output.naming import name_folders, name_key, number_names
 from clipsearch.output.predictions import group_by_label
 from clipsearch.output.text import Items
 from clipsearch.types import (
@@ -38,15 +38,7 @@ from clipsearch.types import (
     ignore_progress,
 )
 
-_NAME_BYTES = 255
-"""The longest file name of all common file systems; those that count characters take more."""
-_LABEL_BYTES = 120
-"""The longest folder name that is made of a label, so that a path of Windows has room for more."""
 _READ_BYTES = 1 << 20
-# No system takes control characters and `/`; Windows takes none of the others either.
-_NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028\u2029\ud800-\udfff]')
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
-"""What Windows takes for a device, with any suffix."""
 _STOPPING = {
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.ENOSPC: "the disk is full; free some space",
@@ -133,12 +125,16 @@ def _place(
     path: str, folder: _Folder, method: PlaceMethod, dry_run: bool
 ) -> types.PlacedFile | types.Failure:
     """Put one image into a folder. Raises OSError for what will go wrong with the others too."""
+    if is_remote(path) and method != "copy":
+        return types.Failure(path, "it is at an address: it can be copied, and no link leads there")
     try:
-        source = _check_source(path)
+        source = keep(path) if is_remote(path) else _check_source(path)
     except OSError as error:
         return types.Failure(path, _reason(error))
+    except (BadSource, MissingDependency) as error:
+        return types.Failure(path, str(error))
     try:
-        target, new = folder.add(source, None if dry_run else _MAKERS[method])
+        target, new = folder.add(source, Path(path).name, None if dry_run else _MAKERS[method])
     except OSError as error:
         if error.errno in _STOPPING:
             raise
@@ -170,60 +166,6 @@ def _destinations(
     return wanted, {group.name: len(group.members) for group in out}, renamed
 
 
-# --- names -----------------------------------------------------------------------------------
-
-
-def name_folders(labels: Sequence[str]) -> list[str]:
-    """Return a name for the folder of each label: safe on every system, and no two alike.
-
-    Characters that some system refuses become `_`, as do dots at the ends; a name is at most 120
-    bytes long, and differs from the others also where case does not count.
-
-    >>> name_folders(["cat", "Cat", "../../x", "a/b", "CON", ""])
-    ['cat', 'Cat (2)', '_._.._x', 'a_b', '_CON', '_']
-    """
-    taken: set[str] = set()
-    names = []
-    for label in labels:
-        name = next(
-            numbered
-            for numbered in _number(_safe_name(label), longest=_LABEL_BYTES)
-            if _key(numbered) not in taken
-        )
-        taken.add(_key(name))
-        names.append(name)
-    return names
-
-
-def _safe_name(label: str) -> str:
-    text = _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFC", label)).strip()
-    text = _cut(text, _LABEL_BYTES).strip()
-    # A dot in front hides a folder, one at the end is dropped by Windows; `..` is another folder.
-    text = re.sub(r"^\.|\.$", "_", text)
-    return f"_{text}" if not text or _RESERVED.fullmatch(text) else text
-
-
-def _number(name: str, suffix: str = "", *, longest: int = _NAME_BYTES) -> Iterator[str]:
-    """Yield a name, then the same with numbers: `cat.jpg`, `cat (2).jpg`, `cat (3).jpg`, ..."""
-    yield name + suffix
-    for number in count(2):
-        tail = f" ({number}){suffix}"
-        yield _cut(name, longest - len(os.fsencode(tail))) + tail
-
-
-def _cut(name: str, size: int) -> str:
-    """Cut a name to this many bytes, between characters."""
-    name = name[:size]
-    while len(os.fsencode(name)) > size:
-        name = name[:-1]
-    return name
-
-
-def _key(name: str) -> str:
-    """Return a key that is equal for names that are the same on some system, such as macOS."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
 # --- files -----------------------------------------------------------------------------------
 
 
@@ -241,25 +183,27 @@ class _Folder:
             names = []
         except OSError as error:
             raise _cannot_place(path, error) from error
-        self._files = {_key(name): path / name for name in names}
+        self._files = {name_key(name): path / name for name in names}
 
-    def add(self, source: Path, make: Callable[[Path, Path], None] | None) -> tuple[Path, bool]:
-        """Put a file here under its own name or a numbered one, unless it is here already.
+    def add(
+        self, source: Path, name: str, make: Callable[[Path, Path], None] | None
+    ) -> tuple[Path, bool]:
+        """Put a file here under a name or the same with a number, unless it is here already.
 
         Returns where it is, and whether that is new. Without `make` nothing is written. Raises
         OSError.
         """
-        for name in _number(source.stem, source.suffix):
-            other = self._files.get(_key(name))
+        for free in number_names(*os.path.splitext(name)):
+            other = self._files.get(name_key(free))
             if other is None:
-                other = self.path / name
+                other = self.path / free
                 new = make is None or self._make(source, other, make)
                 # In a dry run the source stands for the file that is not made.
-                self._files[_key(name)] = source if make is None else other
+                self._files[name_key(free)] = source if make is None else other
                 if new:
                     return other, True
             if _is_same(source, other):
-                return self.path / name if make is None else other, False
+                return self.path / free if make is None else other, False
         raise AssertionError("numbers do not end")
 
     def _make(self, source: Path, target: Path, make: Callable[[Path, Path], None]) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock, Semaphore
 from typing import Any, TypeAlias
 
+from clipsearch._util import is_remote
 from clipsearch.encoders import list_models
 from clipsearch.errors import NotAllowed, QueryError, UnknownImage, UnreadableImage
 from clipsearch.heads.head import Head
@@ -263,7 +264,8 @@ class Service:
         UnknownImage
             The library does not know it.
         """
-        record = self.library.record(path) if os.path.isabs(path) and "\0" not in path else None
+        is_whole = os.path.isabs(path) or is_remote(path)
+        record = self.library.record(path) if is_whole and "\0" not in path else None
         if record is None:
             raise UnknownImage(path)
         return record

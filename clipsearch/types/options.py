@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -16,6 +17,9 @@ from typing import Any, Literal, TypeAlias
 
 from clipsearch._util import existing_spelling, is_utf8, quote
 from clipsearch.errors import BadTerm, QueryError
+
+# An address that somebody made a path of, which leaves one slash of two.
+_COLLAPSED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = StrPath | Iterable[StrPath]
@@ -268,6 +272,8 @@ def as_path(given: Any, what: str = "path") -> str:
     path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if not isinstance(path, str) or not path or "\0" in path:
         raise QueryError(f"{what}: give the path of a file or a folder, not {_short(given)}.")
+    if not isinstance(given, str) and _COLLAPSED.match(path) and not os.path.lexists(path):
+        path = path.replace(":/", "://", 1)
     return existing_spelling(os.path.expanduser(path))
 
 

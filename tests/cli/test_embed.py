@@ -44,7 +44,7 @@ def test_what_fails_is_told_and_counted_under_strict(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
-        (("nowhere", "--to", "parts"), 1, "nowhere cannot be embedded: it is not there."),
+        (("nowhere", "--to", "parts"), 1, "nowhere cannot be read: it is not there."),
         (("images", "--to", "parts", "--actors", 2), 2, "--actors needs --ray ADDRESS."),
         (("images",), 2, "Missing option '--to'"),
         (("images", "--to", "s3://me:secret@host/parts"), 1, "it holds a password"),

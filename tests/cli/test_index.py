@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,3 +82,30 @@ def test_what_is_not_utf_8_is_refused_in_one_line(
     assert main(line.replace(" folder", f" {folder}").split()) == 1
     (said,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error")]
     assert "udce9" in said and "is not valid UTF-8" in said
+
+
+@pytest.mark.slow
+def test_images_at_addresses_are_named_on_the_command_line(
+    run_beside_images: Callable[..., tuple[int, str, str]], s3: Any, tmp_path: Path
+) -> None:
+    run = run_beside_images
+    s3.put(str(tmp_path / "images"), "bucket/photos", recursive=True)
+    code, out, said = run("index", "s3://bucket/photos", "-L", "library", "--model", "mini")
+    assert (code, "6  added" in out) == (0, True), said
+    assert "6  unchanged" in run("index", "s3://bucket/photos", "-L", "library")[1]
+    photo = "s3://bucket/photos/0002.png"
+    for command in (
+        ("query", "a horse", "--under", "s3://bucket/photos"),
+        ("similar", photo),
+        ("query", "a horse", "--copy-to", "copies"),
+    ):
+        code, out, said = run(*command, "-L", "library", "-f", "paths", "-k", "3")
+        assert code == 0 and out.splitlines()[0].startswith("s3://bucket/photos/"), said
+    assert len(list((tmp_path / "copies").iterdir())) == 3
+    assert run("remove", photo, "-L", "library")[0] == 0
+    assert photo not in run("export", "-f", "paths", "-L", "library")[1]
+    code, _, said = run("index", "s3://nowhere/photos", "-L", "other", "--model", "mini")
+    assert code == 1 and "s3://nowhere/photos" in said and "Traceback" not in said
+    code, _, said = run("index", "nothing://bucket/photos", "-L", "other", "--model", "mini")
+    assert code == 1 and "nothing" in said and "Traceback" not in said
+    assert not (tmp_path / "other").exists()

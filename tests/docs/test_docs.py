@@ -50,6 +50,9 @@ NOT_RUN = {
     "ray start --head                                   # on one machine",
     "ray start --address HEAD:6379                      # on the others",
     "clipsearch embed s3://bucket/photos --to s3://bucket/parts --ray HEAD:6379",
+    # A test runs them on a service of this machine: tests/cli/test_index.py.
+    "clipsearch index s3://bucket/photos",
+    'clipsearch query "a cat on a chair" --under s3://bucket/photos/2024',
     # Tests run them on a server of this machine: tests/cli/test_copy.py.
     "pip install 'clipsearch[postgres]'",
     "clipsearch copy library postgresql://ann@photos.example/photos",

@@ -15,7 +15,8 @@ from result_values import judged
 
 from clipsearch.errors import CannotPlace, QueryError
 from clipsearch.output import placing
-from clipsearch.output.placing import name_folders, place_images
+from clipsearch.output.naming import name_folders
+from clipsearch.output.placing import place_images
 from clipsearch.types import (
     NONE,
     UNCERTAIN,

@@ -1,4 +1,4 @@
-"""Files of anywhere: addresses such as s3://, gs://, az:// and hf:// are read and written by fsspec.
+"""Files at addresses such as s3://, gs://, az:// and hf://, which fsspec lists, reads and writes.
 
 Credentials come from where each service keeps them: its environment variables and files. No address
 that holds a password gets here, see `check_address`.
@@ -6,9 +6,13 @@ that holds a password gets here, see `check_address`.
 
 from __future__ import annotations
 
+import io
 import re
+import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,12 +32,59 @@ _EXTRAS = {
     "abfs": "adlfs",
 }
 """Protocol -> the package that fsspec needs for it."""
+_STORES = ("s3", "gs", "az", "hf", "s3a", "gcs", "abfs", "abfss", "oss", "memory")
+"""Protocols whose files are read where they lie."""
 _ETAGS = ("ETag", "etag", "content_md5", "md5Hash", "oid", "blob_id")
 _CHANGED = ("LastModified", "last_modified", "mtime", "updated", "created")
 """What file systems call the version of a file, and the time of its last change."""
 
+_SECOND = 10**9
 _USER = re.compile(r".*://([^?]*)@", re.DOTALL)
 """Who uses an address, to the last @ of it."""
+
+
+class RemoteStatus(NamedTuple):
+    """What is known of a file or folder without reading it, by the names that `os.stat` uses.
+
+    Attributes
+    ----------
+    st_mode
+        Of a regular file or of a folder.
+    st_size
+        In bytes.
+    st_mtime_ns
+        Time of the last change. Where the service tells versions apart (an etag), its part below a
+        second is of the version: a file that was replaced within a second has another time.
+    """
+
+    st_mode: int
+    st_size: int
+    st_mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEntry:
+    """A file or a folder in one that was listed, with the methods of `os.DirEntry`."""
+
+    path: str
+    status: RemoteStatus
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    def is_symlink(self) -> bool:
+        """No service has links."""
+        return False
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Tell whether it is a folder."""
+        return stat.S_ISDIR(self.status.st_mode)
+
+    def stat(self) -> RemoteStatus:
+        """Return what is known of it."""
+        return self.status
 
 
 class Stored(NamedTuple):
@@ -47,8 +98,8 @@ class Stored(NamedTuple):
 
 
 def bad_source(source: object, reason: str) -> BadSource:
-    """Return the error of a place whose images cannot be embedded."""
-    return BadSource(f"{source} cannot be embedded: {reason}.")
+    """Return the error of a place whose images cannot be read."""
+    return BadSource(f"{source} cannot be read: {reason}.")
 
 
 def check_address(address: str) -> str:
@@ -113,6 +164,49 @@ def list_below(address: str) -> Iterator[Stored]:
         raise bad_source(address, f"it cannot be listed: {describe_error(error)}") from error
 
 
+def look_at(address: str) -> RemoteStatus:
+    """Ask for the status of a file or a folder. Raises OSError."""
+    filesystem, path = _open_store(address)
+    filesystem.invalidate_cache(path)  # it may be of an hour ago
+    with _as_os_errors():
+        return _status_of(filesystem, filesystem.info(path))
+
+
+def list_folder(address: str) -> list[RemoteEntry]:
+    """List what is in a folder now. Raises OSError."""
+    filesystem, path = _open_store(address)
+    filesystem.invalidate_cache(path)
+    with _as_os_errors():
+        found = filesystem.ls(path, detail=True)
+    entries = []
+    for known in found:
+        name = str(known["name"]).rstrip("/")
+        # Some services list the folder itself, as an empty file.
+        if name.rpartition("/")[2] and name != path.rstrip("/"):
+            entry = f"{address.rstrip('/')}/{name.rpartition('/')[2]}"
+            entries.append(RemoteEntry(entry, _status_of(filesystem, known)))
+    return entries
+
+
+@contextmanager
+def open_remote(address: str) -> Iterator[tuple[io.RawIOBase, int]]:
+    """Open a file for reading; yield it and its size in bytes. Raises OSError."""
+    filesystem, path = _open_store(address)
+    with _as_os_errors():
+        file = filesystem.open(path, "rb")
+        size = getattr(file, "size", None)
+        size = int(filesystem.info(path)["size"] if size is None else size)
+    with file:
+        yield _Reading(file), size
+
+
+def save_as(address: str, target: Path) -> None:
+    """Write the bytes of a file at an address to a file here. Raises OSError."""
+    filesystem, path = _open_store(address)
+    with _as_os_errors():
+        filesystem.get_file(path, str(target))
+
+
 def download(address: str, most: int) -> bytes:
     """Read a file of at most this many bytes.
 
@@ -162,14 +256,51 @@ def store_file(path: str, data: bytes) -> None:
         filesystem.pipe_file(inner, data)
 
 
-def import_parquet() -> tuple[Any, Any]:
-    """Import pyarrow and its Parquet part. Raises MissingDependency."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingDependency("pyarrow", "parquet") from None
-    return pyarrow, parquet
+def _open_store(address: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Open the file system of an address whose files are read in place.
+
+    Addresses may come from a table of somebody else's: none leads to a web server, which may be in
+    a private network, or through one file system into another.
+
+    Raises
+    ------
+    BadSource, MissingDependency
+        It is of another kind; as `open_filesystem`.
+    """
+    protocol = address.partition("://")[0].lower()
+    if protocol not in _STORES or "::" in address:
+        raise bad_source(
+            address,
+            f"only {', '.join(f'{name}://' for name in _STORES[:4])} are read in place; "
+            "`clipsearch embed` takes other sources",
+        )
+    return open_filesystem(address)
+
+
+class _Reading(io.RawIOBase):
+    """A file of fsspec whose errors are of the kind that files have."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def readinto(self, buffer: Any) -> int:
+        with _as_os_errors():
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        with _as_os_errors():
+            return bytes(self._file.read(size))
 
 
 @contextmanager
@@ -191,3 +322,13 @@ def _stored(filesystem: fsspec.AbstractFileSystem, known: dict[str, Any]) -> Sto
     seconds = float(changed) if isinstance(changed, (int, float)) else 0.0
     path = str(filesystem.unstrip_protocol(known["name"]))
     return Stored(path, int(known.get("size") or 0), round(seconds * 1e9), etag)
+
+
+def _status_of(filesystem: fsspec.AbstractFileSystem, known: dict[str, Any]) -> RemoteStatus:
+    if known["type"] != "file":
+        return RemoteStatus(stat.S_IFDIR, 0, 0)
+    file = _stored(filesystem, known)
+    changed = file.mtime_ns
+    if file.etag:
+        changed += zlib.crc32(file.etag.encode()) % _SECOND - changed % _SECOND
+    return RemoteStatus(stat.S_IFREG, file.size, changed)
