@@ -10,6 +10,7 @@ from functools import cache, partial
 
 import numpy as np
 
+from clipsearch._util import is_remote
 from clipsearch._util.arrays import FloatArray
 from clipsearch._util.parallel import cores
 from clipsearch._util.processes import is_interrupt
@@ -36,6 +37,8 @@ from clipsearch.types import (
 from clipsearch.vectors.snapshots import Snapshots
 
 _log = logging.getLogger("clipsearch")
+_WAITING = 4
+"""Threads for each processor where images come from a service: most of them wait for it."""
 _PAGE = 2_000
 """Images that are read at once: about 10 MB with vectors of 512 numbers."""
 
@@ -77,6 +80,8 @@ def index_files(
     from clipsearch.indexing.indexer import Indexer
 
     roots = as_paths(paths)
+    if options.workers is None and any(map(is_remote, roots)):
+        options = replace(options, workers=_WAITING * cores())
     model_id, encoder = session.add_model(model)
     if (options.engine, options.precision) != ("auto", "auto"):
         device = {} if session.device is None else {"device": session.device}
