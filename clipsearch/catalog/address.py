@@ -17,6 +17,7 @@ else:  # a library in a folder has no address
 
 DEFAULT_SCHEMA = "clipsearch"
 """Of a database that holds one library."""
+MAP_VARIABLE = "CLIPSEARCH_MAP"
 # One slash is left of two where somebody made a path of it.
 _SCHEME = re.compile(r"postgres(?:ql)?(?:\+psycopg)?:/{1,2}", re.IGNORECASE)
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
@@ -57,11 +58,14 @@ class Address:
         The schema that holds the tables of the library.
     name : str
         The address without what may be secret, for messages.
+    mounts : tuple of str
+        `STORED=HERE`: folders of the library that are elsewhere on this machine.
     """
 
     uri: str = field(repr=False)
     schema: str
     name: str
+    mounts: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, given: str | os.PathLike[str]) -> Self:
@@ -70,7 +74,8 @@ class Address:
         Parameters
         ----------
         given
-            The address; all but `schema` is for libpq, which also reads its usual variables and files.
+            The address; all but `schema` and `map=STORED=HERE` is for libpq, which also reads its usual
+            variables and files. `$CLIPSEARCH_MAP` has more folders, with `;` between two.
 
         Raises
         ------
@@ -91,7 +96,9 @@ class Address:
         for option in options:
             if option.startswith("schema="):
                 schema = parse.unquote(option.removeprefix("schema="))
-        options = [option for option in options if not option.startswith("schema=")]
+        folders = [parse.unquote(o.removeprefix("map=")) for o in options if o.startswith("map=")]
+        folders += filter(None, os.environ.get(MAP_VARIABLE, "").split(";"))
+        options = [option for option in options if not option.startswith(("schema=", "map="))]
         user, at, hosts = parts.netloc.rpartition("@")
         name = f"postgresql://{user.partition(':')[0]}{at}{hosts}{parts.path}"
         shown = [option for option in options if option.partition("=")[0] in _SHOWN]
@@ -104,7 +111,7 @@ class Address:
                 f"the schema of {name} has to be a name in lower-case letters, digits and `_`.",
             )
         uri = f"postgresql://{place}" + "?" * bool(options) + "&".join(options)
-        return cls(uri, schema, name)
+        return cls(uri, schema, name, tuple(folders))
 
     @property
     def has_password(self) -> bool:

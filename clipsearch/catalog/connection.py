@@ -77,6 +77,27 @@ class Statements:
         return self._connection.exec_driver_sql(self._translate(sql), list(rows))
 
 
+class SeveralStatements(BaseException):
+    """A function runs more than one statement."""
+
+
+class OneStatement:
+    """Runs one statement, and raises SeveralStatements for another."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._left: list[Statements] = [statements]
+
+    def execute(self, sql: str, values: Parameters = (), /) -> Cursor:
+        """Run a statement, the first one."""
+        if not self._left:
+            raise SeveralStatements
+        return self._left.pop().execute(sql, values)
+
+    def executemany(self, sql: str, rows: Sequence[Parameters], /) -> Cursor:
+        """Raise SeveralStatements."""
+        raise SeveralStatements
+
+
 def cell(cursor: Cursor) -> Any:
     """Return the first column of the first row, None if there is none."""
     row = cursor.fetchone()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -270,26 +269,27 @@ def move_folder(connection: Connection, old: str, new: str) -> int:
     # First to paths that no file has, as a new path may be the old one of another file.
     connection.execute(f"UPDATE file SET path = '{_MOVING}' || path WHERE {inside}", params)
     moving = f"file.path >= '{_MOVING}' AND file.path < '{chr(ord(_MOVING) + 1)}'"
-    target = ":new || substr(file.path, :rest + 1)"
-    names: dict[str, Any] = {"old": old, "new": new, "rest": len(old) + 1}
+    # By its length in the statement: another machine may have the folder elsewhere.
+    target = ":new || substr(file.path, length(:old) + 2)"
+    names = {"old": old, "new": new}
     connection.execute(
         f"DELETE FROM file WHERE {moving} AND EXISTS (SELECT 1 FROM file AS there "
         f"WHERE there.path = {target} AND there.content_id IS NOT NULL)",
-        {"new": new, "rest": len(old) + 1},
+        names,
     )
     connection.execute(
         f"DELETE FROM file WHERE path IN (SELECT {target} FROM file WHERE {moving})",
-        {"new": new, "rest": len(old) + 1},
+        names,
     )
-    names["inside"] = old + os.sep
-    below_old = "(root = :old OR substr(root, 1, :rest) = :inside)"
+    below_old = "(root = :old OR substr(root, 1, length(:old) + 1) = :inside)"
+    names["inside"] = str(params["inside"])
     moved = connection.execute(
-        f"UPDATE file SET root = CASE WHEN {below_old} THEN :new || substr(root, :rest) "
+        f"UPDATE file SET root = CASE WHEN {below_old} THEN :new || substr(root, length(:old) + 1) "
         f"ELSE :new END, path = {target} WHERE {moving}",
         names,
     ).rowcount
     connection.execute(
-        f"UPDATE scan SET root = :new || substr(root, :rest) WHERE {below_old}", names
+        f"UPDATE scan SET root = :new || substr(root, length(:old) + 1) WHERE {below_old}", names
     )
     return moved
 

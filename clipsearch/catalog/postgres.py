@@ -23,9 +23,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipsearch._util.verified import cache_root
 from clipsearch.catalog.address import Address
-from clipsearch.catalog.connection import Connection, Cursor, Parameters, Statements, cell
+from clipsearch.catalog.connection import (
+    Connection,
+    OneStatement,
+    SeveralStatements,
+    Statements,
+    cell,
+)
 from clipsearch.catalog.dialect import for_postgres
 from clipsearch.catalog.engine import FORMAT
+from clipsearch.catalog.mounts import MappedStatements, Mounts
 from clipsearch.catalog.postgres_faults import ConnectionLost, explain_postgres
 from clipsearch.errors import (
     LibraryCorrupt,
@@ -89,6 +96,7 @@ class PostgresEngine:
     def __init__(self, address: Address, *, busy_timeout: float) -> None:
         self.address = address
         self.name = address.name
+        self._mounts = Mounts.parse(address.mounts)
         self._busy_timeout = busy_timeout
         self._lock = Lock()
         self._pool: sqlalchemy.Engine | None = None
@@ -174,11 +182,11 @@ class PostgresEngine:
                 # take the server's answer three times as long.
                 try:
                     with self._begin(_ALONE) as connection:
-                        return function(_OneStatement(connection, for_postgres), *args, **kwargs)
-                except _SeveralStatements:
+                        return function(OneStatement(self._on(connection)), *args, **kwargs)
+                except SeveralStatements:
                     self._several.add(function)
             with self._begin(_READS) as connection:
-                return function(Statements(connection, for_postgres), *args, **kwargs)
+                return function(self._on(connection), *args, **kwargs)
 
         return self._persist(attempt)
 
@@ -204,7 +212,7 @@ class PostgresEngine:
         def attempt() -> _T:
             with self._begin() as connection:
                 self._limit_waiting(connection)
-                return function(Statements(connection, for_postgres), *args, **kwargs)
+                return function(self._on(connection), *args, **kwargs)
 
         return self._persist(attempt)
 
@@ -221,7 +229,7 @@ class PostgresEngine:
                     return connection
 
             connection = self._persist(begin)  # one of before may be broken by now
-            yield Statements(connection, for_postgres)
+            yield self._on(connection)
             # Another number after every change, see `engine`.
             connection.exec_driver_sql(
                 "UPDATE revision SET value = 1 + floor(random() * 2000000000)::bigint"
@@ -270,6 +278,12 @@ class PostgresEngine:
                     raise LibraryError(self.name, str(error)) from error
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _on(self, connection: sqlalchemy.Connection) -> Statements:
+        """Return what runs the statements of the catalog on a connection."""
+        if self._mounts.pairs:
+            return MappedStatements(connection, for_postgres, self._mounts)
+        return Statements(connection, for_postgres)
 
     # --- connections -----------------------------------------------------------------------
 
@@ -328,19 +342,3 @@ class PostgresEngine:
                 "Name another with ?schema=NAME.",
             )
         return int(stored)
-
-
-class _SeveralStatements(BaseException):
-    """A function runs more than one statement."""
-
-
-class _OneStatement(Statements):
-    """Runs one statement, and raises _SeveralStatements for another."""
-
-    _ran = False
-
-    def execute(self, sql: str, values: Parameters = (), /) -> Cursor:
-        if self._ran:
-            raise _SeveralStatements
-        self._ran = True
-        return super().execute(sql, values)

@@ -18,6 +18,7 @@ import typer
 
 from clipsearch import __version__
 from clipsearch._util import watch_first_steps
+from clipsearch.catalog.address import MAP_VARIABLE
 from clipsearch.cli import console
 from clipsearch.cli.commands import Commands, group_of
 from clipsearch.errors import ClipsearchError
@@ -88,6 +89,16 @@ def clipsearch(
             show_default=False,
         ),
     ] = None,
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="STORED=HERE",
+            help="A folder as a shared library has it, and where it is on this machine. Repeatable; by "
+            "default $CLIPSEARCH_MAP, with ; between two.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Search and classify your images by what they show, on your own machine.
 
@@ -97,6 +108,8 @@ def clipsearch(
     clipsearch classify cat dog horse
     """
     console.set_device(device)
+    if mapped:
+        os.environ[MAP_VARIABLE] = ";".join(mapped)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -153,7 +153,8 @@ def test_views_read_a_file_once_and_keep_a_bounded_number(
 
 
 @pytest.mark.parametrize(
-    "address", ["http://127.0.0.1/a.png", "zip://a.png::http://127.0.0.1/x.zip", "file:///etc/a.png"]
+    "address",
+    ["http://127.0.0.1/a.png", "zip://a.png::http://127.0.0.1/x.zip", "file:///etc/a.png"],
 )
 def test_addresses_of_a_table_lead_to_no_other_host_and_file(address: str) -> None:
     with pytest.raises(UnreadableImage, match="read in place"):
