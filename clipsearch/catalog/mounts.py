@@ -84,7 +84,7 @@ def _replace(value: Any, pairs: Sequence[tuple[str, str]], old: str, new: str) -
             rest = value[len(before) :]
             if not rest or rest[0] == old:
                 return after + rest.replace(old, new)
-            if rest == chr(ord(old) + 1):  # the end of the range of what is in it, see `below`
+            if rest == chr(ord(old) + 1):  # the end of the range of its files, see `below`
                 return after + chr(ord(new) + 1)
     return value
 

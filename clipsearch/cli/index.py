@@ -176,7 +176,7 @@ def index(
             Library.open_or_create(library, model=spec, device=get_device())
         )
         report = lib.index(
-            places,
+            paths,
             model=spec,
             exclude=exclude or (),
             hidden=hidden,

@@ -19,7 +19,7 @@ NO_FILE = "neither a file nor a folder"
 _MAX_NS = (1 << 63) - 1
 
 
-class Status(Protocol):
+class FileStatus(Protocol):
     """What a walk reads of the status of a file, which may be at an address."""
 
     @property
@@ -39,10 +39,10 @@ class DirEntry(Protocol):
     def path(self) -> str: ...
     def is_symlink(self) -> bool: ...
     def is_dir(self, *, follow_symlinks: bool = True) -> bool: ...
-    def stat(self) -> Status: ...
+    def stat(self) -> FileStatus: ...
 
 
-def found_file(path: str, status: Status, root: str) -> FoundFile:
+def found_file(path: str, status: FileStatus, root: str) -> FoundFile:
     """Return a file that was found below a root, as its status tells."""
     # A file system may hold times that the catalog's 64 bits do not (after 2262); its least
     # number is left free to mark files that have to be read again.
@@ -83,10 +83,10 @@ def list_entries(path: str) -> tuple[dict[str, DirEntry], int, int]:
         return {entry.name: entry for entry in listing}, status.st_dev, status.st_ino
 
 
-def stat_given(path: str) -> tuple[Status | None, str]:
+def stat_given(path: str) -> tuple[FileStatus | None, str]:
     """Stat a file that was given by name; return its status, or None and the reason."""
     try:
-        status: Status = look_at(path) if is_remote(path) else os.stat(path)
+        status: FileStatus = look_at(path) if is_remote(path) else os.stat(path)
     except PermissionError as error:
         return None, reason_of(error)
     except (OSError, ValueError) as error:

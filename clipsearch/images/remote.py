@@ -44,7 +44,7 @@ _USER = re.compile(r".*://([^?]*)@", re.DOTALL)
 
 
 class RemoteStatus(NamedTuple):
-    """What is known of a file or folder without reading it, by the names that `os.stat` uses.
+    """The facts of a file or folder that need no reading, by the names that `os.stat` uses.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class RemoteEntry:
         return stat.S_ISDIR(self.status.st_mode)
 
     def stat(self) -> RemoteStatus:
-        """Return what is known of it."""
+        """Return its status, as the listing has it."""
         return self.status
 
 
@@ -173,7 +173,7 @@ def look_at(address: str) -> RemoteStatus:
 
 
 def list_folder(address: str) -> list[RemoteEntry]:
-    """List what is in a folder now. Raises OSError."""
+    """List the files and folders in a folder, as it is now. Raises OSError."""
     filesystem, path = _open_store(address)
     filesystem.invalidate_cache(path)
     with _as_os_errors():

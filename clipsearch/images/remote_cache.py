@@ -18,7 +18,7 @@ from clipsearch._util.atomic import replace_file
 from clipsearch._util.verified import cache_root
 from clipsearch.images.remote import RemoteStatus, look_at, open_remote, save_as
 
-MOST_BYTES = 1 << 30
+_MOST_BYTES = 1 << 30
 """Of all files that are kept; `$CLIPSEARCH_REMOTE_CACHE` is another number of bytes, 0 keeps none."""
 _VARIABLE = "CLIPSEARCH_REMOTE_CACHE"
 _FRESH_SECONDS = 60.0
@@ -71,7 +71,7 @@ def open_kept(address: str) -> Iterator[tuple[RawIOBase, int]]:
     OSError
         It cannot be read.
     """
-    if 0 < status_of(address).st_size <= _most_bytes() // 4:
+    if 0 < status_of(address).st_size <= _allowed() // 4:
         try:
             file = open(keep(address), "rb", buffering=0)  # noqa: SIM115
         except OSError:  # a full disk: whether the file itself can be read shows below
@@ -88,9 +88,9 @@ def _folder() -> Path:
     return cache_root() / "remote"
 
 
-def _most_bytes() -> int:
+def _allowed() -> int:
     given = os.environ.get(_VARIABLE, "")
-    return int(given) if given.isdecimal() else MOST_BYTES
+    return int(given) if given.isdecimal() else _MOST_BYTES
 
 
 def _trim(newest: Path) -> None:
@@ -105,7 +105,7 @@ def _trim(newest: Path) -> None:
                 )
     total = sum(size for _, _, size, _ in kept)
     for is_newest, _, size, path in sorted(kept):
-        if total <= _most_bytes() or is_newest:
+        if total <= _allowed() or is_newest:
             break
         with suppress(OSError):  # on Windows, while it is read
             os.unlink(path)

@@ -269,7 +269,7 @@ class Walk:
         # After --exclude, which always comes first, and before the folders above.
         return entries, (*folder.rules[:1], own, *folder.rules[1:]), device
 
-    def _status(self, entry: found.DirEntry) -> found.Status | None:
+    def _status(self, entry: found.DirEntry) -> found.FileStatus | None:
         """Stat one image in a folder. None if it is no file, gone, or cannot be stored."""
         try:
             status = entry.stat()

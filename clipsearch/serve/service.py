@@ -264,9 +264,8 @@ class Service:
         UnknownImage
             The library does not know it.
         """
-        is_whole = os.path.isabs(path) or is_remote(path)
-        record = self.library.record(path) if is_whole and "\0" not in path else None
-        if record is None:
+        is_whole = (os.path.isabs(path) or is_remote(path)) and "\0" not in path
+        if not is_whole or (record := self.library.record(path)) is None:
             raise UnknownImage(path)
         return record
 

@@ -60,6 +60,8 @@ NOT_RUN = {
     "export CLIPSEARCH_LIBRARY='postgresql://ann@photos.example/photos?sslmode=verify-full'",
     "clipsearch index /mnt/photos",
     "clipsearch serve",
+    # A test runs it with other folders: tests/catalog/test_mounts.py.
+    "clipsearch --map /mnt/photos=/Volumes/photos index /Volumes/photos",
     "clipsearch index ~/Pictures -L photos",
     "clipsearch index ~/Pictures -L photos --model multilingual",
     "clipsearch use multilingual -L photos",
