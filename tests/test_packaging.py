@@ -129,7 +129,7 @@ def test_deptry_finds_an_import_that_is_not_declared(tmp_path: Path) -> None:
     assert done.returncode == 1 and "'numpy' imported but" in done.stdout + done.stderr
 
 
-def test_every_import_of_tests_and_scripts_is_declared() -> None:
+def test_every_import_of_tests_scripts_and_examples_is_declared() -> None:
     table = project()["project"]
     assert isinstance(table, dict)
     wanted = [*table["dependencies"], *chain(*table["optional-dependencies"].values())]
@@ -137,7 +137,7 @@ def test_every_import_of_tests_and_scripts_is_declared() -> None:
     installed = packages_distributions()
     files = [
         path
-        for name in ("tests", "scripts", "requirements")
+        for name in ("tests", "scripts", "requirements", "examples")
         for path in (ROOT / name).rglob("*.py")
     ]
     folders = {folder.name for path in files for folder in path.parents}

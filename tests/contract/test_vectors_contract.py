@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,13 +35,23 @@ from clipsearch.vectors.storage import rows
 
 DIM = 24
 TUNED = ["compressed", "ivf"]
-# `oracle` is no kind of clipsearch: plain numpy, by which the tests themselves are tested.
-EXACT = [*sorted(index_kinds().keys() - {*TUNED}), "oracle"]
+# No kinds of clipsearch: plain numpy, by which the tests themselves are tested, and the example of a
+# kind that another package brings, in Qdrant's local mode, which compares with all.
+OTHERS = {"oracle": "oracle:OracleIndex", "qdrant": "clipsearch_qdrant:QdrantIndex"}
+EXACT = sorted({*index_kinds(), *OTHERS} - {*TUNED})
 MAPPED = ["compressed", "exact", "ivf"]
 
 
 def class_of(kind: str) -> type[VectorIndex]:
-    return OracleIndex if kind == "oracle" else vector_index(kind)
+    if kind not in OTHERS:
+        return vector_index(kind)
+    module, _, name = OTHERS[kind].partition(":")
+    return getattr(import_module(module), name)
+
+
+@pytest.fixture(autouse=True)
+def qdrant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSEARCH_QDRANT", ":memory:")
 
 
 @pytest.fixture(params=EXACT + TUNED)

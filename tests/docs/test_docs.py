@@ -44,6 +44,8 @@ NOT_RUN = {
     "python scripts/bench/text_recall.py FOLDER --sizes 3000 30000 100000",
     "python scripts/bench/text_recall.py --mini --sizes 10000 30000 100000",
     "python scripts/bench/encode.py --device cuda",
+    # A test compares the page with what it writes: tests/docs/test_scale.py.
+    "python scripts/bench/scale.py",
     # A test runs it for a small size: tests/docs/test_growth.py.
     "python scripts/bench/ten_million.py",
     # Tests run them on clusters and services of this machine: tests/distributed.
