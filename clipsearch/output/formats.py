@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from clipsearch.errors import BadOutputFile, FigureTooLarge
-from clipsearch.types import Hit, Results
+from clipsearch.types import FrameEngine, Hit, Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,6 +91,7 @@ _REPORTS: tuple[Kind, ...] = (
     *("calibration", "few_shot", "tokens", "status", "index_report", "failures", "findings"),
     *("models", "compilation", "placement"),
 )
+_DOCUMENTS: tuple[Kind, ...] = ("hits", "predictions", "evaluation", *_ANALYSES, *_REPORTS)
 
 FORMATS: dict[str, Format] = {
     format.name: format
@@ -107,13 +108,7 @@ FORMATS: dict[str, Format] = {
             "json",
             (".json",),
             {
-                **dict.fromkeys(
-                    (
-                        *("hits", "predictions", "evaluation"),
-                        *(*_ANALYSES, *_REPORTS),
-                    ),
-                    "data:json_document",
-                ),
+                **dict.fromkeys(_DOCUMENTS, "data:json_document"),
                 "records": "data:records_json",
             },
             vectors=True,
@@ -174,11 +169,7 @@ FORMATS: dict[str, Format] = {
             vectors=True,
             folder=True,
         ),
-        Format(
-            "geojson",
-            (".geojson",),
-            dict.fromkeys(_IMAGES, "exchange:items_geojson"),
-        ),
+        Format("geojson", (".geojson",), dict.fromkeys(_IMAGES, "exchange:items_geojson")),
         Format("md", (".md",), {"evaluation": "report:report_markdown"}),
         Format("png", (".png",), _FIGURES, binary=True, drawn=True),
         Format("svg", (".svg",), _FIGURES, binary=True, drawn=True),
@@ -198,6 +189,7 @@ _KINDS: dict[str, Kind] = {
     "Fitted": "calibration",
     "FewShotResult": "confusion",
     "Matrix": "matrix",
+    "ImagePages": "records",
 }
 """Name of a class -> its kind. Names, because importing the classes would import what they need."""
 
@@ -331,6 +323,11 @@ def figure(value: object, name: str = "", **options: Any) -> Figure:
 def save(value: object, path: str | os.PathLike[str], **options: Any) -> None:
     """Write a value to a file, in the format of its suffix; options: fields of WriteOptions."""
     write_file(value, _kind_of(value), path, WriteOptions(**options))
+
+
+def frame(value: object, engine: FrameEngine) -> Any:
+    """Return the rows of results or images as a frame of pandas or Polars."""
+    return _load("frames:make_frame")(value, _kind_of(value), engine)
 
 
 def _kind_of(value: object) -> Kind:

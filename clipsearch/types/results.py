@@ -12,10 +12,15 @@ from clipsearch.types.facts import ImageRecord
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas
+    import polars
 
     from clipsearch.types.operations import Prediction
 else:
     np = LazyModule("numpy")
+
+FrameEngine: TypeAlias = Literal["pandas", "polars"]
+"""The packages whose frames results can become."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,38 @@ class Results(Sequence[Item_co], Generic[Item_co]):
         """
         presenter().save(self, path, title=self.title)
 
+    @overload
+    def to_frame(self, engine: Literal["pandas"] = "pandas") -> pandas.DataFrame: ...
+    @overload
+    def to_frame(self, engine: Literal["polars"]) -> polars.DataFrame: ...
+    def to_frame(self, engine: FrameEngine = "pandas") -> Any:
+        """Return the results as a frame, one row each, in the columns of a saved `.parquet`.
+
+        Parameters
+        ----------
+        engine
+            `pandas`, or `polars`.
+
+        Returns
+        -------
+        pandas.DataFrame or polars.DataFrame
+            Integers, floats, texts and lists of texts; `taken_at` as a time without a zone, empty
+            where less than a whole date is known, and as text in `taken_text`. Without results the
+            columns are the same.
+
+        Raises
+        ------
+        MissingDependency
+            The package is not installed.
+        QueryError
+            There is no engine of this name.
+
+        Examples
+        --------
+        >>> library.search("a blue horse").to_frame()[["path", "relevance"]].head()
+        """
+        return presenter().frame(self, engine)
+
     def _repr_html_(self) -> str:
         return presenter().html(self)
 
@@ -150,6 +187,30 @@ class ImagePages:
     def __iter__(self) -> Iterator[ImageRecord]:
         for page in self.read():
             yield from page.records if isinstance(page, Embeddings) else page
+
+    @overload
+    def to_frame(self, engine: Literal["pandas"] = "pandas") -> pandas.DataFrame: ...
+    @overload
+    def to_frame(self, engine: Literal["polars"]) -> polars.DataFrame: ...
+    def to_frame(self, engine: FrameEngine = "pandas") -> Any:
+        """Return all images as a frame, as `Results.to_frame`, their vectors in a column `vector`.
+
+        Parameters
+        ----------
+        engine
+            `pandas`, or `polars`.
+
+        Returns
+        -------
+        pandas.DataFrame or polars.DataFrame
+            One row per image; a vector is float32 (dim,).
+
+        Raises
+        ------
+        MissingDependency, QueryError
+            As of `Results.to_frame`.
+        """
+        return presenter().frame(self, engine)
 
 
 # --- runs and models -------------------------------------------------------------------
