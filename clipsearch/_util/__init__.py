@@ -229,7 +229,7 @@ def report_first_step(step: Any) -> None:
 
 
 class Presenter(Protocol):
-    """Shows values of clipsearch: `clipsearch.output.formats`."""
+    """Shows values of clipsearch: `clipsearch.output.presenting`."""
 
     def html(self, value: object) -> str:
         """Return the value as an HTML fragment."""

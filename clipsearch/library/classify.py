@@ -336,4 +336,5 @@ def _results(
         title=", ".join(head.labels),
         warnings=tuple(warned),
         kind="predictions",
+        labels=head.labels,
     )

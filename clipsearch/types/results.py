@@ -74,6 +74,8 @@ class Results(Sequence[Item_co], Generic[Item_co]):
     """What the items are, also where there are none; None: what the first one is."""
     estimated: bool = False
     """Whether `relevant` is an estimate, as in a library of very many images."""
+    labels: tuple[str, ...] = field(default=(), compare=False)
+    """Of predictions: all labels that there were to choose from."""
 
     @overload
     def __getitem__(self, index: int) -> Item_co: ...
@@ -92,25 +94,40 @@ class Results(Sequence[Item_co], Generic[Item_co]):
     def __iter__(self) -> Iterator[Item_co]:
         return iter(self.items)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the results to a file, in the format of its suffix.
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        urls: tuple[str, str] | None = None,
+    ) -> None:
+        """Write the results to a file, in the format of its suffix, or to a folder.
 
         Parameters
         ----------
         path
             A file that ends in `.csv`, `.json`, `.jsonl`, `.html`, `.parquet`, `.npz`, `.geojson`
-            or `.txt`; one that exists is replaced.
+            or `.txt`; one that exists is replaced. The folder of `format` must be new or empty.
+        format
+            The name of another format: of predictions also `fiftyone` and `label-studio`, folders.
+        urls
+            Of `label-studio`: a folder, and the URL under which the images in it are served. By
+            default Label Studio serves all files of this machine.
 
         Raises
         ------
         BadOutputFile
             Results have no format of this suffix; then nothing is written.
+        QueryError
+            They have none of this name.
+        CannotPlace
+            The folder is not empty.
 
         Examples
         --------
         >>> library.search("a blue horse").save("horses.csv")
         """
-        presenter().save(self, path, title=self.title)
+        presenter().save(self, path, format=format, title=self.title, urls=urls)
 
     @overload
     def to_frame(self, engine: Literal["pandas"] = "pandas") -> pandas.DataFrame: ...

@@ -16,7 +16,8 @@ import pytest
 from result_values import PHOTO, SECRET, hit, judged, prediction
 
 from clipsearch.errors import MissingDependency, QueryError
-from clipsearch.output.formats import Kind, frame, write_value
+from clipsearch.output.formats import Kind, write_value
+from clipsearch.output.presenting import frame
 from clipsearch.types import (
     Embeddings,
     FrameEngine,
