@@ -137,7 +137,7 @@ def test_every_import_of_tests_and_scripts_is_declared() -> None:
     installed = packages_distributions()
     files = [
         path
-        for name in ("tests", "scripts", "requirements")
+        for name in ("tests", "scripts", "requirements", "examples")
         for path in (ROOT / name).rglob("*.py")
     ]
     folders = {folder.name for path in files for folder in path.parents}
