@@ -248,7 +248,7 @@ __all__ = [
 
 
 # What shows a value imports all that has values: only when one is shown.
-present_with(lambda: import_module("clipsearch.output.formats"))
+present_with(lambda: import_module("clipsearch.output.presenting"))
 
 
 def __getattr__(name: str) -> Any:

@@ -184,11 +184,11 @@ def schema_of(folder: Path) -> str:
 def copies_of_schema(folder: Path) -> Callable[[Path], None]:
     """Return what gives another folder the catalog that a folder has now."""
     address, schema = os.environ[SERVER_OF_FOLDERS], schema_of(folder)
-    dump = [_programs() / "pg_dump", "-d", address, "--schema", schema]
+    dump = [str(_programs() / "pg_dump"), "-d", address, "--schema", schema]
     said = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
 
     def copy(other: Path) -> None:
-        load = [_programs() / "psql", "-d", address, "-q", "-v", "ON_ERROR_STOP=1"]
+        load = [str(_programs() / "psql"), "-d", address, "-q", "-v", "ON_ERROR_STOP=1"]
         text = said.replace(schema, schema_of(other))
         subprocess.run(load, input=text, stdout=subprocess.DEVNULL, text=True, check=True)
 

@@ -1,10 +1,9 @@
 """Helpers below every package: arrays, files that are replaced or read in one step, threads.
 
 Here: packages imported on use, messages to who called clipsearch, dates of which a part is known,
-and what shows values. Results
-show themselves in notebooks and save themselves to files, but the package of formats lies above
-them; `clipsearch/__init__` names it with `present_with`, and it is imported when the first value is
-shown.
+and what shows values. Results show themselves in notebooks and save themselves to files, but the
+package of formats lies above them; `clipsearch/__init__` names it with `present_with`, and it is
+imported when the first value is shown.
 """
 
 from __future__ import annotations
@@ -229,7 +228,7 @@ def report_first_step(step: Any) -> None:
 
 
 class Presenter(Protocol):
-    """Shows values of clipsearch: `clipsearch.output.formats`."""
+    """Shows values of clipsearch: `clipsearch.output.presenting`."""
 
     def html(self, value: object) -> str:
         """Return the value as an HTML fragment."""
@@ -242,6 +241,9 @@ class Presenter(Protocol):
 
     def save(self, value: object, path: str | os.PathLike[str], **options: Any) -> None:
         """Write the value to a file, in the format of its suffix."""
+
+    def frame(self, value: object, engine: Any) -> Any:
+        """Return the rows of the value as a frame of a package."""
 
 
 _load: list[Callable[[], Presenter]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from clipsearch.cli.console import (
     bar_chart,
     say,
     split_labels,
+    split_thresholds,
     warn_all,
 )
 from clipsearch.cli.options import (
@@ -45,6 +45,8 @@ from clipsearch.cli.placing import (
     SortIntoOption,
     SortRestOption,
     StrictOption,
+    UrlsOption,
+    with_urls,
 )
 from clipsearch.heads.head import Head
 from clipsearch.heads.label_file import labels_from_file
@@ -163,6 +165,7 @@ def classify(
     format: PredictionsFormat = None,
     null: NullOption = False,
     output: PredictionsFile = None,
+    urls: UrlsOption = None,
     open_: OpenOption = False,
     model: LooseModelOption = None,
     library: LibraryOption = None,
@@ -185,10 +188,11 @@ def classify(
         two_modes=closed and multi_label,
         lone_threshold=bool(threshold) and not multi_label,
     )
-    least = _thresholds(threshold or ())
+    least = split_thresholds(threshold or ())
     placing = Placing.sort(sort_into, method, sort_rest, dry_run, strict)
     kind: Kind = "placement" if dry_run else "explanations" if explain else "predictions"
     target = Output.choose(kind, format, output, null=null, open_=open_)
+    target = with_urls(target, urls)
     wanted = labels_from_file(labels_file) if labels_file else split_labels(labels or [])
     made = Head.load(head) if head else None
     otherwise = made.model if made else "default"
@@ -240,20 +244,6 @@ def _show(found: Predictions, shown: Predictions, target: Output, count: int | N
         say("")
     most = count or (None if len(found) <= _ONE_SCREEN else _PER_LABEL)
     target.write(groups, WriteOptions(grouped=True, per_label=most))
-
-
-def _thresholds(given: Sequence[str]) -> dict[str, float]:
-    """Read `0.7`, for all labels, under the name "", and `cat=0.7`. Raises UsageError."""
-    found = {}
-    for text in given:
-        label, _, number = text.rpartition("=")
-        try:
-            found[label] = float(number)
-        except ValueError:
-            found[label] = -1
-        if not 0 <= found[label] <= 1:
-            raise UsageError(f"--threshold {text}: give a probability from 0 to 1, or LABEL=P.")
-    return found
 
 
 # --- matrix ------------------------------------------------------------------------------------

@@ -156,6 +156,20 @@ def split_labels(labels: list[str]) -> list[str]:
     return parts
 
 
+def split_thresholds(given: Sequence[str]) -> dict[str, float]:
+    """Read `0.7`, for all labels, under the name "", and `cat=0.7`. Raises UsageError."""
+    found = {}
+    for text in given:
+        label, _, number = text.rpartition("=")
+        try:
+            found[label] = float(number)
+        except ValueError:
+            found[label] = -1
+        if not 0 <= found[label] <= 1:
+            raise UsageError(f"--threshold {text}: give a probability from 0 to 1, or LABEL=P.")
+    return found
+
+
 def read_texts(texts: Sequence[str]) -> list[str]:
     """Return texts, with all of standard input in the place of `-`. Raises UsageError."""
     if "-" not in texts:

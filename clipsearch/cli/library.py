@@ -26,6 +26,7 @@ from clipsearch.cli.options import (
     WhereOption,
     write_report,
 )
+from clipsearch.cli.placing import UrlsOption, with_urls
 from clipsearch.errors import UnknownVectorIndex
 from clipsearch.library import Library
 from clipsearch.output.formats import FORMATS, format_names
@@ -42,6 +43,7 @@ def export(
     format: RecordsFormat = None,
     null: NullOption = False,
     output: RecordsFile = None,
+    urls: UrlsOption = None,
     library: LibraryOption = None,
 ) -> None:
     """List the images of the library with their facts and labels.
@@ -51,8 +53,8 @@ def export(
     clipsearch export --vectors -o vectors.jsonl
     clipsearch export --where "label = 'cat'" -0 | xargs -0 cp -t cats/
     """
-    target = Output.choose("records", format, output, null=null)
-    vectors = vectors or FORMATS[target.format].folder
+    target = with_urls(Output.choose("records", format, output, null=null), urls)
+    vectors = vectors or (FORMATS[target.format].folder and FORMATS[target.format].vectors)
     if vectors and not FORMATS[target.format].vectors:
         able = ", ".join(n for n in format_names("records") if FORMATS[n].vectors)
         raise UsageError(f"--vectors needs a format that holds them: {able}.")

@@ -210,6 +210,7 @@ class Output(NamedTuple):
     file: Path | None = None
     null: bool = False
     open: bool = False
+    urls: tuple[str, str] | None = None
 
     @classmethod
     def choose(
@@ -237,7 +238,7 @@ class Output(NamedTuple):
     def write(self, value: Any, options: WriteOptions | None = None) -> None:
         """Write a value to the file, else (with --open) to a new page, else to stdout."""
         file = self.file or (_new_page() if self.open else None)
-        options = (options or WriteOptions())._replace(null=self.null)
+        options = (options or WriteOptions())._replace(null=self.null, urls=self.urls)
         write = _writer(value, self.kind, self.format, options)
         format = FORMATS[self.format]
         if format.folder:

@@ -42,6 +42,15 @@ SortRestOption = Annotated[
         help="With --sort-into: also into DIR/uncertain and DIR/none of these.",
     ),
 ]
+UrlsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR=URL",
+        help="Of label-studio: the URL under which the images in DIR are served; default: Label "
+        "Studio serves the files of this machine.",
+        show_default=False,
+    ),
+]
 CopyToOption = Annotated[
     Path | None,
     typer.Option(
@@ -63,6 +72,18 @@ DryRunOption = Annotated[
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Exit with 3 if some files could not be put there.")
 ]
+
+
+def with_urls(target: Output, urls: str | None) -> Output:
+    """Return where results go, with the `DIR=URL` of --urls. Raises UsageError."""
+    if urls is None:
+        return target
+    folder, _, url = urls.partition("=")
+    if not (folder and url):
+        raise UsageError(f"--urls {urls}: give a folder and its URL, as DIR=URL.")
+    if target.format != "label-studio":
+        raise UsageError("--urls is for `-f label-studio`.")
+    return target._replace(urls=(folder, url))
 
 
 class Placing(NamedTuple):

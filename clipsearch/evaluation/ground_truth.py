@@ -1,4 +1,4 @@
-"""Read ground truth, labels or captions of images: CSV, folders per class, Flickr8k and COCO."""
+"""Read ground truth, labels or captions of images: CSV, folders per class, and files of other tools."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from clipsearch._util import absolute, existing_spelling, fold_label, quote
 from clipsearch._util.documents import (
@@ -19,18 +19,21 @@ from clipsearch._util.documents import (
     PATH_COLUMNS,
     BadDocument,
     fold_name,
-    parse_json,
     parse_table,
     read_document,
 )
 from clipsearch.errors import BadTruthFile
+from clipsearch.evaluation.json_layouts import (
+    TruthRow,
+    rows_of_coco,
+    rows_of_fiftyone,
+    rows_of_label_studio,
+)
 from clipsearch.images import IMAGE_SUFFIXES
 from clipsearch.images.walk import Walk
 
-Layout = Literal["labels", "captions", "folders", "flickr8k", "coco"]
+Layout = Literal["labels", "captions", "folders", "flickr8k", "coco", "label-studio", "fiftyone"]
 _LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-_Row = tuple[str, Sequence[str], Sequence[str]]
-"""Path as the file has it, labels, captions."""
 
 _MOST_BYTES = 2_000_000_000  # COCO's own files have up to half of it
 _PATH_LIKE_IDS = {"id", "image_id", "img_id", "file_id", "photo_id", "bild_id"}
@@ -85,6 +88,8 @@ def read_ground_truth(
     - `folders`: a folder with one folder per class, as torchvision's ImageFolder
     - `flickr8k`: lines `name.jpg#0<TAB>caption`
     - `coco`: JSON of captions, or of instances, whose categories are labels
+    - `label-studio`: its export as JSON; of several annotations of an image the last one counts
+    - `fiftyone`: labels.json of a FiftyOneImageClassificationDataset, with data.json or data/ beside it
 
     Parameters
     ----------
@@ -174,7 +179,9 @@ def _layout_of(text: str, source: Path) -> Layout:
     if first is None:
         raise BadTruthFile(f"{source} is empty: give one line per image, `path,label`.")
     if source.suffix.lower() == ".json" or first.lstrip().startswith("{"):
-        return "coco"
+        if first.lstrip().startswith("["):
+            return "label-studio"
+        return "fiftyone" if '"labels"' in text and '"annotations"' not in text else "coco"
     if _TOKEN_LINE.fullmatch(first):
         return "flickr8k"
     header, rows, _ = _table(text, source)
@@ -191,7 +198,7 @@ def _layout_of(text: str, source: Path) -> Layout:
 
 def _from_table(
     text: str, source: Path, warnings: list[str], *, kind: Literal["label", "caption"]
-) -> Iterator[_Row]:
+) -> Iterator[TruthRow]:
     header, rows, head = _table(text, source)
     columns = header or ["path", kind]
     if not {kind, f"{kind}s"} & {*columns}:
@@ -283,7 +290,7 @@ def _wrong_columns(source: Path, head: Sequence[str]) -> BadTruthFile:
 # --- other layouts -------------------------------------------------------------------------
 
 
-def _from_folders(source: Path, warnings: list[str]) -> Iterator[_Row]:
+def _from_folders(source: Path, warnings: list[str]) -> Iterator[TruthRow]:
     names = sorted(entry.name for entry in source.iterdir() if entry.is_dir())
     classes = [name for name in names if not name.startswith(".")]
     if not classes:
@@ -299,7 +306,7 @@ def _from_folders(source: Path, warnings: list[str]) -> Iterator[_Row]:
         warnings.append(f"{source}: {loose:,} images lie in no class's folder and are left out.")
 
 
-def _from_token_lines(text: str, source: Path, warnings: list[str]) -> Iterator[_Row]:
+def _from_token_lines(text: str, source: Path, warnings: list[str]) -> Iterator[TruthRow]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -311,32 +318,11 @@ def _from_token_lines(text: str, source: Path, warnings: list[str]) -> Iterator[
         yield found["name"], (), [found["caption"]]
 
 
-def _from_coco(text: str, source: Path, warnings: list[str]) -> Iterator[_Row]:
-    try:
-        data = parse_json(text)
-        files = {image["id"]: str(image["file_name"]) for image in data["images"]}
-        names = {c["id"]: str(c["name"]) for c in data.get("categories", ())}
-        for note in data["annotations"]:
-            yield _coco_row(note, files[note["image_id"]], names)
-    except BadDocument as error:
-        raise BadTruthFile(f"{source} cannot be read: {error}.") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise BadTruthFile(
-            f"{source} is not COCO's JSON (images, annotations with captions or categories): "
-            f"{said}."
-        ) from error
-
-
-def _coco_row(note: Mapping[str, Any], file: str, names: Mapping[int, str]) -> _Row:
-    if "caption" in note:
-        return file, (), [str(note["caption"])]
-    return file, [names[note["category_id"]]], ()
-
-
-_READERS: Mapping[Layout, Callable[[str, Path, list[str]], Iterator[_Row]]] = {
+_READERS: Mapping[Layout, Callable[[str, Path, list[str]], Iterator[TruthRow]]] = {
     "labels": partial(_from_table, kind="label"),
     "captions": partial(_from_table, kind="caption"),
     "flickr8k": _from_token_lines,
-    "coco": _from_coco,
+    "coco": rows_of_coco,
+    "label-studio": rows_of_label_studio,
+    "fiftyone": rows_of_fiftyone,
 }

@@ -335,4 +335,5 @@ def _results(
         title=", ".join(head.labels),
         warnings=tuple(warned),
         kind="predictions",
+        labels=head.labels,
     )

@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, BinaryIO, TextIO
@@ -41,6 +41,7 @@ _KIND_OF = {
     "bytes": "integer",
     "labels": "texts",
     **dict.fromkeys(("score", "relevance", "probability", "none"), "number"),
+    "vector": "vector",
 }
 """Column, without a number at its end -> the kind of its values; others are texts."""
 _DATES = tuple(fact.name for fact in FACTS if fact.kind == "date")
@@ -81,36 +82,49 @@ def _write_groups(names: Sequence[str], groups: Iterable[dict[str, Any]], stream
         import pyarrow.parquet
     except ImportError:
         raise MissingDependency("pyarrow", "parquet") from None
-    # Only a whole date is a timestamp; a text has the known parts of any.
-    dates = {name: f"{name.removesuffix('_at')}_text" for name in names if name in _DATES}
-    # The types are those of the columns, not of the values: groups and files go together.
-    schema = pyarrow.schema(
-        [(name, _arrow_type(pyarrow, name)) for name in (*names, *dates.values())]
-    )
-    with pyarrow.parquet.ParquetWriter(stream, schema) as writer:
-        for columns in groups:
-            for name, text in dates.items():
-                columns[text] = columns[name]
-                columns[name] = tuple(one and _as_timestamp(one) for one in columns[name])
-            writer.write_table(pyarrow.table(columns, schema=schema))
-
-
-def _as_timestamp(text: str) -> datetime | None:
-    moment = read_date(text)
-    return None if isinstance(moment, PartialDate) else moment
-
-
-def _arrow_type(pyarrow: Any, name: str) -> Any:
     types = {
         "integer": pyarrow.int64(),
         "number": pyarrow.float64(),
         "text": pyarrow.string(),
         "date": pyarrow.timestamp("us"),
         "texts": pyarrow.list_(pyarrow.string()),
+        "vector": pyarrow.list_(pyarrow.float32()),
     }
-    if name == "vector":
-        return pyarrow.list_(pyarrow.float32())
-    return types[_KIND_OF.get(name.rstrip("0123456789").rstrip("_"), "text")]
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in column_kinds(names).items()])
+    with pyarrow.parquet.ParquetWriter(stream, schema) as writer:
+        for columns in groups:
+            writer.write_table(pyarrow.table(with_times(columns), schema=schema))
+
+
+# --- types of columns ------------------------------------------------------------------------
+
+
+def column_kinds(names: Sequence[str]) -> dict[str, str]:
+    """Return each column with the kind of its values, behind them the texts of dates.
+
+    The types are those of the columns, not of the values: groups and files go together.
+    """
+    kinds = {n: _KIND_OF.get(n.rstrip("0123456789").rstrip("_"), "text") for n in names}
+    return kinds | {_text_of(name): "text" for name in names if name in _DATES}
+
+
+def with_times(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return columns with dates as times, and as texts behind the others.
+
+    Only a whole date is a time, others are None; a text has the known parts of any.
+    """
+    dates = {name: columns[name] for name in columns if name in _DATES}
+    times = {name: [text and _as_time(text) for text in texts] for name, texts in dates.items()}
+    return {**columns, **times, **{_text_of(name): texts for name, texts in dates.items()}}
+
+
+def _text_of(date: str) -> str:
+    return f"{date.removesuffix('_at')}_text"
+
+
+def _as_time(text: str) -> datetime | None:
+    moment = read_date(text)
+    return None if isinstance(moment, PartialDate) else moment
 
 
 # --- NumPy -----------------------------------------------------------------------------------

@@ -12,13 +12,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
-from clipsearch.errors import BadOutputFile, FigureTooLarge
-from clipsearch.types import Hit, Results
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from clipsearch.errors import BadOutputFile
+from clipsearch.types import check_choice
 
 Kind = Literal[
     "hits",
@@ -61,6 +58,8 @@ class WriteOptions(NamedTuple):
     """Of predictions: group the table by label, the most probable images first."""
     per_label: int | None = None
     """Of a grouped table: how many images it shows of each label; None for all."""
+    urls: tuple[str, str] | None = None
+    """Of tasks for Label Studio: a folder, and the URL of which the images in it are served."""
 
 
 class Format(NamedTuple):
@@ -79,18 +78,21 @@ class Format(NamedTuple):
     """The writers return a figure, as `function(value, options)`, instead of writing."""
 
 
-_FIGURES: dict[Kind, str] = {
+FIGURES: dict[Kind, str] = {
     "matrix": "plots.matrix:draw_matrix",
     "confusion": "plots.matrix:draw_confusion",
     "calibration": "plots:draw_calibration",
     "learning_curve": "plots:draw_learning_curve",
 }
+"""What draws a kind, called as `function(value, options)`."""
 _IMAGES: tuple[Kind, ...] = ("hits", "predictions", "records")
+_LABELLED: tuple[Kind, ...] = ("predictions", "records")
 _ANALYSES: tuple[Kind, ...] = ("explanations", "matrix", "topics", "duplicates")
 _REPORTS: tuple[Kind, ...] = (
     *("calibration", "few_shot", "tokens", "status", "index_report", "failures", "findings"),
     *("models", "compilation", "placement"),
 )
+_DOCUMENTS: tuple[Kind, ...] = ("hits", "predictions", "evaluation", *_ANALYSES, *_REPORTS)
 
 FORMATS: dict[str, Format] = {
     format.name: format
@@ -106,16 +108,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "json",
             (".json",),
-            {
-                **dict.fromkeys(
-                    (
-                        *("hits", "predictions", "evaluation"),
-                        *(*_ANALYSES, *_REPORTS),
-                    ),
-                    "data:json_document",
-                ),
-                "records": "data:records_json",
-            },
+            dict.fromkeys(_DOCUMENTS, "data:json_document") | {"records": "data:records_json"},
             vectors=True,
         ),
         Format(
@@ -137,10 +130,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "paths",
             (),
-            {
-                **dict.fromkeys(_IMAGES, "data:paths_of_items"),
-                "duplicates": "data:paths_of_copies",
-            },
+            dict.fromkeys(_IMAGES, "data:paths_of_items") | {"duplicates": "data:paths_of_copies"},
         ),
         Format(
             "html",
@@ -174,32 +164,18 @@ FORMATS: dict[str, Format] = {
             vectors=True,
             folder=True,
         ),
+        Format("fiftyone", (), dict.fromkeys(_LABELLED, "layouts:write_fiftyone"), folder=True),
         Format(
-            "geojson",
-            (".geojson",),
-            dict.fromkeys(_IMAGES, "exchange:items_geojson"),
+            "label-studio", (), dict.fromkeys(_LABELLED, "layouts:write_label_studio"), folder=True
         ),
+        Format("geojson", (".geojson",), dict.fromkeys(_IMAGES, "exchange:items_geojson")),
         Format("md", (".md",), {"evaluation": "report:report_markdown"}),
-        Format("png", (".png",), _FIGURES, binary=True, drawn=True),
-        Format("svg", (".svg",), _FIGURES, binary=True, drawn=True),
-        Format("pdf", (".pdf",), _FIGURES, binary=True, drawn=True),
+        Format("png", (".png",), FIGURES, binary=True, drawn=True),
+        Format("svg", (".svg",), FIGURES, binary=True, drawn=True),
+        Format("pdf", (".pdf",), FIGURES, binary=True, drawn=True),
     )
 }
 """Every format, by name, in the order of the help."""
-
-_FRAGMENTS: dict[Kind, str] = {
-    "hits": "html:contact_sheet",
-    "predictions": "html:contact_sheet",
-    "evaluation": "report:report_fragment",
-}
-"""What a notebook shows; called as `function(value, options)`."""
-_KINDS: dict[str, Kind] = {
-    "Evaluation": "evaluation",
-    "Fitted": "calibration",
-    "FewShotResult": "confusion",
-    "Matrix": "matrix",
-}
-"""Name of a class -> its kind. Names, because importing the classes would import what they need."""
 
 
 def format_names(kind: Kind) -> tuple[str, ...]:
@@ -254,17 +230,21 @@ def write_value(
         Title, ends of paths and the like.
     """
     chosen, options = FORMATS[format], options or WriteOptions()
-    writer = _load(chosen.writers[kind])
+    writer = load_writer(chosen.writers[kind])
     if chosen.drawn:
-        _load("plots:write_figure")(writer(value, options), format, stream)
+        load_writer("plots:write_figure")(writer(value, options), format, stream)
     else:
         writer(value, stream, options)
 
 
 def write_file(
-    value: Any, kind: Kind, path: str | os.PathLike[str], options: WriteOptions | None = None
+    value: Any,
+    kind: Kind,
+    path: str | os.PathLike[str],
+    options: WriteOptions | None = None,
+    format: str | None = None,
 ) -> None:
-    """Write a value to a file, in the format of its suffix.
+    """Write a value to a file, or a folder.
 
     Parameters
     ----------
@@ -276,73 +256,32 @@ def write_file(
         The file; it is replaced as a whole.
     options : WriteOptions, optional
         What the caller may choose beside the format.
+    format : str, optional
+        One that `format_names(kind)` lists, by default that of the suffix.
 
     Raises
     ------
     BadOutputFile
         If no format of this kind has the suffix; then nothing is written.
+    QueryError
+        If this kind has no format of this name.
     """
-    format = format_of_file(kind, path)
-    if format.binary:
+    if format is not None:
+        check_choice("format", format, format_names(kind))
+    chosen = FORMATS[format] if format else format_of_file(kind, path)
+    if chosen.folder:
+        write_value(value, kind, chosen.name, Path(path), options)
+    elif chosen.binary:
         # Complete in memory first, so that an existing file is never half replaced.
         content = BytesIO()
-        write_value(value, kind, format.name, content, options)
+        write_value(value, kind, chosen.name, content, options)
         Path(path).write_bytes(content.getvalue())
-        return
-    with Path(path).open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        write_value(value, kind, format.name, stream, options)
+    else:
+        with Path(path).open("w", encoding="utf-8", errors="surrogateescape", newline="") as text:
+            write_value(value, kind, chosen.name, text, options)
 
 
-# --- how values show themselves: clipsearch._util ----------------------------------
-
-
-def html(value: object) -> str:
-    """Return a value as an HTML fragment, for a notebook's cell."""
-    title = value.title if isinstance(value, Results) else ""
-    return cast("str", _load(_FRAGMENTS[_kind_of(value)])(value, WriteOptions(title)))
-
-
-def png(value: object) -> bytes | None:
-    """Return a matrix as PNG; None if it is too large to be read."""
-    stream = BytesIO()
-    try:
-        write_value(value, _kind_of(value), "png", stream)
-    except FigureTooLarge:
-        return None
-    return stream.getvalue()
-
-
-def figure(value: object, name: str = "", **options: Any) -> Figure:
-    """Draw a value as a matplotlib figure.
-
-    Parameters
-    ----------
-    value : object
-        A matrix, a few-shot result or a calibration.
-    name : str
-        Which figure, of a value that has several: `curve` or `confusion` of a few-shot result.
-    **options
-        Fields of WriteOptions.
-    """
-    kind: Kind = "learning_curve" if name == "curve" else _kind_of(value)
-    return cast("Figure", _load(_FIGURES[kind])(value, WriteOptions(**options)))
-
-
-def save(value: object, path: str | os.PathLike[str], **options: Any) -> None:
-    """Write a value to a file, in the format of its suffix; options: fields of WriteOptions."""
-    write_file(value, _kind_of(value), path, WriteOptions(**options))
-
-
-def _kind_of(value: object) -> Kind:
-    if isinstance(value, Results):
-        found = not value or isinstance(value[0], Hit)
-        return value.kind or ("hits" if found else "predictions")
-    try:
-        return _KINDS[type(value).__name__]
-    except KeyError:
-        raise TypeError(f"{type(value).__name__} has no output format") from None
-
-
-def _load(name: str) -> Any:
+def load_writer(name: str) -> Any:
+    """Return the function that a table names as `module:function`."""
     module, _, function = name.partition(":")
     return getattr(import_module(f"clipsearch.output.{module}"), function)

@@ -207,7 +207,8 @@ def best_per_label(predictions: Predictions, count: int) -> Results[types.Predic
         found = _group_pages(predictions, count, certain=False)
         chosen = {one.path: one for group in found.values() for _, one in group.members}
         items = tuple(one for _, one in sorted(chosen.items()))
-        return Results(items, title=predictions.title, kind="predictions")
+        labels = predictions.labels
+        return Results(items, title=predictions.title, kind="predictions", labels=labels)
     labelled: dict[str, list[Member]] = {}
     for one in predictions:
         held = [(x.label, x.probability) for x in one.holding]

@@ -31,6 +31,7 @@ from clipsearch.types.options import (
 )
 from clipsearch.types.results import (
     Embeddings,
+    FrameEngine,
     Hit,
     ImagePages,
     ModelInfo,
@@ -68,6 +69,7 @@ __all__ = [
     "Facts",
     "Failure",
     "Finding",
+    "FrameEngine",
     "Hit",
     "ImagePages",
     "ImageRecord",

@@ -12,10 +12,15 @@ from clipsearch.types.facts import ImageRecord
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas
+    import polars
 
     from clipsearch.types.operations import Prediction
 else:
     np = LazyModule("numpy")
+
+FrameEngine: TypeAlias = Literal["pandas", "polars"]
+"""The packages whose frames results can become."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,8 @@ class Results(Sequence[Item_co], Generic[Item_co]):
     """What the items are, also where there are none; None: what the first one is."""
     estimated: bool = False
     """Whether `relevant` is an estimate, as in a library of very many images."""
+    labels: tuple[str, ...] = field(default=(), compare=False)
+    """Of predictions: all labels that there were to choose from."""
 
     @overload
     def __getitem__(self, index: int) -> Item_co: ...
@@ -87,25 +94,72 @@ class Results(Sequence[Item_co], Generic[Item_co]):
     def __iter__(self) -> Iterator[Item_co]:
         return iter(self.items)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the results to a file, in the format of its suffix.
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        urls: tuple[str, str] | None = None,
+    ) -> None:
+        """Write the results to a file, in the format of its suffix, or to a folder.
 
         Parameters
         ----------
         path
             A file that ends in `.csv`, `.json`, `.jsonl`, `.html`, `.parquet`, `.npz`, `.geojson`
-            or `.txt`; one that exists is replaced.
+            or `.txt`; one that exists is replaced. The folder of `format` must be new or empty.
+        format
+            The name of another format: of predictions also `fiftyone` and `label-studio`, folders.
+        urls
+            Of `label-studio`: a folder, and the URL under which the images in it are served. By
+            default Label Studio serves all files of this machine.
 
         Raises
         ------
         BadOutputFile
             Results have no format of this suffix; then nothing is written.
+        QueryError
+            They have none of this name.
+        CannotPlace
+            The folder is not empty.
 
         Examples
         --------
         >>> library.search("a blue horse").save("horses.csv")
         """
-        presenter().save(self, path, title=self.title)
+        presenter().save(self, path, format=format, title=self.title, urls=urls)
+
+    @overload
+    def to_frame(self, engine: Literal["pandas"] = "pandas") -> pandas.DataFrame: ...
+    @overload
+    def to_frame(self, engine: Literal["polars"]) -> polars.DataFrame: ...
+    def to_frame(self, engine: FrameEngine = "pandas") -> Any:
+        """Return the results as a frame, one row each, in the columns of a saved `.parquet`.
+
+        Parameters
+        ----------
+        engine
+            `pandas`, or `polars`.
+
+        Returns
+        -------
+        pandas.DataFrame or polars.DataFrame
+            Integers, floats, texts and lists of texts; `taken_at` as a time without a zone, empty
+            where less than a whole date is known, and as text in `taken_text`. Without results the
+            columns are the same.
+
+        Raises
+        ------
+        MissingDependency
+            The package is not installed.
+        QueryError
+            There is no engine of this name.
+
+        Examples
+        --------
+        >>> library.search("a blue horse").to_frame()[["path", "relevance"]].head()
+        """
+        return presenter().frame(self, engine)
 
     def _repr_html_(self) -> str:
         return presenter().html(self)
@@ -150,6 +204,30 @@ class ImagePages:
     def __iter__(self) -> Iterator[ImageRecord]:
         for page in self.read():
             yield from page.records if isinstance(page, Embeddings) else page
+
+    @overload
+    def to_frame(self, engine: Literal["pandas"] = "pandas") -> pandas.DataFrame: ...
+    @overload
+    def to_frame(self, engine: Literal["polars"]) -> polars.DataFrame: ...
+    def to_frame(self, engine: FrameEngine = "pandas") -> Any:
+        """Return all images as a frame, as `Results.to_frame`, their vectors in a column `vector`.
+
+        Parameters
+        ----------
+        engine
+            `pandas`, or `polars`.
+
+        Returns
+        -------
+        pandas.DataFrame or polars.DataFrame
+            One row per image; a vector is float32 (dim,).
+
+        Raises
+        ------
+        MissingDependency, QueryError
+            As of `Results.to_frame`.
+        """
+        return presenter().frame(self, engine)
 
 
 # --- runs and models -------------------------------------------------------------------

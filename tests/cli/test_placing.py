@@ -226,3 +226,51 @@ def test_options_that_make_no_sense_are_refused(run: Command, line: str, complai
     name, *options = line.split()
     code, _, said = run(name, *options)
     assert code == 2 and complaint in said
+
+
+# --- labels for other tools ------------------------------------------------------------------
+
+
+def test_predictions_are_handed_to_other_tools_and_read_back(run: Command, filled: Path) -> None:
+    code, out, said = run("classify", *LABELS, "-f", "fiftyone", "-o", "out")
+    assert (code, out) == (0, "") and "wrote out" in said
+    labels = json.loads(Path("out/labels.json").read_text("utf-8"))
+    assert labels["classes"] == [*LABELS] and len(labels["labels"]) == 40
+    held = sum(one is not None for one in labels["labels"].values())
+    code, out, _ = run("eval", "out/labels.json", "-f", "json", "--resamples", 0)
+    assert code == 0 and json.loads(out)["images"] == held
+
+
+def test_urls_of_tasks_are_those_that_are_given(run: Command, filled: Path) -> None:
+    given = f"{filled / 'images'}=https://photos.example/"
+    code, _, _ = run("classify", *LABELS, "-f", "label-studio", "-o", "out", "--urls", given)
+    tasks = json.loads(Path("out/tasks.json").read_text("utf-8"))
+    assert code == 0 and len(tasks) == 40
+    assert {one["data"]["image"] for one in tasks} == {
+        f"https://photos.example/{path.name}" for path in (filled / "images").iterdir()
+    }
+
+
+def test_labels_that_a_library_keeps_are_handed_over_too(run: Command) -> None:
+    assert run("classify", *LABELS, "--closed", "--save")[0] == 0
+    code, _, said = run("export", "-f", "label-studio", "-o", "out")
+    assert code == 0 and "40 images" in said
+    tasks = json.loads(Path("out/tasks.json").read_text("utf-8"))
+    assert all(one["predictions"][0]["result"][0]["value"]["choices"] for one in tasks)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["-f", "label-studio", "-o", "out", "--urls", "photos"], "as DIR=URL"),
+        (["-f", "json", "--urls", "a=b"], "--urls is for `-f label-studio`"),
+        (["-f", "fiftyone"], "name it with -o"),
+    ],
+)
+def test_folders_and_urls_that_cannot_be_are_usage_errors(
+    run: Command, options: list[str], complaint: str
+) -> None:
+    for command in (["classify", *LABELS], ["export"]):
+        code, _, said = run(*command, *options)
+        assert code == 2 and complaint in said
+    assert not Path("out").exists()

@@ -126,7 +126,7 @@ def index(folder: Path, images: Path, kind: str) -> None:
 
 if __name__ == "__main__":
     if SERVER_OF_FOLDERS in os.environ:
-        clipsearch.catalog.engine_of = engine_of_folder
+        clipsearch.catalog.engine_of = engine_of_folder  # type: ignore[assignment]
     job, *arguments = sys.argv[1:]
     *folders, wanted = arguments
     jobs: dict[str, Any] = {

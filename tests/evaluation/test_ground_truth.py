@@ -165,7 +165,7 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
         ("path,label\n,cat\n", "t.csv", "line 2: no image is named"),
         ('path,label\n"a.jpg,cat\n', "t.csv", "line 2: a quote is not closed"),
         ("{", "t.json", "is not JSON"),
-        ("[]", "t.json", "is not COCO's JSON"),
+        ('{"images": []}', "t.json", "is not COCO's JSON"),
         ('{"images": []}', "t.json", "it has no 'annotations'"),
         ('{"images": [], "annotations": [{"image_id": 3}]}', "t.json", "it has no 3"),
     ],

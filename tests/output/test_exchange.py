@@ -17,7 +17,8 @@ import pytest
 from result_values import PHOTO, SECRET, hit, prediction
 
 from clipsearch.errors import MissingDependency
-from clipsearch.output.formats import Kind, save, write_value
+from clipsearch.output.formats import Kind, write_value
+from clipsearch.output.presenting import save
 from clipsearch.types import Embeddings, Hit, ImagePages, ImageRecord, PartialDate, Results
 
 HITS = [hit("/a.jpg", 0.5, labels=("x", "y")), Hit("/b.jpg", 0.25, relevance=0.75)]

@@ -17,9 +17,9 @@ from clipsearch.output.formats import (
     format_names,
     format_of_file,
     format_suffixes,
-    save,
     write_value,
 )
+from clipsearch.output.presenting import save
 from clipsearch.types import Results
 
 
