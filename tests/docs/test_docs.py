@@ -278,8 +278,10 @@ def test_commands_that_are_not_run_can_be_read() -> None:
     for command in NOT_RUN:
         name, *rest = shlex.split(command)
         if name == "clipsearch":
-            subcommand = group.commands[rest[0]]
-            subcommand.make_context(rest[0], rest[1:])
+            # Options of all commands stand before its name, each with a value.
+            before, after = (rest[:2], rest[2:]) if rest[0].startswith("-") else ([], rest)
+            group.make_context("clipsearch", [*before, after[0]])
+            group.commands[after[0]].make_context(after[0], after[1:])
         elif name.startswith("./"):
             assert os.access(ROOT / name, os.X_OK)
 
