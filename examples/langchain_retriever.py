@@ -45,4 +45,4 @@ def as_document(hit: Hit) -> Document:
 if __name__ == "__main__":
     with Library.open(sys.argv[1]) as library:
         for document in ImageRetriever(library=library).invoke(" ".join(sys.argv[2:])):
-            print(f"{document.metadata['score']:.3f}  {document.metadata['path']}")
+            print(f"{document.metadata['relevance']:.2f}  {document.metadata['path']}")

@@ -8,14 +8,22 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from time import monotonic
 from typing import Any, TextIO
 
 import typer
 
-from clipsearch._util import ClipsearchWarning, escape_unprintable, log_with, printable, quote
+from clipsearch._util import (
+    ClipsearchWarning,
+    escape_unprintable,
+    is_remote,
+    log_with,
+    printable,
+    quote,
+)
 from clipsearch.catalog.address import is_address
-from clipsearch.types import OnProgress, Progress
+from clipsearch.types import OnProgress, Progress, as_path
 
 _PHASES = {
     "scan": ("looking for images", "files"),
@@ -59,6 +67,13 @@ def raise_interrupt(number: int, frame: object) -> None:
     """Raise KeyboardInterrupt, as Python's own handler of SIGINT does, and remember it."""
     _interrupts.append(number)
     raise KeyboardInterrupt
+
+
+def here_only(given: Path | None) -> Path | None:
+    """Refuse an address as the target of results: a callback of options. Raises UsageError."""
+    if given is not None and is_remote(as_path(given)):
+        raise UsageError(f"{as_path(given)} is an address: results are written on this machine.")
+    return given
 
 
 def was_interrupted() -> bool:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from clipsearch._util import absolute, is_utf8, plural
+from clipsearch._util import absolute, is_remote, is_utf8, plural
 from clipsearch.cli.console import (
     INTERRUPTED,
     NOTED,
@@ -213,7 +213,8 @@ def _missing(paths: Sequence[str]) -> list[str]:
 
 
 def _say_missing(paths: Sequence[str]) -> str:
-    return f"there is no such file or folder: {_name_paths(paths)}; is its disk connected?"
+    where = "nothing is there" if is_remote(paths[0]) else "is its disk connected?"
+    return f"there is no such file or folder: {_name_paths(paths)}; {where}"
 
 
 def _say_not_utf8(paths: Sequence[str]) -> str:

@@ -143,7 +143,7 @@ def compile_at_first(
         apart=True,
     )
     if reason:
-        say(reason)
+        say(*reason.split("\n"))
 
 
 def _of_library(path: Path | None) -> tuple[str | None, list[Path]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import typer
 
-from clipsearch.cli.console import UsageError, get_device, say, without_password
+from clipsearch.cli.console import UsageError, get_device, here_only, say, without_password
 from clipsearch.errors import BadOutputFile, LibraryNotFound
 from clipsearch.library import ENVIRONMENT, Library
 from clipsearch.output.formats import (
@@ -135,9 +135,9 @@ def _format_option(kind: Kind, help: str) -> Any:
 
 def _output_option(kind: Kind, help: str) -> Any:
     """Return the annotation of -o whose help lists the suffixes of this kind."""
-    suffixes = ", ".join(format_suffixes(kind))
+    text = f"{help}: {', '.join(format_suffixes(kind))}."
     option = typer.Option(
-        "-o", "--output", metavar="FILE", help=f"{help}: {suffixes}.", show_default=False
+        "-o", "--output", metavar="FILE", callback=here_only, help=text, show_default=False
     )
     return Annotated[Path | None, option]
 
@@ -239,8 +239,11 @@ class Output(NamedTuple):
         """Write a value to the file, else (with --open) to a new page, else to stdout."""
         file = self.file or (_new_page() if self.open else None)
         options = (options or WriteOptions())._replace(null=self.null, urls=self.urls)
-        write = _writer(value, self.kind, self.format, options)
         format = FORMATS[self.format]
+
+        def write(stream: Any) -> None:
+            write_value(value, self.kind, self.format, stream, options)
+
         if format.folder:
             if file is None:
                 raise UsageError(f"{self.format} is a folder of files: name it with -o.")
@@ -280,10 +283,6 @@ def write_also(
     if file:
         write_file(value, kind, file, options)
         say(f"wrote {file}")
-
-
-def _writer(value: Any, kind: Kind, format: str, options: WriteOptions) -> Callable[[Any], None]:
-    return lambda stream: write_value(value, kind, format, stream, options)
 
 
 def _write_to_stdout(write: Callable[[Any], None], binary: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from clipsearch._util import plural, quote
-from clipsearch.cli.console import SOME_FILES_FAILED, UsageError, progress, say
+from clipsearch.cli.console import SOME_FILES_FAILED, UsageError, here_only, progress, say
 from clipsearch.cli.options import Output
 from clipsearch.library import Library
 from clipsearch.output.text import Items, shorten_path
@@ -24,6 +24,7 @@ _VERBS = {"copy": "copied", "hardlink": "linked", "symlink": "linked"}
 SortIntoOption = Annotated[
     Path | None,
     typer.Option(
+        callback=here_only,
         metavar="DIR",
         help="Put the images into folders DIR/LABEL; nothing is overwritten.",
         show_default=False,
@@ -54,12 +55,16 @@ UrlsOption = Annotated[
 CopyToOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Copy the images into DIR; nothing is overwritten.", show_default=False
+        callback=here_only,
+        metavar="DIR",
+        help="Copy the images into DIR; nothing is overwritten.",
+        show_default=False,
     ),
 ]
 LinkToOption = Annotated[
     Path | None,
     typer.Option(
+        callback=here_only,
         metavar="DIR",
         help="The same with symbolic links instead of copies.",
         show_default=False,

@@ -21,10 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipsearch._util import describe_error, read_date
+from clipsearch._util import describe_error, is_remote, read_date
 from clipsearch._util.arrays import AnyArray, FloatArray
 from clipsearch.distributed.parquet import import_parquet
-from clipsearch.errors import BadParts, MissingDependency
+from clipsearch.errors import BadParts, BadSource, MissingDependency
+from clipsearch.images.remote import list_below, open_stream
+from clipsearch.types import as_path
 from clipsearch.types.facts import FACTS, Fact, Facts
 
 _ROWS_AT_ONCE = 4_096
@@ -60,7 +62,8 @@ def read_parts(source: str | os.PathLike[str]) -> Iterator[list[EmbeddingRow]]:
     Parameters
     ----------
     source
-        A .parquet or .npz file, or a folder of such, or in clip-retrieval's layout.
+        A .parquet or .npz file, or a folder of such, or in clip-retrieval's layout; an address of
+        .parquet files.
 
     Yields
     ------
@@ -73,7 +76,12 @@ def read_parts(source: str | os.PathLike[str]) -> Iterator[list[EmbeddingRow]]:
     MissingDependency
         pyarrow, for Parquet.
     """
-    path = Path(source)
+    given = as_path(source)
+    if is_remote(given):
+        for address in _list_tables(given):
+            yield from _read_parquet(address)
+        return
+    path = Path(given)
     if path.is_dir():
         yield from _read_folder(path)
     elif not path.exists():
@@ -89,13 +97,27 @@ def read_parts(source: str | os.PathLike[str]) -> Iterator[list[EmbeddingRow]]:
 def model_of_parts(sources: Iterable[str | os.PathLike[str]]) -> str | None:
     """Return the name of the model that the first part says it is of, None where it says none."""
     for source in sources:
-        path = Path(source)
-        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-        with suppress(BadParts, MissingDependency):
-            for batch in _batches(files[0]) if files and files[0].suffix == ".parquet" else ():
+        given = as_path(source)
+        path = Path(given)
+        with suppress(BadParts, BadSource, MissingDependency):
+            files: Sequence[Path | str]
+            if is_remote(given):
+                files = _list_tables(given)
+            else:
+                files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+            for batch in _batches(files[0]) if str(*files[:1]).endswith(".parquet") else ():
                 named = batch.column("model").to_pylist() if "model" in batch.schema.names else []
                 return next((name for name in named if isinstance(name, str)), None)
     return None
+
+
+def _list_tables(address: str) -> list[str]:
+    """Return the addresses of the Parquet files at and below one. Raises BadSource."""
+    found = [stored.path for stored in list_below(address)]
+    tables = sorted(path for path in found if path.endswith(".parquet"))
+    if not tables:
+        raise BadParts(address, "it holds no .parquet files, which alone are read at an address")
+    return tables
 
 
 def _read_folder(folder: Path) -> Iterator[list[EmbeddingRow]]:
@@ -174,23 +196,23 @@ def _read_pair(embeddings: Path, metadata: Path) -> Iterator[list[EmbeddingRow]]
         )
 
 
-def _read_parquet(path: Path) -> Iterator[list[EmbeddingRow]]:
+def _read_parquet(path: Path | str) -> Iterator[list[EmbeddingRow]]:
     for table in _batches(path):
         names = _Columns.find(path, table.schema, vectors=True)
         column = table.column(names.vector)
         yield names.rows(table, _to_arrays(path, column))
 
 
-def _batches(path: Path) -> Iterator[Any]:
+def _batches(path: Path | str) -> Iterator[Any]:
     pyarrow, parquet = import_parquet()
     try:
-        with parquet.ParquetFile(path) as file:
+        with open_stream(str(path)) as stream, parquet.ParquetFile(stream) as file:
             yield from file.iter_batches(_ROWS_AT_ONCE)
     except (OSError, pyarrow.ArrowException) as error:
         raise BadParts(path, describe_error(error)) from error
 
 
-def _to_arrays(path: Path, column: Any) -> Sequence[FloatArray | None]:
+def _to_arrays(path: Path | str, column: Any) -> Sequence[FloatArray | None]:
     """Return the vector of each row of a column of lists, None where there is none."""
     column = getattr(column, "storage", column)  # of an extension type, such as a tensor
     if not hasattr(column, "flatten") or not hasattr(column.type, "value_type"):
@@ -213,7 +235,7 @@ class _Columns(NamedTuple):
     others: tuple[str, ...]
 
     @classmethod
-    def find(cls, file: Path, schema: Any, *, vectors: bool) -> _Columns:
+    def find(cls, file: Path | str, schema: Any, *, vectors: bool) -> _Columns:
         """Find the columns of paths and of vectors. Raises BadParts where one is missing."""
         names = {name.lower(): name for name in reversed(schema.names)}
         path = next((names[name] for name in _PATHS if name in names), None)

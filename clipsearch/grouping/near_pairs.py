@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from clipsearch._util import warn
+from clipsearch._util import is_remote, warn
 from clipsearch._util.arrays import FloatArray, IdArray
 from clipsearch._util.parallel import map_files
 from clipsearch._util.paths import size_of
@@ -204,7 +204,7 @@ class _Vectors:
 
 
 def _is_there(record: ImageRecord) -> bool:
-    return size_of(record.path) == record.bytes
+    return is_remote(record.path) or size_of(record.path) == record.bytes
 
 
 def _hash(path: str) -> str | None:

@@ -14,6 +14,7 @@ from clipsearch.images.ignore import IGNORE_FILE
 from clipsearch.images.remote import list_folder, look_at
 
 NOT_THERE = "there is no such file or folder; is its disk connected?"
+NOTHING_AT = "there is nothing at this address"
 NOT_UTF8 = "its name is not valid UTF-8; rename it"
 NO_FILE = "neither a file nor a folder"
 _MAX_NS = (1 << 63) - 1
@@ -77,7 +78,8 @@ def list_entries(path: str) -> tuple[dict[str, DirEntry], int, int]:
     Raises OSError.
     """
     if is_remote(path):
-        return {entry.name: entry for entry in list_folder(path)}, 0, 0
+        # A service may have a file and a folder of one name.
+        return {e.name + "/" * e.is_dir(): e for e in list_folder(path)}, 0, 0
     status = os.stat(path)
     with os.scandir(path) as listing:
         return {entry.name: entry for entry in listing}, status.st_dev, status.st_ino
@@ -92,7 +94,7 @@ def stat_given(path: str) -> tuple[FileStatus | None, str]:
     except (OSError, ValueError) as error:
         if is_remote(path) and not isinstance(error, FileNotFoundError):
             return None, f"it cannot be reached: {describe_error(error)}"
-        return None, NOT_THERE
+        return None, NOTHING_AT if is_remote(path) else NOT_THERE
     return (status, "") if stat.S_ISREG(status.st_mode) else (None, NO_FILE)
 
 

@@ -189,7 +189,7 @@ class Walk:
             return
         status, reason = found.stat_given(path)
         if status is None:
-            if reason == found.NOT_THERE:
+            if reason in (found.NOT_THERE, found.NOTHING_AT):
                 self._not_there.add(path)
             self._problem(path, reason, unseen=path)
         elif self._is_storable(path):

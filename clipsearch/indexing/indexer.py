@@ -21,6 +21,7 @@ from clipsearch.catalog import Catalog, Pending
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import VectorIndexError
 from clipsearch.images import FoundFile
+from clipsearch.images.found import is_missing
 from clipsearch.images.ignore import lies_in_ignored
 from clipsearch.images.walk import Walk
 from clipsearch.indexing.loader import LoadedFile, Loader, hash_files
@@ -329,7 +330,7 @@ class Indexer:
 
     def _warn_of_ignored(self, paths: Iterable[str]) -> None:
         """Say which known images are there and leave the library because of the default ignores."""
-        there = sorted(path for path in paths if os.path.exists(path))
+        there = sorted(path for path in paths if not is_missing(path))
         if there:
             verb = "would leave" if self.options.dry_run else "left"
             self.on_warning(

@@ -14,8 +14,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from clipsearch.errors import BadOutputFile
-from clipsearch.types import check_choice
+from clipsearch._util import is_remote
+from clipsearch.errors import BadOutputFile, QueryError
+from clipsearch.types import as_path, check_choice
 
 Kind = Literal[
     "hits",
@@ -266,6 +267,8 @@ def write_file(
     QueryError
         If this kind has no format of this name.
     """
+    if is_remote(as_path(path)):
+        raise QueryError(f"{as_path(path)} is an address: results are written on this machine.")
     if format is not None:
         check_choice("format", format, format_names(kind))
     chosen = FORMATS[format] if format else format_of_file(kind, path)

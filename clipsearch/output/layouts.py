@@ -13,7 +13,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from clipsearch import types
-from clipsearch._util import warn
+from clipsearch._util import absolute, is_remote, warn
 from clipsearch._util.arrays import HalfArray
 from clipsearch.errors import CannotPlace
 from clipsearch.output.data import Images, pages_of, write_json
@@ -104,7 +104,7 @@ def _all_labels(items: Labelled, images: Iterable[_Labels]) -> list[str]:
 
 def _location(path: str) -> str:
     """Return an absolute path; an address stays as it is."""
-    return path if "://" in path else os.path.abspath(path)
+    return absolute(path)
 
 
 def write_fiftyone(items: Labelled, folder: Path, options: WriteOptions) -> None:
@@ -168,8 +168,9 @@ def write_label_studio(items: Labelled, folder: Path, options: WriteOptions) -> 
 
 def _url(path: str, urls: tuple[str, str] | None) -> str | None:
     """Return the URL of an image; None outside the folder that is served."""
-    if "://" in path:
-        return path
+    if is_remote(path):
+        top = urls[0].rstrip("/") + "/" if urls else ""
+        return urls[1] + quote(path[len(top) :]) if urls and path.startswith(top) else path
     pure = PurePath(path)
     folder, start = urls or (pure.anchor, _LOCAL_FILES)
     top = os.path.abspath(os.path.expanduser(folder))

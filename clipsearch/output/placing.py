@@ -99,7 +99,10 @@ def place_images(
     """
     check_choice("method", method, get_args(PlaceMethod))
     check_count("k", k, optional="all images")
-    top = Path(os.path.abspath(as_path(folder, "folder")))
+    given = as_path(folder, "folder")
+    if is_remote(given):
+        raise CannotPlace(given, "it is an address, and not a folder of this machine")
+    top = Path(os.path.abspath(given))
     wanted, left_out, renamed = _destinations(items, rest, k)
     folders = {name: _Folder(top / name) for name in dict.fromkeys(name for _, name in wanted)}
     placed: list[types.PlacedFile] = []

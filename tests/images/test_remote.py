@@ -114,6 +114,7 @@ def test_ignore_files_and_patterns_apply_in_a_bucket(s3: Any, photos: list[str])
     s3.pipe_file("bucket/photos/.hidden/a.png", b"x")
     s3.pipe_file("bucket/photos/@eaDir/a.png", b"x")
     s3.pipe_file("bucket/photos/notes.txt", b"x")
+    s3.pipe_file("bucket/photos/1", b"a file that has the name of a folder")
     walk = Walk("s3://bucket/photos", exclude=["2/"])
     assert [file.path for file in walk] == [photo for photo in photos[:8] if "/0001" not in photo]
     assert walk.complete("s3://bucket/photos/") and not walk.problems
