@@ -335,4 +335,6 @@ def is_gone(path: str) -> bool:
 def absolute(path: str | os.PathLike[str], folder: str | os.PathLike[str] = "") -> str:
     """Return a path, absolute: in the current folder or this one; an address is so already."""
     given = os.fspath(path)
-    return given.rstrip("/") if is_remote(given) else os.path.abspath(os.path.join(folder, given))
+    if is_remote(given):
+        return given.rstrip("/") if is_remote(given.rstrip("/") + "/") else given
+    return os.path.abspath(os.path.join(folder, given))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -48,44 +49,78 @@ class Mounts:
         Raises
         ------
         QueryError
-            A text is of another form, or one of its folders is not absolute.
+            A text is of another form, one of its folders is not absolute, or a folder is named twice
+            or lies in one that is elsewhere.
         """
-        pairs = []
+        pairs: list[tuple[str, str]] = []
         for text in given:
             stored, equals, here = text.partition("=")
-            stored, here = stored.rstrip("/"), os.path.expanduser(here).rstrip("/" + os.sep)
+            here = os.path.expanduser(here)
             absolute = os.path.isabs(here) and (stored[:1] == "/" or is_remote(stored))
             if not (equals and absolute):
                 raise QueryError(
-                    f"cannot map {quote(text)}: name the folder as the library has it and the one here, both absolute, "
-                    "as /mnt/photos=/Volumes/photos."
+                    f"cannot map {quote(text)}: name the folder as the library has it and the one here, "
+                    "both absolute, as /mnt/photos=/Volumes/photos."
                 )
-            pairs.append((stored, here))
-        # The innermost folder decides.
-        return cls(tuple(sorted(pairs, key=lambda pair: -len(pair[0]))))
+            stored = stored.rstrip("/") if is_remote(stored) else posixpath.normpath(stored)
+            here = os.path.normpath(here)
+            if stored != here:
+                pairs.append((stored, here))
+        for stored, here in pairs:
+            for other, place in pairs:
+                one = (stored, here) == (other, place)
+                if not one and (stored == other or here == place):
+                    raise QueryError(
+                        f"cannot map {quote(stored)} to {quote(here)}: one is named twice."
+                    )
+                if _lies_in(here, other) or _lies_in(other, here):
+                    raise QueryError(
+                        f"cannot map {quote(other)} to {quote(place)}: {quote(here)} would be two folders."
+                    )
+        return cls(tuple(pairs))
 
     def stored(self, value: Any) -> Any:
-        """Return a value as the library has it."""
-        return _replace(value, [(here, there) for there, here in self.pairs], os.sep, "/")
+        """Return a value as the library has it.
+
+        Raises
+        ------
+        QueryError
+            It is a path that another machine has.
+        """
+        for there, here in self.pairs if isinstance(value, str) else ():
+            if _lies_in(value, there):
+                raise QueryError(
+                    f"{quote(value)} is {quote(here + value[len(there) :])} here (--map)."
+                )
+        # The innermost folder decides.
+        pairs = sorted(((here, there) for there, here in self.pairs), key=_longest_first)
+        return _replace(value, pairs, os.sep, "/", self.stored)
 
     def shown(self, value: Any) -> Any:
         """Return a value as this machine has it."""
-        return _replace(value, self.pairs, "/", os.sep)
+        return _replace(value, sorted(self.pairs, key=_longest_first), "/", os.sep, self.shown)
 
 
-def _replace(value: Any, pairs: Sequence[tuple[str, str]], old: str, new: str) -> Any:
+def _longest_first(pair: tuple[str, str]) -> int:
+    return -len(pair[0])
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
+
+
+def _replace(
+    value: Any, pairs: Sequence[tuple[str, str]], old: str, new: str, change: Callable[[str], Any]
+) -> Any:
     """Replace the folder that a text begins with, and the separators after it."""
     if not isinstance(value, str):
         return value
     if value.startswith(_LIST):
-        return _map_list(value, lambda text: _replace(text, pairs, old, new))
+        return _map_list(value, change)
     for before, after in pairs:
-        if value.startswith(before):
-            rest = value[len(before) :]
-            if not rest or rest[0] == old:
-                return after + rest.replace(old, new)
-            if rest == chr(ord(old) + 1):  # the end of the range of its files, see `below`
-                return after + chr(ord(new) + 1)
+        rest = value[len(before) :]
+        if value.startswith(before) and rest[:1] in ("", old):
+            return after + rest.replace(old, new)
     return value
 
 
@@ -130,9 +165,13 @@ class MappedStatements(Statements):
 
     def _stored(self, values: Parameters) -> Parameters:
         change = self._mounts.stored
-        if isinstance(values, Mapping):
-            return {name: change(value) for name, value in values.items()}
-        return tuple(map(change, values))
+        if not isinstance(values, Mapping):
+            return tuple(map(change, values))
+        found = {name: change(value) for name, value in values.items()}
+        if "beyond" in found:  # the end of the range of the files in a folder, see `below`
+            inside = str(found["inside"])
+            found["beyond"] = inside[:-1] + chr(ord(inside[-1]) + 1)
+        return found
 
 
 class _ShownRows:

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from clipsearch.catalog.address import Address, is_address
+from clipsearch._util import warn_once
+from clipsearch.catalog.address import MAP_VARIABLE, Address, is_address
 from clipsearch.catalog.engine import Engine
 from clipsearch.errors import LibraryNotFound
 from clipsearch.filters.fields import FUNCTIONS
@@ -28,6 +29,8 @@ def engine_of(place: Place, busy_timeout: float) -> Engine | PostgresEngine:
 
         address = place if isinstance(place, Address) else Address.parse(place)
         return PostgresEngine(address, busy_timeout=busy_timeout)
+    if os.environ.get(MAP_VARIABLE):
+        warn_once(f"--map and ${MAP_VARIABLE} are for shared libraries: {place} is a folder.")
     return Engine(Path(place).absolute(), functions=FUNCTIONS, busy_timeout=busy_timeout)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from clipsearch._util import absolute, is_remote, quote
 from clipsearch._util.documents import BadDocument, parse_json, read_document
 from clipsearch.errors import BadTruthFile
 
@@ -69,11 +70,11 @@ def rows_of_label_studio(text: str, source: Path, warnings: list[str]) -> Iterat
             choices = [
                 str(choice)
                 for result in last.get("result", ())
-                for choice in result["value"].get("choices", ())
+                for choice in _as_list(result["value"].get("choices", ()))
             ]
             bare += not choices
             yield _path_of_task(task["data"]), choices, ()
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise BadTruthFile(
             f"{source} is not what Label Studio exports as JSON, which is not JSON-MIN: {said}."
@@ -82,10 +83,17 @@ def rows_of_label_studio(text: str, source: Path, warnings: list[str]) -> Iterat
         warnings.append(f"{source}: {bare:,} tasks without a choice are left out.")
 
 
+def _as_list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
+
+
 def _path_of_task(data: Mapping[str, Any]) -> str:
     if path := data.get("path"):
         return str(path)
-    url = urlsplit(str(data["image"]))
+    given = str(data["image"])
+    if is_remote(given) and not given.startswith(("http://", "https://")):
+        return given
+    url = urlsplit(given)
     path = url.query.removeprefix("d=") if url.path == _LOCAL_FILES else url.path
     return unquote(path).lstrip("/")
 
@@ -129,7 +137,7 @@ def _fiftyone_paths(source: Path) -> dict[str, str]:
             raise BadTruthFile(f"{manifest} cannot be read: {error}.") from error
         if not isinstance(found, dict):
             raise BadTruthFile(f"{manifest} is not a table of paths by id.")
-        return {name: str(folder / str(path)) for name, path in found.items()}
+        return {name: absolute(str(path), folder) for name, path in found.items()}
     files = (path for path in (folder / "data").rglob("*") if path.is_file())
     return {
         path.relative_to(folder / "data").with_suffix("").as_posix(): str(path) for path in files
@@ -138,4 +146,6 @@ def _fiftyone_paths(source: Path) -> dict[str, str]:
 
 def _fiftyone_label(target: Any, classes: Sequence[str] | None) -> str:
     label = target["label"] if isinstance(target, dict) else target
+    if isinstance(label, bool) or not isinstance(label, str | int) or label in (-1, ""):
+        raise TypeError(f"{quote(label)} is no label")
     return str(classes[label] if isinstance(label, int) and classes else label)

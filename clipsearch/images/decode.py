@@ -35,7 +35,7 @@ def decode_file(
     budget: MemoryBudget = BUDGET,
     is_known: Callable[[str], bool] = lambda sha256: False,
     on_hold: Callable[[Reservation], None] = lambda held: None,
-    once: bool = False,
+    listed: int | None = None,
 ) -> tuple[int, str, _T | None]:
     """Read and decode a file, both within a memory budget: waits until there is room for it.
 
@@ -53,7 +53,7 @@ def decode_file(
         Is told the sha256, in hex; if it says yes, nothing is decoded.
     on_hold
         Is told what part of the budget is held, when that changes.
-    once
+    listed
         As for `open_regular`.
 
     Returns
@@ -86,7 +86,7 @@ def decode_file(
         except ImageError as error:
             return type(error)(name, error.reason, transient=error.transient)
 
-    with open_regular(path, once=once) as file:
+    with open_regular(path, listed=listed) as file:
         if file.size > _HASHED_FIRST and is_known(sha256 := file.hash()):
             return file.size, sha256, None
         # A second time where all of it was not free at once: two files that hold a part of what they

@@ -73,15 +73,18 @@ class RegularFile:
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike[str], *, once: bool = False) -> Iterator[RegularFile]:
+def open_regular(
+    path: str | os.PathLike[str], *, listed: int | None = None
+) -> Iterator[RegularFile]:
     """Open a regular file; it never waits for a writer, as pipes do.
 
     Parameters
     ----------
     path
         Of the file, which may be an address.
-    once
-        Nobody will soon read it again: what comes from an address is not kept.
+    listed
+        Bytes that a listing has just told of a file at an address. None asks for them, and keeps
+        the file for the next time.
 
     Yields
     ------
@@ -98,7 +101,7 @@ def open_regular(path: str | os.PathLike[str], *, once: bool = False) -> Iterato
     with ExitStack() as stack:
         try:
             with _errors_of(path):
-                file, size = stack.enter_context(_open(os.fspath(path), once))
+                file, size = stack.enter_context(_open(os.fspath(path), listed))
         except (BadSource, MissingDependency) as error:
             raise UnreadableImage(path, str(error), transient=True) from error
         if size > MAX_BYTES:
@@ -115,13 +118,16 @@ def read_file(path: str | os.PathLike[str]) -> tuple[bytes, str]:
 
 
 @contextmanager
-def _open(path: str, once: bool) -> Iterator[tuple[RawIOBase, int]]:
+def _open(path: str, listed: int | None) -> Iterator[tuple[RawIOBase, int]]:
     """Open a file, and yield it with its size in bytes."""
     if is_remote(path):
-        from clipsearch.images import remote, remote_cache
+        from clipsearch.images.remote_cache import RemoteFile, open_kept
 
-        with remote.open_remote(path) if once else remote_cache.open_kept(path) as found:
-            yield found
+        if listed is not None:
+            yield RemoteFile(path, listed), listed
+        else:
+            with open_kept(path) as found:
+                yield found
         return
     with open(path, "rb", buffering=0, opener=regular_only) as file:
         yield file, os.fstat(file.fileno()).st_size

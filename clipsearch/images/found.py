@@ -11,7 +11,7 @@ from typing import Protocol
 from clipsearch._util import absolute, describe_error, is_remote
 from clipsearch.images import FoundFile
 from clipsearch.images.ignore import IGNORE_FILE
-from clipsearch.images.remote import list_folder, look_at
+from clipsearch.images.remote import check_address, is_remote_folder, list_folder, look_at
 
 NOT_THERE = "there is no such file or folder; is its disk connected?"
 NOTHING_AT = "there is nothing at this address"
@@ -55,8 +55,9 @@ def is_folder(path: str) -> bool:
     """Tell whether a path that was given is a folder, also where it is an address."""
     if not is_remote(path):
         return os.path.isdir(path)
+    check_address(path)
     try:
-        return stat.S_ISDIR(look_at(path).st_mode)
+        return is_remote_folder(path)
     except OSError:
         return False
 

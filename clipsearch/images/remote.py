@@ -6,7 +6,6 @@ that holds a password gets here, see `check_address`.
 
 from __future__ import annotations
 
-import io
 import re
 import stat
 import zlib
@@ -167,37 +166,38 @@ def list_below(address: str) -> Iterator[Stored]:
 def look_at(address: str) -> RemoteStatus:
     """Ask for the status of a file or a folder. Raises OSError."""
     filesystem, path = _open_store(address)
-    filesystem.invalidate_cache(path)  # it may be of an hour ago
     with _as_os_errors():
         return _status_of(filesystem, filesystem.info(path))
 
 
 def list_folder(address: str) -> list[RemoteEntry]:
-    """List the files and folders in a folder, as it is now. Raises OSError."""
+    """List the files and folders in a folder, as it is now; none for a file. Raises OSError."""
     filesystem, path = _open_store(address)
-    filesystem.invalidate_cache(path)
     with _as_os_errors():
         found = filesystem.ls(path, detail=True)
     entries = []
     for known in found:
         name = str(known["name"]).rstrip("/")
-        # Some services list the folder itself, as an empty file.
+        # Some services list the folder itself, as an empty file, and a file as itself.
         if name.rpartition("/")[2] and name != path.rstrip("/"):
             entry = f"{address.rstrip('/')}/{name.rpartition('/')[2]}"
             entries.append(RemoteEntry(entry, _status_of(filesystem, known)))
     return entries
 
 
-@contextmanager
-def open_remote(address: str) -> Iterator[tuple[io.RawIOBase, int]]:
-    """Open a file for reading; yield it and its size in bytes. Raises OSError."""
+def is_remote_folder(address: str) -> bool:
+    """Tell whether there are files below an address, also where a file has its name. Raises OSError."""
+    try:
+        return bool(list_folder(address)) or stat.S_ISDIR(look_at(address).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def fetch_bytes(address: str) -> bytes:
+    """Read a file by one request. Raises OSError."""
     filesystem, path = _open_store(address)
     with _as_os_errors():
-        file = filesystem.open(path, "rb")
-        size = getattr(file, "size", None)
-        size = int(filesystem.info(path)["size"] if size is None else size)
-    with file:
-        yield _Reading(file), size
+        return bytes(filesystem.cat_file(path))
 
 
 def save_as(address: str, target: Path) -> None:
@@ -260,7 +260,8 @@ def _open_store(address: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Open the file system of an address whose files are read in place.
 
     Addresses may come from a table of somebody else's: none leads to a web server, which may be in
-    a private network, or through one file system into another.
+    a private network, or through one file system into another. Nothing is remembered of listings:
+    of a million files they would take a gigabyte, and reading one would look through all.
 
     Raises
     ------
@@ -268,39 +269,21 @@ def _open_store(address: str) -> tuple[fsspec.AbstractFileSystem, str]:
         It is of another kind; as `open_filesystem`.
     """
     protocol = address.partition("://")[0].lower()
-    if protocol not in _STORES or "::" in address:
+    if protocol not in _STORES:
         raise bad_source(
             address,
             f"only {', '.join(f'{name}://' for name in _STORES[:4])} are read in place; "
             "`clipsearch embed` takes other sources",
         )
-    return open_filesystem(address)
+    try:
+        from fsspec import get_filesystem_class
 
-
-class _Reading(io.RawIOBase):
-    """A file of fsspec whose errors are of the kind that files have."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def readinto(self, buffer: Any) -> int:
-        with _as_os_errors():
-            data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def read(self, size: int = -1) -> bytes:
-        with _as_os_errors():
-            return bytes(self._file.read(size))
+        kind = get_filesystem_class(protocol)
+    except ImportError:
+        needed = _EXTRAS.get(protocol, f"fsspec for {protocol}://")
+        raise MissingDependency(needed, "remote") from None
+    options = kind._get_kwargs_from_urls(address)
+    return kind(**options, use_listings_cache=False), str(kind._strip_protocol(address))
 
 
 @contextmanager

@@ -11,12 +11,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import RawIOBase
+from io import BytesIO, RawIOBase
 from pathlib import Path
+from typing import Any
 
 from clipsearch._util.atomic import replace_file
 from clipsearch._util.verified import cache_root
-from clipsearch.images.remote import RemoteStatus, look_at, open_remote, save_as
+from clipsearch.images.remote import RemoteStatus, fetch_bytes, look_at, save_as
 
 _MOST_BYTES = 1 << 30
 """Of all files that are kept; `$CLIPSEARCH_REMOTE_CACHE` is another number of bytes, 0 keeps none."""
@@ -71,7 +72,8 @@ def open_kept(address: str) -> Iterator[tuple[RawIOBase, int]]:
     OSError
         It cannot be read.
     """
-    if 0 < status_of(address).st_size <= _allowed() // 4:
+    size = status_of(address).st_size
+    if 0 < size <= _allowed() // 4:
         try:
             file = open(keep(address), "rb", buffering=0)  # noqa: SIM115
         except OSError:  # a full disk: whether the file itself can be read shows below
@@ -80,8 +82,52 @@ def open_kept(address: str) -> Iterator[tuple[RawIOBase, int]]:
             with file:
                 yield file, os.fstat(file.fileno()).st_size
             return
-    with open_remote(address) as found:
-        yield found
+    yield RemoteFile(address, size), size
+
+
+class RemoteFile(RawIOBase):
+    """A file at an address, fetched by one request when it is first read.
+
+    Parameters
+    ----------
+    address
+        Of the file.
+    size
+        Its bytes, as its service told; reading raises OSError where it has others by now.
+    """
+
+    def __init__(self, address: str, size: int) -> None:
+        self._address, self._size = address, size
+        self._bytes: BytesIO | None = None
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset
+        return offset
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        if self._bytes is None:
+            data = fetch_bytes(self._address)
+            if len(data) != self._size:
+                raise OSError(
+                    f"{len(data):,} bytes were sent of {self._size:,}: it was replaced, or cut short"
+                )
+            self._bytes = BytesIO(data)
+        self._bytes.seek(self._at)
+        data = self._bytes.read(size)
+        self._at += len(data)
+        return data
 
 
 def _folder() -> Path:

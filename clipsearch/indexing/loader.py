@@ -151,7 +151,7 @@ class Loader:
             return self.is_known(sha256)
 
         try:
-            size, sha256, prepared = self._decode(file.path, is_known, loading.hold)
+            size, sha256, prepared = self._decode(file, is_known, loading.hold)
         except ImageError as error:
             return LoadedFile(file, sha256=loading.sha256, error=error)
         finally:
@@ -161,7 +161,10 @@ class Loader:
         return LoadedFile(file, size, sha256, prepared.facts, prepared.pixels, note=prepared.note)
 
     def _decode(
-        self, path: str, is_known: Callable[[str], bool], on_hold: Callable[[Reservation], None]
+        self,
+        file: FoundFile,
+        is_known: Callable[[str], bool],
+        on_hold: Callable[[Reservation], None],
     ) -> tuple[int, str, _Prepared | None]:
         prepare = self.encoder.prepare if isinstance(self.encoder, Prepares) else None
         detail = _FAST_DETAIL if self.fast else _DETAIL
@@ -171,13 +174,13 @@ class Loader:
             return _Prepared(pixels, image.facts, image.note)
 
         return decode_file(
-            path,
+            file.path,
             use,
             at_least=detail * max(prepare.size) if prepare else None,
             budget=self.budget,
             is_known=is_known,
             on_hold=on_hold,
-            once=True,
+            listed=file.size or None,
         )
 
     def give_up(self, file: FoundFile) -> LoadedFile:
@@ -213,7 +216,7 @@ def hash_file(file: FoundFile) -> LoadedFile:
     The file with its hash, or with its error.
     """
     try:
-        with open_regular(file.path, once=True) as opened:
+        with open_regular(file.path, listed=file.size or None) as opened:
             return LoadedFile(file, opened.size, opened.hash())
     except ImageError as error:
         return LoadedFile(file, error=error)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from clipsearch._util import is_remote
 from clipsearch._util.atomic import sha256_of
 from clipsearch._util.paths import size_of
 from clipsearch.catalog import Catalog
+from clipsearch.errors import BadSource
 from clipsearch.images import FoundFile
 from clipsearch.images.found import spell_roots
+from clipsearch.images.remote import list_below
 from clipsearch.types import MovedFolder
 
 _SAMPLE = 200  # known files of a folder whose names are looked for among new ones
@@ -60,7 +63,12 @@ def count_there(known: Mapping[str, int], old: str, new: str) -> int:
     old, new
         Absolute paths of folders.
     """
-    return sum(size_of(new + path[len(old) :]) == size for path, size in known.items())
+    moved = {new + path[len(old) :]: size for path, size in known.items()}
+    if not is_remote(new):
+        return sum(size_of(path) == size for path, size in moved.items())
+    with suppress(BadSource):  # nothing is there
+        return sum(moved.get(file.path) == file.size for file in list_below(new))
+    return 0
 
 
 def _find_one(

@@ -134,6 +134,8 @@ def _unseen_in(root: str, walk: Walk, mounts: Iterable[str]) -> dict[str, str]:
     for path in mounts:
         if (path == root or path.startswith(inside)) and not os.path.ismount(path):
             unseen.setdefault(path, "no disk is mounted there now")
+    if is_remote(root) and root not in walk.listed:
+        unseen.setdefault(root, "it is no folder now")
     if not walk.finished or not walk.count(root):
         unseen.setdefault(root, "it holds no images now")
     return unseen

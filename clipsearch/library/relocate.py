@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from clipsearch._util import is_remote
 from clipsearch.errors import CannotRelocate
+from clipsearch.images.found import is_missing
 from clipsearch.indexing.moved import count_there
 from clipsearch.library.locate import known_path
 from clipsearch.library.session import Session
@@ -42,10 +44,14 @@ def relocate_folder(session: Session, old: StrPath, new: StrPath) -> MovedFolder
             raise CannotRelocate(
                 f"the library knows no image in {before}: `clipsearch status` shows its folders."
             )
-        if not os.path.lexists(after):
+        if is_missing(after):
             raise CannotRelocate(f"{after} is not there; is its disk connected?")
         here, there = (count_there(known, before, folder) for folder in (before, after))
-        same = os.path.lexists(before) and os.path.samefile(before, after)
+        same = (
+            not (is_remote(before) or is_remote(after))
+            and os.path.lexists(before)
+            and os.path.samefile(before, after)
+        )
         if here and not same:
             raise CannotRelocate(
                 f"{before} still holds {here:,} of {len(known):,} images: nothing was moved. To "

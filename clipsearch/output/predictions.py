@@ -50,8 +50,8 @@ def prediction_rows(items: Items) -> Rows:
 
 def prediction_columns(items: Items) -> list[str]:
     """Return the columns of labels that these predictions need."""
-    # The labels of results without rows tell which columns they would have.
-    empty = len(getattr(items, "labels", ())) or 1
+    # Results without rows have the columns of their labels and of "none of these".
+    empty = 1 + len(getattr(items, "labels", ()))
     ranks = max(
         (len(label_entries(i)) for i in items if isinstance(i, types.Prediction)), default=empty
     )

@@ -26,7 +26,7 @@ MakeImages = Callable[..., list[Path]]
         ("/mnt/photos", "/Volumes/photos"),
         ("/mnt/photos/a/b.jpg", "/Volumes/photos/a/b.jpg"),
         ("/mnt/photos/raw/a.jpg", "/Users/me/raw/a.jpg"),
-        ("/mnt/photos0", "/Volumes/photos0"),  # the end of a range
+        ("/mnt/photos0", "/mnt/photos0"),  # a folder beside it
         ("/mnt/photos2/a.jpg", "/mnt/photos2/a.jpg"),
         ("s3://bucket/a.jpg", "/buckets/bucket/a.jpg"),
         (json.dumps(["/mnt/photos/a.jpg", "/x"]), json.dumps(["/Volumes/photos/a.jpg", "/x"])),
@@ -45,6 +45,35 @@ def test_values_are_put_into_the_stored_form_and_back(stored: object, here: obje
         ]
     )
     assert (mounts.shown(stored), mounts.stored(here)) == (here, stored)
+
+
+def test_the_innermost_folder_decides_on_both_sides() -> None:
+    mounts = Mounts.parse(["/a/long=/x", "/b=/x/y", "/a/long/c=/z"])
+    for stored, here in (("/a/long/1", "/x/1"), ("/b/1", "/x/y/1"), ("/a/long/c/1", "/z/1")):
+        assert (mounts.shown(stored), mounts.stored(here)) == (here, stored)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["/a=/x", "/b=/x"],
+        ["/a=/x", "/a=/y"],
+        ["/a=/a/sub"],
+        ["/a/sub=/a"],
+        ["/a=/b", "/b=/a"],
+        ["/a=/b", "/b/c=/d"],
+    ],
+)
+def test_maps_that_mean_two_folders_are_refused(given: list[str]) -> None:
+    with pytest.raises(QueryError, match="cannot map"):
+        Mounts.parse(given)
+
+
+def test_the_path_of_another_machine_is_refused() -> None:
+    mounts = Mounts.parse(["/mnt/../mnt//photos=/Volumes/x/../photos", "/same=/same"])
+    assert mounts.pairs == (("/mnt/photos", "/Volumes/photos"),)
+    with pytest.raises(QueryError, match="is '/Volumes/photos/a' here"):
+        mounts.stored("/mnt/photos/a")
 
 
 @pytest.mark.parametrize("given", ["", "/mnt", "/mnt=", "=/mnt", "mnt=/mnt", "/mnt=photos"])
@@ -89,6 +118,11 @@ def test_a_machine_with_another_mount_finds_filters_indexes_and_moves(
             here.rename(moved)
             assert second.relocate(here, moved).there == 6
             assert second.remove(moved / "new.png") == 1
+        with (
+            pytest.raises(QueryError, match=r"is .* here"),
+            Library.open(mapped, encoder=encoder) as second,
+        ):
+            second.index(there)
         assert names(first) == sorted(str(moved / f"000{n}.png") for n in range(1, 6))
 
 
@@ -108,6 +142,8 @@ def test_folders_are_mapped_on_the_command_line(
     capfd.readouterr()
     assert main(["--map", f"{there}={here}", "query", "a house", "-f", "paths"]) == 0
     assert sorted(capfd.readouterr().out.split()) == [f"{here}/000{n}.png" for n in range(3)]
+    assert main(["--map", f"{there}={here}", "index", str(there)]) == 1
+    capfd.readouterr()
     assert main(["--map", "nonsense", "status"]) == 1
     said = capfd.readouterr().err
     assert "both absolute" in said and "Traceback" not in said

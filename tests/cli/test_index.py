@@ -102,6 +102,10 @@ def test_images_at_addresses_are_named_on_the_command_line(
         code, out, said = run(*command, "-L", "library", "-f", "paths", "-k", "3")
         assert code == 0 and out.splitlines()[0].startswith("s3://bucket/photos/"), said
     assert len(list((tmp_path / "copies").iterdir())) == 3
+    for option in ("-o", "--copy-to", "--link-to"):
+        code, _, said = run("query", "a horse", option, "s3://bucket/out.csv", "-L", "library")
+        assert (code, "s3://bucket/out.csv is an address" in said) == (2, True)
+    assert not (tmp_path / "s3:").exists()
     assert run("remove", photo, "-L", "library")[0] == 0
     assert photo not in run("export", "-f", "paths", "-L", "library")[1]
     code, _, said = run("index", "s3://nowhere/photos", "-L", "other", "--model", "mini")

@@ -25,6 +25,7 @@ from distributed_rows import rows_of, stored
 from clipsearch.distributed import contents
 from clipsearch.distributed.embed import embed_images
 from clipsearch.distributed.embedder import UnitEmbedder, Written
+from clipsearch.distributed.parts import model_of_parts
 from clipsearch.distributed.sources import Unit
 from clipsearch.errors import BadParts, BadSource, CannotPlace, ModelMismatch
 from clipsearch.library import Library
@@ -427,8 +428,11 @@ def test_images_in_s3_are_embedded_once(
     s3.pipe_file("bucket/photos/1/0001.png", images[2].read_bytes())
     assert embed() == (1, 30, 0)
     s3.get("bucket/parts", str(tmp_path / "parts"), recursive=True)
+    assert model_of_parts(["s3://bucket/parts"]) == ToyEncoder().info.name
     with Library.create(tmp_path / "library", encoder=ToyEncoder()) as library:
-        assert library.ingest(tmp_path / "parts").added == 30
+        assert library.ingest(Path("s3://bucket/parts")).added == 30
+        with pytest.raises(BadParts, match="it holds no"):
+            library.ingest("s3://bucket/photos/1")
         assert library.ingest(tmp_path / "parts").added == 0
         paths = {record.path for record in library.records()}
     names = (f"s3://bucket/photos/{int(image.stem) % 3}/{image.name}" for image in images)

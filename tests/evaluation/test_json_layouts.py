@@ -42,6 +42,24 @@ def task(data: dict[str, str], *annotations: tuple[str, ...], **more: Any) -> di
     }
 
 
+def test_a_choice_alone_and_an_address_are_taken_as_they_are(tmp_path: Path) -> None:
+    one = task({"image": "s3://bucket/a b.jpg"}, ("cat",))
+    one["annotations"][0]["result"][0]["value"]["choices"] = "cat"
+    assert read(tmp_path, [one]).labels == {"s3://bucket/a b.jpg": ("cat",)}
+
+
+def test_an_address_that_cannot_be_read_is_an_error_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(BadTruthFile, match="Label Studio"):
+        read(tmp_path, [task({"image": "http://[bad/x.jpg"}, ("cat",))])
+
+
+@pytest.mark.parametrize("label", [True, -1, "", None, 1.5, ["cat"]])
+def test_what_is_no_label_of_fiftyone_is_refused(tmp_path: Path, label: Any) -> None:
+    (tmp_path / "data.json").write_text(json.dumps({"a": "/p/a.jpg"}), "utf-8")
+    with pytest.raises(BadTruthFile, match="FiftyOne"):
+        read(tmp_path, {"classes": ["cat"], "labels": {"a": {"label": label}}})
+
+
 def test_choices_of_label_studio_are_labels_of_the_path_beside_the_url(tmp_path: Path) -> None:
     tasks = [
         task({"image": "https://x.example/1", "path": "/p/a.jpg"}, ("cat",)),

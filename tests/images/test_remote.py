@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from serving import client
 
-from clipsearch.errors import BadSource, UnreadableImage
+from clipsearch.errors import BadSource, CannotPlace, CannotRelocate, QueryError, UnreadableImage
 from clipsearch.images import remote, remote_cache
 from clipsearch.images.files import read_file
 from clipsearch.images.thumbnails import ThumbnailCache
@@ -87,6 +87,57 @@ def test_what_cannot_be_listed_is_kept(
 
 
 @pytest.mark.slow
+def test_a_file_with_the_name_of_the_root_makes_nothing_gone(
+    library: Library, s3: Any, photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.index("s3://bucket/photos")
+    s3.pipe_file("bucket/photos", b"")
+    assert counts(library.index("s3://bucket/photos")) == (0, 12, 0, 0, 0)
+    # A proxy that answers each question with a page: the root seems to be a file.
+    monkeypatch.setattr("clipsearch.images.found.is_remote_folder", lambda address: False)
+    report = library.index("s3://bucket/photos")
+    assert report.removed == 0 and library.status().files == 12
+
+
+@pytest.mark.slow
+def test_odd_names_are_images_and_a_short_answer_is_asked_for_again(
+    library: Library, s3: Any, photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = s3.cat_file(photos[0])
+    odd = [
+        "a::b/1.png",
+        "10:30@2x/1.png",
+        "q #%20[1]&/1.png",
+        "\u00fc \u2028/1.png",
+        "p.png/1.png",
+        "p.png",
+    ]
+    for name in odd:
+        s3.pipe_file(f"bucket/odd/{name}", data)
+    fetch = remote.fetch_bytes
+    monkeypatch.setattr(remote_cache, "fetch_bytes", lambda address: fetch(address)[:-9])
+    report = library.index("s3://bucket/odd")
+    assert report.failed == len(odd) and "cut short" in report.failures[0].reason
+    monkeypatch.undo()
+    monkeypatch.setattr("clipsearch.library.session.load_encoder", lambda *_, **__: None)
+    report = library.index("s3://bucket/odd")
+    assert (report.failed, report.added + report.updated) == (0, len(odd))
+    assert {record.path for record in library.records()} == {f"s3://bucket/odd/{n}" for n in odd}
+
+
+@pytest.mark.slow
+def test_a_prefix_that_was_renamed_is_told(library: Library, s3: Any, photos: list[str]) -> None:
+    library.index("s3://bucket/photos")
+    with pytest.raises(CannotRelocate, match="still holds 12"):
+        library.relocate("s3://bucket/photos", "s3://bucket/photos/1")
+    for photo in photos:
+        s3.mv(photo, photo.replace("bucket/photos", "bucket/archive"))
+    moved = library.relocate("s3://bucket/photos", "s3://bucket/archive")
+    assert (moved.files, moved.there) == (12, 12)
+    assert library.index("s3://bucket/archive").added == 0
+
+
+@pytest.mark.slow
 def test_images_in_a_bucket_are_searched_filtered_and_forgotten(
     library: Library, s3: Any, photos: list[str], tmp_path: Path
 ) -> None:
@@ -104,6 +155,16 @@ def test_images_in_a_bucket_are_searched_filtered_and_forgotten(
     assert sorted(os.listdir(tmp_path / "copies")) == [os.path.basename(p) for p in photos[4:8]]
     linked = place_images(below, tmp_path / "links", method="symlink")
     assert linked.added == 0 and "it can be copied" in linked.failures[0].reason
+    with pytest.raises(CannotPlace, match="an address"):
+        place_images(below, "s3://bucket/copies")
+    with pytest.raises(QueryError, match="on this machine"):
+        below.save("s3://bucket/hits.csv")
+    s3.copy(photos[5], "s3://bucket/photos/1/twin.png")
+    library.index("s3://bucket/photos")
+    [twins] = library.dupes("same-bytes")
+    assert {one.path for one in twins.records} == {photos[5], "s3://bucket/photos/1/twin.png"}
+    s3.rm("bucket/photos/1/twin.png")
+    assert library.index("s3://bucket/photos").removed == 1
     assert library.remove("s3://bucket/photos/2") == 4
     assert sorted(record.path for record in library.records()) == photos[:8]
 

@@ -134,7 +134,7 @@ def test_an_empty_root_keeps_its_files_and_says_so(indexed: Library, root: Path)
 def test_a_file_that_cannot_be_read_again_keeps_what_is_known(
     indexed: Library, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: str, *, once: bool = False) -> None:
+    def refuse(path: str, **_: object) -> None:
         raise UnreadableImage(path, "Input/output error", transient=True)
 
     before = indexed.search("anything", k=99)

@@ -109,6 +109,14 @@ def test_times_and_gaps_can_be_computed_with() -> None:
     assert np.vstack(WITH_VECTORS.to_frame()["vector"]).tolist() == VECTORS.tolist()
 
 
+def test_predictions_without_rows_have_the_columns_of_their_labels() -> None:
+    empty: Results[Any] = Results((), kind="predictions", labels=("cat", "dog", "emu"))
+    columns = empty.to_frame("polars").columns
+    assert [name for name in columns if name.startswith("label")][:4] == [
+        *("label", "label_2", "label_3", "label_4")
+    ]
+
+
 def test_none_of_these_is_a_label_without_a_score() -> None:
     second = LABELS.to_frame("polars").row(1, named=True)
     assert (second["label"], second["probability"], second["score"]) == ("none of these", 0.9, None)

@@ -126,6 +126,11 @@ def test_an_address_stays_and_images_elsewhere_are_left_out_and_counted(tmp_path
         )
     (found,) = read(tmp_path / "out/tasks.json")
     assert found["data"] == {"image": "s3://b/a.jpg", "path": "s3://b/a.jpg"}
+    urls = ("s3://b", "https://x/")
+    results(bucket).save(tmp_path / "served", format="label-studio", urls=urls)
+    assert read(tmp_path / "served/tasks.json")[0]["data"]["image"] == "https://x/a.jpg"
+    results(bucket).save(tmp_path / "fo", format="fiftyone")
+    assert dict(read_ground_truth(tmp_path / "fo/labels.json").labels) == {"s3://b/a.jpg": ("cat",)}
 
 
 # --- both ------------------------------------------------------------------------------------
