@@ -17,7 +17,8 @@ else:  # a library in a folder has no address
 
 DEFAULT_SCHEMA = "clipsearch"
 """Of a database that holds one library."""
-MAP_VARIABLE = "CLIPSEARCH_MAP"
+MAP_VARIABLE, READ_VARIABLE = "CLIPSEARCH_MAP", "CLIPSEARCH_READ_URL"
+"""Environment variables: folders that are elsewhere on this machine, and the address of a replica."""
 # One slash is left of two where somebody made a path of it.
 _SCHEME = re.compile(r"postgres(?:ql)?(?:\+psycopg)?:/{1,2}", re.IGNORECASE)
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")

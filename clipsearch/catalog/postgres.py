@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipsearch._util.verified import cache_root
-from clipsearch.catalog.address import Address
+from clipsearch.catalog.address import READ_VARIABLE, Address
 from clipsearch.catalog.connection import (
     Connection,
     OneStatement,
@@ -34,6 +35,7 @@ from clipsearch.catalog.dialect import for_postgres
 from clipsearch.catalog.engine import FORMAT
 from clipsearch.catalog.mounts import MappedStatements, Mounts
 from clipsearch.catalog.postgres_faults import ConnectionLost, explain_postgres
+from clipsearch.catalog.postgres_pool import Pool
 from clipsearch.errors import (
     LibraryCorrupt,
     LibraryError,
@@ -43,31 +45,11 @@ from clipsearch.errors import (
 )
 
 if TYPE_CHECKING:
-    import psycopg
     import sqlalchemy
 
 _FOLDER = "libraries"
-_NO_DRIVER = (
-    "a library in PostgreSQL needs the extra `postgres`: `pip install 'clipsearch[postgres]'`."
-)
-_CONNECTION = {
-    "connect_timeout": 10,
-    "application_name": "clipsearch",
-    # A server that is gone without a word is noticed within a minute.
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-}
-"""What libpq is told where the address says nothing else."""
-# The tables of the library, and where the type of vectors is. A machine that sleeps in the midst of
-# a transaction keeps the others waiting no longer than a minute.
-_SEARCH_PATH = """SELECT set_config('search_path', quote_ident(%(schema)s) || ', ' || coalesce(
-    (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
-    WHERE extname = 'vector'), 'public'), FALSE),
-    set_config('idle_in_transaction_session_timeout', '60s', FALSE)"""
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds before a lost connection is made again: twice as many each time, up to the second."""
-_POOL = 8
 # The library, and its table, which a logical restore makes again; the server, of which there may be a
 # copy, and its history: a new one after a physical restore, and after a failover, which may lose rows.
 _IDENTITY = "SELECT made, 'embedding'::regclass::oid FROM revision"
@@ -98,8 +80,12 @@ class PostgresEngine:
         self.name = address.name
         self._mounts = Mounts.parse(address.mounts)
         self._busy_timeout = busy_timeout
-        self._lock = Lock()
-        self._pool: sqlalchemy.Engine | None = None
+        self._pool = Pool(address)
+        self._replica: Pool | None = None
+        """Where it is read until this process writes, if there is a replica."""
+        if given := os.environ.get(READ_VARIABLE):
+            replica = Address.parse(given)
+            self._replica = Pool(replace(replica, schema=address.schema))
         self._made = ""
         self._several: set[Callable[..., Any]] = set()  # that run several statements
         self.folder = cache_root() / _FOLDER
@@ -164,10 +150,9 @@ class PostgresEngine:
 
     def close(self) -> None:
         """Close every connection."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.dispose()
+        for pool in (self._pool, self._replica):
+            if pool is not None:
+                pool.close()
 
     def run(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         """Run `function(connection, ...)` in a transaction that reads, and return its result.
@@ -239,21 +224,36 @@ class PostgresEngine:
 
     @contextmanager
     def _begin(self, kind: Mapping[str, Any] | None = None) -> Iterator[sqlalchemy.Connection]:
+        if kind is None:
+            self._leave_replica()
+        pool = self._replica or self._pool
+        engine = pool.open().execution_options(**(kind or {}))
+        from sqlalchemy.exc import DBAPIError  # it is there
+
         try:
-            from sqlalchemy.exc import DBAPIError
-        except ImportError as error:
-            raise LibraryError(self.name, _NO_DRIVER) from error
-        try:
-            pool = self._open_pool().execution_options(**(kind or {}))
-            with pool.begin() as connection:
+            with engine.begin() as connection:
                 yield connection
         except DBAPIError as error:
             lost = error.connection_invalidated
-            raise explain_postgres(error.orig or error, self.address, lost=lost) from error
+            raise explain_postgres(error.orig or error, pool.address, lost=lost) from error
         except UnicodeEncodeError as error:
             raise QueryError(
                 "a text with half of a pair of surrogates is not valid UTF-8: no library holds it."
             ) from error
+
+    def _leave_replica(self) -> None:
+        """Read from the server itself from now on: changes reach a replica later."""
+        replica, self._replica = self._replica, None
+        if replica is None:
+            return
+        replica.close()
+        if self._made:
+            with self._begin(_READS) as connection:
+                same = self._identity(Statements(connection, for_postgres)) == self._made
+            if not same:
+                raise LibraryError(
+                    self.name, f"{replica.address.name} is no replica of {self.name}."
+                )
 
     def _hold(self, connection: sqlalchemy.Connection) -> None:
         """Wait until no other transaction writes this library, and keep others from it to the end."""
@@ -284,38 +284,6 @@ class PostgresEngine:
         if self._mounts.pairs:
             return MappedStatements(connection, for_postgres, self._mounts)
         return Statements(connection, for_postgres)
-
-    # --- connections -----------------------------------------------------------------------
-
-    def _open_pool(self) -> sqlalchemy.Engine:
-        from sqlalchemy import create_engine
-
-        with self._lock:
-            if self._pool is None:
-                try:
-                    import psycopg  # noqa: F401
-                except ImportError as error:
-                    raise LibraryError(self.name, _NO_DRIVER) from error
-                self._pool = create_engine(
-                    "postgresql+psycopg://",
-                    creator=self._connect,
-                    pool_size=_POOL,
-                    max_overflow=-1,
-                )
-            return self._pool
-
-    def _connect(self) -> psycopg.Connection[Any]:
-        import psycopg
-        from psycopg.conninfo import conninfo_to_dict
-
-        from clipsearch.catalog.postgres_types import BinaryCursor, register
-
-        chosen: dict[str, Any] = {**_CONNECTION, **conninfo_to_dict(self.address.uri)}
-        connection = psycopg.connect(**chosen, client_encoding="utf8", cursor_factory=BinaryCursor)
-        connection.execute(_SEARCH_PATH, {"schema": self.address.schema})
-        connection.commit()
-        register(connection)
-        return connection
 
     # --- format and faults -----------------------------------------------------------------
 

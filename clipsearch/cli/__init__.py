@@ -18,7 +18,7 @@ import typer
 
 from clipsearch import __version__
 from clipsearch._util import watch_first_steps
-from clipsearch.catalog.address import MAP_VARIABLE
+from clipsearch.catalog.address import MAP_VARIABLE, READ_VARIABLE
 from clipsearch.cli import console
 from clipsearch.cli.commands import Commands, group_of
 from clipsearch.errors import ClipsearchError
@@ -89,6 +89,16 @@ def clipsearch(
             show_default=False,
         ),
     ] = None,
+    read_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            callback=console.without_password,
+            help="A replica of the server of a shared library, which is read until something is "
+            "written; by default $CLIPSEARCH_READ_URL.",
+            show_default=False,
+        ),
+    ] = None,
     mapped: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,6 +118,8 @@ def clipsearch(
     clipsearch classify cat dog horse
     """
     console.set_device(device)
+    if read_url:
+        os.environ[READ_VARIABLE] = read_url
     if mapped:
         os.environ[MAP_VARIABLE] = ";".join(mapped)
 

@@ -207,6 +207,48 @@ def test_a_replica_answers_what_was_committed(own: Server) -> None:
             replica.end()
 
 
+def test_a_replica_is_read_until_something_is_written(
+    own: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = own.new_library()
+    with Catalog.create(address) as catalog:
+        first = catalog.add_model(model())
+        catalog.commit([entry("/a.jpg")], first)
+    replica = own.replicate()
+    try:
+        replica.sql("SELECT pg_wal_replay_pause()")
+        with Catalog.open(address) as catalog:
+            catalog.commit([entry("/b.jpg")], first)
+        monkeypatch.setenv("CLIPSEARCH_READ_URL", replica.address)
+        with Catalog.open(address) as reader:
+            assert [*reader.files_under("/")] == ["/a.jpg"]
+            reader.commit([entry("/c.jpg")], first)
+            assert sorted(reader.files_under("/")) == ["/a.jpg", "/b.jpg", "/c.jpg"]
+        replica.sql("SELECT pg_wal_replay_resume()")
+        own.wait_for(replica)
+        with Catalog.open(address) as reader:
+            assert len(reader.files_under("/")) == 3
+            own.stop("immediate")
+            assert len(reader.files_under("/")) == 3
+        own.start()
+    finally:
+        replica.end()
+    with pytest.raises(LibraryError, match=f"127.0.0.1:{replica.port}"):
+        Catalog.open(address, busy_timeout=0.2)
+
+
+def test_what_is_no_replica_is_written_through_by_nobody(
+    own: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = own.new_library()
+    Catalog.create(address).close()
+    other = server().address
+    monkeypatch.setenv("CLIPSEARCH_READ_URL", other)
+    Catalog.create(f"{other}?schema={address.partition('schema=')[2]}").close()
+    with Catalog.open(address) as reader, pytest.raises(LibraryError, match="is no replica of"):
+        reader.set_meta("a", "b")
+
+
 def test_what_an_administrator_has_made_is_used_by_a_role_that_may_make_little(
     own: Server,
 ) -> None:
