@@ -184,6 +184,7 @@ def heavy_imports(module: str, *, cwd: Path) -> list[str]:
 # --- the package ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_package_keeps_its_levels_and_doors() -> None:
     assert violations(PACKAGE) == []
 

@@ -129,6 +129,7 @@ def test_deptry_finds_an_import_that_is_not_declared(tmp_path: Path) -> None:
     assert done.returncode == 1 and "'numpy' imported but" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_every_import_of_tests_scripts_and_examples_is_declared() -> None:
     table = project()["project"]
     assert isinstance(table, dict)

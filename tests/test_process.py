@@ -50,6 +50,7 @@ def interrupt(process: subprocess.Popen[str], times: int = 1) -> tuple[int, str,
     return process.returncode, said, time.monotonic() - started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("times", "most"), [(1, 10.0), (2, 1.2)])
 def test_ctrl_c_ends_a_step_that_python_does_not_look_up_from(times: int, most: float) -> None:
     """Within two seconds, and at once after a second one; a busy machine gets more time."""
@@ -61,6 +62,7 @@ def test_ctrl_c_ends_a_step_that_python_does_not_look_up_from(times: int, most: 
     assert seconds < most
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_indexing_while_a_file_is_not_answered(tmp_path: Path) -> None:
     """A decoder that hangs, which a thread waits for: the command does not."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")

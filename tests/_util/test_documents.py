@@ -127,6 +127,7 @@ def test_yaml_with_half_of_a_character_is_refused(text: str) -> None:
         parse_yaml(text)
 
 
+@pytest.mark.slow
 def test_yaml_keeps_texts_and_refuses_bombs_at_once() -> None:
     assert parse_yaml("no: [1, null]\n") == {"no": ["1", "null"]}
     assert parse_yaml("a: &x [b]\nc: *x\n") == {"a": ["b"], "c": ["b"]}

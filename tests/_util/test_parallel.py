@@ -193,6 +193,7 @@ def test_an_item_whose_thread_is_silent_is_given_up_and_the_others_go_on() -> No
     release.set()
 
 
+@pytest.mark.slow
 def test_threads_that_hang_in_several_items_are_all_given_up() -> None:
     """More items than threads: one that is given up must not wait behind those that hang."""
     release = Event()
@@ -211,6 +212,7 @@ def test_threads_that_hang_in_several_items_are_all_given_up() -> None:
     release.set()
 
 
+@pytest.mark.slow
 def test_a_thread_that_gives_signs_of_life_is_waited_for() -> None:
     def work(number: int) -> int:
         for _ in range(8):

@@ -79,6 +79,7 @@ def test_what_sets_up_the_log_is_called_once_before_the_first_message() -> None:
     assert calls == [1]
 
 
+@pytest.mark.slow
 def test_warnings_are_issued_and_faults_are_logged_in_one_module() -> None:
     found = {
         (path.relative_to(PACKAGE).as_posix(), call)

@@ -108,6 +108,7 @@ def drawn(page: Page) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_a_search_shows_the_images_that_the_library_finds(page: Page, library: Library) -> None:
     expect(page.locator("#library")).to_have_text("14 images · toy")
     search(page, "a red square")
@@ -121,6 +122,7 @@ def test_a_search_shows_the_images_that_the_library_finds(page: Page, library: L
     assert page.title().startswith("a red square")
 
 
+@pytest.mark.slow
 def test_a_filter_counts_and_a_wrong_one_is_explained(page: Page, library: Library) -> None:
     page.fill("[name=where]", 'name < "0003"')
     search(page, "x")
@@ -131,6 +133,7 @@ def test_a_filter_counts_and_a_wrong_one_is_explained(page: Page, library: Libra
     expect(page.locator("#grid li")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_similar_images_are_found_and_back_leads_back(page: Page, library: Library) -> None:
     search(page, "x")
     first = library.search("x", k=1)[0].path
@@ -145,6 +148,7 @@ def test_similar_images_are_found_and_back_leads_back(page: Page, library: Libra
     expect(page.locator("#words")).to_have_value("x")
 
 
+@pytest.mark.slow
 def test_an_image_of_ones_own_is_searched_by(
     page: Page, library: Library, make_images: Callable[..., list[Path]]
 ) -> None:
@@ -155,6 +159,7 @@ def test_an_image_of_ones_own_is_searched_by(
     assert page.locator("#image img").evaluate("i => i.decode().then(() => i.naturalWidth)") == 48
 
 
+@pytest.mark.slow
 def test_an_image_can_be_dropped(page: Page, library: Library) -> None:
     first = Path(library.search("x", k=1)[0].path)
     data = page.evaluate_handle(
@@ -174,6 +179,7 @@ def test_an_image_can_be_dropped(page: Page, library: Library) -> None:
     assert names(page)[0] == first.name
 
 
+@pytest.mark.slow
 def test_labels_are_counted_and_chosen(page: Page, library: Library) -> None:
     page.get_by_text("Classify", exact=True).click()
     page.fill("#words", "cat, dog")
@@ -187,6 +193,7 @@ def test_labels_are_counted_and_chosen(page: Page, library: Library) -> None:
     expect(page.locator("#grid li")).to_have_count(max(counts.values()))
 
 
+@pytest.mark.slow
 def test_cards_say_how_likely_it_is_that_no_label_holds(page: Page, library: Library) -> None:
     use(library, 0.2, 1.0)
     page.get_by_text("Classify", exact=True).click()
@@ -206,6 +213,7 @@ def test_cards_say_how_likely_it_is_that_no_label_holds(page: Page, library: Lib
         assert card.locator(".note").text_content() == " · ".join(notes)
 
 
+@pytest.mark.slow
 def test_questions_are_answered_by_buttons_and_keys_and_fitted(
     page: Page, library: Library, browser: Browser
 ) -> None:
@@ -244,6 +252,7 @@ def test_questions_are_answered_by_buttons_and_keys_and_fitted(
     assert library.calibration().source == "fitted"
 
 
+@pytest.mark.slow
 def test_everything_can_be_done_by_keyboard(page: Page, library: Library) -> None:
     search(page, "x")
     hits = [Path(hit.path).name for hit in library.search("x", k=14)]
@@ -261,6 +270,7 @@ def test_everything_can_be_done_by_keyboard(page: Page, library: Library) -> Non
     expect(page.locator("#words")).to_be_focused()
 
 
+@pytest.mark.slow
 def test_the_page_fits_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     search(page, "x")

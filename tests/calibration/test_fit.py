@@ -243,6 +243,7 @@ def arrange(folder: Path) -> int:
     return copied
 
 
+@pytest.mark.slow
 def test_the_script_fits_an_entry_to_folders_of_images(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -86,6 +86,7 @@ def test_pending_is_in_order_across_many_queries(
     assert [p.state for p in pending] == ["unchanged", "new"] * 25
 
 
+@pytest.mark.slow
 def test_ten_thousand_unchanged_files_take_a_moment(catalog: Catalog, first: int) -> None:
     row = unit("same")
     files = [entry(f"/pics/{number}.jpg", vector=row) for number in range(10_000)]

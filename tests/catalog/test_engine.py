@@ -72,6 +72,7 @@ def test_closing_leaves_one_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.db"]
 
 
+@pytest.mark.slow
 def test_processes_that_make_the_same_library_at_once_all_get_it(tmp_path: Path) -> None:
     script = (
         "import sys; from clipsearch.catalog import Catalog\n"

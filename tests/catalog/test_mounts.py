@@ -126,6 +126,7 @@ def test_a_machine_with_another_mount_finds_filters_indexes_and_moves(
         assert names(first) == sorted(str(moved / f"000{n}.png") for n in range(1, 6))
 
 
+@pytest.mark.slow
 def test_folders_are_mapped_on_the_command_line(
     tmp_path: Path,
     make_images: MakeImages,

@@ -145,6 +145,7 @@ def test_a_server_that_cannot_be_reached_is_named_without_the_password() -> None
     assert "postgresql://ann@127.0.0.1:1/photos" in said and "hidden" not in said
 
 
+@pytest.mark.slow
 def test_a_server_that_is_started_again_is_gone_on_with(own: Server) -> None:
     with Catalog.create(own.new_library(), busy_timeout=30) as catalog:
         first = catalog.add_model(model())
@@ -157,6 +158,7 @@ def test_a_server_that_is_started_again_is_gone_on_with(own: Server) -> None:
         assert catalog.files_under("/").keys() == {"/a.jpg", "/b.jpg"}
 
 
+@pytest.mark.slow
 def test_what_was_committed_outlives_a_killed_server_and_nothing_is_doubled(own: Server) -> None:
     stop = threading.Event()
     acknowledged: list[str] = []
@@ -187,6 +189,7 @@ def test_what_was_committed_outlives_a_killed_server_and_nothing_is_doubled(own:
         assert len(catalog.vectors(first)[0]) == len(files) == len(set(files.values()))
 
 
+@pytest.mark.slow
 def test_a_replica_answers_what_was_committed(own: Server) -> None:
     address = own.new_library()
     with Catalog.create(address) as catalog:
@@ -249,6 +252,7 @@ def test_what_is_no_replica_is_written_through_by_nobody(
         reader.set_meta("a", "b")
 
 
+@pytest.mark.slow
 def test_what_an_administrator_has_made_is_used_by_a_role_that_may_make_little(
     own: Server,
 ) -> None:
@@ -269,6 +273,7 @@ def test_what_an_administrator_has_made_is_used_by_a_role_that_may_make_little(
         Catalog.create(address + "_more")
 
 
+@pytest.mark.slow
 def test_a_server_without_pgvector_is_told(own: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     create = "clipsearch.catalog.schema.create_in_postgres"
     monkeypatch.setattr(

@@ -122,6 +122,7 @@ def test_what_others_commit_is_seen_by_the_next_read(folder: Path, unwritable: N
             assert catalog.revision() == number
 
 
+@pytest.mark.slow
 def test_each_read_sees_one_state_while_another_process_writes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

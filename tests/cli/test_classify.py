@@ -122,6 +122,7 @@ def test_csv_has_a_column_a_text(run: Command, images: list[Path]) -> None:
             assert [float(v) for v in row[1:]] == pytest.approx(image[name])
 
 
+@pytest.mark.slow
 def test_a_figure_is_written_beside_the_table(run: Command, images: list[Path]) -> None:
     line = ("matrix", *images[:2], "--texts", "a cat", "a dog", "-o", "m.png")
     code, out, err = run(*line)

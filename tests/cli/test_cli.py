@@ -253,6 +253,7 @@ def test_paths_that_are_not_there_end_index_before_a_model_is_loaded(
         assert run.err.splitlines()[-1] == expected
 
 
+@pytest.mark.slow
 def test_one_path_that_is_not_there_stops_no_other_and_is_an_error(
     cli: Cli, tmp_path: Path, make_images: Callable[..., list[Path]]
 ) -> None:
@@ -467,6 +468,7 @@ def test_index_says_how_many_images_have_a_note(cli: Cli, notes: Notes) -> None:
     assert "/p/" not in run.err + run.out
 
 
+@pytest.mark.slow
 def test_errors_lists_notes_when_asked(tmp_path: Path, cli: Cli) -> None:
     lib, folder = str(tmp_path / "lib"), tmp_path / "images"
     folder.mkdir()

@@ -16,6 +16,7 @@ def run(run_beside_images: Run) -> Run:
     return run_beside_images
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_a_library_that_others_share(run: Run) -> None:
     address = server().new_library()
     assert run("index", "images", "-L", "library", "--model", "mini")[0] == 0
@@ -32,6 +33,7 @@ def test_a_folder_becomes_a_library_that_others_share(run: Run) -> None:
     assert code == 0 and "6  unchanged" in out
 
 
+@pytest.mark.slow
 def test_a_library_is_made_at_an_address(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPSEARCH_LIBRARY", server().new_library())
     assert run("index", "images", "--model", "mini")[0] == 0
@@ -53,6 +55,7 @@ def test_a_password_on_the_command_line_is_refused(run: Run, arguments: tuple[st
     assert (code, out) == (2, "") and "$PGPASSWORD" in said and "hidden" not in said
 
 
+@pytest.mark.slow
 def test_a_password_in_the_environment_is_shown_nowhere(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

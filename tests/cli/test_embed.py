@@ -18,6 +18,7 @@ def run(run_beside_images: Run) -> Run:
     return run_beside_images
 
 
+@pytest.mark.slow
 def test_parts_become_a_library(run: Run) -> None:
     code, out, said = run("embed", "images", "--to", "parts", "--model", "mini", "--rows", 4)
     assert (code, out) == (0, "") and "6 images embedded in " in said
@@ -32,6 +33,7 @@ def test_parts_become_a_library(run: Run) -> None:
     assert code == 0 and len(out.splitlines()) == 6
 
 
+@pytest.mark.slow
 def test_what_fails_is_told_and_counted_under_strict(run: Run) -> None:
     Path("images/bad.png").write_bytes(b"no image")
     command = ("embed", "images", "--to", "parts", "--model", "mini")

@@ -27,6 +27,7 @@ def folder(
     return made
 
 
+@pytest.mark.slow
 def test_a_folder_whose_name_is_not_utf_8_does_not_stop_the_others(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -38,6 +39,7 @@ def test_a_folder_whose_name_is_not_utf_8_does_not_stop_the_others(
         assert library.status().files == 3
 
 
+@pytest.mark.slow
 def test_a_folder_whose_name_is_not_utf_8_makes_no_library(
     folder: Path,
     tmp_path: Path,
@@ -55,6 +57,7 @@ def test_a_folder_whose_name_is_not_utf_8_makes_no_library(
     assert main(["index", ".", "--model", "mini"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

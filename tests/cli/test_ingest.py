@@ -37,6 +37,7 @@ def made(run: Run) -> Path:
     return Path("library")
 
 
+@pytest.mark.slow
 def test_a_library_travels_in_the_layout_of_clip_retrieval(run: Run, made: Path) -> None:
     code, _, said = run("export", "-f", "clip-retrieval", "-o", "parts", "-L", made)
     assert code == 0 and "wrote parts" in said
@@ -55,6 +56,7 @@ def test_a_library_travels_in_the_layout_of_clip_retrieval(run: Run, made: Path)
     assert code == 2 and "is a folder of files: name it with -o" in said
 
 
+@pytest.mark.slow
 def test_rows_that_fail_are_told_and_counted_under_strict(run: Run, made: Path) -> None:
     with Library.open(made) as library:
         vectors = np.zeros((8, library.encoder.info.dim), np.float32)
@@ -66,6 +68,7 @@ def test_rows_that_fail_are_told_and_counted_under_strict(run: Run, made: Path) 
     assert run("ingest", "p.npz", "-L", made)[0] == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_ingested_is_one_line(run: Run, made: Path) -> None:
     code, out, said = run("ingest", "nothing.parquet", "-L", made)
     assert (code, out) == (1, "")

@@ -48,6 +48,7 @@ def test_fp32_is_compiled_and_used_where_it_is_asked_for(clip: str, folder: str)
     assert noted() == "fp32"
 
 
+@pytest.mark.slow
 def test_torch_needs_nothing_compiled_and_its_vectors_fit_beside_others(
     clip: str, folder: str, make_images: Callable[..., list[Path]]
 ) -> None:

@@ -43,6 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
+@pytest.mark.slow
 def test_a_model_is_compiled_once_and_its_figures_are_shown(capsys: Out) -> None:
     assert main(["compile", "mini", "--precision", "int8"]) == 0
     first = capsys.readouterr()
@@ -65,6 +66,7 @@ def test_a_model_is_compiled_once_and_its_figures_are_shown(capsys: Out) -> None
     assert f"int8 ({found['gate']['cosine']:.5f})" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_fp32_is_not_compared(capsys: Out) -> None:
     assert main(["compile", "mini", "--precision", "fp32"]) == 0
     shown = capsys.readouterr()
@@ -73,6 +75,7 @@ def test_fp32_is_not_compared(capsys: Out) -> None:
     assert "compiled already; --force compiles it again." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_a_model_it_is_that_of_the_library_with_its_images(
     make_images: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -94,6 +97,7 @@ def test_without_a_library_it_is_the_default(monkeypatch: pytest.MonkeyPatch) ->
     assert (calls[0]["name"], list(calls[0]["images"])) == ("default", [])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compiled_is_one_line(
     tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +123,7 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"local-dir:{tiny_models.make_clip(tmp_path / 'clip')}"
 
 
+@pytest.mark.slow
 def test_the_first_index_compiles_the_model(
     clip: str,
     make_images: Callable[..., list[Path]],
@@ -146,6 +151,7 @@ def test_the_first_index_compiles_the_model(
     assert f"model: {clip}\n" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compiled_is_indexed_on_torch_and_not_tried_again(
     clip: str,
     make_images: Callable[..., list[Path]],
@@ -168,6 +174,7 @@ def test_what_cannot_be_compiled_is_indexed_on_torch_and_not_tried_again(
     assert store.refusal(resolve(clip)) == ""
 
 
+@pytest.mark.slow
 def test_where_the_cache_cannot_be_written_images_are_indexed_all_the_same(
     clip: str,
     make_images: Callable[..., list[Path]],

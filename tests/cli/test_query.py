@@ -113,6 +113,7 @@ def test_a_query_imports_few_modules(samples: Path, form: str) -> None:
     assert own & NOT_FOR_QUERIES == set()
 
 
+@pytest.mark.slow
 def test_a_query_makes_few_dataclasses(samples: Path) -> None:
     # Python writes and compiles the methods of each: a third of a millisecond, ten times an import
     # of a small module. A named tuple takes a quarter of that.

@@ -68,6 +68,7 @@ def test_images_have_open_clips_vectors(
     np.testing.assert_allclose(rows, expected[0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_texts_have_open_clips_vectors(
     encoder: Encoder, expected: tuple[np.ndarray, np.ndarray]
 ) -> None:

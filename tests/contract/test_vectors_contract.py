@@ -99,6 +99,7 @@ def apart(rng: np.random.Generator, n: int) -> np.ndarray:
 # --- values --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 3, 400, 9000])
 @pytest.mark.parametrize("k", [1, 10, 300])
 def test_it_finds_what_numpy_finds(
@@ -112,6 +113,7 @@ def test_it_finds_what_numpy_finds(
         assert_same(index.search(queries, k), brute_force(queries, ids, vectors, k))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.001, 0.04, 0.5, 1.0])
 def test_a_filter_leaves_exactly_the_allowed_ids(
     made: Made, exact: str, rng: np.random.Generator, share: float
@@ -152,6 +154,7 @@ def test_an_empty_index_finds_nothing(made: Made, kind: str, rng: np.random.Gene
         assert ids.shape == scores.shape == (2, 0) and len(index) == 0
 
 
+@pytest.mark.slow
 def test_no_query_and_no_result_wanted_are_answered_with_empty_arrays(
     made: Made, kind: str, rng: np.random.Generator
 ) -> None:
@@ -169,6 +172,7 @@ def test_k_beyond_the_index_gives_every_vector_in_order(
     assert_same(found, brute_force(queries, ids, vectors, 3000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [60, 7000])
 def test_equal_vectors_tie_exactly_and_come_by_lower_id(
     made: Made, exact: str, rng: np.random.Generator, n: int
@@ -189,6 +193,7 @@ def test_equal_vectors_tie_exactly_and_come_by_lower_id(
             np.testing.assert_array_equal(found[0], expected[0])
 
 
+@pytest.mark.slow
 def test_one_query_gets_the_same_numbers_alone_and_in_a_batch(
     made: Made, exact: str, rng: np.random.Generator
 ) -> None:
@@ -200,6 +205,7 @@ def test_one_query_gets_the_same_numbers_alone_and_in_a_batch(
         np.testing.assert_array_equal(alone[1][0], scores[i])
 
 
+@pytest.mark.slow
 def test_vectors_closer_than_float32_sums_can_tell_are_ranked_exactly(
     made: Made, exact: str, rng: np.random.Generator
 ) -> None:
@@ -265,6 +271,7 @@ def test_tuning_reaches_the_recall_with_other_texts_and_says_so(approximate: App
     assert 0 < info.tuned["depth"] < N / 4 and info.resident < N * WIDE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.99])
 def test_a_filter_keeps_the_recall_and_fills_k(approximate: Approximate, share: float) -> None:
     kept = np.random.default_rng(8).random(N) < share
@@ -282,6 +289,7 @@ def test_a_filter_against_the_query_still_fills_k(approximate: Approximate) -> N
     assert_same(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [N // 3, N, N + 5])
 def test_asking_for_very_many_compares_all(approximate: Approximate, k: int) -> None:
     text = approximate.texts[:2]
@@ -300,6 +308,7 @@ def test_searches_at_once_give_what_they_give_one_by_one(approximate: Approximat
             np.testing.assert_array_equal(one[1], other[1])
 
 
+@pytest.mark.slow
 def test_without_texts_it_is_tuned_with_rows_set_aside(tmp_path: Path) -> None:
     vectors, texts = images_and_texts(np.random.default_rng(5), 6000, 50, WIDE)
     kind = vector_index("compressed")
@@ -379,6 +388,7 @@ def test_queries_that_do_not_fit_are_refused(made: Made, kind: str, queries: np.
         index.search(queries, 3)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("name", EXACT)
@@ -410,6 +420,7 @@ def test_any_batches_and_searches_give_numpys_answers(
 # --- files ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 6000])
 def test_a_file_is_free_to_go_once_it_is_open(
     kind: str, rng: np.random.Generator, tmp_path: Path, n: int
@@ -433,6 +444,7 @@ def sound(kind: str, seed: int, n: int, dim: int) -> tuple[bytes, np.ndarray]:
         return (Path(folder) / "index").read_bytes(), vectors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 7, 300, -1, -9, -49, -300])
 @pytest.mark.parametrize("harm", ["flip", "zero", "cut", "grow"])
 @pytest.mark.parametrize("mapped", MAPPED)

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.both_engines
 COUNT = 120  # more than two runs encode before their third commit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["shared", "alone"])
 def test_what_was_committed_before_a_kill_stays_and_the_next_run_does_the_rest(
     tmp_path: Path, make_images: Callable[..., list[Path]], kind: str

@@ -50,6 +50,7 @@ def assert_sound(library: VectorLibrary) -> None:
     library.assert_exact(searcher)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "published"), [("exact", True), ("exact", False)])
 def test_a_kill_before_any_line_of_publishing_leaves_searches_exact(
     tmp_path: Path, kind: str, published: bool
@@ -76,6 +77,7 @@ def test_a_kill_before_any_line_of_publishing_leaves_searches_exact(
     assert rows_seen == ({(1, 40), (2, 44), (1, 44)} if published else {(0, 0), (1, 50)})
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_segment_is_added_leaves_a_chain_that_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +114,7 @@ def test_a_kill_while_a_segment_is_added_leaves_a_chain_that_is_whole(
     assert seen == {(before, 3), (after, 4), (after, 3), (after, 2)}
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_of_writing_a_large_snapshot_leaves_searches_exact(
     tmp_path: Path,
 ) -> None:

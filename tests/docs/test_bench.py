@@ -243,6 +243,7 @@ def test_the_tokens_of_rclips_way_are_those_of_open_clip() -> None:
         assert tokens_of(text).tolist() == expected([text]).tolist(), text
 
 
+@pytest.mark.slow
 def test_a_process_is_measured_by_itself(tmp_path: Path) -> None:
     from processes import run as measured
 

@@ -74,6 +74,7 @@ def test_nodes_are_the_hits_of_the_library_scored_by_relevance(
     assert found[0].metadata["score"] == hits[0].score
 
 
+@pytest.mark.slow
 def test_filters_and_relevance_reach_the_library(
     library: Library, langchain: Any, llama_index: Any
 ) -> None:
@@ -95,6 +96,7 @@ def test_filters_and_relevance_reach_the_library(
             retriever.invoke(QUERY) if hasattr(retriever, "invoke") else retriever.retrieve(QUERY)
 
 
+@pytest.mark.slow
 def test_several_texts_are_searched_at_once(library: Library, langchain: Any) -> None:
     retriever = langchain.ImageRetriever(library=library, k=2)
     texts = [QUERY, "a cat", "a dog"]

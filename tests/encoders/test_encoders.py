@@ -32,6 +32,7 @@ def no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "gpu"
 
 
+@pytest.mark.slow
 def test_on_a_cpu_a_compiled_model_runs_compiled(
     made: Compilation, no_gpu: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +90,7 @@ def test_the_device_is_that_of_the_environment_by_default(monkeypatch: pytest.Mo
     assert encoders.default_device() == "cuda:1"
 
 
+@pytest.mark.slow
 def test_a_model_is_compiled_once_for_the_cpu_only(
     empty_cache: Path, clip: Path, no_gpu: Path
 ) -> None:
@@ -120,6 +122,7 @@ def test_why_a_model_cannot_be_compiled_comes_back_from_the_process(
     assert "could not be compiled (" in reason
 
 
+@pytest.mark.slow
 def test_models_are_listed_with_what_is_compiled(cache: Path) -> None:
     compile_model("mini", precision="fp32")
     mini, *others = encoders.list_models()

@@ -184,6 +184,7 @@ def test_every_file_is_downloaded_once(hub: Hub, online: dict[str, dict[str, Any
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hf-hub:tiny/clip", "hf-hub:tiny/siglip"])
 def test_what_was_downloaded_loads_without_the_hub(
     online: dict[str, dict[str, Any]], offline: dict[str, dict[str, Any]], name: str

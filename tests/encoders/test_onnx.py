@@ -31,6 +31,7 @@ def batch_of(encoder: Any, n: int) -> np.ndarray:
     return np.stack([encoder.preprocess(image) for image in tiny_models.images(n)])
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_the_model(encoder: OnnxEncoder, reference: OpenClipEncoder) -> None:
     assert encoder.info == reference.info
     assert encoder.context_length == reference.context_length

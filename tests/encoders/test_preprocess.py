@@ -81,6 +81,7 @@ def test_sides_are_cut_to_the_aspect_and_no_more() -> None:
 # --- images decoded smaller --------------------------------------------------------------
 
 
+@pytest.mark.slow
 @cache
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -259,6 +259,7 @@ def test_the_fingerprint_tells_models_apart_that_differ(
     assert load(folder).info.fingerprint != load(clip).info.fingerprint
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_the_same_from_any_file_and_in_any_precision(
     clip: Path, tmp_path: Path, tiny_arch: Callable[..., None]
 ) -> None:
@@ -274,6 +275,7 @@ def test_the_fingerprint_is_the_same_from_any_file_and_in_any_precision(
 # --- where weights come from ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["state.pt", "training.pt", "weights.safetensors", "half.pt"])
 def test_checkpoint_files_are_loaded_into_their_architecture(
     clip: Path, tmp_path: Path, tiny_arch: Callable[..., None], kind: str

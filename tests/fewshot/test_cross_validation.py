@@ -168,11 +168,13 @@ def gains(wrong: float, noise: float, *, draws: int = 4) -> dict[int, float]:
     return found
 
 
+@pytest.mark.slow
 def test_where_the_text_is_right_nothing_is_lost() -> None:
     found = gains(wrong=0.0, noise=1.2)
     assert min(found.values()) > -1.0
 
 
+@pytest.mark.slow
 def test_where_the_text_is_half_wrong_more_images_help_more() -> None:
     found = gains(wrong=0.55, noise=1.2)
     assert found[1] > -1.0

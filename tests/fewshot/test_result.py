@@ -68,6 +68,7 @@ def test_each_label_has_its_own_shares_and_the_label_that_took_most_of_its_image
         assert one.confused_with == (LABELS[int(np.argmax(wrong))] if any(wrong) else None)
 
 
+@pytest.mark.slow
 def test_the_head_keeps_its_labels_and_scores_images_as_it_was_learned(
     task: Task, result: FewShotResult
 ) -> None:

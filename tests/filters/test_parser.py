@@ -279,6 +279,7 @@ def test_a_filter_that_sqlite_could_not_take_is_refused(expression: str, reason:
         parse(expression)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "expression",
     [

@@ -169,6 +169,7 @@ def test_windows_1252_is_read_with_a_warning(tmp_path: Path) -> None:
         assert labels_from_file(tmp_path / "a.txt") == {"Käse": ["„feiner“ Käse"]}
 
 
+@pytest.mark.slow
 def test_files_beyond_the_bounds_are_refused_at_once(tmp_path: Path) -> None:
     for name, text, told in (
         ("a.txt", "x" * 10_000_001, "larger than 10 MB"),

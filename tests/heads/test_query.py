@@ -60,6 +60,7 @@ def test_a_backslash_makes_any_weight_part_of_the_text(value: str, weight: objec
     assert parse_term(f"\\{weight}:{value}") == Term("text", f"{weight}:{value}")
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_is_a_term_or_a_query_error(text: str) -> None:
     try:

@@ -61,6 +61,7 @@ def test_errors_come_back_as_they_are() -> None:
     assert there.value.reason == here.value.reason
 
 
+@pytest.mark.slow
 def test_a_decoder_that_takes_too_long_is_killed_and_the_next_image_is_decoded() -> None:
     data = encoded(photograph((3000, 2000), 1), "PNG")
     with pytest.raises(UnreadableImage, match="takes longer than"):

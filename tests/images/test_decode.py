@@ -405,6 +405,7 @@ def test_running_out_of_memory_is_an_error_of_the_file(monkeypatch: pytest.Monke
         open_image(encoded(four_colours(), "PNG"))
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_damaged_bytes_give_an_image_or_an_image_error(data: st.DataObject) -> None:

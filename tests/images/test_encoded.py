@@ -105,6 +105,7 @@ def test_a_large_image_is_made_small_as_it_is_converted(monkeypatch: pytest.Monk
     assert np.abs(near - np.asarray(whole.image.resize((60, 45)))).mean() < 1
 
 
+@pytest.mark.slow
 def test_jpeg_2000_leaves_out_detail_that_nobody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SMALL", 100_000)
     image = photograph((1203, 903), 2)

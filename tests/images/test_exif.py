@@ -229,6 +229,7 @@ _tags = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(_tags, _tags, _tags)
 def test_whatever_the_tags_hold_the_facts_are_sound(base: Any, exif: Any, gps: Any) -> None:

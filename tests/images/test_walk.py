@@ -99,6 +99,7 @@ def test_overlapping_roots_give_every_file_once(tree: Callable[..., Path]) -> No
         assert all(walk.complete(path) for path in paths)
 
 
+@pytest.mark.slow
 def test_the_tree_is_no_deeper_than_the_walk(tmp_path: Path) -> None:
     levels = [tmp_path.joinpath(*["d"] * depth) for depth in range(1, 1200)]
     for level in levels:  # beyond Python's recursion limit, which os.makedirs and rmtree have
@@ -492,6 +493,7 @@ def test_a_name_that_is_not_utf_8_is_reported_in_printable_form(tree: Callable[.
     assert [problem.path for problem in walk.problems] == ["/half of \ufffd"]
 
 
+@pytest.mark.slow
 def test_ten_thousand_files_take_a_fraction_of_a_second(tmp_path: Path) -> None:
     for folder in range(20):
         (tmp_path / str(folder)).mkdir()

@@ -54,6 +54,7 @@ def photographs() -> list[bytes]:
     return [jpeg(upright(size, seed), way) for seed, (size, way) in enumerate(PHOTOGRAPHS)]
 
 
+@pytest.mark.slow
 def test_vectors_are_those_of_exact_preprocessing(
     mini: Encoder, photographs: list[bytes], tmp_path: Path
 ) -> None:
@@ -227,6 +228,7 @@ def test_two_files_that_want_more_than_half_of_the_budget_are_loaded_one_after_t
 # --- files that hang ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_fails_its_file_alone_and_later_ones_are_decoded_apart(
     tmp_path: Path, make_images: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +257,7 @@ def test_a_decoder_that_hangs_fails_its_file_alone_and_later_ones_are_decoded_ap
     release.set()
 
 
+@pytest.mark.slow
 def test_a_file_whose_disk_does_not_answer_is_tried_again_by_the_next_run(
     tmp_path: Path, make_images: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def at_once(address: str, runs: list[list[Path]]) -> list[tuple[IndexReport, int
     return done
 
 
+@pytest.mark.slow
 def test_each_image_is_encoded_by_one_of_those_who_index_at_once(
     address: str, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_each_image_is_encoded_by_one_of_those_who_index_at_once(
         assert len(catalog.vectors(1)[0]) == len(catalog.files_under("/")) == 100
 
 
+@pytest.mark.slow
 def test_what_others_have_claimed_is_waited_for_until_their_lease_ends(
     address: str, make_images: MakeImages
 ) -> None:
@@ -111,6 +113,7 @@ def test_what_others_have_claimed_is_waited_for_until_their_lease_ends(
         assert catalog.run(lambda connection: list(connection.execute("SELECT * FROM claim"))) == []
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_had_claimed_others_index(
     address: str, make_images: MakeImages
 ) -> None:
@@ -169,6 +172,7 @@ def wait_for_files(address: str, count: int) -> None:
             time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_an_image_that_another_adds_meanwhile_is_not_taken_for_gone(
     address: str, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +197,7 @@ def test_an_image_that_another_adds_meanwhile_is_not_taken_for_gone(
         assert str(folder / "late.png") in catalog.files_under(str(folder))
 
 
+@pytest.mark.slow
 def test_an_indexer_ends_at_once_while_it_waits_for_others(
     address: str, make_images: MakeImages
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_copy_needs_a_source_and_a_place_of_its_own(folder: Path, tmp_path: Pa
         copy_library(folder, server().new_library_of(ToyEncoder().info))
 
 
+@pytest.mark.slow
 def test_others_find_what_was_added_since_and_write_a_snapshot_when_it_is_much(
     folder: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:

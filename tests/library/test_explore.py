@@ -170,6 +170,7 @@ def test_saved_events_are_labels(two_colours: Library) -> None:
 # --- the bundled images ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_topics_of_the_bundled_images_are_told_apart(tmp_path: Path) -> None:
     with open(SAMPLES / "captions.csv", encoding="utf-8") as file:
         captions = {row["path"]: row["caption"] for row in csv.DictReader(file)}

@@ -171,6 +171,7 @@ def test_the_background_is_not_encoded_for_a_calibration_without_a_cohort(
     assert measured.models[0].open_set
 
 
+@pytest.mark.slow
 def test_a_head_has_a_calibration_of_its_own(
     library: Library, filled: list[Path], tmp_path: Path
 ) -> None:
@@ -206,6 +207,7 @@ def test_what_cannot_be_used_to_calibrate_is_refused(
         library.calibrate(truth)
 
 
+@pytest.mark.slow
 def test_the_command_calibrates_draws_and_resets(
     library: Library, filled: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -74,6 +74,7 @@ def right(library: Library, head: Head) -> int:
 # --- examples ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_head_is_learned_from_folders_and_used_as_any_head(
     library: Library, images: Path, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_head_is_learned_from_folders_and_used_as_any_head(
     assert right(library, Head.load(tmp_path / "head.json")) == 18
 
 
+@pytest.mark.slow
 def test_csv_and_mapping_say_the_same_as_folders(
     library: Library, images: Path, tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_stored_vectors_are_used_and_others_are_made_on_the_fly(
     assert len(library.embeddings()) == 18
 
 
+@pytest.mark.slow
 def test_saved_labels_teach_and_guesses_are_warned_of(library: Library, images: Path) -> None:
     with pytest.raises(TooFewExamples, match="no saved labels"):
         library.learn("saved")
@@ -141,6 +144,7 @@ def test_labels_given_decide_what_is_learned(library: Library, images: Path) -> 
     np.testing.assert_allclose(lesson.head.vectors[2:], text, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_no_example_is_left_out_with_a_warning(
     library: Library, images: Path, tmp_path: Path
 ) -> None:
@@ -239,6 +243,7 @@ def test_a_lesson_is_json_and_figures(library: Library, images: Path) -> None:
     assert [tick.get_text() for tick in cells.get_yticklabels()] == list(LABELS)
 
 
+@pytest.mark.slow
 def test_the_probabilities_of_a_head_are_fitted_to_what_was_tested(
     library: Library, images: Path
 ) -> None:
@@ -362,6 +367,7 @@ def cli(
     return run
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_head_a_report_and_figures(
     cli: Any, library: Library, images: Path, tmp_path: Path
 ) -> None:
@@ -439,6 +445,7 @@ def test_command_lines_that_make_no_sense(
     assert (tmp_path / "there.csv").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_errors_are_one_line(cli: Any, images: Path, tmp_path: Path) -> None:
     head = tmp_path / "head.json"
     for arguments, expected, said in (

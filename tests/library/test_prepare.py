@@ -148,6 +148,7 @@ def photographs(folder: Path, count: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_photographs_in_a_library_of_mini_are_warned_of_once_there_are_enough(
     tmp_path: Path,
 ) -> None:
@@ -158,6 +159,7 @@ def test_photographs_in_a_library_of_mini_are_warned_of_once_there_are_enough(
         assert library.index(tmp_path / "more").warnings == ()  # nothing was encoded
 
 
+@pytest.mark.slow
 def test_drawings_in_a_library_of_mini_are_what_it_is_made_for(tmp_path: Path) -> None:
     with Library.create(tmp_path / "library", model="mini") as library:
         report = library.index(Path(clipsearch.__file__).with_name("samples"))

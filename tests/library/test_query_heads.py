@@ -174,6 +174,7 @@ def test_labels_are_texts(folder: Path, toy_encoder: Encoder, labels: Any) -> No
         library.classify(labels)
 
 
+@pytest.mark.slow
 def test_an_image_of_another_folder_that_hangs_is_given_up(
     folder: Path,
     tmp_path: Path,

@@ -60,6 +60,7 @@ def many(tmp_path: Path) -> Path:
     return tmp_path / "many"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [3, 40])
 @pytest.mark.parametrize(
     "terms",
@@ -125,6 +126,7 @@ def test_of_very_many_images_the_relevant_ones_are_estimated(
     assert [hit.path for hit in whole] == [hit.path for hit in exact]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "terms",
     [
@@ -227,6 +229,7 @@ def grown(folder: Path, kind: str, count: int, tail: int, *, horses: bool = Fals
     return opened(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", [0, 300])
 @pytest.mark.parametrize("kind", ["compressed", "ivf"])
 def test_images_far_from_the_query_are_found_among_those_that_pass_a_filter(
@@ -248,6 +251,7 @@ def test_images_far_from_the_query_are_found_among_those_that_pass_a_filter(
                     assert quick.relevant == whole.relevant and not quick.estimated, options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "terms", [{"query": "a boy", "exclude": ["a horse"]}, {"query": "a boy and a horse"}]
 )
@@ -273,6 +277,7 @@ def test_parts_of_a_text_and_what_it_excludes_count_in_very_large_libraries(
             assert about.relevant == pytest.approx(whole.relevant, rel=0.15, abs=2)
 
 
+@pytest.mark.slow
 def test_many_images_since_the_snapshot_do_not_hide_that_others_are_relevant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +296,7 @@ def test_many_images_since_the_snapshot_do_not_hide_that_others_are_relevant(
         assert found.estimated and found.relevant == pytest.approx(exact.relevant, rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", [0, 600])
 def test_estimates_that_are_all_too_high_or_too_low_are_corrected_by_those_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: int

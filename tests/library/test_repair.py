@@ -33,6 +33,7 @@ def tamper(library: Library, statement: str) -> None:
         raw.execute(statement)
 
 
+@pytest.mark.slow
 def test_facts_that_are_damaged_are_read_from_the_image(library: Library) -> None:
     before = list(library.records())
     tamper(library, "UPDATE content SET width = 7, format = 'GIF', sha256 = 'x' WHERE id = 1")
@@ -44,6 +45,7 @@ def test_facts_that_are_damaged_are_read_from_the_image(library: Library) -> Non
     assert list(library.records()) == before
 
 
+@pytest.mark.slow
 def test_facts_of_an_image_that_is_gone_stay_reported(library: Library, tmp_path: Path) -> None:
     tamper(library, "UPDATE content SET sha256 = 'x' WHERE id = 1")
     Path(next(iter(library.records())).path).unlink()
@@ -52,6 +54,7 @@ def test_facts_of_an_image_that_is_gone_stay_reported(library: Library, tmp_path
         assert kinds == {("facts-damaged", False), ("file-missing", False)}
 
 
+@pytest.mark.slow
 def test_files_that_are_gone_are_counted_a_page_at_a_time(
     library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +67,7 @@ def test_files_that_are_gone_are_counted_a_page_at_a_time(
     assert finding.message == f"{gone[0]} and 1 more: no longer there"
 
 
+@pytest.mark.slow
 def test_an_entry_of_a_model_is_read_from_the_model(library: Library) -> None:
     before = library.models()
     tamper(library, "UPDATE model SET logit_scale = 7")
@@ -75,6 +79,7 @@ def test_an_entry_of_a_model_is_read_from_the_model(library: Library) -> None:
         assert opened.models() == before
 
 
+@pytest.mark.slow
 def test_a_path_that_is_damaged_is_found_again_with_its_labels(
     library: Library, tmp_path: Path
 ) -> None:
@@ -89,6 +94,7 @@ def test_a_path_that_is_damaged_is_found_again_with_its_labels(
     assert library.check() == []
 
 
+@pytest.mark.slow
 def test_a_snapshot_whose_entry_is_damaged_is_rebuilt(library: Library) -> None:
     library.rebuild()
     tamper(library, "UPDATE snapshot SET watermark = 1")
@@ -98,6 +104,7 @@ def test_a_snapshot_whose_entry_is_damaged_is_rebuilt(library: Library) -> None:
     assert library.status().indexed == 3
 
 
+@pytest.mark.slow
 def test_a_damaged_compiled_model_is_found_and_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

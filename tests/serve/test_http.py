@@ -501,6 +501,7 @@ def test_sha256_of_results_is_that_of_the_file(http: TestClient, paths: list[Pat
     assert first["sha256"] == hashlib.sha256(Path(first["path"]).read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_every_request_of_the_documentation_is_answered(
     toy_encoder: ToyEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,7 @@ def test_unknown_models_are_errors(cli: Cli) -> None:
     assert "Did you mean 'mini'" in err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("always::UserWarning")
 @pytest.mark.parametrize("command", ["query", "classify"])
 def test_one_warning_line_a_run(cli: Cli, tmp_path: Path, command: str) -> None:

@@ -40,6 +40,7 @@ with Library.open("index") as library:
 """
 
 
+@pytest.mark.slow
 def test_a_misspelt_attribute_is_a_type_error_and_the_right_one_is_none(tmp_path: Path) -> None:
     (tmp_path / "right.py").write_text(RIGHT)
     (tmp_path / "wrong.py").write_text(WRONG)

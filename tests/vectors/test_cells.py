@@ -162,6 +162,7 @@ def test_files_of_an_earlier_version_are_read_as_a_whole(tmp_path: Path, rows: n
     np.testing.assert_array_equal(stored(path).candidates(rows[:5], DEPTH, 4), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("among", [False, True])
 @pytest.mark.parametrize("kind", ["compressed", "ivf"])
 def test_estimates_are_of_the_nearest_and_say_where_they_end(
@@ -204,6 +205,7 @@ def test_estimates_are_of_the_nearest_and_say_where_they_end(
     np.testing.assert_allclose(exact.cosines, right, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["compressed", "ivf"])
 def test_with_a_filter_fewer_of_the_candidates_come_and_nothing_else_is_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -180,6 +180,7 @@ def test_a_code_takes_two_bits_per_number(rows: np.ndarray) -> None:
     assert PQCodes.build(rows, [(ids, rows)], cells=16, rows=len(rows)).cells == 16
 
 
+@pytest.mark.slow
 def test_an_index_whose_codes_are_of_fewer_vectors_is_unreadable(
     rows: np.ndarray, tmp_path: Path
 ) -> None:

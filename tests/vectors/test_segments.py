@@ -209,6 +209,7 @@ def test_drift_counts_over_all_segments(library: VectorLibrary) -> None:
     assert not snapshots.needs_publish()
 
 
+@pytest.mark.slow
 def test_facts_are_those_of_the_worst_segment_and_the_memory_of_all(
     library: VectorLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +246,7 @@ def test_another_process_that_published_meanwhile_keeps_its_snapshot(
 # --- searching ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["exact", "compressed"])
 def test_a_chain_finds_what_one_file_finds(
     library: VectorLibrary, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -456,6 +458,7 @@ class Steps:
 NAMES = [name for name in vars(Steps) if not name.startswith("_")]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(names=st.lists(st.sampled_from([*NAMES, "add", "publish", "publish"]), max_size=16))
 def test_any_history_of_segments_leaves_searches_exact(

@@ -246,6 +246,7 @@ class Steps:
 NAMES = [name for name in vars(Steps) if not name.startswith("_")]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(names=st.lists(st.sampled_from(NAMES), max_size=14))
 def test_any_history_leaves_searches_exact(
@@ -314,6 +315,7 @@ def replace_by_folder(path: Path) -> None:
 HARMS = [Path.unlink, cut, halve, flip, blank, replace_by_folder]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_damaged_snapshot_is_a_warning_and_searches_stay_exact(
@@ -332,6 +334,7 @@ def test_a_damaged_snapshot_is_a_warning_and_searches_stay_exact(
     library.assert_exact(snapshots.open())  # once only: no warning now
 
 
+@pytest.mark.slow
 def test_a_damaged_snapshot_of_many_vectors_is_rebuilt_at_once(library: VectorLibrary) -> None:
     library.add(range(1500))
     library.snapshots("compressed").publish()
@@ -498,6 +501,7 @@ def test_the_kind_stays_what_it_was_unless_another_is_asked_for(library: VectorL
         library.snapshots("hnsw").publish()
 
 
+@pytest.mark.slow
 def test_kind_and_recall_are_kept_and_facts_say_what_was_reached(library: VectorLibrary) -> None:
     library.add(range(2500))
     texts = unit_rows(library.rng, 120, DIM)
@@ -562,6 +566,7 @@ def test_publishing_nothing_leaves_nothing(library: VectorLibrary) -> None:
     library.assert_exact(library.snapshots().open())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("published", "tail", "gone", "needed"),
     [
@@ -706,6 +711,7 @@ def test_sweeping_a_library_without_snapshots_does_nothing(library: VectorLibrar
 # --- checking ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_sound_snapshot_has_no_findings(library: VectorLibrary, kind: str) -> None:
     library.add(range(50))

@@ -35,6 +35,7 @@ def batch_of(encoder: Any, n: int) -> np.ndarray:
     return np.stack([encoder.preprocess(image) for image in tiny_models.images(n)])
 
 
+@pytest.mark.slow
 def test_mini_passes_the_gate_and_runs_in_int8(
     cache: Path, make_images: Callable[..., list[Path]]
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_small_model_stays_exact_unless_int8_is_asked_for(
     assert compile_model(f"local-dir:{clip}", force=True).manifest.gate is not None
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_again_is_what_runs(cache: Path) -> None:
     for precision in ("int8", "fp32", "int8"):
         compile_model("mini", precision=precision)
@@ -150,6 +152,7 @@ def test_vectors_that_are_not_the_models_are_not_kept(
         compile_model(f"local-dir:{clip}")
 
 
+@pytest.mark.slow
 def test_a_tower_that_torch_exports_is_the_model_too(empty_cache: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         vision = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8, "image_size": 64}

@@ -83,6 +83,7 @@ def _with_checkpoint(folder: Path) -> str:
     return f"ViT-S-32-alt@{folder / 'some.safetensors'}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_it_is_the_model_that_torch_reads(tmp_path: Path, name: str) -> None:
     spec = resolve(MODELS[name](tmp_path))
@@ -132,6 +133,7 @@ def test_only_torch_exports_towers(clip: Path, tmp_path: Path) -> None:
         plain.export_text([[1]], tmp_path / "text.onnx")
 
 
+@pytest.mark.slow
 def test_compiling_a_plain_model_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from clipsearch import compile_model; compile_model('mini', precision='int8');"
@@ -147,6 +149,7 @@ def test_compiling_a_plain_model_imports_no_torch(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.slow
 def test_where_the_graphs_do_not_give_its_vectors_torch_has_the_last_word(
     empty_cache: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_tag_that_is_none_is_an_error() -> None:
         load_tokenizer("ViT-B-32/openay")
 
 
+@pytest.mark.slow
 def test_a_vocabulary_is_written_once_and_again_if_it_is_damaged(cache: Path) -> None:
     path = clip_vocabulary()
     whole = path.read_bytes()
