@@ -102,11 +102,6 @@ def _all_labels(items: Labelled, images: Iterable[_Labels]) -> list[str]:
     return list(dict.fromkeys([*getattr(items, "labels", ()), *others]))
 
 
-def _location(path: str) -> str:
-    """Return an absolute path; an address stays as it is."""
-    return absolute(path)
-
-
 def write_fiftyone(items: Labelled, folder: Path, options: WriteOptions) -> None:
     """Write data.json, id -> path, and labels.json: a FiftyOneImageClassificationDataset.
 
@@ -129,7 +124,7 @@ def write_fiftyone(items: Labelled, folder: Path, options: WriteOptions) -> None
             for label, sure in image.held
         ]
         labels[name] = held if several else held[0] if held else None
-    paths = [_location(image.path) for image in images]
+    paths = [absolute(image.path) for image in images]
     _write_json(dict(zip(names, paths, strict=True)), folder / "data.json")
     _write_json({"classes": _all_labels(items, images), "labels": labels}, folder / "labels.json")
 
@@ -147,7 +142,7 @@ def write_label_studio(items: Labelled, folder: Path, options: WriteOptions) -> 
     """
     _check_new(folder)
     images = list(_read_labels(items))
-    urls = [_url(_location(image.path), options.urls) for image in images]
+    urls = [_url(absolute(image.path), options.urls) for image in images]
     served = [(image, url) for image, url in zip(images, urls, strict=True) if url]
     _write_json([_task(image, url) for image, url in served], folder / "tasks.json")
     choice = "multiple" if any(image.several for image in images) else "single"
@@ -180,7 +175,7 @@ def _url(path: str, urls: tuple[str, str] | None) -> str | None:
 
 
 def _task(image: _Labels, url: str) -> dict[str, Any]:
-    task: dict[str, Any] = {"data": {"image": url, "path": _location(image.path)}}
+    task: dict[str, Any] = {"data": {"image": url, "path": absolute(image.path)}}
     if image.held:
         sure = image.held[0][1]
         names = [label for label, _ in image.held]
