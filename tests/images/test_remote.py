@@ -74,11 +74,11 @@ def test_what_cannot_be_listed_is_kept(
         return list_folder(address)
 
     list_folder = remote.list_folder
-    monkeypatch.setattr("clipsearch.images.found.list_folder", refuse)
-    report = library.index("s3://bucket/photos")
+    with monkeypatch.context() as patch:  # undoing all would take the service away, too
+        patch.setattr("clipsearch.images.found.list_folder", refuse)
+        report = library.index("s3://bucket/photos")
     assert counts(report) == (0, 8, 0, 0, 1)
     assert any("4 known images were not seen below" in warning for warning in report.warnings)
-    monkeypatch.undo()
     s3.rm("bucket/photos", recursive=True)  # an empty bucket, as one of another account would be
     report = library.index("s3://bucket/photos")
     assert report.removed == 0 and library.status().files == 12
@@ -115,11 +115,10 @@ def test_odd_names_are_images_and_a_short_answer_is_asked_for_again(
     for name in odd:
         s3.pipe_file(f"bucket/odd/{name}", data)
     fetch = remote.fetch_bytes
-    monkeypatch.setattr(remote_cache, "fetch_bytes", lambda address: fetch(address)[:-9])
-    report = library.index("s3://bucket/odd")
+    with monkeypatch.context() as patch:
+        patch.setattr(remote_cache, "fetch_bytes", lambda address: fetch(address)[:-9])
+        report = library.index("s3://bucket/odd")
     assert report.failed == len(odd) and "cut short" in report.failures[0].reason
-    monkeypatch.undo()
-    monkeypatch.setattr("clipsearch.library.session.load_encoder", lambda *_, **__: None)
     report = library.index("s3://bucket/odd")
     assert (report.failed, report.added + report.updated) == (0, len(odd))
     assert {record.path for record in library.records()} == {f"s3://bucket/odd/{n}" for n in odd}
